@@ -1,0 +1,36 @@
+# One environment for every target: .venv, made by the newest interpreter from 3.11 up that actually runs.
+# `make PYTHON=/path/to/python3.12 test` overrides the choice.
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+PY := .venv/bin/python
+DEMO := runs/demo
+
+.PHONY: demo test lint bench evaluate clean
+
+# The stamp is written last: an interrupted installation starts again from nothing.
+.venv/installed: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; give one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[test]'
+	touch $@
+
+demo: .venv/installed
+	$(PY) train.py --config configs/ensemble.py:demo --workdir $(DEMO)/ensemble
+	$(PY) train.py --config configs/mae.py:demo --workdir $(DEMO)/mae --config.data.ensemble=$(DEMO)/ensemble
+	$(PY) evaluate.py --config configs/evaluate.py:demo --workdir $(DEMO)
+
+test: .venv/installed
+	$(PY) -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+bench: .venv/installed
+	$(PY) benchmarks/training_step.py
+
+evaluate: .venv/installed
+	$(PY) train.py --config configs/ensemble.py:demo --workdir runs/evaluate/ensemble
+	$(PY) train.py --config configs/mae.py:demo --workdir runs/evaluate/mae --config.data.ensemble=runs/evaluate/ensemble
+	$(PY) evaluate.py --config configs/evaluate.py --workdir runs/evaluate

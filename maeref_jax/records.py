@@ -1,0 +1,62 @@
+"""The three records of functions that let methods, segmenters and refiners be added without moving walls.
+
+They are plain tuples of functions, no base classes. Axis letters: `b` batch, `k` ensemble member, `z y x` voxels,
+`c` class, `n` tokens, `p` pixels of a token, `d` width. `params` is learned by gradients; `state` is what changes
+without them (batch-norm statistics, the intensity normalisation).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Method(NamedTuple):
+    """How something learns. `training/` runs any Method and knows none.
+
+    init(key, batch) -> (params, state)
+    loss(params, state, batch, key) -> (sum, weight, state, logs): the loss is sum / weight and never formed here, so
+        that devices and accumulation steps add up (design law 4). Shape () or (k,), one entry per ensemble member.
+        `logs` is {name: (sum, count)}.
+    evaluate(params, state, batch) -> {name: (sum, count)}
+    preview(params, state, batch) -> {name: picture array} for a person to look at
+    members: None, or k when every leaf of `params` carries a leading member axis
+    """
+
+    init: Callable[..., tuple[Any, Any]]
+    loss: Callable[..., tuple[Any, Any, Any, dict]]
+    evaluate: Callable[..., dict]
+    preview: Callable[..., dict]
+    members: int | None = None
+
+
+class Segmenter(NamedTuple):
+    """Image to member probabilities.
+
+    predict(params, state, image) -> float32 (k, b, [z,] y, x, c), summing to 1 over c. `image` is float32
+        (b, [z,] y, x) in the units of the file: the normalisation is the segmenter's own. Jit-able.
+    window, stride: the model's input box and its lattice step in voxels, `dims` numbers each
+    dims: 2 (slice by slice) or 3
+    """
+
+    predict: Callable[..., Any]
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    dims: int
+
+
+class Refiner(NamedTuple):
+    """Labels with hidden places to class probabilities everywhere.
+
+    refine(params, state, inputs, key) -> float32 (b, [z,] y, x, c) over the refiner's own classes (never the ambiguous
+        one), summing to 1. `inputs` holds labels int16 (b, [z,] y, x), -1 unknown or outside the volume; entropy
+        float32 in [0, 1] and hidden bool of the same shape, hidden being constant inside a token; and, if `needs` names
+        them, image and probabilities. Jit-able. The caller composites: only hidden voxels are ever replaced.
+    window, stride: as in Segmenter; multiples of `token`
+    token: side in pixels of the squares that are hidden as one
+    """
+
+    refine: Callable[..., Any]
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    dims: int
+    needs: tuple[str, ...]
+    token: int
