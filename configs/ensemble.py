@@ -1,0 +1,83 @@
+"""An ensemble of six 2-D U-Nets on annotated phantoms (paper section 3.1).
+
+    python train.py --config configs/ensemble.py --workdir runs/ensemble
+
+Full width: 64-128-256-512, crops of 128 x 128; meant for a GPU. Modes:
+
+    :demo    small networks for `make demo`, about two minutes on 2 CPU cores
+    :smoke   seconds, learns nothing
+"""
+
+from ml_collections import ConfigDict
+
+MODES = ("", "demo", "smoke")
+
+# Paper's scheme and colours. The ambiguous class, if there is one, comes last; -1 for none.
+CLASSES = {
+    "names": ("background", "intermembrane", "cristae", "matrix", "ambiguous"),
+    "colours": ((0, 0, 0), (40, 90, 255), (40, 200, 80), (250, 220, 60), (150, 150, 150)),
+    "ambiguous": 4,
+}
+
+
+def files(images=(), labels=(), entropy=()):
+    """Volumes given as files; a path may end in a range of slices, like stack.tif[0:8]."""
+    return {"images": images, "labels": labels, "entropy": entropy}
+
+
+def get_config(mode):
+    config = ConfigDict(
+        {
+            "method": "ensemble",
+            "seed": 0,
+            "steps": 10_000,
+            "batch": 8,  # crops per member and step
+            "members": 6,
+            "volumes_per_member": 3,  # member i learns from volumes i, i+1, i+2, counted around
+            "window": (128, 128),
+            "stride": (64, 64),
+            "min_foreground": 0.05,
+            "evaluate_every": 1000,
+            "validation_batches": 4,
+            "classes": CLASSES,
+            "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
+            "voxel_size_nm": (),  # of the training volumes, from their files if empty
+            "model": {
+                "widths": (64, 128, 256, 512),
+                "strides": ((2, 2), (2, 2), (2, 2)),
+                "norm": "group",
+                "compute_dtype": "float32",
+            },
+            "optimizer": {
+                "rate": 1e-3,
+                "schedule": "cosine",
+                "warmup_steps": 100,
+                "clip": 1.0,
+                "b2": 0.999,
+                "weight_decay": 1e-5,
+            },
+            "data": {
+                # Phantoms by seed, as an annotator would have drawn them; or files, when there are no seeds.
+                "phantom": {"train": (0, 1, 2, 3, 4, 5), "validation": (6,), "shape": (32, 256, 256)},
+                "train": files(),
+                "validation": files(),
+                "label_map": (),  # pairs (id in the file, id here); empty for none
+                "shell_class": -1,  # derive this class as the outermost shell_vx voxels of the foreground
+                "shell_vx": 0.0,
+                "axes": "",  # of files that do not say, e.g. ZYX
+            },
+        }
+    )
+    if mode in ("demo", "smoke"):
+        config.update({"window": (64, 64), "stride": (32, 32), "batch": 4})
+        config.model.update({"widths": (12, 24, 48), "strides": ((2, 2), (2, 2))})
+        config.data.phantom.shape = (24, 128, 128)
+    if mode == "demo":
+        config.update({"steps": 500, "evaluate_every": 250})
+        config.optimizer.update({"rate": 3e-3, "warmup_steps": 50})
+    if mode == "smoke":
+        config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})
+        config.update({"window": (32, 32), "stride": (16, 16)})
+        config.model.widths = (4, 8, 8)
+        config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})
+    return config

@@ -1,0 +1,87 @@
+"""The masked autoencoder on label maps of phantoms, as an ensemble segments them (paper section 3.3).
+
+    python train.py --config configs/mae.py --workdir runs/mae --config.data.ensemble=runs/ensemble
+
+The paper's architecture (encoder 128 x 14, decoder 64 x 7, crops of 128 x 128, batch 256): meant for a GPU or TPU, days
+on a CPU. Without --config.data.ensemble the ensemble of configs/ensemble.py, same mode, is trained first, in
+WORKDIR/ensemble. It never learns from the phantoms' truth, only from the ensemble's predictions where their entropy is
+low, and from members that have not seen the volume if it was annotated. Modes:
+
+    :demo    small, for `make demo`, about four minutes on 2 CPU cores
+    :smoke   seconds, learns nothing
+
+Your own label maps: --config.data.phantom.train= --config.data.train.labels="('a.tif','b.tif')" and the same for
+validation; entropy volumes in data.train.entropy, or none, and every known label counts.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.ensemble import CLASSES, files
+
+MODES = ("", "demo", "smoke")
+
+
+def get_config(mode):
+    config = ConfigDict(
+        {
+            "method": "mae",
+            "seed": 0,
+            "steps": 20_000,
+            "batch": 256,
+            "token": 4,
+            "window": (128, 128),
+            "stride": (64, 64),
+            "min_foreground": 0.3,
+            "masking_ratio": (0.1, 0.9),
+            "keep_within": 8.0,  # token sides from visible foreground; farther visible tokens take no part
+            "threshold": 0.4,  # tokens above this mean entropy are hidden, in training as in use
+            "train_threshold": 0.1,  # pixels at or above this entropy do not count in the loss
+            "evaluate_every": 1000,
+            "validation_batches": 4,
+            "classes": CLASSES,
+            "class_weights": (1.0, 1.0, 1.0, 1.0),
+            "voxel_size_nm": (),
+            "model": {
+                "encoder_width": 128,
+                "encoder_depth": 14,
+                "encoder_heads": 1,
+                "decoder_width": 64,
+                "decoder_depth": 7,
+                "decoder_heads": 8,
+                "mlp_ratio": 2.0,
+                "compute_dtype": "float32",
+            },
+            "optimizer": {
+                "rate": 1e-3,
+                "schedule": "cosine",
+                "warmup_steps": 1000,
+                "clip": 1.0,
+                "b2": 0.95,
+                "weight_decay": 0.05,
+            },
+            "data": {
+                "ensemble": "",  # workdir of the ensemble that segments the phantoms; empty trains one first
+                "phantom": {"train": tuple(range(10, 22)), "validation": (22,), "shape": (32, 256, 256)},
+                "train": files(),
+                "validation": files(),
+                "label_map": (),
+                "shell_class": -1,
+                "shell_vx": 0.0,
+                "axes": "",
+            },
+        }
+    )
+    if mode in ("demo", "smoke"):
+        config.update({"batch": 24, "window": (48, 48), "stride": (24, 24)})
+        config.model.update({"encoder_width": 64, "encoder_depth": 4, "encoder_heads": 4})
+        config.model.update({"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4})
+        config.data.phantom.update({"train": (10, 11, 12, 13, 14, 15), "validation": (22,), "shape": (24, 128, 128)})
+        config.optimizer.update({"rate": 2e-3, "warmup_steps": 100})
+    if mode == "demo":
+        config.update({"steps": 1500, "evaluate_every": 500, "min_foreground": 0.15})
+    if mode == "smoke":
+        config.update({"steps": 4, "evaluate_every": 2, "batch": 8, "window": (32, 32), "stride": (16, 16)})
+        config.update({"min_foreground": 0.05, "validation_batches": 1})
+        config.model.update({"encoder_width": 16, "encoder_depth": 1, "decoder_width": 16, "decoder_depth": 1})
+        config.data.phantom.update({"train": (3,), "validation": (4,), "shape": (12, 64, 64)})
+    return config

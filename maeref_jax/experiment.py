@@ -1,0 +1,151 @@
+"""From the settings of a config to what a training run needs: the method, its batches, its validation batches."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from maeref_jax import pipeline
+from maeref_jax.errors import BadInput
+from maeref_jax.records import Method
+from maeref_jax.volumes import dataset, sampling
+from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.windows import Box
+
+VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same at every evaluation
+
+
+class Experiment(NamedTuple):
+    """method; batches(step) -> batch; validation: list of batches; facts: what the workdir remembers of the data."""
+
+    method: Method
+    batches: Callable[[int], dict]
+    validation: list[dict]
+    facts: dict
+    description: str
+
+
+def prepare(settings, workdir):
+    """The Experiment of a config's settings. Predictions a masked autoencoder learns from go to workdir/predictions."""
+    if settings["method"] in pipeline.SEGMENTERS:
+        return _segmenter_experiment(settings)
+    return _refiner_experiment(settings, Path(workdir))
+
+
+def _segmenter_experiment(settings):
+    train, validation = (_annotated(settings, split) for split in ("train", "validation"))
+    members = member_volumes(train, settings["members"], settings["volumes_per_member"])
+    intensities = sampling.intensity_range(train)
+    shape = (tuple(settings["window"]), settings["min_foreground"], intensities)
+    # In validation every member sees the same crops.
+    same = [validation] * settings["members"]
+
+    def batches(step):
+        return sampling.image_batch(members, settings["seed"], step, settings["batch"], *shape)
+
+    def validation_batch(step):
+        batch = sampling.image_batch(same, settings["seed"] + VALIDATION_SEED, step, settings["batch"], *shape)
+        return {
+            **batch,
+            **{name: np.repeat(batch[name][:, :1], len(same), 1) for name in ("image", "labels")},
+        }
+
+    facts = {
+        "volumes": [volume.name for volume in train],
+        "member_volumes": [[volume.name for volume in volumes] for volumes in members],
+        "validation_volumes": [volume.name for volume in validation],
+        "intensity_range": intensities.tolist(),
+        "entropy": "mean",
+    }
+    method = pipeline.SEGMENTERS[settings["method"]].method(settings)
+    description = f"{len(train)} volumes, {len(members)} members of {len(members[0])} volumes each"
+    return Experiment(
+        method,
+        batches,
+        [validation_batch(i) for i in range(settings["validation_batches"])],
+        facts,
+        description,
+    )
+
+
+def _refiner_experiment(settings, workdir):
+    ensemble = settings["data"]["ensemble"]
+    predict = _predictor(ensemble, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
+    train, validation = (_label_maps(settings, split, predict) for split in ("train", "validation"))
+    crops = (settings["batch"], tuple(settings["window"]), settings["token"], settings["min_foreground"])
+
+    def batches(step):
+        return sampling.label_batch(train, settings["seed"], step, *crops, settings["masking_ratio"])
+
+    # Validation covers the range of masking ratios evenly, so that its mean does not depend on few draws.
+    low, high = settings["masking_ratio"]
+    ratios = np.linspace(low, high, 2 * settings["validation_batches"] + 1)[1::2]
+    validation_batches = [
+        sampling.label_batch(validation, settings["seed"] + VALIDATION_SEED, step, *crops, (ratio, ratio))
+        for step, ratio in enumerate(ratios)
+    ]
+    facts = {
+        "volumes": [volume.name for volume in train],
+        "validation_volumes": [volume.name for volume in validation],
+        "labels": f"predicted by the ensemble {ensemble}" if predict else "from files",
+    }
+    method = pipeline.REFINERS[settings["method"]].method(settings)
+    return Experiment(method, batches, validation_batches, facts, f"{len(train)} label volumes, {facts['labels']}")
+
+
+def member_volumes(volumes, members, per_member):
+    """The list of volumes of every member: `per_member` neighbours on the ring of all volumes, starting at i."""
+    if not 1 <= per_member <= len(volumes):
+        raise BadInput(f"volumes_per_member must be between 1 and the {len(volumes)} training volumes, is {per_member}")
+    return [[volumes[(i + j) % len(volumes)] for j in range(per_member)] for i in range(members)]
+
+
+def _annotated(settings, split):
+    data = settings["data"]
+    if data["phantom"]["train"]:
+        return dataset.annotated_phantoms(data["phantom"][split], tuple(data["phantom"]["shape"]))
+    return _from_files(settings, split, with_image=True)
+
+
+def _label_maps(settings, split, predict):
+    data = settings["data"]
+    if predict is not None:
+        return [predict(seed, tuple(data["phantom"]["shape"])) for seed in data["phantom"][split]]
+    return _from_files(settings, split, with_image=False)
+
+
+def _from_files(settings, split, with_image):
+    files = settings["data"][split]
+    if not files["labels"]:
+        raise BadInput(f"no volumes to learn from: set data.phantom.{split} or data.{split}.labels")
+    return dataset.volumes_from_files(files, settings["data"], len(settings["classes"]["names"]), with_image)
+
+
+def _predictor(ensemble, output):
+    """(phantom seed, shape) -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated."""
+    model = pipeline.load_model(ensemble, "segmenter")
+
+    def predict(seed, shape):
+        name = f"phantom_{seed}"
+        made = phantom(seed, shape)
+        members = out_of_fold(name, model.facts["member_volumes"])
+        image = array_volume(made.image, name, made.voxel_size_nm)
+        job = pipeline.Job(stem=name, output=output, image=image, members=members)
+        pipeline.refine_volume(job, model, None, pipeline.Settings(tiff_export=False))
+        labels, entropy = (pipeline.open_result(output, name, role) for role in ("initial", "entropy"))
+        whole = Box((0, 0, 0), shape)
+        return dataset.TrainingVolume(
+            name, None, labels.read(whole).astype(np.int16), entropy.read(whole).astype(np.float32) / 255
+        )
+
+    return predict
+
+
+def out_of_fold(name, volumes_of_members):
+    """Indices of the members that never saw the volume `name`, None for all of them."""
+    members = tuple(i for i, names in enumerate(volumes_of_members) if name not in names)
+    if not members:
+        raise BadInput(f"every member of the ensemble was trained on {name}: nobody can predict it out of fold")
+    return None if len(members) == len(volumes_of_members) else members

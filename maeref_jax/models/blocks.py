@@ -1,0 +1,78 @@
+"""What two networks share: fixed positions, attention with padding left out, a transformer of scanned blocks."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def sine_cosine_positions(grid, width):
+    """Fixed positions of a (rows, columns) grid of tokens, float32 (n, width); width a multiple of 4.
+
+    The first half of the channels encodes the column, the second half the row; inside a half all sines, then all
+    cosines, with frequencies 10000^(-i / (width/4)). Computed in float64.
+    """
+    if width % 4:
+        raise ValueError(f"the width of a transformer must be a multiple of 4 for its positions, found {width}")
+    rows, columns = np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij")
+    frequency = 10000.0 ** (-np.arange(width // 4, dtype=np.float64) / (width // 4))
+    angles = [position.reshape(-1, 1) * frequency for position in (columns, rows)]
+    return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+
+
+def attention(query, key, value, valid):
+    """Softmax attention (b, l, heads, e) that gives keys with valid = False no weight. valid: bool (b, l)."""
+    scores = jnp.einsum("bqhe,bkhe->bhqk", query * query.shape[-1] ** -0.5, key)
+    scores = jnp.where(valid[:, None, None, :], scores.astype(jnp.float32), -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhe->bqhe", weights, value)
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block: x += attention(norm x); x += mlp(norm x). Input and output (b, l, d)."""
+
+    heads: int
+    mlp_ratio: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, valid):
+        b, length, width = x.shape
+        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
+        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(y)
+        query, key, value = jnp.moveaxis(qkv.reshape(b, length, 3, self.heads, width // self.heads), 2, 0)
+        y = attention(query, key, value, valid).reshape(b, length, width)
+        x = x + nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
+        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
+        y = nn.Dense(
+            int(self.mlp_ratio * width),
+            dtype=self.dtype,
+            kernel_init=nn.initializers.xavier_uniform(),
+            name="mlp1",
+        )(y)
+        y = nn.gelu(y, approximate=False)
+        x = x + nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="mlp2")(y)
+        return x, None
+
+
+class Transformer(nn.Module):
+    """`depth` blocks, scanned (one compiled block, parameters stacked on a leading axis), and a final norm."""
+
+    depth: int
+    heads: int
+    mlp_ratio: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, valid):
+        blocks = nn.scan(
+            TransformerBlock,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=self.depth,
+        )(self.heads, self.mlp_ratio, self.dtype, name="blocks")
+        x, _ = blocks(x.astype(self.dtype), valid)
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)

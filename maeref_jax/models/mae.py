@@ -1,0 +1,68 @@
+"""The masked autoencoder on label maps (paper section 3.3): the encoder sees kept tokens only, the decoder fills in."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from maeref_jax.models.blocks import Transformer, sine_cosine_positions
+
+_xavier = nn.initializers.xavier_uniform()
+
+
+class MaskedAutoencoder(nn.Module):
+    """Label tokens -> class logits.
+
+    Attributes: classes it reads and writes (the ambiguous one is none of them), token side in pixels, width, depth and
+    heads of encoder and decoder, mlp_ratio, dtype of the computation (parameters stay float32).
+    """
+
+    classes: int
+    token: int
+    encoder_width: int
+    encoder_depth: int
+    encoder_heads: int
+    decoder_width: int
+    decoder_depth: int
+    decoder_heads: int
+    mlp_ratio: float = 2.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, labels, grid, kept, kept_valid, decoded, decoded_valid):
+        """labels: int (b, n, p), any id outside 0 … classes-1 counts as unknown (all-zero one-hot).
+        grid: (rows, columns), static. kept, decoded: int32 (b, l), (b, m) token indices with valid bool of the same
+        shape. Returns float32 logits (b, m, p, c). Labels of tokens that are not kept are never read.
+        """
+        labels = jnp.take_along_axis(labels, kept[..., None], axis=1)
+        pixels = jax.nn.one_hot(labels, self.classes, dtype=self.dtype)
+        x = pixels.reshape(*pixels.shape[:2], -1)
+        x = nn.Dense(self.encoder_width, dtype=self.dtype, kernel_init=_xavier, name="embed")(x)
+        positions = jnp.asarray(sine_cosine_positions(grid, self.encoder_width), self.dtype)
+        x, valid = self._with_class_token(x + positions[kept], kept_valid, self.encoder_width, "class_token")
+        x = Transformer(self.encoder_depth, self.encoder_heads, self.mlp_ratio, self.dtype, name="encoder")(x, valid)
+        x = nn.Dense(self.decoder_width, dtype=self.dtype, kernel_init=_xavier, name="to_decoder")(x)
+        class_token, latent = x[:, :1], x[:, 1:]
+        x = self._fill_in(latent, grid, kept, kept_valid, decoded)
+        x = jnp.concatenate([class_token, x], axis=1)
+        valid = jnp.concatenate([valid[:, :1], decoded_valid], axis=1)
+        x = Transformer(self.decoder_depth, self.decoder_heads, self.mlp_ratio, self.dtype, name="decoder")(x, valid)
+        x = nn.Dense(self.token**2 * self.classes, dtype=self.dtype, kernel_init=_xavier, name="head")(x[:, 1:])
+        return x.reshape(*decoded.shape, self.token**2, self.classes).astype(jnp.float32)
+
+    def _with_class_token(self, x, valid, width, name):
+        token = self.param(name, nn.initializers.normal(0.02), (1, 1, width)).astype(self.dtype)
+        token = jnp.broadcast_to(token, (len(x), 1, width))
+        return jnp.concatenate([token, x], axis=1), jnp.pad(valid, ((0, 0), (1, 0)), constant_values=True)
+
+    def _fill_in(self, latent, grid, kept, kept_valid, decoded):
+        """Kept latents at their places, the mask token everywhere else; then the decoded places, with positions."""
+        mask_token = self.param("mask_token", nn.initializers.normal(0.02), (1, 1, self.decoder_width))
+        n = grid[0] * grid[1]
+        # Padding is written into one spare slot behind the last token and never read.
+        slots = jnp.where(kept_valid, kept, n)
+        full = jnp.broadcast_to(mask_token.astype(self.dtype), (len(latent), n + 1, self.decoder_width))
+        full = jax.vmap(lambda rows, index, values: rows.at[index].set(values))(full, slots, latent)
+        positions = jnp.asarray(sine_cosine_positions(grid, self.decoder_width), self.dtype)
+        return jnp.take_along_axis(full, decoded[..., None], axis=1) + positions[decoded]

@@ -1,0 +1,94 @@
+"""The folder of a run, which is the model: config.json, checkpoints/, metrics.jsonl, summary.json, model_card.md."""
+
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+from maeref_jax.errors import BadInput
+
+# What a run may change when it is continued; everything else makes it another run.
+MAY_CHANGE = ("steps", "evaluate_every")
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def claim(workdir, settings):
+    """Make `workdir` the home of this run. BadInput if it is the home of another one, naming every difference."""
+    path = Path(workdir) / "config.json"
+    if path.exists():
+        found, wanted = _flat(json.loads(path.read_text())["config"]), _flat(json.loads(json.dumps(settings)))
+        changed = [
+            f"{key}: {found.get(key, 'absent')} there, {wanted.get(key, 'absent')} here"
+            for key in sorted(found.keys() | wanted.keys())
+            if found.get(key) != wanted.get(key) and key not in MAY_CHANGE
+        ]
+        if changed:
+            raise BadInput(
+                f"{workdir} belongs to a run with other settings ({'; '.join(changed)}); take a new --workdir"
+            )
+    try:
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot make the workdir {workdir}: {error}") from error
+
+
+def write_config(workdir, settings, facts):
+    """config.json: the method's name, its settings, facts of the data it met, library versions."""
+    versions = {library: version(library) for library in LIBRARIES}
+    content = {"method": settings["method"], "config": settings, "facts": facts, "versions": versions}
+    write_text(Path(workdir) / "config.json", json.dumps(content, indent=1))
+
+
+def read_config(workdir):
+    """What write_config wrote. BadInput if `workdir` is no workdir."""
+    path = Path(workdir) / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{workdir} is not the workdir of a train.py run: cannot read {path} ({error})") from error
+
+
+def write_summary(workdir, settings, facts, summary):
+    """summary.json and model_card.md, written when a run has finished."""
+    device = jax.devices()[0].device_kind
+    write_text(Path(workdir) / "summary.json", json.dumps({**summary, "device": device}, indent=1))
+    classes = ", ".join(f"{i} {name}" for i, name in enumerate(settings["classes"]["names"]))
+    metrics = "\n".join(f"- {name}: {value:.4g}" for name, value in summary["validation"].items())
+    data = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    write_text(
+        Path(workdir) / "model_card.md",
+        f"""# {settings["method"]}
+
+Trained with maeref_jax for {summary["steps"]} steps, seed {settings["seed"]}, on {device}.
+Classes: {classes}. Window {tuple(settings["window"])} pixels.
+
+## Data
+
+{data}
+
+## Validation (best checkpoint)
+
+{metrics}
+
+## Use and limits
+
+Use it on images or label maps with these classes and a similar voxel size. It restores what is typical of its training
+data: do not use it to count rare events, on pathology it has not seen, or to measure inside repaired voxels without
+reporting the hidden share.
+""",
+    )
+
+
+def write_text(path, text):
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _flat(tree, prefix=""):
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for name, value in tree.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}

@@ -1,0 +1,75 @@
+"""The volumes a training run learns from, named in a config: phantoms by seed, or files."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.imaging import annotate
+from maeref_jax.volumes.labels import derive_shell, remap_labels
+from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.volume import open_volume
+from maeref_jax.volumes.windows import Box
+
+
+class TrainingVolume(NamedTuple):
+    """One volume in memory, all arrays (z, y, x).
+
+    name: what a workdir remembers it by; image: float32 or None; labels: int16, -1 unknown; entropy: float32 in [0, 1]
+    or None, which makes every known label count.
+    """
+
+    name: str
+    image: np.ndarray | None
+    labels: np.ndarray
+    entropy: np.ndarray | None = None
+
+
+def annotated_phantoms(seeds, shape):
+    """Phantoms as an annotator would have drawn them: class 4, ambiguous, in part of the low-signal regions."""
+    volumes = []
+    for seed in seeds:
+        made = phantom(seed, shape)
+        volumes.append(TrainingVolume(f"phantom_{seed}", made.image, annotate(made.labels, made.low_signal, seed)))
+    return volumes
+
+
+def volumes_from_files(split, data, classes, with_image):
+    """The TrainingVolumes of one split. split: images, labels, entropy, tuples of paths of equal length (images and
+    entropy may be empty); data: label_map, shell_class (-1 for none), shell_vx, axes; classes: ids allowed are
+    0 … classes-1.
+    """
+    paths = {role: split[role] for role in ("images", "labels", "entropy")}
+    if with_image and len(paths["images"]) != len(paths["labels"]):
+        raise BadInput(f"expected as many images as labels, found {len(paths['images'])} and {len(paths['labels'])}")
+    if paths["entropy"] and len(paths["entropy"]) != len(paths["labels"]):
+        raise BadInput(f"expected as many entropy volumes as labels, found {len(paths['entropy'])}")
+    volumes = []
+    for i, path in enumerate(paths["labels"]):
+        labels = remap_labels(_read(path, data), data["label_map"], path)
+        if data["shell_class"] >= 0:
+            labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
+        if labels.max() >= classes:
+            raise BadInput(f"{path}: expected ids 0 … {classes - 1}, found {labels.max()}; map it with data.label_map")
+        image = _read(paths["images"][i], data).astype(np.float32) if with_image else None
+        entropy = read_entropy(paths["entropy"][i], data) if paths["entropy"] else None
+        for other in (image, entropy):
+            if other is not None and other.shape != labels.shape:
+                raise BadInput(f"{path} has shape {labels.shape}, but what belongs to it has {other.shape}")
+        volumes.append(TrainingVolume(path, image, labels, entropy))
+    return volumes
+
+
+def read_entropy(path, data):
+    """Entropy as float32 in [0, 1]; uint8 on disk is 0–255."""
+    entropy = _read(path, data)
+    if entropy.dtype == np.uint8:
+        return entropy.astype(np.float32) / 255
+    if not np.isfinite(entropy).all() or entropy.min() < 0 or entropy.max() > 1:
+        raise BadInput(f"{path}: expected entropy in [0, 1], found up to {entropy.max()}; is it in nats?")
+    return entropy.astype(np.float32)
+
+
+def _read(path, data):
+    volume = open_volume(path, axes=data["axes"] or None)
+    return volume.read(Box((0, 0, 0), volume.shape))

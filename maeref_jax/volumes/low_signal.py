@@ -1,0 +1,85 @@
+"""Takes the signal away in places, as section 4.3 of the paper and the original's script do (EVALUATION E11).
+
+Inside an ellipsoid the image is interpolated towards the background intensity, or background plus noise. The weight is
+the distance to the ellipsoid's surface, 1 at its centre: linear in the paper's text, its square root in the script.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from skimage.morphology import skeletonize
+
+
+class LowSignalSettings(NamedTuple):
+    """Radii in voxels, `radius_vx` in the plane and half of it along z; counts per million voxels."""
+
+    radius_vx: tuple[float, float] = (8.0, 18.0)
+    amplitude: float = 0.8  # share of the signal lost at the centre
+    profiles: tuple[str, ...] = ("sqrt", "linear")  # drawn per region
+    noise: tuple[float, ...] = (
+        0.0,
+        12.0,
+    )  # grey values of the noise added to the background, drawn per region
+    on_mitochondria: float = 18.0
+    in_cytoplasm: float = 6.0
+
+
+def lower_signal(
+    image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, settings: LowSignalSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image float32 (z, y, x) with low-signal regions, and the regions as bool. Works on any image with labels."""
+    image = image.astype(np.float32, copy=True)
+    regions = np.zeros(labels.shape, bool)
+    cytoplasm = labels <= 0
+    background = float(image[cytoplasm].mean()) if cytoplasm.any() else float(image.mean())
+    millions = labels.size / 1e6
+    centres = [_skeleton_point(~cytoplasm, rng) for _ in range(_count(rng, settings.on_mitochondria * millions))]
+    centres += [_empty_point(cytoplasm, rng) for _ in range(_count(rng, settings.in_cytoplasm * millions))]
+    for centre in centres:
+        radius = rng.uniform(*settings.radius_vx)
+        profile = settings.profiles[rng.integers(len(settings.profiles))]
+        noise = settings.noise[rng.integers(len(settings.noise))]
+        if centre is None:
+            continue
+        box, depth = _ellipsoid(centre, radius, labels.shape)
+        weight = settings.amplitude * (np.sqrt(depth) if profile == "sqrt" else depth)
+        target = background + noise * rng.standard_normal(depth.shape, dtype=np.float32)
+        image[box] += weight * (target - image[box])
+        regions[box] |= depth > 0
+    return image, regions
+
+
+def _count(rng, expected: float) -> int:
+    """A whole number whose mean is `expected`, and that differs from it by less than one."""
+    return int(expected + rng.random())
+
+
+def _skeleton_point(foreground, rng):
+    """A random point of the skeleton of a random plane that has foreground; None without foreground."""
+    planes = np.flatnonzero(foreground.any(axis=(1, 2)))
+    if not len(planes):
+        return None
+    z = int(rng.choice(planes))
+    points = np.argwhere(skeletonize(foreground[z]))
+    return (z, *map(int, points[rng.integers(len(points))]))
+
+
+def _empty_point(cytoplasm, rng):
+    """A random point of cytoplasm at least 6 voxels from any mitochondrion in its plane; None if there is none."""
+    z = int(rng.integers(cytoplasm.shape[0]))
+    padded = np.pad(cytoplasm[z], 1, constant_values=True)
+    points = np.argwhere(ndimage.distance_transform_edt(padded)[1:-1, 1:-1] > 6.0)
+    return (z, *map(int, points[rng.integers(len(points))])) if len(points) else None
+
+
+def _ellipsoid(centre, radius, shape):
+    """The box around an ellipsoid, cut by the volume, and its relative depth: 1 at the centre, 0 from the surface on."""
+    radii = (radius / 2, radius, radius)
+    box = tuple(
+        slice(max(0, at - int(by)), min(size, at + int(by) + 1))
+        for at, by, size in zip(centre, radii, shape, strict=True)
+    )
+    axes = [(np.arange(part.start, part.stop) - at) / by for part, at, by in zip(box, centre, radii, strict=True)]
+    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+    return box, np.maximum(0, 1 - np.sqrt(z**2 + y**2 + x**2)).astype(np.float32)

@@ -1,0 +1,114 @@
+"""Training crops. A batch is a pure function of (seed, step); a sample also of its global index. No jax here."""
+
+import numpy as np
+
+# The masking ratio is uniform; the number of visible tokens it gives is rounded up to one of these shares of all
+# tokens, the static lengths a step is compiled for. The rest is padding, which attention leaves out.
+LENGTH_SHARES = (0.3, 0.6, 0.9)
+
+
+def crop(volume, rng, size, min_foreground):
+    """One random (y, x) crop of a TrainingVolume, in one of the eight orientations of the plane.
+
+    Returns {"image": float32, "labels": int16, "entropy": float32}, those the volume has. Draws up to 16 places until
+    more than `min_foreground` of the crop is foreground (> 0), and keeps the last draw. A crop larger than the volume
+    is mirrored (image, entropy) and unknown, -1 (labels), outside.
+    """
+    depth, height, width = volume.labels.shape
+    for _ in range(16):
+        z = rng.integers(depth)
+        y = rng.integers(max(height - size[0], 0) + 1)
+        x = rng.integers(max(width - size[1], 0) + 1)
+        window = (z, slice(y, y + size[0]), slice(x, x + size[1]))
+        if (volume.labels[window] > 0).mean() > min_foreground:
+            break
+    orientation = rng.integers(8)
+    arrays = {"image": volume.image, "labels": volume.labels, "entropy": volume.entropy}
+    return {
+        name: oriented(padded(array[window], size, unknown=name == "labels"), orientation)
+        for name, array in arrays.items()
+        if array is not None
+    }
+
+
+def padded(plane, size, unknown):
+    """A plane grown to `size` behind its last row and column, with -1 if `unknown`, mirrored otherwise."""
+    pads = [(0, wanted - found) for wanted, found in zip(size, plane.shape, strict=True)]
+    if not any(behind for _, behind in pads):
+        return plane
+    return np.pad(plane, pads, constant_values=-1) if unknown else np.pad(plane, pads, mode="symmetric")
+
+
+def oriented(plane, orientation):
+    """One of the eight symmetries of the square, 0 … 7; 0 is the plane itself. Odd ones transpose."""
+    if orientation & 1:
+        plane = plane.T
+    if orientation & 2:
+        plane = plane[::-1]
+    if orientation & 4:
+        plane = plane[:, ::-1]
+    return np.ascontiguousarray(plane)
+
+
+def label_batch(volumes, seed, step, batch, size, token, min_foreground, masking_ratio):
+    """Crops for a masked autoencoder: labels int16 (b, y, x), entropy float32 (b, y, x) (0 where a volume has none),
+    index int32 (b,), and shared: hidden_count, how many tokens to hide, and slots, whose length is the static number
+    of places for visible tokens. masking_ratio: (lowest, highest) of a uniform draw, one per batch.
+    """
+    crops = []
+    for index in range(batch):
+        rng = np.random.default_rng((seed, step, index))
+        crops.append(crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground))
+    tokens = (size[0] // token) * (size[1] // token)
+    ratio = np.random.default_rng((seed, step)).uniform(*masking_ratio)
+    hidden_count, length = masking_length(ratio, tokens)
+    labels = np.stack([c["labels"] for c in crops])
+    entropy = np.stack([c.get("entropy", np.zeros(size, np.float32)) for c in crops])
+    return {
+        "labels": labels,
+        "entropy": entropy,
+        "index": np.arange(batch, dtype=np.int32),
+        "shared": {"hidden_count": np.int32(hidden_count), "slots": np.arange(length, dtype=np.int32)},
+    }
+
+
+def masking_length(ratio, tokens):
+    """(number of hidden tokens, static number of visible places) for a masking ratio in [0, 1]."""
+    hidden = round(ratio * tokens)
+    lengths = [int(np.ceil(share * tokens)) for share in LENGTH_SHARES] + [tokens]
+    return hidden, next(length for length in lengths if length >= tokens - hidden)
+
+
+def image_batch(member_volumes, seed, step, batch, size, min_foreground, intensities):
+    """Crops for an ensemble: image float32 (b, k, y, x), labels int16 (b, k, y, x), index int32 (b,).
+
+    member_volumes: k lists of TrainingVolume; every member draws from its own list with its own random numbers.
+    shared: intensity_range float32 (2,), the statistics the model keeps. Intensities are varied as between microscopes.
+    """
+    images = np.empty((batch, len(member_volumes), *size), np.float32)
+    labels = np.empty(images.shape, np.int16)
+    for index in range(batch):
+        for member, volumes in enumerate(member_volumes):
+            rng = np.random.default_rng((seed, step, index, member))
+            found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
+            images[index, member], labels[index, member] = varied(found["image"], rng), found["labels"]
+    return {
+        "image": images,
+        "labels": labels,
+        "index": np.arange(batch, dtype=np.int32),
+        "shared": {"intensity_range": intensities},
+    }
+
+
+def varied(image, rng):
+    """Brightness, contrast and noise as they vary between microscopes: a few percent of the crop's own spread."""
+    spread = image.std()
+    noise = rng.normal(0.0, rng.uniform(0.0, 0.1) * spread, image.shape)
+    return (image - image.mean()) * rng.uniform(0.85, 1.15) + image.mean() + rng.normal(0.0, 0.1) * spread + noise
+
+
+def intensity_range(volumes, quantile=0.99):
+    """(low, high) to which intensities are clipped before scaling to [0, 1]: the quantiles 1 - quantile and quantile."""
+    values = np.concatenate([volume.image[:, ::2, ::2].ravel() for volume in volumes])
+    low, high = np.quantile(values, (1 - quantile, quantile))
+    return np.array([low, max(high, low + 1e-6)], np.float32)

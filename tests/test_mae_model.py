@@ -1,0 +1,85 @@
+"""models/mae.py and models/blocks.py."""
+
+import jax
+import numpy as np
+import pytest
+
+from maeref_jax.models.blocks import attention, sine_cosine_positions
+from maeref_jax.models.mae import MaskedAutoencoder
+
+GRID, N = (4, 5), 20
+PAPER = {"encoder_width": 128, "encoder_depth": 14, "encoder_heads": 1}
+PAPER |= {"decoder_width": 64, "decoder_depth": 7, "decoder_heads": 8}
+
+
+@pytest.fixture(scope="module")
+def small():
+    net = MaskedAutoencoder(4, 4, 16, 2, 2, 16, 1, 2)
+    labels = np.random.default_rng(0).integers(0, 4, (2, N, 16))
+    kept = np.stack([np.arange(8), np.arange(8, 16)]).astype(np.int32)
+    decoded = np.tile(np.arange(N, dtype=np.int32), (2, 1))
+    arguments = (labels, GRID, kept, np.ones((2, 8), bool), decoded, np.ones((2, N), bool))
+    return net, jax.jit(net.init, static_argnums=2)(jax.random.key(0), *arguments), arguments
+
+
+def test_labels_that_are_not_kept_are_never_read(small):
+    net, params, (labels, grid, kept, *rest) = small
+    other = labels.copy()
+    other[0, 8:] = 3 - other[0, 8:]
+    assert (other != labels).any()
+    before, after = net.apply(params, labels, grid, kept, *rest), net.apply(params, other, grid, kept, *rest)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_padding_changes_nothing(small):
+    net, params, (labels, grid, kept, valid, decoded, decoded_valid) = small
+    plain = net.apply(params, labels, grid, kept, valid, decoded, decoded_valid)
+    longer = np.concatenate([kept, np.full((2, 5), 17, np.int32)], 1)
+    longer_valid = np.concatenate([valid, np.zeros((2, 5), bool)], 1)
+    padded = net.apply(params, labels, grid, longer, longer_valid, decoded, decoded_valid)
+    np.testing.assert_allclose(padded, plain, atol=1e-5)
+
+
+def test_the_order_of_kept_tokens_does_not_matter(small):
+    net, params, (labels, grid, kept, *rest) = small
+    shuffled = kept[:, np.random.default_rng(1).permutation(8)]
+    np.testing.assert_allclose(
+        net.apply(params, labels, grid, shuffled, *rest),
+        net.apply(params, labels, grid, kept, *rest),
+        atol=1e-5,
+    )
+
+
+def test_the_papers_architecture_has_the_known_size():
+    """The decoder's 247,952 of the original minus its fifth class; positions are computed, not stored."""
+    net = MaskedAutoencoder(5, 4, **PAPER)
+    indices, valid = np.zeros((1, 16), int), np.ones((1, 16), bool)
+    sizes = jax.eval_shape(
+        lambda: net.init(jax.random.key(0), np.zeros((1, 16, 16), int), (4, 4), indices, valid, indices, valid)
+    )
+    count = sum(leaf.size for leaf in jax.tree.leaves(sizes))
+    # The original reads one number a pixel (16 * 128 weights); one-hot input reads five.
+    assert count == 2_105_232 + 4 * 16 * 128
+
+
+def test_positions_follow_the_stated_formula():
+    positions = sine_cosine_positions((3, 4), 8)
+    row, column, frequency = 2, 3, 10000.0 ** (-np.arange(2) / 2)
+    expected = [
+        np.sin(column * frequency),
+        np.cos(column * frequency),
+        np.sin(row * frequency),
+        np.cos(row * frequency),
+    ]
+    np.testing.assert_allclose(positions[row * 4 + column], np.concatenate(expected), rtol=1e-6)
+
+
+def test_attention_equals_a_plain_softmax_over_the_valid_keys():
+    rng = np.random.default_rng(0)
+    query, key, value = rng.normal(size=(3, 1, 6, 2, 4)).astype(np.float32)
+    valid = np.array([[True, True, False, True, False, True]])
+    result = np.asarray(attention(query, key, value, valid))
+    for head in range(2):
+        scores = query[0, :, head] @ key[0, valid[0], head].T / 2
+        weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        np.testing.assert_allclose(result[0, :, head], weights @ value[0, valid[0], head], atol=1e-5)

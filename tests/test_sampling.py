@@ -1,0 +1,75 @@
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maeref_jax.volumes import sampling
+
+
+class Volume(NamedTuple):
+    image: np.ndarray
+    labels: np.ndarray
+    entropy: np.ndarray | None = None
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    rng = np.random.default_rng(0)
+    return [
+        Volume(
+            rng.normal(100, 20, (3, 40, 50)).astype(np.float32),
+            rng.integers(0, 4, (3, 40, 50)).astype(np.int16),
+        )
+        for _ in range(3)
+    ]
+
+
+def test_a_batch_is_a_function_of_seed_and_step(volumes):
+    def draw(seed, step):
+        return sampling.label_batch(volumes, seed, step, 6, (16, 16), 4, 0.1, (0.1, 0.9))
+
+    np.testing.assert_array_equal(draw(0, 3)["labels"], draw(0, 3)["labels"])
+    assert (draw(0, 3)["labels"] != draw(0, 4)["labels"]).any()
+    assert (draw(0, 3)["labels"] != draw(1, 3)["labels"]).any()
+
+
+def test_a_sample_does_not_depend_on_the_size_of_its_batch(volumes):
+    small, large = (sampling.label_batch(volumes, 0, 5, b, (16, 16), 4, 0.1, (0.1, 0.9)) for b in (2, 6))
+    np.testing.assert_array_equal(small["labels"], large["labels"][:2])
+
+
+def test_members_draw_from_their_own_volumes(volumes):
+    constant = [volume._replace(labels=np.full_like(volume.labels, i)) for i, volume in enumerate(volumes)]
+    batch = sampling.image_batch([[v] for v in constant], 0, 0, 4, (16, 16), 0.0, np.array([0, 1]))
+    assert batch["image"].shape == (4, 3, 16, 16)
+    for member in range(3):
+        assert (batch["labels"][:, member] == member).all()
+
+
+def test_a_crop_larger_than_its_volume_is_unknown_outside(volumes):
+    rng = np.random.default_rng(0)
+    found = sampling.crop(volumes[0], rng, (64, 64), 0.0)
+    assert (found["labels"] == -1).sum() == 64 * 64 - 40 * 50 and found["image"].shape == (64, 64)
+
+
+@given(tokens=st.integers(16, 2000), ratio=st.floats(0, 1))
+def test_the_static_length_holds_every_visible_token(tokens, ratio):
+    hidden, length = sampling.masking_length(ratio, tokens)
+    assert hidden == round(ratio * tokens) and tokens - hidden <= length <= tokens
+
+
+def test_the_masking_ratio_stays_uniform_and_only_a_few_lengths_occur():
+    ratios = np.array([np.random.default_rng((0, step)).uniform(0.1, 0.9) for step in range(2000)])
+    pairs = [sampling.masking_length(ratio, 1024) for ratio in ratios]
+    hidden = np.sort([h for h, _ in pairs]) / 1024
+    assert np.abs(hidden - np.linspace(0.1, 0.9, 2000)).max() < 0.04
+    assert len({length for _, length in pairs}) <= len(sampling.LENGTH_SHARES)
+
+
+def test_the_eight_orientations_differ_and_keep_every_pixel():
+    plane = np.arange(9).reshape(3, 3)
+    found = {sampling.oriented(plane, i).tobytes() for i in range(8)}
+    assert len(found) == 8
+    assert all((np.sort(sampling.oriented(plane, i), axis=None) == np.arange(9)).all() for i in range(8))
