@@ -37,6 +37,7 @@ def get_config(mode):
             "window": (128, 128),
             "stride": (64, 64),
             "min_foreground": 0.05,
+            "intensity_jitter": 0.1,  # brightness, contrast and noise of training crops; 0 for none
             "evaluate_every": 1000,
             "validation_batches": 4,
             "classes": CLASSES,
@@ -73,7 +74,7 @@ def get_config(mode):
         config.model.update({"widths": (12, 24, 48), "strides": ((2, 2), (2, 2))})
         config.data.phantom.shape = (24, 128, 128)
     if mode == "demo":
-        config.update({"steps": 500, "evaluate_every": 250})
+        config.update({"batch": 2, "steps": 1800, "evaluate_every": 600, "intensity_jitter": 0.0})
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 50})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})

@@ -43,7 +43,9 @@ def _segmenter_experiment(settings):
     same = [validation] * settings["members"]
 
     def batches(step):
-        return sampling.image_batch(members, settings["seed"], step, settings["batch"], *shape)
+        return sampling.image_batch(
+            members, settings["seed"], step, settings["batch"], *shape, settings["intensity_jitter"]
+        )
 
     def validation_batch(step):
         batch = sampling.image_batch(same, settings["seed"] + VALIDATION_SEED, step, settings["batch"], *shape)

@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import math
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +25,15 @@ CHANGE_COLOURS = {
     "still wrong": (255, 190, 150),
     "right and kept": (225, 225, 225),
 }
+METRIC_NAMES = ("end points", "cycles", "boundary to area", "cristae boundary", "inner on background")
+_FRACTIONS = ("boundary_to_area", "cristae_boundary", "inner_background")
 _PANEL_WIDTH = 460  # pixels, about
 
 
 class Slice(NamedTuple):
-    """One slice to look at, arrays (y, x): image in any unit, entropy 0 … 1, hidden bool, labels integers."""
+    """One slice to look at, arrays (y, x): image in any unit or None, entropy 0 … 1, hidden bool, labels integers."""
 
-    image: np.ndarray
+    image: np.ndarray | None
     entropy: np.ndarray
     hidden: np.ndarray
     initial: np.ndarray
@@ -82,13 +85,15 @@ def show_changes(truth, initial, refined):
 
 
 def busiest_window(weight, size):
-    """The window, at most `size` in y and x, with the largest sum of `weight` (y, x), as a pair of slices."""
+    """The window, at most `size` in y and x, around the place where most of `weight` (y, x) is; a pair of slices."""
+    density = ndimage.gaussian_filter(weight.astype(np.float64), size / 4, mode="constant")
+    centre = np.unravel_index(np.argmax(density), density.shape)
     sides = [min(size, extent) for extent in weight.shape]
-    sums = np.pad(weight.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    sums = sums[sides[0] :] - sums[: -sides[0]]
-    sums = sums[:, sides[1] :] - sums[:, : -sides[1]]
-    best = np.unravel_index(np.argmax(sums), sums.shape)
-    return tuple(slice(int(start), int(start) + side) for start, side in zip(best, sides, strict=True))
+    starts = [
+        min(max(int(at) - side // 2, 0), extent - side)
+        for at, side, extent in zip(centre, sides, weight.shape, strict=True)
+    ]
+    return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
 
 
 def panels(shown, names, colours, voxel_size_nm=None):
@@ -99,11 +104,11 @@ def panels(shown, names, colours, voxel_size_nm=None):
     """
     height, width = shown.truth.shape
     enlarge = max(2, round(_PANEL_WIDTH / width))
-    low, high = np.percentile(shown.image, (0.5, 99.5))
-    hidden = shown.hidden
+    image = np.zeros((height, width)) if shown.image is None else shown.image
+    low, high = np.percentile(image, (0.5, 99.5))
     # title: (uint8 picture (y, x, 3), whether hidden tokens are outlined in it)
     pictures = {
-        "Image": (_grey((shown.image - low) / max(high - low, 1e-6)), False),
+        "Image": (_grey((image - low) / max(high - low, 1e-6)), False),
         "Entropy: bright = the networks disagree": (_grey(shown.entropy), True),
         "Truth": (colour_labels(shown.truth, colours), False),
         "Before: initial labels": (colour_labels(shown.initial, colours), True),
@@ -112,11 +117,11 @@ def panels(shown, names, colours, voxel_size_nm=None):
     }
     page = _Grid(width * enlarge, height * enlarge)
     for position, (title, (picture, outlined)) in enumerate(pictures.items()):
-        axes = page.add(position, title)
-        picture = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
-        axes.imshow(_outlined(picture, hidden, enlarge) if outlined else picture, interpolation="nearest")
+        axes = page.add(position, "No image given" if title == "Image" and shown.image is None else title)
+        large = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+        axes.imshow(_outlined(large, shown.hidden, enlarge) if outlined else large, interpolation="nearest")
         if title == "Image" and voxel_size_nm is not None:
-            _scale_bar(axes, picture.shape, voxel_size_nm[2] / enlarge)
+            _scale_bar(axes, large.shape, voxel_size_nm[2] / enlarge)
     squares = [_square(name, colour) for name, colour in zip(names, colours, strict=True)]
     outline = Line2D([], [], color=np.array(HIDDEN_COLOUR) / 255, label="hidden: filled in by the refiner")
     changes = [_square(name, colour) for name, colour in CHANGE_COLOURS.items()]
@@ -133,7 +138,7 @@ def text_table(table):
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     text = [table.title, rule, _text_line(table.header, widths), rule]
     text += [_text_line(row, widths) for row in table.rows]
-    return "\n".join([*text, rule, *([table.note] if table.note else [])])
+    return "\n".join([*text, rule, *textwrap.wrap(table.note, max(len(rule), 100))])
 
 
 def html_page(*, title, lead, pictures, tables, classes, facts):
@@ -147,7 +152,8 @@ def html_page(*, title, lead, pictures, tables, classes, facts):
     legend += _swatch("hidden tokens (outline)", HIDDEN_COLOUR)
     body = [f"<h1>{html.escape(title)}</h1>"]
     body += [f"<p class=lead>{html.escape(paragraph)}</p>" for paragraph in lead]
-    body += [f"<h2>Before and after</h2><p class=legend>{legend}</p>", *map(_html_picture, pictures)]
+    if pictures:
+        body += [f"<h2>Before and after</h2><p class=legend>{legend}</p>", *map(_html_picture, pictures)]
     body += ["<h2>Numbers</h2>", *map(_html_table, tables), "<h2>Settings and versions</h2>"]
     for section, values in facts.items():
         lines = "".join(
@@ -169,16 +175,24 @@ def number(value, digits=3):
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def mean_and_error(summary, percent=False):
-    """'3.55 ± 0.30' from {"mean", "se"}; fractions in per cent if asked; a dash where undefined."""
-    scale, unit = (100, " %") if percent else (1, "")
-    if math.isnan(summary["mean"]):
+def validity_cells(summary):
+    """The five validity metrics as '3.55 ± 0.30', fractions in per cent, a dash where undefined.
+
+    summary: {metric: {"mean", "se"}} in the order of METRIC_NAMES, as `validity.summary` makes it.
+    """
+    return tuple(
+        _mean_and_error(value, *((100, " %") if name in _FRACTIONS else (1, ""))) for name, value in summary.items()
+    )
+
+
+def _mean_and_error(value, scale, unit):
+    if math.isnan(value["mean"]):
         return "-"
-    return f"{number(summary['mean'] * scale, 2)} ± {number(summary['se'] * scale, 2)}{unit}"
+    return f"{number(value['mean'] * scale, 2)} ± {number(value['se'] * scale, 2)}{unit}"
 
 
 class _Grid:
-    """Two rows of three panels placed to the pixel, so that nothing is resampled and thin outlines stay whole."""
+    """Two rows of three panels placed to the pixel: nothing is resampled, thin outlines stay whole."""
 
     gap, title, legend, dpi = 14, 30, 80, 100
 
@@ -249,8 +263,9 @@ def _html_table(table):
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
     rows = []
     for first, *others in table.rows:
+        kind = "strong" if first.strip() in table.strong else "" if any(others) else "group"
         cells = f"<th>{html.escape(first)}</th>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in others)
-        rows.append(f"<tr{' class=strong' if first.strip() in table.strong else ''}>{cells}</tr>")
+        rows.append(f'<tr class="{kind}">{cells}</tr>')
     note = f"<p class=note>{html.escape(table.note)}</p>" if table.note else ""
     return (
         f"<section><h3>{html.escape(table.title)}</h3><div class=wide><table><thead><tr>{head}</tr></thead>"
@@ -261,7 +276,7 @@ def _html_table(table):
 _STYLE = """
 body { margin: 0; background: #f4f4f2; color: #1c1c1c;
   font: 16px/1.55 system-ui, "Segoe UI", Helvetica, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 2rem 2.5rem 4rem; background: #fff; }
+main { max-width: 1160px; margin: 0 auto; padding: 2rem 2.5rem 4rem; background: #fff; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { margin: 2.5rem 0 .8rem; font-size: 1.35rem; }
 h3 { margin: 1.8rem 0 .5rem; font-size: 1.05rem; }
@@ -272,9 +287,10 @@ h3 { margin: 1.8rem 0 .5rem; font-size: 1.05rem; }
 figure { margin: 1rem 0 2.2rem; } img { display: block; width: 100%; height: auto; }
 figcaption, .note { color: #444; font-size: .93rem; max-width: 85ch; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .32rem .9rem; text-align: right; border-bottom: 1px solid #e3e3df; white-space: nowrap; }
+th, td { padding: .32rem .8rem; text-align: right; border-bottom: 1px solid #e3e3df; white-space: nowrap; }
 th:first-child { text-align: left; font-weight: inherit; } thead th { border-bottom: 2px solid #888; }
 thead th, thead th:first-child { font-weight: 600; } .strong { background: #eef6ee; font-weight: 600; }
+.group th { padding-top: .9rem; color: #555; font-style: italic; }
 details { margin: .4rem 0; } summary { cursor: pointer; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 @media (max-width: 700px) { main { padding: 1.2rem; } h1 { font-size: 1.5rem; }

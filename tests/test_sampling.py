@@ -73,3 +73,12 @@ def test_the_eight_orientations_differ_and_keep_every_pixel():
     found = {sampling.oriented(plane, i).tobytes() for i in range(8)}
     assert len(found) == 8
     assert all((np.sort(sampling.oriented(plane, i), axis=None) == np.arange(9)).all() for i in range(8))
+
+
+def test_without_jitter_intensities_are_the_files_own_and_with_it_labels_still_are(volumes):
+    plain, jittered = (
+        sampling.image_batch([volumes], 0, 0, 2, (16, 16), 0.0, np.array([0, 1]), jitter) for jitter in (0.0, 0.2)
+    )
+    assert np.isin(plain["image"], np.concatenate([volume.image.ravel() for volume in volumes])).all()
+    assert (plain["image"] != jittered["image"]).any()
+    np.testing.assert_array_equal(plain["labels"], jittered["labels"])

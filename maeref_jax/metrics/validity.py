@@ -131,6 +131,11 @@ def summary(crops_counts):
     return {name: mean_and_error([row[name] for row in rows]) for name in METRICS}
 
 
+def paper_control():
+    """The control group of the paper's Table 2 in the form of `summary`; the number of its crops is not known."""
+    return {name: {"mean": mean, "se": error} for name, (mean, error) in PAPER_CONTROL.items()}
+
+
 def mean_and_error(values):
     """{"mean", "se", "crops"} of a list of floats, leaving NaN out; NaN where there are too few."""
     values = np.asarray(values, np.float64)

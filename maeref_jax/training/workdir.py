@@ -18,7 +18,7 @@ def claim(workdir, settings):
     """Make `workdir` the home of this run. BadInput if it is the home of another one, naming every difference."""
     path = Path(workdir) / "config.json"
     if path.exists():
-        found, wanted = _flat(json.loads(path.read_text())["config"]), _flat(json.loads(json.dumps(settings)))
+        found, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))["config"]), _flat(json.loads(json.dumps(settings)))
         changed = [
             f"{key}: {found.get(key, 'absent')} there, {wanted.get(key, 'absent')} here"
             for key in sorted(found.keys() | wanted.keys())
@@ -84,7 +84,7 @@ reporting the hidden share.
 def write_text(path, text):
     """Write a file whole or not at all."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

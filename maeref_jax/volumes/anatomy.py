@@ -1,4 +1,4 @@
-"""From centrelines to labels: outer membrane, intermembrane shell, matrix, and cristae that grow from the inner membrane.
+"""From centrelines to labels: outer membrane, intermembrane shell, matrix, cristae that grow from the inner membrane.
 
 Every voxel gets its signed distance to the nearest tube and its place along and across it. A crista is a lamella
 across the tube: a slightly tilted, bent and rough plate of its own thickness that reaches inwards from one side to its
@@ -17,6 +17,8 @@ from maeref_jax.volumes.smooth_noise import smooth_noise
 
 # Distances are known this far outside the outer membrane; beyond it a voxel is plain background.
 OUTSIDE_NM = 60.0
+# Smaller pieces of cristae or of the inside are taken out: a cube of 45 nm.
+SMALLEST_NM3 = 9e4
 
 
 class Cristae(NamedTuple):
@@ -74,10 +76,10 @@ def build_anatomy(
     inner_depth = depth - shell_nm * (1 + uneven)
     # The majority of 3 x 3 takes out the specks that roughness leaves; they would be holes in every skeleton.
     smooth = ndimage.uniform_filter((inner_depth > 0).astype(np.float32), (1, 3, 3)) > 0.5
-    inner = smooth & (instances > 0) & ~_touches_another(instances)
+    inner = _without_specks(smooth & (instances > 0) & ~_touches_another(instances), voxel_size_nm)
     free_rim = np.where(junction, edge, np.minimum(edge, inner_depth - cristae.rim_nm))
     overhang = np.maximum(0, half - free_rim)  # rounds the rim off
-    crista = inner & (np.hypot(sheet, overhang) < half)
+    crista = _without_specks(inner & (np.hypot(sheet, overhang) < half), voxel_size_nm)
     labels = np.where(instances > 0, 1, 0)
     labels[inner] = 3
     labels[crista] = 2
@@ -131,7 +133,7 @@ def _frame(tangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lamellae(rng, tube, place, warp, cristae):
-    """For each voxel its nearest lamella: distance to the mid-plane, to the end of its reach, junction, half thickness."""
+    """Of each voxel's nearest lamella: distance to the mid-plane, to the end of its reach, junction, half thickness."""
     along, across, up, radius = place
     length = len(tube.points) * STEP_NM
     reserve = 2 * tube.radii.max()  # the caps at both ends and tilted planes reach beyond the centreline
@@ -161,6 +163,14 @@ def _lamellae(rng, tube, place, warp, cristae):
     edge = toward - (1 - 2 * reach[nearest]) * radius
     junction = toward > np.cos(opening[nearest]) * np.hypot(across, up)
     return sheet, edge, junction, thickness[nearest] / 2
+
+
+def _without_specks(mask: np.ndarray, voxel_size_nm) -> np.ndarray:
+    """Drops the crumbs that rough cuts leave behind; nobody could draw them."""
+    objects, _ = ndimage.label(mask)
+    large = np.bincount(objects.ravel()) * np.prod(voxel_size_nm) >= SMALLEST_NM3
+    large[0] = False
+    return large[objects]
 
 
 def _touches_another(instances: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 
 STEP_NM = 20.0
 ATTEMPTS = 200  # random starts before a box counts as full
+SHORTEST_RADII = 5.0  # a mitochondrion that was blocked earlier than this many radii is not placed
+BRANCH_RADII = 2.5  # likewise a branch, from the parent's centreline
 
 
 class Tube(NamedTuple):
@@ -23,16 +25,16 @@ class Tube(NamedTuple):
 class Packing(NamedTuple):
     """How tubes fill a box. Lengths in nanometres, probabilities in [0, 1]."""
 
-    radius_nm: tuple[float, float] = (160.0, 240.0)
-    length_nm: tuple[float, float] = (1200.0, 6000.0)
-    gap_nm: tuple[float, float] = (20.0, 120.0)  # free cytoplasm kept between two mitochondria
-    touching: float = 0.3  # probability that a mitochondrion may lie against its neighbours
-    branching: float = 0.5  # probability that a mitochondrion sends out a branch
-    rejoining: float = 0.6  # probability that a branch comes back to its mitochondrion
+    radius_nm: tuple[float, float] = (170.0, 240.0)
+    length_nm: tuple[float, float] = (2000.0, 8000.0)
+    gap_nm: tuple[float, float] = (40.0, 200.0)  # free cytoplasm kept between two mitochondria
+    touching: float = 0.2  # probability that a mitochondrion may lie against its neighbours
+    branching: float = 0.35  # probability that a mitochondrion sends out a branch
+    rejoining: float = 0.75  # probability that a branch comes back to its mitochondrion
     tilt: float = 0.03  # standard deviation of the slope out of the plane
     layer_nm: float = 500.0  # cells are flat: mitochondria lie in layers about this far apart
-    scatter_nm: float = 25.0  # around the middle of a layer
-    cover: float = 0.42  # stop when the tubes would cover this share of the middle plane of the layers
+    scatter_nm: float = 10.0  # around the middle of a layer
+    cover: float = 0.32  # stop when the tubes would cover this share of the middle plane of the layers
 
 
 def pack_tubes(rng: np.random.Generator, extent_nm: np.ndarray, packing: Packing) -> list[Tube]:
@@ -54,7 +56,7 @@ def pack_tubes(rng: np.random.Generator, extent_nm: np.ndarray, packing: Packing
         if not _is_free(start, radius, tubes, gap):
             continue
         tube = _grow(rng, start, radius, length, tubes, gap, packing.tilt, instance + 1)
-        if len(tube.points) * STEP_NM < max(packing.length_nm[0], 2.5 * radius):
+        if len(tube.points) * STEP_NM < SHORTEST_RADII * radius:
             continue
         instance += 1
         tubes.append(tube)
@@ -69,7 +71,7 @@ def _covered(tube: Tube, extent_nm: np.ndarray) -> float:
 
 
 def _grow(rng, start, radius, length, others, gap, tilt, instance) -> Tube:
-    """Walks from `start` both ways with slowly changing curvature, until the length is reached or the way is blocked."""
+    """Walks from `start` both ways with slowly changing curvature until the length is reached or the way is blocked."""
     direction = _unit(np.array([rng.normal(0, tilt), *_unit(rng.standard_normal(2))]))
     count = int(length / STEP_NM)
     profile = _radius_profile(rng, radius, count)
@@ -120,7 +122,7 @@ def _branches(rng, parent, tubes, gap, packing) -> list[Tube]:
     direction = _unit(side + 0.5 * tangent * rng.choice([-1, 1]))
     profile = _radius_profile(rng, radius, int(length / STEP_NM))
     walked = _walk(rng, parent.points[index], direction, profile, others, gap)
-    if len(walked) * STEP_NM < 2.5 * radius:
+    if len(walked) * STEP_NM < BRANCH_RADII * radius:
         return []
     return [Tube(walked, profile[: len(walked)], parent.instance)]
 

@@ -29,12 +29,7 @@ AMBIGUOUS = 4
 class ImagingSettings(NamedTuple):
     """Grey values are of 0 … 255, lengths in nanometres."""
 
-    stain: tuple[float, float, float, float] = (
-        105.0,
-        62.0,
-        122.0,
-        178.0,
-    )  # background, intermembrane, cristae, matrix
+    stain: tuple[float, float, float, float] = (105.0, 62.0, 122.0, 178.0)  # classes 0 … 3
     stain_spread: float = 0.08  # between mitochondria regions: slow change of each class's stain
     cytoplasm_texture: float = 20.0  # standard deviation of the grain of the cytoplasm
     matrix_texture: float = 9.0  # … and inside the mitochondria

@@ -12,29 +12,32 @@ from skimage.morphology import skeletonize
 
 
 class LowSignalSettings(NamedTuple):
-    """Radii in voxels, `radius_vx` in the plane and half of it along z; counts per million voxels."""
+    """Radii in voxels, `radius_vx` in the plane and half of it along z."""
 
     radius_vx: tuple[float, float] = (8.0, 18.0)
     amplitude: float = 0.8  # share of the signal lost at the centre
-    profiles: tuple[str, ...] = ("sqrt", "linear")  # drawn per region
-    noise: tuple[float, ...] = (
-        0.0,
-        12.0,
-    )  # grey values of the noise added to the background, drawn per region
-    on_mitochondria: float = 18.0
-    in_cytoplasm: float = 6.0
+    profiles: tuple[str, ...] = ("sqrt", "sqrt", "linear")  # drawn per region
+    noise: tuple[float, ...] = (10.0, 22.0)  # standard deviation around the background, drawn per region
+    grain_vx: float = 1.2  # the noise is smoothed by this, to the grain of cytoplasm; 0 is white noise
+    counts_from: float = 0.3  # a voxel belongs to a region when it has lost more than this share of its signal
+    on_mitochondria: float = 110.0  # per million voxels of mitochondria
+    in_cytoplasm: float = 12.0  # per million voxels of cytoplasm
 
 
 def lower_signal(
     image: np.ndarray, labels: np.ndarray, rng: np.random.Generator, settings: LowSignalSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image float32 (z, y, x) with low-signal regions, and the regions as bool. Works on any image with labels."""
+    """Takes signal away at skeleton points of mitochondria (labels > 0) and in empty cytoplasm, of any image (z, y, x).
+
+    Returns the image as float32 and the regions as bool. Counts are exact up to rounding by chance; overlaps add up.
+    """
     image = image.astype(np.float32, copy=True)
     regions = np.zeros(labels.shape, bool)
     cytoplasm = labels <= 0
     background = float(image[cytoplasm].mean()) if cytoplasm.any() else float(image.mean())
-    millions = labels.size / 1e6
-    centres = [_skeleton_point(~cytoplasm, rng) for _ in range(_count(rng, settings.on_mitochondria * millions))]
+    millions = np.count_nonzero(cytoplasm) / 1e6
+    on_mitochondria = settings.on_mitochondria * (labels.size / 1e6 - millions)
+    centres = [_skeleton_point(~cytoplasm, rng) for _ in range(_count(rng, on_mitochondria))]
     centres += [_empty_point(cytoplasm, rng) for _ in range(_count(rng, settings.in_cytoplasm * millions))]
     for centre in centres:
         radius = rng.uniform(*settings.radius_vx)
@@ -44,10 +47,19 @@ def lower_signal(
             continue
         box, depth = _ellipsoid(centre, radius, labels.shape)
         weight = settings.amplitude * (np.sqrt(depth) if profile == "sqrt" else depth)
-        target = background + noise * rng.standard_normal(depth.shape, dtype=np.float32)
+        target = background + noise * _grain(rng, depth.shape, settings.grain_vx)
         image[box] += weight * (target - image[box])
-        regions[box] |= depth > 0
+        regions[box] |= weight > settings.counts_from
     return image, regions
+
+
+def _grain(rng, shape, grain_vx):
+    """Noise of standard deviation 1."""
+    white = rng.standard_normal(shape, dtype=np.float32)
+    if grain_vx == 0:
+        return white
+    # Smoothing in the plane divides the deviation by 2 sqrt(pi) sigma.
+    return ndimage.gaussian_filter(white, (0, grain_vx, grain_vx), mode="wrap") * (2 * np.sqrt(np.pi) * grain_vx)
 
 
 def _count(rng, expected: float) -> int:
@@ -74,7 +86,7 @@ def _empty_point(cytoplasm, rng):
 
 
 def _ellipsoid(centre, radius, shape):
-    """The box around an ellipsoid, cut by the volume, and its relative depth: 1 at the centre, 0 from the surface on."""
+    """The box around an ellipsoid, cut by the volume, and its relative depth: 1 at the centre, 0 at the surface."""
     radii = (radius / 2, radius, radius)
     box = tuple(
         slice(max(0, at - int(by)), min(size, at + int(by) + 1))

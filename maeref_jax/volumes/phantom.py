@@ -22,8 +22,8 @@ class PhantomSettings(NamedTuple):
 
     packing: Packing = Packing()
     cristae: Cristae = Cristae()
-    shell_nm: float = 40.0  # outer membrane to inner membrane
-    roughness_nm: float = 9.0  # standard deviation of the outer surface
+    shell_nm: float = 42.0  # outer membrane to inner membrane
+    roughness_nm: float = 8.0  # standard deviation of the outer surface
     imaging: ImagingSettings = ImagingSettings()
 
 

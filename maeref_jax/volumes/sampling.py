@@ -79,11 +79,11 @@ def masking_length(ratio, tokens):
     return hidden, next(length for length in lengths if length >= tokens - hidden)
 
 
-def image_batch(member_volumes, seed, step, batch, size, min_foreground, intensities):
+def image_batch(member_volumes, seed, step, batch, size, min_foreground, intensities, jitter=0.0):
     """Crops for an ensemble: image float32 (b, k, y, x), labels int16 (b, k, y, x), index int32 (b,).
 
     member_volumes: k lists of TrainingVolume; every member draws from its own list with its own random numbers.
-    shared: intensity_range float32 (2,), the statistics the model keeps. Intensities are varied as between microscopes.
+    shared: intensity_range float32 (2,), the statistics the model keeps. jitter: see `varied`.
     """
     images = np.empty((batch, len(member_volumes), *size), np.float32)
     labels = np.empty(images.shape, np.int16)
@@ -91,7 +91,7 @@ def image_batch(member_volumes, seed, step, batch, size, min_foreground, intensi
         for member, volumes in enumerate(member_volumes):
             rng = np.random.default_rng((seed, step, index, member))
             found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
-            images[index, member], labels[index, member] = varied(found["image"], rng), found["labels"]
+            images[index, member], labels[index, member] = varied(found["image"], rng, jitter), found["labels"]
     return {
         "image": images,
         "labels": labels,
@@ -100,11 +100,16 @@ def image_batch(member_volumes, seed, step, batch, size, min_foreground, intensi
     }
 
 
-def varied(image, rng):
-    """Brightness, contrast and noise as they vary between microscopes: a few percent of the crop's own spread."""
-    spread = image.std()
-    noise = rng.normal(0.0, rng.uniform(0.0, 0.1) * spread, image.shape)
-    return (image - image.mean()) * rng.uniform(0.85, 1.15) + image.mean() + rng.normal(0.0, 0.1) * spread + noise
+def varied(image, rng, jitter):
+    """Brightness, contrast and noise as they differ between microscopes. jitter: standard deviation of each of them,
+    relative to the spread of the crop; 0 changes nothing.
+    """
+    if not jitter:
+        return image
+    centre, spread = image.mean(), image.std()
+    contrast, brightness = 1 + jitter * rng.normal(), jitter * spread * rng.normal()
+    noise = abs(rng.normal()) * jitter * spread * rng.standard_normal(image.shape, dtype=np.float32)
+    return (image - centre) * contrast + centre + brightness + noise
 
 
 def intensity_range(volumes, quantile=0.99):

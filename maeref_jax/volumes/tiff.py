@@ -59,7 +59,7 @@ def write_tiff_stack(
         colours: uint8 (256, 3), the colour of every value of a uint8 stack.
     """
     z, y, x = voxel_size_nm or (None, None, None)
-    metadata = {"axes": "ZYX", _WRITTEN_AXES: "ZYX"}
+    metadata = {"axes": "TZCYXS", _WRITTEN_AXES: "ZYX"}
     options = {}
     if voxel_size_nm is not None:
         metadata |= {"spacing": z, "unit": "nm"}
@@ -71,7 +71,10 @@ def write_tiff_stack(
         options["photometric"] = "minisblack"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        tifffile.imwrite(temporary, iter(slices), shape=shape, dtype=dtype, imagej=True, metadata=metadata, **options)
+        # All six axes of ImageJ spelt out: of fewer, tifffile takes a last one of length 1 for colour samples.
+        depth, height, width = shape
+        pages, full = (plane[..., None] for plane in slices), (1, depth, 1, height, width, 1)
+        tifffile.imwrite(temporary, pages, shape=full, dtype=dtype, imagej=True, metadata=metadata, **options)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -103,9 +106,13 @@ def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str]) -> Stored
         raise BadInput(f"{path} holds {len(tif.series)} image series ({shapes}, ...), expected one stack")
     series = tif.series[0]
     damage = [message for message in messages if _DAMAGE.search(message)]
-    end, size = _end_of_data(series), path.stat().st_size
-    if end > size:
-        damage.append(f"its image data end at byte {end}")
+    size = path.stat().st_size
+    try:
+        end = _end_of_data(series)
+    except IndexError:  # pages that the metadata promise are not there
+        damage.append(f"not all pages of the stack {series.shape} are there")
+    else:
+        damage += [f"its image data end at byte {end}"] * (end > size)
     if damage:
         raise BadInput(f"{path} ({size} bytes) is truncated or damaged ({damage[0]}); copy it again")
     shape, axes = series.shape, series.axes

@@ -30,6 +30,7 @@ class Volume:
     source: the file or folder on disk; None for an array in memory
     classes: length of the leading class axis, or None
     voxel_size_nm: (z, y, x), or None when nobody said
+    view: which axes and channel of the file this is; note: what a user should hear about how it is read
     """
 
     path: str
@@ -39,6 +40,8 @@ class Volume:
     source: Path | None
     classes: int | None
     _read: Callable[[Box], np.ndarray]
+    view: str = ""
+    note: str = ""
 
     def read(self, box: Box) -> np.ndarray:
         """The voxels of `box`, (z, y, x) of `dtype`; probabilities (c, z, y, x) float32 in [0, 1].
@@ -68,6 +71,7 @@ class Volume:
         resolved, suffix = self.source.resolve(), self.path.removeprefix(str(self.source))
         return {
             "path": f"{resolved}{suffix}",
+            "view": self.view,
             "bytes": sum(stat.st_size for stat in stats),
             "modified_ns": max(stat.st_mtime_ns for stat in stats),
         }
@@ -284,7 +288,9 @@ def _select(stored, axes, z_range, *, voxel_size_nm=None, channel=None, keep_cla
     name = f"{stored.path}[{first}:{last}]" if z_range else str(stored.path)
     size = voxel_size_nm or stored.voxel_size_nm
     dtype = np.dtype(np.float32) if keep_classes else np.dtype(stored.dtype)
-    return Volume(name, shape, dtype, size, stored.path, sizes["C"] if keep_classes else None, read)
+    view = ", ".join([f"axes {axes}", *(f"{axis} {index}" for axis, index in fixed.items() if axis in axes)])
+    note = "uint8 probabilities are read as value / 255" if keep_classes and stored.dtype == np.uint8 else ""
+    return Volume(name, shape, dtype, size, stored.path, sizes["C"] if keep_classes else None, read, view, note)
 
 
 def _pick_channel(stored, axes, sizes, channels, channel) -> dict[str, int]:

@@ -1,0 +1,63 @@
+"""Seconds of one training step, ensemble and masked autoencoder:  python benchmarks/training_step.py [MODE]
+
+Prints a table for this machine: the time to compile, then the median of ten steps on fresh batches, for every length
+bucket of the masked autoencoder. MODE is a mode of the two configs; `demo` if none is given.
+"""
+
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from maeref_jax import command_line, pipeline
+from maeref_jax.training.state import build_optimizer, initial_state, update
+from maeref_jax.volumes import sampling
+from maeref_jax.volumes.dataset import annotated_phantoms
+
+STEPS = 10
+
+
+def measure(settings, batches):
+    """(seconds to compile, median seconds a step) of update() on the batches, all of one shape."""
+    method = pipeline.METHODS[settings["method"]].method(settings)
+    optimizer = build_optimizer({**settings["optimizer"], "steps": STEPS}, method.members)
+    state = jax.jit(partial(initial_state, method, optimizer))(jax.random.key(0), batches[0])
+    step = jax.jit(partial(update, method, optimizer))
+    times = []
+    for batch in batches:
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch, jax.random.key(1)))
+        times.append(time.perf_counter() - began)
+    return times[0], statistics.median(times[1:])
+
+
+def main(mode):
+    volumes = annotated_phantoms((0, 1), (24, 192, 192))
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, mode {mode or 'full'}")
+    print(f"{'':34}{'compile s':>12}{'step s':>10}{'crops/s':>10}")
+    settings = command_line.load_config(f"configs/ensemble.py:{mode}").to_dict()
+    members, size = [volumes] * settings["members"], tuple(settings["window"])
+    intensities = sampling.intensity_range(volumes)
+    batches = [
+        sampling.image_batch(members, 0, step, settings["batch"], size, 0.0, intensities) for step in range(STEPS + 1)
+    ]
+    row(f"ensemble, {len(members)} members", *measure(settings, batches), settings["batch"] * len(members))
+    settings = command_line.load_config(f"configs/mae.py:{mode}").to_dict()
+    for ratio in (0.75, 0.5, 0.15):
+        crops = settings["batch"], tuple(settings["window"]), settings["token"], 0.0, (ratio, ratio)
+        batches = [sampling.label_batch(volumes, 0, step, *crops) for step in range(STEPS + 1)]
+        length = len(batches[0]["shared"]["slots"])
+        row(f"masked autoencoder, {length} tokens kept", *measure(settings, batches), settings["batch"])
+
+
+def row(name, compiling, step, crops):
+    print(f"{name:34}{compiling:12.1f}{step:10.3f}{crops / step:10.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "demo")

@@ -1,0 +1,100 @@
+"""The truth about a refinement, on volumes that neither model has seen.
+
+    python evaluate.py --config configs/evaluate.py --workdir runs/evaluate
+
+Expects the ensemble in WORKDIR/ensemble and the refiner in WORKDIR/mae (or --config.ensemble=DIR --config.refiner=DIR),
+refines held-out phantoms, prints the tables and writes WORKDIR/report.html, WORKDIR/summary.json and, as TIFF stacks,
+WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs. Modes:
+
+    :demo     one phantom, for `make demo`; under a minute
+    :smoke    seconds, for models trained with `:smoke`
+    :phantom  needs no models: how real the phantoms are, beside real labels (MAEREF_DATA) and the paper's control group
+    :mef_cristae  a refiner of configs/mae_mef_cristae.py on the held-out NI_m6 with regions taken away; no ensemble:
+                  MAEREF_DATA=FOLDER python evaluate.py --config configs/evaluate.py:mef_cristae --workdir runs/mef_test
+                  --config.refiner=runs/mef
+    :vnc_sstem    an ensemble of configs/ensemble_vnc_sstem.py on the held-out slices 10-13; no refiner: the same with
+                  --config.ensemble=runs/vnc
+
+Your own volumes instead of phantoms: --config.phantom.seeds= --config.files.truths="('labels.tif',)" and
+--config.files.images="('image.tif',)". Labels of other people's making instead of an image: files.labels with
+files.entropy or files.hidden. Real labels without anything else: --config.files.damage=20 takes regions away (so many
+per million voxels) and asks for them back.
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+MODES = ("", "demo", "smoke", "phantom", "mef_cristae", "vnc_sstem")
+Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
+Y_PLANES = ("8hpi_m4", "8hpi_m6")
+MEF_LABEL_MAP = ((0, 0), (1, 3), (2, 2), (3, 1))
+
+
+def get_config(mode):
+    config = ConfigDict(
+        {
+            "task": "refinement",
+            "ensemble": "",  # workdir; empty: WORKDIR/ensemble
+            "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
+            "pictures": 3,
+            # Held out: training and validation use seeds below 100.
+            "phantom": {"seeds": (100, 101, 102, 103), "shape": (32, 256, 256)},
+            "files": {
+                "truths": (),
+                "images": (),
+                "labels": (),
+                "entropy": (),
+                "hidden": (),
+                "low_signal": (),
+                "damage": 0.0,  # regions taken away per million voxels; 0 for none
+                "label_map": (),  # pairs (id in the truth file, id here); empty for none
+                "shell_class": -1,  # derive this class as the outermost shell_vx voxels of the foreground
+                "shell_vx": 0.0,
+                "axes": "",
+                "voxel_size_nm": (),
+            },
+            "refine": {"threshold": 0.4, "ambiguous_threshold": 0.5, "overwrite": True},
+            "validity": {
+                "classes": (0, 1, 2, 3),  # background, intermembrane, cristae, matrix; empty: not mitochondria
+                "size": 128,  # of the crops, in voxels
+                "min_foreground": 0.3,
+                "slice_step": 1,
+            },
+        }
+    )
+    data = os.environ.get("MAEREF_DATA", "data")
+    if mode == "demo":
+        config.phantom.update({"seeds": (100,), "shape": (24, 256, 256)})
+    if mode == "smoke":
+        config.phantom.update({"seeds": (100,), "shape": (8, 96, 96)})
+        config.validity.update({"size": 64, "min_foreground": 0.1})
+        config.pictures = 1
+    if mode == "phantom":
+        config.task = "phantoms"
+        folder = os.path.join(data, "mef_cristae")
+        config.real = {
+            # By the plane of the two long axes; the other planes cut the mitochondria across.
+            "z_planes": tuple(os.path.join(folder, f"{name}_label.tif") for name in Z_PLANES),
+            "y_planes": tuple(os.path.join(folder, f"{name}_label.tif") for name in Y_PLANES),
+            "axes": "ZYX",
+            "pixel_nm": 5.0,
+            "min_foreground": 0.1,  # of a crop; every volume holds but one mitochondrion
+            "steps": (1, 2),  # at its own pixel size, and at that of the phantoms
+            "label_map": MEF_LABEL_MAP,
+            "shell_class": 1,
+            "shell_vx": 6.0,
+        }
+    if mode == "mef_cristae":
+        config.phantom.seeds = ()
+        config.files.update({"truths": (os.path.join(data, "mef_cristae", "NI_m6_label.tif"),), "damage": 20.0})
+        config.files.update({"label_map": MEF_LABEL_MAP, "shell_class": 1, "shell_vx": 6.0})
+        config.files.update({"axes": "ZYX", "voxel_size_nm": (5.0, 5.0, 5.0)})
+    if mode == "vnc_sstem":
+        config.refiner = "none"
+        config.phantom.seeds = ()
+        image, label = (os.path.join(data, "vnc_sstem", f"{name}.tif[10:14]") for name in ("image", "label"))
+        config.files.update({"truths": (label,), "images": (image,)})
+        config.files.update({"axes": "ZYX", "voxel_size_nm": (45.0, 4.6, 4.6)})
+        config.validity.classes = ()
+    return config

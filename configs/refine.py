@@ -1,0 +1,45 @@
+"""How refine.py works on a volume; every flag of refine.py is shorthand for the field of the same name.
+
+    python refine.py --input image.tif --output refined --ensemble runs/ensemble --refiner runs/mae
+    python refine.py ... --config configs/refine.py --config.block=8,1024,1024 --config.tiff_export=false
+
+Device: any; the networks decide. Modes: "" and "smoke" (small blocks and batches, no TIFF export: a test of the way
+through, not of speed).
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+MODES = ("", "smoke")
+
+
+def get_config(mode=""):
+    config = ConfigDict(
+        {
+            # Inputs: paths, globs ("stacks/*.tif"), z ranges ("image.tif[0:8]"). With several inputs the
+            # other paths are name patterns: "{stem}_entropy.tif" beside the input, "folder/{stem}.tif" from
+            # the working directory.
+            "input": (),
+            "labels": "",
+            "entropy": "",
+            "hidden": "",
+            "probabilities": (),
+            "axes": "",  # as stored, e.g. "ZYX", for files that do not say
+            "voxel_size_nm": (),  # (z, y, x), for files that do not say
+            "channel": placeholder(int),
+            "output": "",
+            "ensemble": "",  # workdir, or "" to bring one's own labels or probabilities
+            "refiner": "",  # workdir, or "none" to segment only
+            "threshold": 0.4,  # tokens of higher mean entropy are hidden
+            "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
+            "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
+            "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
+            "batch": 16,  # windows per call of a network
+            "seed": 0,
+            "overwrite": False,
+            "tiff_export": True,
+        }
+    )
+    if mode == "smoke":
+        config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False})
+    return config

@@ -1,0 +1,170 @@
+"""Judge a refinement by the truth:  python evaluate.py --config configs/evaluate.py --workdir runs/evaluate
+
+Prints the tables and writes WORKDIR/report.html, WORKDIR/summary.json and the volumes in WORKDIR/held_out.
+"""
+
+import json
+import textwrap
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from maeref_jax import __version__, command_line, report
+from maeref_jax.errors import BadInput
+
+LIBRARIES = ("jax", "flax", "numpy", "scipy", "scikit-image")
+WINDOW = 144  # pixels of a slice that a picture shows at most
+APART = 4  # slices between two pictures of one volume, so that they show different things
+
+
+def main(argv):
+    flags = command_line.parser(__doc__)
+    flags.add_argument("--config", required=True, help="configs/evaluate.py or configs/evaluate.py:MODE")
+    flags.add_argument("--workdir", required=True, type=Path, help="where the report goes, and where the models are")
+    arguments, overrides = command_line.parse(flags, argv)
+    settings = command_line.load_config(arguments.config, overrides).to_dict()
+    tasks = {"refinement": judge_refinement, "phantoms": compare_phantoms}
+    return tasks[settings["task"]](settings, arguments.workdir)
+
+
+def judge_refinement(settings, workdir):
+    """Refine every held-out volume, count against the truth, print and write the report."""
+    from maeref_jax import evaluation, pipeline
+    from maeref_jax.metrics import scores
+    from maeref_jax.training.workdir import write_text
+
+    began = time.monotonic()
+    folders = {
+        "ensemble": settings["ensemble"] or workdir / "ensemble",
+        "refiner": settings["refiner"] or workdir / "mae",
+    }
+    has_labels = not settings["phantom"]["seeds"] and (settings["files"]["labels"] or settings["files"]["damage"])
+    ensemble = None if has_labels else pipeline.load_model(folders["ensemble"], "segmenter")
+    refiner = None if settings["refiner"] == "none" else pipeline.load_model(folders["refiner"], "refiner")
+    if ensemble is None and refiner is None:
+        raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
+    scheme = (refiner or ensemble).settings["classes"]
+    classes = real_classes(scheme)
+    models = {name: model for name, model in (("ensemble", ensemble), ("refiner", refiner)) if model is not None}
+    evaluation.check_held_out(settings, models.values())
+    output = workdir / "held_out"
+    judged, refining = [], 0.0
+    for case in evaluation.cases(settings, scheme, output):
+        print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
+        started = time.monotonic()
+        results = evaluation.refine(case, ensemble, refiner, settings, output)
+        refining += time.monotonic() - started
+        judged.append((case, results, evaluation.judge(case, results, len(classes["names"]), settings["validity"])))
+    total = judged[0][2].scores
+    for _, _, found in judged[1:]:
+        total = scores.add(total, found.scores)
+    tables, lead = evaluation.score_tables(total, classes["names"]), evaluation.verdict(total)
+    chosen = choose_slices(judged, settings["pictures"]) if refiner else []
+    pictures = [picture(judged, choice, classes) for choice in chosen]
+    page = report.html_page(
+        title=f"{'Repaired segmentation' if refiner else 'Segmentation'}, judged by the truth",
+        lead=lead,
+        pictures=pictures,
+        tables=tables,
+        classes=classes,
+        facts={
+            "Held-out volumes": {case.stem: described(case) for case, _, _ in judged},
+            **{
+                f"{name.capitalize()}: {model.name}": {"workdir": model.workdir, **flat(model.settings)}
+                for name, model in models.items()
+            },
+            "Evaluation settings": flat(settings),
+            "Versions": {"maeref_jax": __version__, **{library: version(library) for library in LIBRARIES}},
+        },
+    )
+    seconds = {name: training_seconds(folders[name]) for name in models}
+    seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
+    write_text(workdir / "report.html", page)
+    for number, shown in enumerate(pictures, 1):
+        (workdir / f"picture_{number}.png").write_bytes(shown.png)
+    summary = {**evaluation.score_summary(total), "seconds": seconds}
+    write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
+    words = (textwrap.fill(paragraph, 100) for paragraph in lead)
+    print("\n" + "\n\n".join([*map(report.text_table, tables), *words]))
+    print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")
+
+
+def compare_phantoms(settings, workdir):
+    """Phantoms, real labels and the paper's control group side by side: a check of the generator, no evidence."""
+    from maeref_jax import realism
+
+    tables = realism.tables(settings)
+    workdir.mkdir(parents=True, exist_ok=True)
+    text = "\n\n".join(map(report.text_table, tables))
+    (workdir / "phantoms.txt").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def real_classes(classes):
+    """Names and colours without the ambiguous class, which is the last one if there is any."""
+    kept = len(classes["names"]) - (classes["ambiguous"] >= 0)
+    return {"names": tuple(classes["names"][:kept]), "colours": tuple(classes["colours"][:kept])}
+
+
+def choose_slices(judged, number):
+    """(volume, slice, why) to show: those with most repaired voxels, and last the one with most voxels made wrong."""
+    gains = [(count, i, z) for i, (_, _, found) in enumerate(judged) for z, count in enumerate(found.repaired)]
+    losses = [(count, i, z) for i, (_, _, found) in enumerate(judged) for z, count in enumerate(found.made_wrong)]
+    chosen = []
+
+    def take(ranked, wanted, why):
+        for _, i, z in sorted(ranked, reverse=True):
+            if len(chosen) == wanted:
+                return
+            if all(i != other or abs(z - at) >= APART for other, at, _ in chosen):
+                chosen.append((i, z, why))
+
+    take(gains, number - 1 if number > 1 else number, "among the slices with most repaired voxels")
+    take(losses, number, "the slice with most voxels made wrong, of those not shown above")
+    return chosen
+
+
+def picture(judged, choice, classes):
+    """The six panels of one chosen slice, cut to where most changed."""
+    from maeref_jax.volumes.volume import labels_from_disk
+    from maeref_jax.volumes.windows import Box
+
+    index, z, why = choice
+    case, results, _ = judged[index]
+    box = Box((z, 0, 0), (z + 1, *case.truth.shape[1:]))
+    found = {role: volume.read(box)[0] for role, volume in results.items()}
+    initial, refined = labels_from_disk(found["initial"]), labels_from_disk(found["refined"])
+    truth = case.truth[z]
+    image = case.inputs["image"].read(box)[0] if "image" in case.inputs else None
+    window = report.busiest_window((initial != refined) & (truth != -1), WINDOW)
+    whole = report.Slice(image, found["entropy"] / 255, found["hidden"] > 0, initial, refined, truth)
+    shown = report.Slice(*(None if array is None else array[window] for array in whole))
+    repaired = int(((shown.initial != shown.truth) & (shown.refined == shown.truth)).sum())
+    broken = int(((shown.initial == shown.truth) & (shown.refined != shown.truth)).sum())
+    caption = (
+        f"{case.stem}, slice {z} ({why}). {repaired:,} voxels repaired, {broken:,} made wrong in this view. Pink "
+        "outlines: tokens whose labels were hidden and filled in from their surroundings; all else is untouched."
+    )
+    return report.Picture(report.panels(shown, classes["names"], classes["colours"], case.voxel_size_nm), caption)
+
+
+def described(case):
+    size = "unknown" if case.voxel_size_nm is None else " x ".join(f"{side:g}" for side in case.voxel_size_nm)
+    return f"{' x '.join(map(str, case.truth.shape))} voxels (z y x) of {size} nm; given: {', '.join(case.inputs)}"
+
+
+def flat(tree, prefix=""):
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for name, value in tree.items() for k, v in flat(value, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def training_seconds(folder):
+    """What the training of a workdir took, as it says itself; None while it has not finished."""
+    path = Path(folder) / "summary.json"
+    return json.loads(path.read_text())["seconds"] if path.exists() else None
+
+
+if __name__ == "__main__":
+    command_line.run(main)

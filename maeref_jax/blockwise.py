@@ -1,0 +1,182 @@
+"""One block of a volume: windows of a model blended, entropy and hidden tokens decided, hidden voxels filled in.
+
+Everything here gives the same result whatever the block: windows lie on the volume's lattice, are summed in one order,
+and go through the network in batches of one size; tokens lie on a lattice of their own, anchored at the origin.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maeref_jax.entropy import normalised_entropy
+from maeref_jax.masking import hidden_tokens
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.tokens import token_mean, token_spread
+from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, windows_touching
+
+_ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
+
+
+def segment_block(apply: Segmenter, variables, members, image: Volume, box: Box, batch: int) -> tuple[np.ndarray, int]:
+    """The members' mean probabilities float32 (z, y, x, c) in `box`, and how many windows that took.
+
+    variables: (params, state); members: indices to average, None for all. An image smaller than the window is
+    mirrored at its far faces.
+    """
+    window, stride = _in_3d(apply)
+    windows = windows_touching(image.shape, window, stride, box)
+    frame = functools.reduce(Box.hull, windows)
+    around = _read_padded(image, frame, mode="symmetric").astype(np.float32)
+
+    def probabilities(group: Sequence[Box]) -> np.ndarray:
+        stacked = _stack(around, group, frame, apply.dims)
+        found = np.asarray(_mean_probability(apply.predict, members, *variables, stacked))
+        return found if apply.dims == 3 else found[:, None]
+
+    return _blend(windows, box, probabilities, batch), len(windows)
+
+
+def decide(mean: np.ndarray, ambiguous: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean probabilities (..., c) -> labels int16, entropy float32 in [0, 1], probability of "ambiguous" float32.
+
+    labels: the likeliest class other than `ambiguous`. Where no such class is among the c (-1, or probabilities of the
+    real classes only), its probability is 0.
+    """
+    flat = mean.reshape(-1, mean.shape[-1])
+    entropy = np.empty(len(flat), np.float32)
+    for start in range(0, len(flat), _ENTROPY_BATCH):
+        part = flat[start : start + _ENTROPY_BATCH]
+        padded = np.pad(part, ((0, _ENTROPY_BATCH - len(part)), (0, 0)))
+        entropy[start : start + len(part)] = np.asarray(_entropy(padded))[: len(part)]
+    if not 0 <= ambiguous < mean.shape[-1]:
+        doubt, decided = np.zeros(mean.shape[:-1], np.float32), mean
+    else:
+        doubt, decided = mean[..., ambiguous], mean.copy()
+        decided[..., ambiguous] = -1.0
+    return decided.argmax(-1).astype(np.int16), entropy.reshape(mean.shape[:-1]), doubt
+
+
+def hide(entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: float, ambiguous_threshold: float):
+    """Which voxels (z, y, x) lie in hidden tokens (bool): `masking.hidden_tokens` of each token's means.
+
+    entropy, ambiguous: float (z, y, x) of a box that starts at a multiple of `token` in y and x. A token cut by the
+    far border averages the pixels that it has.
+    """
+    _, height, width = entropy.shape
+    pad = ((0, 0), (0, round_up(height, token) - height), (0, round_up(width, token) - width))
+    present = np.ones(entropy.shape, np.float32)
+    padded = [np.pad(values.astype(np.float32), pad) for values in (entropy, ambiguous, present)]
+    return np.asarray(_hidden_voxels(token, threshold, ambiguous_threshold, *padded))[:, :height, :width]
+
+
+def refine_block(
+    apply: Refiner, variables, key, volumes: dict[str, Volume], box: Box, batch: int
+) -> tuple[np.ndarray, int, int]:
+    """Labels int16 (z, y, x) of `box` with hidden voxels filled in; windows computed; windows there are.
+
+    volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and "image" if the refiner needs it,
+    as Volumes. Windows that show no hidden voxel of the box are not computed.
+    """
+    labels, hidden = volumes["labels"].read(box), volumes["hidden"].read(box)
+    window, stride = _in_3d(apply)
+    _, height, width = shape = volumes["labels"].shape
+    in_tokens = (shape[0], round_up(height, apply.token), round_up(width, apply.token))
+    everywhere = windows_touching(in_tokens, window, stride, box)
+    windows = [w for w in everywhere if hidden[w.intersect(box).within(box).slices].any()]
+    if not windows:
+        return labels, 0, len(everywhere)
+    frame = functools.reduce(Box.hull, windows)
+    around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
+    # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
+    around["hidden"] = _complete_tokens(around["hidden"], frame, shape, in_tokens)
+
+    def probabilities(group: Sequence[Box]) -> np.ndarray:
+        stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
+        found = np.asarray(_refined_probability(apply.refine, *variables, stacked, key))
+        return found if apply.dims == 3 else found[:, None]
+
+    filled = _blend(windows, box, probabilities, batch).argmax(-1).astype(np.int16)
+    return np.where(hidden, filled, labels), len(windows), len(everywhere)
+
+
+_PADDING = {
+    "labels": {"mode": "constant", "constant_values": -1},
+    "entropy": {"mode": "constant", "constant_values": 0},
+    "hidden": {"mode": "constant", "constant_values": False},
+    "image": {"mode": "symmetric"},
+}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _mean_probability(predict, members, params, state, image):
+    found = predict(params, state, image)
+    if members is not None:
+        found = jnp.stack([found[i] for i in members])
+    return found.mean(0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _refined_probability(refine, params, state, inputs, key):
+    return refine(params, state, inputs, key)
+
+
+_entropy = jax.jit(normalised_entropy)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _hidden_voxels(token, threshold, ambiguous_threshold, entropy, ambiguous, present):
+    share = token_mean(present, token)
+    means = (token_mean(values, token) / share for values in (entropy, ambiguous))
+    hidden = hidden_tokens(next(means), threshold, next(means), ambiguous_threshold)
+    return token_spread(hidden, token)
+
+
+def _in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Window and stride as (z, y, x): a 2-D model sees one slice at a time."""
+    lead = (1,) * (3 - apply.dims)
+    return lead + tuple(apply.window), lead + tuple(apply.stride)
+
+
+def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:
+    """`frame` of the volume, padded where it reaches beyond the far faces."""
+    inside = frame.intersect(whole(volume.shape))
+    missing = [(0, end - stop) for end, stop in zip(frame.stop, inside.stop, strict=True)]
+    return np.pad(volume.read(inside), missing, **padding)
+
+
+def _complete_tokens(hidden: np.ndarray, frame: Box, shape, in_tokens) -> np.ndarray:
+    inside = frame.intersect(whole(shape)).shape
+    completed = frame.intersect(whole(in_tokens)).shape
+    cut = hidden[tuple(slice(n) for n in inside)]
+    cut = np.pad(cut, [(0, b - a) for a, b in zip(inside, completed, strict=True)], mode="edge")
+    return np.pad(cut, [(0, b - a) for a, b in zip(completed, hidden.shape, strict=True)])
+
+
+def _stack(around: np.ndarray, group: Sequence[Box], frame: Box, dims: int) -> np.ndarray:
+    """(b, [z,] y, x): the windows of the group, cut from the array of `frame`."""
+    stacked = np.stack([around[window.within(frame).slices] for window in group])
+    return stacked if dims == 3 else stacked[:, 0]
+
+
+def _blend(
+    windows: Sequence[Box], box: Box, probabilities: Callable[[Sequence[Box]], np.ndarray], batch: int
+) -> np.ndarray:
+    """Window-weighted mean float32 (z, y, x, c) in `box`, 0 where no window lies."""
+    weight = blending_weight(windows[0].shape)
+    total, weights = None, np.zeros(box.shape, np.float32)
+    for start in range(0, len(windows), batch):
+        group = windows[start : start + batch]
+        # The last batch is filled up: one shape for the compiler.
+        found = probabilities([*group, *[group[0]] * (batch - len(group))])
+        if total is None:
+            total = np.zeros((*box.shape, found.shape[-1]), np.float32)
+        for window, values in zip(group, found, strict=False):
+            common = window.intersect(box)
+            here, there = common.within(box).slices, common.within(window).slices
+            total[here] += weight[there][..., None] * values[there]
+            weights[here] += weight[there]
+    return total / np.maximum(weights, np.float32(1e-30))[..., None]

@@ -1,0 +1,378 @@
+"""A whole volume, block by block: image -> member probabilities -> labels, entropy, hidden tokens -> refined labels.
+
+Two passes, "segment" and "refine"; every finished block is recorded after its data is durable and never redone.
+Blocks are the unit of memory, writing and resuming, results do not depend on them (blockwise.py). A voxel outside
+the hidden tokens keeps its initial label, bit for bit.
+"""
+
+import hashlib
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+import maeref_jax.refiners.mae
+import maeref_jax.segmenters.ensemble
+from maeref_jax.blockwise import decide, hide, refine_block, segment_block
+from maeref_jax.errors import BadInput
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.training.checkpoint import load_model_variables
+from maeref_jax.training.workdir import read_config
+from maeref_jax.volumes import inputs, output
+from maeref_jax.volumes.output import Output
+from maeref_jax.volumes.tiff import LARGEST_BYTES
+from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, open_volume, write_tiff
+from maeref_jax.volumes.windows import blocks, round_up
+
+SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
+REFINERS = {"mae": maeref_jax.refiners.mae}
+METHODS = SEGMENTERS | REFINERS
+_KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
+
+
+class Model(NamedTuple):
+    """A trained workdir, ready to be applied.
+
+    name: the method; settings: the workdir's config; facts: what it remembers of its training data
+    """
+
+    workdir: str
+    name: str
+    settings: dict
+    params: Any
+    state: Any
+    apply: Segmenter | Refiner
+    facts: dict = {}  # noqa: RUF012  (never changed)
+
+
+class Job(NamedTuple):
+    """One volume to refine, results under `output`/`stem`...
+
+    Either `image` and a segmenter; or `labels` with `entropy` or with `hidden` (a painted mask, nonzero is hidden); or
+    `probabilities`, one volume or one per member. `image` may accompany the last two for a refiner that needs it.
+    members: which members of the ensemble to average, None for all (out-of-fold predictions use some).
+    """
+
+    stem: str
+    output: Path
+    image: Volume | None = None
+    labels: Volume | None = None
+    entropy: Volume | None = None
+    hidden: Volume | None = None
+    probabilities: tuple[Volume, ...] = ()
+    members: tuple[int, ...] | None = None
+
+
+class Settings(NamedTuple):
+    """threshold: tokens whose mean entropy is above it are hidden, in [0, 1]
+    ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it
+    token: side of a token in voxels, used only without a refiner, which has its own
+    block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
+    batch: windows per call of a network; seed: of a refiner that draws
+    overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
+    """
+
+    threshold: float = 0.4
+    ambiguous_threshold: float = 0.5
+    token: int = 4
+    block: tuple[int, int, int] = (4, 512, 512)
+    batch: int = 16
+    seed: int = 0
+    overwrite: bool = False
+    tiff_export: bool = True
+
+
+def load_model(workdir: str | Path, kind: str) -> Model:
+    """The model in `workdir`. kind: "segmenter" or "refiner".
+
+    Raises:
+        BadInput: no workdir of train.py, nothing saved in it yet, or a model of the other kind.
+    """
+    config = read_config(workdir)
+    name, methods = config["method"], _KINDS[kind]
+    if name not in methods:
+        raise BadInput(f"{workdir} holds a model of method '{name}', expected a {kind}: {', '.join(methods)}")
+    module, settings = methods[name], config["config"]
+    apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
+    params, state = load_model_variables(workdir)
+    return Model(str(workdir), name, settings, params, state, apply, config["facts"])
+
+
+def open_result(directory: str | Path, stem: str, role: str) -> Volume:
+    """The result array `role` of a finished volume, as stored (uint8): initial, refined, entropy (0 to 255 for 0 to 1),
+    hidden (0 or 1).
+    """
+    return open_volume(Output(Path(directory), stem).folder / role)
+
+
+def refine_volume(
+    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = print
+) -> dict:
+    """Refines one volume; continues where an interrupted run stopped; does nothing where a run was completed.
+
+    Without a refiner the volume is only segmented: no refined labels. `say` hears what a user should know.
+
+    Returns:
+        The summary that is also written as `{stem}.json`.
+
+    Raises:
+        BadInput: inputs that cannot be used or do not fit together or the models, or an output that was made by
+            something else. Nothing has been written then.
+        OSError: the output cannot be written.
+    """
+    token = refiner.apply.token if refiner else settings.token
+    if settings.batch < 1 or token < 1:
+        raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
+    settings = settings._replace(token=token, block=_round_block(settings.block, token))
+    volumes = _check_job(job, segmenter, refiner, settings)
+    place = Output(Path(job.output), job.stem)
+    output.check_apart(place, volumes.values())
+    made_by = _made_by(job, volumes, segmenter, refiner, settings)
+    state = "new" if settings.overwrite else output.state(place, made_by)
+    if state == "complete":
+        say(f"{place.sidecar} is complete already, nothing to do")
+        return output.load_sidecar(place)
+    scheme = _scheme(segmenter, refiner)
+    if state == "new":
+        _check_values(job, scheme)
+        output.remove(place)
+        output.create(place, made_by)
+    for volume in volumes.values():
+        if volume.note:
+            say(f"{volume.path}: {volume.note}")
+    if job.entropy is not None and job.entropy.dtype == np.uint8:
+        say(f"{job.entropy.path}: uint8 entropy is read as value / 255")
+    shape = next(iter(volumes.values())).shape
+    voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
+    arrays = _create_arrays(place, shape, voxel_size_nm, scheme, settings, refined=refiner is not None)
+    _segment(place, job, segmenter, scheme, settings, arrays)
+    if refiner is not None:
+        _refine(place, job, refiner, scheme, settings, arrays)
+    started = time.monotonic()
+    if settings.tiff_export:
+        _export(place, arrays, voxel_size_nm, scheme)
+    summary = _summary(place, scheme, segmenter, refiner, made_by, time.monotonic() - started)
+    output.write_json(place.sidecar, summary)
+    return summary
+
+
+def _segment(place, job, segmenter, scheme, settings, arrays) -> None:
+    variables = segmenter and jax.device_put((segmenter.params, segmenter.state))
+    for box in _unfinished(place, "segment", arrays["initial"].shape, settings):
+        started, windows = time.monotonic(), 0
+        painted = np.zeros(box.shape, bool)
+        if segmenter is not None:
+            mean, windows = segment_block(segmenter.apply, variables, job.members, job.image, box, settings.batch)
+            labels, entropy, ambiguous = decide(mean, scheme["ambiguous"])
+        elif job.probabilities:
+            mean = sum(volume.read(box) for volume in job.probabilities) / np.float32(len(job.probabilities))
+            labels, entropy, ambiguous = decide(np.moveaxis(mean, 0, -1), scheme["ambiguous"])
+        else:
+            labels = labels_from_disk(job.labels.read(box))
+            ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
+            entropy = np.zeros(box.shape, np.float32)
+            if job.entropy is not None:
+                entropy = job.entropy.read(box).astype(np.float32) / (255 if job.entropy.dtype == np.uint8 else 1)
+            else:
+                # One painted voxel hides its token; the refiner hears full entropy there, none elsewhere.
+                painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
+                entropy = painted.astype(np.float32)
+        hidden = hide(entropy, ambiguous, settings.token, settings.threshold, settings.ambiguous_threshold) | painted
+        arrays["initial"].write(box, labels_to_disk(labels))
+        arrays["entropy"].write(box, np.round(entropy * 255).astype(np.uint8))
+        arrays["hidden"].write(box, hidden.astype(np.uint8))
+        record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "windows": windows}
+        output.mark(place, "segment", box, record | {"seconds": time.monotonic() - started})
+
+
+def _refine(place, job, refiner, scheme, settings, arrays) -> None:
+    variables = jax.device_put((refiner.params, refiner.state))
+    key = jax.random.key(settings.seed)
+    shape = arrays["initial"].shape
+
+    def view(name, dtype, convert):
+        array = arrays[name]
+        return Volume(name, shape, np.dtype(dtype), None, None, None, lambda box: convert(array.read(box)))
+
+    def known_labels(labels):
+        labels = labels_from_disk(labels)
+        # "Ambiguous" is no class to a refiner: where the user's labels have it, nothing is known.
+        return np.where(labels == scheme["ambiguous"], np.int16(-1), labels)
+
+    volumes = {
+        "labels": view("initial", np.int16, known_labels),
+        "entropy": view("entropy", np.float32, lambda entropy: entropy.astype(np.float32) / 255),
+        "hidden": view("hidden", bool, lambda hidden: hidden != 0),
+    }
+    if "image" in refiner.apply.needs:
+        volumes["image"] = job.image
+    for box in _unfinished(place, "refine", shape, settings):
+        started = time.monotonic()
+        filled, computed, windows = refine_block(refiner.apply, variables, key, volumes, box, settings.batch)
+        initial = arrays["initial"].read(box)
+        refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)
+        arrays["refined"].write(box, refined)
+        changed = Counter(zip(*(a[initial != refined].tolist() for a in (initial, refined)), strict=True))
+        record = {"changed": [[before, after, n] for (before, after), n in sorted(changed.items())]}
+        record |= {"windows": windows, "computed": computed, "seconds": time.monotonic() - started}
+        output.mark(place, "refine", box, record)
+
+
+def _unfinished(place, step, shape, settings):
+    """The blocks of a pass that have no mark yet, with a progress bar on a terminal."""
+    done = output.marks(place, step)
+    boxes = blocks(shape, settings.block)
+    todo = [box for box in boxes if box.start not in done]
+    bar = {"desc": f"{place.stem}: {step}", "unit": "block", "disable": None}
+    return tqdm(todo, initial=len(boxes) - len(todo), total=len(boxes), **bar)
+
+
+def _create_arrays(place, shape, voxel_size_nm, scheme, settings, *, refined) -> dict:
+    scales = {"entropy": {"meaning": "value / 255 is entropy in [0, 1]"}, "hidden": {"meaning": "1 is hidden"}}
+    common = {"voxel_size_nm": voxel_size_nm} if voxel_size_nm else {}
+    names = [name for name in output.EXPORTS if refined or name != "refined"]
+    return {
+        name: output.array(place, name, shape, settings.block, common | scales.get(name, {"classes": scheme["names"]}))
+        for name in names
+    }
+
+
+def _export(place, arrays, voxel_size_nm, scheme) -> None:
+    for name, array in arrays.items():
+        path, colours = place.export(name), scheme["colours"] if name in ("initial", "refined") else None
+        if name == "hidden":
+            array = Volume(name, array.shape, np.dtype(bool), None, None, None, lambda box, a=array: a.read(box) != 0)
+        write_tiff(path, array, voxel_size_nm, colours)
+
+
+def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict:
+    segmented, refined = (list(output.marks(place, step).values()) for step in ("segment", "refine"))
+    voxels, hidden = (sum(record[name] for record in segmented) for name in ("voxels", "hidden"))
+    changed: dict[str, dict[str, int]] = {}
+    for record in refined:
+        for before, after, count in record["changed"]:
+            row = changed.setdefault(_class_name(scheme, before), {})
+            row[_class_name(scheme, after)] = row.get(_class_name(scheme, after), 0) + count
+    seconds = {"segment": sum(r["seconds"] for r in segmented), "refine": sum(r["seconds"] for r in refined)}
+    packages = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "tifffile")
+    return {
+        "stem": place.stem,
+        "made_by": json.loads(json.dumps(made_by)),
+        "workdirs": {"segmenter": segmenter and segmenter.workdir, "refiner": refiner and refiner.workdir},
+        "classes": scheme["names"],
+        "voxels": voxels,
+        "hidden_share": hidden / voxels,
+        "changed_voxels": sum(sum(row.values()) for row in changed.values()),
+        "changed": changed,
+        "windows": {"refine": sum(r["windows"] for r in refined), "computed": sum(r["computed"] for r in refined)},
+        "seconds": {name: round(value, 3) for name, value in (seconds | {"export": export_seconds}).items()},
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def _class_name(scheme: dict, label: int) -> str:
+    if label == 255:
+        return "unknown"
+    return scheme["names"][label] if label < len(scheme["names"]) else str(label)
+
+
+def _scheme(segmenter: Model | None, refiner: Model | None) -> dict:
+    """The class scheme of the models: names, colours, ambiguous (an id or -1); empty without any model."""
+    model = refiner or segmenter
+    return model.settings["classes"] if model else {"names": [], "colours": None, "ambiguous": -1}
+
+
+def _round_block(block, token: int) -> tuple[int, int, int]:
+    if len(block) != 3 or min(block) < 1:
+        raise BadInput(f"block is {tuple(block)}, expected three positive numbers of voxels (z, y, x)")
+    return (block[0], round_up(block[1], token), round_up(block[2], token))
+
+
+def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
+    """The volumes of the job by role. Raises BadInput where they, the models and the settings do not fit together."""
+    own = sum(source is not None for source in (job.labels, job.probabilities or None))
+    if (segmenter is not None) + own != 1 or (segmenter is not None and job.image is None):
+        raise BadInput(f"{job.stem}: expected one of: an image and an ensemble, labels, or probabilities")
+    if (job.labels is not None) != ((job.entropy is not None) + (job.hidden is not None) == 1):
+        raise BadInput(
+            f"{job.stem}: labels need entropy or a hidden mask beside them, one of the two, and nothing else does"
+        )
+    for name in ("threshold", "ambiguous_threshold"):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
+    if segmenter and refiner:
+        _check_same_classes(segmenter, refiner)
+    volumes = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
+    volumes |= {f"probabilities_{i}": volume for i, volume in enumerate(job.probabilities)}
+    volumes = {name: volume for name, volume in volumes.items() if volume is not None}
+    inputs.check_same_grid(*volumes.values())
+    scheme = _scheme(segmenter, refiner)
+    for volume in job.probabilities:
+        allowed = {len(scheme["names"]), len(scheme["names"]) - (scheme["ambiguous"] >= 0)}
+        if scheme["names"] and volume.classes not in allowed:
+            names = ", ".join(scheme["names"])
+            raise BadInput(
+                f"{volume.path} has {volume.classes} classes, but the refiner {refiner.workdir} has: {names}"
+            )
+        if volume.classes != job.probabilities[0].classes:
+            raise BadInput(f"{volume.path} has {volume.classes} classes, {job.probabilities[0].path} another number")
+    if refiner:
+        missing = [need for need in refiner.apply.needs if need != "image" or job.image is None]
+        if missing:
+            raise BadInput(f"{job.stem}: the refiner {refiner.workdir} needs {', '.join(missing)} as well")
+    shape = next(iter(volumes.values())).shape
+    if settings.tiff_export and np.prod(shape, dtype=float) > LARGEST_BYTES:
+        raise BadInput(f"{job.stem} of shape {shape} is too large for TIFF export; set tiff_export to false")
+    return volumes
+
+
+def _check_same_classes(segmenter: Model, refiner: Model) -> None:
+    for key in ("names", "ambiguous"):
+        found = [model.settings["classes"][key] for model in (segmenter, refiner)]
+        if found[0] != found[1]:
+            raise BadInput(
+                f"{segmenter.workdir} and {refiner.workdir} were trained for different classes ({key}): "
+                f"{found[0]} and {found[1]}; train them with the same classes"
+            )
+
+
+def _check_values(job: Job, scheme: dict) -> None:
+    if job.image is not None:
+        inputs.check_image(job.image)
+    if job.labels is not None:
+        inputs.check_labels(job.labels, len(scheme["names"]) or None)
+    if job.entropy is not None:
+        inputs.check_entropy(job.entropy)
+    for volume in job.probabilities:
+        inputs.check_probabilities(volume)
+
+
+def _made_by(job, volumes, segmenter, refiner, settings) -> dict:
+    """What decides about the result, as JSON: another one of these means another output."""
+    return {
+        "format": 1,
+        "inputs": {name: volume.identity() for name, volume in volumes.items()},
+        "segmenter": segmenter and _model_identity(segmenter),
+        "refiner": refiner and _model_identity(refiner),
+        "members": job.members,
+        "settings": {name: value for name, value in settings._asdict().items() if name != "overwrite"},
+    }
+
+
+def _model_identity(model: Model) -> dict:
+    """Method and digests, not the path: a workdir may be moved, and may be trained further under the same path."""
+    leaves, structure = jax.tree.flatten((model.params, model.state))
+    digest = hashlib.sha256(str(structure).encode())
+    for leaf in leaves:
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    config = hashlib.sha256(json.dumps(model.settings, sort_keys=True).encode()).hexdigest()
+    return {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}

@@ -1,0 +1,80 @@
+"""Whether the values in a user's volumes can be used: read once, slab by slab, before anything is written."""
+
+import numpy as np
+
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume
+from maeref_jax.volumes.windows import blocks
+
+_SLAB = (8, 1024, 1024)
+
+
+def check_same_grid(first: Volume, *others: Volume) -> None:
+    """All volumes have the first one's shape and, where both are known, its voxel size. Raises BadInput."""
+    for other in others:
+        if other.shape != first.shape:
+            raise BadInput(
+                f"{other.path} has shape {other.shape}, but {first.path} has {first.shape}; "
+                "both must show the same voxels"
+            )
+        sizes = (first.voxel_size_nm, other.voxel_size_nm)
+        if None not in sizes and not np.allclose(*sizes, rtol=1e-3):
+            raise BadInput(
+                f"{other.path} has voxels of {sizes[1]} nm (z, y, x), but {first.path} of {sizes[0]} nm; "
+                "give the right one with --voxel_size_nm Z,Y,X"
+            )
+
+
+def check_image(image: Volume) -> None:
+    """No NaN or Inf. Raises BadInput that names the first such voxel."""
+    if np.dtype(image.dtype).kind == "f":
+        for box in blocks(image.shape, _SLAB):
+            image.read(box)
+
+
+def check_labels(labels: Volume, classes: int | None) -> None:
+    """Whole numbers from 0 to classes - 1, or -1 or 255 for unknown; classes None allows up to 254.
+
+    Raises:
+        BadInput: fractions, other negative numbers, or labels beyond the classes.
+    """
+    last = UNKNOWN_ON_DISK - 1 if classes is None else classes - 1
+    for box in blocks(labels.shape, _SLAB):
+        found = np.unique(labels.read(box))
+        if found.dtype.kind == "f" and not (found == np.floor(found)).all():
+            fraction = found[found != np.floor(found)][0]
+            raise BadInput(f"{labels.path} ({labels.dtype}) holds {fraction}; labels are whole numbers")
+        bad = [int(value) for value in found if not (-1 <= value <= last or value == UNKNOWN_ON_DISK)]
+        if bad:
+            raise BadInput(
+                f"{labels.path} ({labels.dtype}) holds the labels {bad[:5]}, expected 0 to {last}, "
+                f"and -1 or {UNKNOWN_ON_DISK} for unknown"
+            )
+
+
+def check_entropy(entropy: Volume) -> None:
+    """Float in [0, 1], or uint8 that stands for 0 to 1. Raises BadInput."""
+    if entropy.dtype == np.uint8:
+        return
+    if np.dtype(entropy.dtype).kind != "f":
+        raise BadInput(f"{entropy.path} is {entropy.dtype}, expected entropy as float (0 to 1) or uint8 (0 to 255)")
+    for box in blocks(entropy.shape, _SLAB):
+        found = entropy.read(box)
+        if found.min() < 0 or found.max() > 1:
+            raise BadInput(
+                f"{entropy.path} holds entropy from {found.min():.3g} to {found.max():.3g}, expected 0 to 1; is it in "
+                "nats? divide it by the logarithm of the number of classes"
+            )
+
+
+def check_probabilities(probabilities: Volume) -> None:
+    """Values in [0, 1] that sum to 1 over the classes, to 0.02 (uint8 files are rounded). Raises BadInput."""
+    for box in blocks(probabilities.shape, _SLAB):
+        found = probabilities.read(box)
+        total = found.sum(0)
+        if found.min() < 0 or found.max() > 1 or np.abs(total - 1).max() > 0.02:
+            raise BadInput(
+                f"{probabilities.path} holds values from {found.min():.3g} to {found.max():.3g} that sum over the "
+                f"{probabilities.classes} classes to {total.min():.3g} ... {total.max():.3g}; expected probabilities "
+                "that sum to 1 (a softmax, no logits)"
+            )

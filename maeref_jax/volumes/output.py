@@ -1,0 +1,175 @@
+"""The folder of one refined volume: what made it, which blocks are finished, and when it is whole.
+
+    {stem}.zarr/initial, refined, entropy, hidden    the arrays
+    {stem}.zarr/progress/made_by.json                input, models and settings; another one is refused
+    {stem}.zarr/progress/{step}/{z}_{y}_{x}.json     a finished block, written after its data is durable
+    {stem}_{name}.tif                                exports
+    {stem}.json                                      the sidecar, written last: there = complete
+
+A process may be killed at any moment: every file appears whole under its name or not at all, and a block without a
+mark is done again.
+"""
+
+import glob
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.windows import Box
+from maeref_jax.volumes.zarr_store import ZarrArray, create_zarr
+
+EXPORTS = ("initial", "refined", "entropy", "hidden")
+
+
+class Output(NamedTuple):
+    """Where the results of the input `stem` go: `directory`, the user's --output."""
+
+    directory: Path
+    stem: str
+
+    @property
+    def folder(self) -> Path:
+        return self.directory / f"{self.stem}.zarr"
+
+    @property
+    def sidecar(self) -> Path:
+        return self.directory / f"{self.stem}.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / "progress"
+
+    def export(self, name: str) -> Path:
+        return self.directory / f"{self.stem}_{name}.tif"
+
+
+def check_apart(output: Output, inputs: Iterable[Volume]) -> None:
+    """Raises BadInput if writing the output would destroy an input."""
+    written = {output.sidecar.resolve(), *(output.export(name).resolve() for name in EXPORTS)}
+    for volume in inputs:
+        if volume.source is None:
+            continue
+        source, folder = volume.source.resolve(), output.folder.resolve()
+        if source in written or folder == source or folder in source.parents or source in folder.parents:
+            raise BadInput(
+                f"the output {output.folder} would overwrite the input {volume.path}; choose another --output"
+            )
+
+
+def state(output: Output, made_by: dict) -> str:
+    """ "new", "partial" or "complete".
+
+    Raises:
+        BadInput: the output was made by another input, model or setting (the differences are named), or the folder is
+            not ours.
+    """
+    if output.sidecar.is_file():
+        found, answer = _load(output.sidecar).get("made_by", {}), "complete"
+    elif output.folder.exists():
+        settings = output.progress / "made_by.json"
+        if not settings.is_file():
+            raise BadInput(f"{output.folder} is there but was not made by refine.py; choose another --output")
+        found, answer = _load(settings), "partial"
+    else:
+        return "new"
+    differences = list(_differences(found, _as_json(made_by)))
+    if differences:
+        raise BadInput(
+            f"{output.directory}/{output.stem} was made otherwise: {'; '.join(differences)}. "
+            "Choose another --output, or --overwrite to start anew"
+        )
+    return answer
+
+
+def create(output: Output, made_by: dict) -> None:
+    """Makes the folder with its settings in it, as one step."""
+    output.directory.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(output)
+    temporary = output.directory / f".{output.stem}.zarr.{os.getpid()}.partial"
+    (temporary / "progress").mkdir(parents=True)
+    write_json(temporary / "progress" / "made_by.json", made_by)
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+    write_json(temporary / "zarr.json", group)
+    temporary.rename(output.folder)
+
+
+def remove(output: Output) -> None:
+    """Removes what refine.py made, and nothing else. Raises BadInput if the folder is not ours."""
+    if output.folder.exists() and not (output.progress / "made_by.json").is_file():
+        raise BadInput(
+            f"{output.folder} was not made by refine.py, so --overwrite will not remove it; choose another --output"
+        )
+    output.sidecar.unlink(missing_ok=True)  # first: what follows is no longer complete
+    if output.folder.exists():
+        output.folder.rename(output.directory / f".{output.stem}.zarr.{os.getpid()}.partial")
+    for name in EXPORTS:
+        output.export(name).unlink(missing_ok=True)
+    _remove_leftovers(output)
+
+
+def load_sidecar(output: Output) -> dict:
+    """The summary that a completed run left."""
+    return _load(output.sidecar)
+
+
+def array(output: Output, name: str, shape: tuple, chunk: tuple, attributes: dict) -> ZarrArray:
+    """The uint8 array of that name, created or opened."""
+    return create_zarr(output.folder / name, shape, "uint8", chunk, attributes)
+
+
+def mark(output: Output, step: str, box: Box, record: dict) -> None:
+    """Records that `step` of the block `box` is done and durable; `record` is summed up at the end."""
+    folder = output.progress / step
+    folder.mkdir(exist_ok=True)
+    write_json(folder / f"{'_'.join(map(str, box.start))}.json", record)
+
+
+def marks(output: Output, step: str) -> dict[tuple[int, ...], dict]:
+    """The records of the finished blocks of `step`, by the block's start."""
+    files = sorted((output.progress / step).glob("[0-9]*.json"))
+    return {tuple(map(int, file.stem.split("_"))): _load(file) for file in files}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes the file whole or not at all, and durably."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _remove_leftovers(output: Output) -> None:
+    for name in (output.folder.name, *(output.export(name).name for name in EXPORTS)):
+        for leftover in output.directory.glob(f".{glob.escape(name)}.*.partial"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def _load(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path} is damaged ({error}); remove it") from error
+
+
+def _as_json(content: dict) -> dict:
+    return json.loads(json.dumps(content))
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> Iterable[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    elif found != wanted:
+        yield f"{name} was {_short(found)} and is now {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

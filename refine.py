@@ -1,0 +1,215 @@
+"""Finds the unreliable places of a segmentation and fills them in: volumes in, refined volumes out.
+
+  an image, with this library's ensemble:
+    python refine.py --input image.tif --output DIR --ensemble runs/ensemble --refiner runs/mae
+  your own segmentation, with its entropy, or a mask painted over the unreliable places:
+    python refine.py --labels labels.tif --entropy entropy.tif --output DIR --refiner runs/mae
+    python refine.py --labels labels.tif --hidden painted.tif --output DIR --refiner runs/mae
+  your own class probabilities (several files for one input are members of an ensemble):
+    python refine.py --probabilities a.tif b.tif --output DIR --refiner runs/mae
+  several volumes:
+    python refine.py --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
+
+Input is TIFF stacks or Zarr arrays. The same command again continues an interrupted run and leaves a completed one
+alone. Exit codes: 0 done, 1 some inputs failed, 2 bad usage or bad input, 130 and 143 interrupted.
+"""
+
+import glob
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from maeref_jax import command_line
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume, split_range
+
+CONFIG = Path(__file__).parent / "configs" / "refine.py"
+SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr")
+# Fields of the config that are settings of pipeline.refine_volume.
+PIPELINE = ("threshold", "ambiguous_threshold", "token", "block", "batch", "seed", "overwrite", "tiff_export")
+
+
+class Request(NamedTuple):
+    """One input and what belongs to it: role -> path, "probabilities" -> tuple of paths."""
+
+    stem: str
+    paths: dict[str, Any]
+
+
+def main(argv: list[str]) -> int:
+    config = read_config(argv)
+    requests = find_requests(config)
+    several = len(requests) > 1
+    # All files are opened before the first second is spent on networks.
+    volumes, failed = {}, {}
+    for request in requests:
+        try:
+            volumes[request.stem] = open_request(request, config)
+        except (BadInput, OSError) as error:
+            if not several and isinstance(error, BadInput):
+                raise
+            fail(failed, request.stem, error)
+    if volumes:
+        refine_all(config, volumes, failed, several)
+    if several:
+        ending = f"; failed: {', '.join(failed)}" if failed else ""
+        print(f"{len(requests) - len(failed)} of {len(requests)} inputs done{ending}")
+    return 1 if failed else 0
+
+
+def read_config(argv: list[str]):
+    """The config with overrides and flags applied. Raises BadInput where they are incomplete or contradict."""
+    flags = command_line.parser(__doc__)
+    add = flags.add_argument
+    add("--input", nargs="+", metavar="PATH", help="images: files, folders, globs; image.tif[0:8] for slices")
+    add("--output", metavar="DIR", help="where the results go")
+    add("--ensemble", metavar="DIR", help="workdir of the ensemble that segments the image")
+    add("--labels", metavar="PATH", help="your own labels, instead of an ensemble")
+    add("--entropy", metavar="PATH", help="entropy of your labels: float in [0, 1], or uint8")
+    add("--hidden", metavar="PATH", help="a painted mask of what to refine: nonzero is hidden")
+    add("--probabilities", nargs="+", metavar="PATH", help="your own class probabilities (axes CZYX)")
+    add("--refiner", metavar="DIR|none", help="workdir of the refiner; none: segment only")
+    add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default 0.4)")
+    add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
+    add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
+    add("--channel", metavar="N", help="which channel of the image, from 0")
+    add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
+    add("--config", default=str(CONFIG), metavar="FILE[:MODE]", help="everything else: see configs/refine.py")
+    arguments, overrides = command_line.parse(flags, argv)
+    # A flag wins over the config field of its name; its value is read and checked as that field's.
+    given = {name: value for name, value in vars(arguments).items() if name != "config" and value is not None}
+    many = {name: tuple(given.pop(name)) for name in ("input", "probabilities") if name in given}
+    overrides += [f"--config.{name}={value}" for name, value in given.items()]
+    config = command_line.load_config(arguments.config, overrides)
+    config.update(many)
+    check_usage(config)
+    return config
+
+
+def check_usage(config) -> None:
+    """Raises BadInput for flags that are missing or exclude one another."""
+    for name in ("output", "refiner"):
+        if not config[name]:
+            raise BadInput(f"--{name} is missing (--help shows examples)")
+    sources = [name for name in ("ensemble", "labels", "probabilities") if config[name]]
+    if len(sources) != 1:
+        raise BadInput(
+            "expected one of --ensemble (with --input), --labels (with --entropy or --hidden) and --probabilities, "
+            f"found {' and '.join(f'--{name}' for name in sources) or 'none of them'}"
+        )
+    if config.ensemble and not config.input:
+        raise BadInput("--input is missing: the ensemble needs an image")
+    beside = [f"--{name}" for name in ("entropy", "hidden") if config[name]]
+    if config.labels and len(beside) != 1:
+        raise BadInput(
+            f"--labels needs one of --entropy and --hidden beside it, found {' and '.join(beside) or 'none'}"
+        )
+    if beside and not config.labels:
+        raise BadInput(f"{' and '.join(beside)} belongs to --labels, which is missing")
+    size = config.voxel_size_nm
+    if size and not (len(size) == 3 and all(isinstance(length, int | float) and length > 0 for length in size)):
+        raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {size}")
+    for name in ("ensemble", "refiner"):
+        if config[name] not in ("", "none") and not (Path(config[name]) / "config.json").is_file():
+            raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
+
+
+def find_requests(config) -> list[Request]:
+    """One Request per input; the labels take the place of the images where no image is given."""
+    if not config.input and not config.labels:
+        return [Request(stem_of(config.probabilities[0]), {"probabilities": config.probabilities})]
+    leading, patterns = ("image", config.input) if config.input else ("labels", (config.labels,))
+    paths = expand(patterns)
+    several = len(paths) > 1
+    requests = []
+    for path in paths:
+        found: dict[str, Any] = {leading: path}
+        for role in ("labels", "entropy", "hidden"):
+            if config[role] and role != leading:
+                found[role] = fill_in(config[role], role, path, several)
+        if config.probabilities:
+            found["probabilities"] = tuple(fill_in(p, "probabilities", path, several) for p in config.probabilities)
+        requests.append(Request(stem_of(path), found))
+    twice = [stem for stem, count in Counter(request.stem for request in requests).items() if count > 1]
+    if twice:
+        raise BadInput(f"several inputs are called '{twice[0]}' and would share one result; give each its own --output")
+    return requests
+
+
+def expand(patterns: tuple[str, ...]) -> list[str]:
+    """Paths, with globs resolved; a z range behind a glob stays with every path."""
+    paths = []
+    for pattern in patterns:
+        base, z_range = split_range(pattern)
+        if base.exists() or not glob.has_magic(str(base)):
+            paths.append(str(pattern))
+            continue
+        found = sorted(glob.glob(str(base), recursive=True))
+        if not found:
+            raise BadInput(f"no file matches {base}")
+        paths += [f"{path}[{z_range[0]}:{z_range[1]}]" if z_range else path for path in found]
+    return paths
+
+
+def stem_of(path: str) -> str:
+    """The name of the input without its format: "mito.ome.tif[0:8]" -> "mito"."""
+    name = split_range(path)[0].name
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
+    """The path of `role` that belongs to the input `path`: beside it, unless the pattern names a folder."""
+    if "{stem}" not in pattern:
+        if several:
+            example = f"'{{stem}}_{role}.tif'"
+            raise BadInput(f"--{role} {pattern}: with several inputs a name pattern is needed, such as {example}")
+        return pattern
+    name = pattern.replace("{stem}", stem_of(path))
+    return name if "/" in pattern else str(Path(path).parent / name)
+
+
+def open_request(request: Request, config) -> dict[str, Any]:
+    """The request's Volumes by role."""
+    axes, size = config.axes or None, tuple(config.voxel_size_nm) or None
+
+    def open_one(role: str, path: str) -> Volume:
+        # Only images have channels to choose from.
+        return open_volume(path, axes=axes, voxel_size_nm=size, channel=config.channel if role == "image" else None)
+
+    volumes = {role: open_one(role, path) for role, path in request.paths.items() if role != "probabilities"}
+    probabilities = (open_probabilities(path, axes=axes) for path in request.paths.get("probabilities", ()))
+    return volumes | {"probabilities": tuple(probabilities)}
+
+
+def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several: bool) -> None:
+    """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest."""
+    # Imported late: --help and mistakes in the command are answered without waiting for jax.
+    from maeref_jax import pipeline
+
+    segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
+    refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
+    settings = pipeline.Settings(**{name: config[name] for name in PIPELINE})
+    for stem, roles in volumes.items():
+        job = pipeline.Job(stem=stem, output=Path(config.output), **roles)
+        try:
+            summary = pipeline.refine_volume(job, segmenter, refiner, settings)
+        except (BadInput, OSError) as error:
+            if not several and isinstance(error, BadInput):
+                raise
+            fail(failed, stem, error)
+        else:
+            share, changed = summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
+            print(
+                f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json"
+            )
+
+
+def fail(failed: dict[str, str], stem: str, error: Exception) -> None:
+    failed[stem] = str(error)
+    print(f"error: {stem}: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,180 @@
+"""evaluate.py from the command line to the report, with closed-form models in the place of trained ones."""
+
+import json
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tifffile
+
+import evaluate
+from maeref_jax import evaluation, pipeline
+from maeref_jax.command_line import load_config
+from maeref_jax.errors import BadInput
+from maeref_jax.records import Refiner, Segmenter
+
+SETTINGS = {
+    "classes": {
+        "names": ["background", "intermembrane", "cristae", "matrix", "ambiguous"],
+        "colours": [[0, 0, 0], [40, 90, 255], [40, 200, 80], [250, 220, 60], [150, 150, 150]],
+        "ambiguous": 4,
+    }
+}
+STAIN = (105.0, 62.0, 122.0, 178.0)
+
+
+def by_intensity(params, state, image):
+    """Members that disagree on what grey value a class has: noisy labels with entropy."""
+    shift = jnp.array([-25.0, 0.0, 25.0])[:, None, None, None, None]
+    distance = jnp.abs(image[None, ..., None] + shift - jnp.array(STAIN))
+    scores = jnp.concatenate([-distance / 6, jnp.full((*distance.shape[:-1], 1), -40.0)], -1)
+    return jnp.exp(scores) / jnp.exp(scores).sum(-1, keepdims=True)
+
+
+def always_background(params, state, inputs, key):
+    return jnp.zeros((*inputs["labels"].shape, 4)).at[..., 0].set(1.0)
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Puts the two closed-form models where trained workdirs would be."""
+    refiner = Refiner(always_background, (32, 32), (16, 16), 2, (), 4)
+    found = {
+        "segmenter": pipeline.Model("E", "ensemble", SETTINGS, {}, {}, Segmenter(by_intensity, (32, 32), (16, 16), 2)),
+        "refiner": pipeline.Model("R", "mae", SETTINGS, {}, {}, refiner, {"volumes": ["phantom_10"]}),
+    }
+    monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: found[kind])
+
+
+def run(root, workdir, *overrides):
+    config = f"{root / 'configs' / 'evaluate.py'}:smoke"
+    return evaluate.main(["--config", config, "--workdir", str(workdir), *overrides])
+
+
+def macro_dice(truth, found, region):
+    truth, found = truth[region], found[region]
+    return np.mean(
+        [2 * ((truth == c) & (found == c)).sum() / ((truth == c).sum() + (found == c).sum()) for c in (1, 2, 3)]
+    )
+
+
+def test_summary_equals_what_the_files_on_disk_say(root, tmp_path, models, capsys):
+    assert not run(root, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    roles = ("image", "truth", "low_signal", "initial", "refined", "entropy", "hidden")
+    stacks = {role: tifffile.imread(tmp_path / "held_out" / f"phantom_100_{role}.tif") for role in roles}
+    assert {stack.shape for stack in stacks.values()} == {(8, 96, 96)}
+    truth, hidden = stacks["truth"].astype(int), stacks["hidden"] > 0
+    assert 0 < hidden.mean() < 1, "the fake models must disagree in places"
+    regions = {"dice_hidden": hidden, "dice_low_signal": stacks["low_signal"] > 0, "dice_all": np.ones_like(hidden)}
+    for name, region in regions.items():
+        assert set(summary[name]) == {"initial", "refined"}
+        assert set(summary[name]["initial"]) == {"mean", "1", "2", "3"}
+        for labels in ("initial", "refined"):
+            assert summary[name][labels]["mean"] == pytest.approx(macro_dice(truth, stacks[labels], region))
+    initial, refined = (stacks[role].astype(int) for role in ("initial", "refined"))
+    np.testing.assert_array_equal(initial[~hidden], refined[~hidden])
+    assert summary["repairs"] == {
+        "wrong_to_right": ((initial != truth) & (refined == truth)).sum(),
+        "right_to_wrong": ((initial == truth) & (refined != truth)).sum(),
+    }
+    assert set(summary) == {*regions, "repairs", "validity", "seconds"}
+    assert set(summary["validity"]) == {"initial", "refined", "truth"}
+    for metrics in summary["validity"].values():
+        assert list(metrics) == ["end_points", "cycles", "boundary_to_area", "cristae_boundary", "inner_background"]
+        assert all(set(value) == {"mean", "se"} for value in metrics.values())
+    assert summary["validity"]["truth"]["inner_background"]["mean"] == 0
+    printed = capsys.readouterr().out
+    for text in ("inside hidden tokens", "inside low-signal regions", "everywhere", "nearest visible label", "truth"):
+        assert text in printed
+    assert f"{summary['dice_hidden']['refined']['mean']:.3f}" in printed
+    assert str(tmp_path / "report.html") in printed
+    assert "did not rise" in printed, "a refiner that erases everything must not be praised"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/png") == 1
+
+
+def test_a_second_run_takes_the_place_of_the_first(root, tmp_path, models):
+    run(root, tmp_path)
+    first = json.loads((tmp_path / "summary.json").read_text())
+    run(root, tmp_path, "--config.refine.threshold=0.9")
+    second = json.loads((tmp_path / "summary.json").read_text())
+    assert second["dice_hidden"] != first["dice_hidden"]
+    assert second["dice_all"]["initial"] == first["dice_all"]["initial"]
+
+
+def test_volumes_a_model_has_seen_are_refused(root, tmp_path, models):
+    with pytest.raises(BadInput, match="phantom_10 belonged to the training"):
+        run(root, tmp_path, "--config.phantom.seeds=(10,)")
+    assert not (tmp_path / "held_out").exists()
+
+
+def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, models):
+    labels = np.zeros((4, 64, 64), np.uint8)
+    labels[:, 8:56, 8:56] = 1
+    tifffile.imwrite(tmp_path / "own.tif", labels, photometric="minisblack")
+    truths = f"--config.files.truths={tmp_path / 'own.tif'}"
+    run(
+        root, tmp_path, truths, "--config.phantom.seeds=", "--config.files.axes=ZYX",
+        "--config.files.label_map=((0,0),(1,3))", "--config.files.damage=100", "--config.files.shell_class=1",
+        "--config.files.shell_vx=3",
+    )  # fmt: skip
+    hidden = tifffile.imread(tmp_path / "held_out" / "own_hidden.tif") > 0
+    assert hidden.any()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["dice_hidden"]["refined"]["3"] == 0.0
+    assert summary["dice_hidden"]["initial"]["2"] is None, "no cristae in truth or prediction: undefined, not 0 or 1"
+
+
+def test_a_segmentation_alone_can_be_judged(root, tmp_path, models):
+    run(root, tmp_path, "--config.refiner=none", "--config.validity.classes=")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["dice_all"]) == {"initial"}
+    assert "repairs" not in summary
+
+
+def test_files_that_do_not_fit_together_are_refused_before_anything_is_written(root, tmp_path, models):
+    for name, depth in (("truth.tif", 3), ("image.tif", 4)):
+        tifffile.imwrite(tmp_path / name, np.zeros((depth, 32, 32), np.uint8), metadata={"axes": "ZYX"}, imagej=True)
+    given = ["--config.phantom.seeds=", f"--config.files.truths={tmp_path / 'truth.tif'}"]
+    with pytest.raises(BadInput, match=r"\(3, 32, 32\).*\(4, 32, 32\)"):
+        run(root, tmp_path / "work", *given, f"--config.files.images={tmp_path / 'image.tif'}")
+    with pytest.raises(BadInput, match=r"as many files\.images"):
+        run(root, tmp_path / "work", *given, "--config.files.images=('a.tif','b.tif')")
+    twice = f"--config.files.truths={(str(tmp_path / 'truth.tif'),) * 2}"
+    with pytest.raises(BadInput, match="different file names"):
+        run(root, tmp_path / "work", given[0], twice)
+    with pytest.raises(BadInput, match="nothing to evaluate"):
+        run(root, tmp_path / "work", "--config.phantom.seeds=")
+    assert not (tmp_path / "work").exists()
+
+
+def test_every_mode_of_the_config_loads(root):
+    path = root / "configs" / "evaluate.py"
+    modes = ("", "demo", "smoke", "phantom", "mef_cristae", "vnc_sstem")
+    configs = {mode: load_config(f"{path}:{mode}") for mode in modes}
+    assert {config.task for config in configs.values()} == {"refinement", "phantoms"}
+    assert min(seed for config in configs.values() for seed in config.phantom.seeds) >= 100
+
+
+def test_slices_shown_are_the_most_repaired_ones_and_the_worst():
+    gains, losses = np.array([0, 9, 8, 0, 0, 0, 7, 0]), np.array([0, 0, 0, 0, 0, 0, 0, 5])
+    judged = [
+        (None, None, evaluation.Judged(None, gains, np.zeros(8))),
+        (None, None, evaluation.Judged(None, gains * 0, losses)),
+    ]
+    chosen = evaluate.choose_slices(judged, 3)
+    assert [(i, z) for i, z, _ in chosen] == [(0, 1), (0, 6), (1, 7)]
+    assert "made wrong" in chosen[-1][2]
+    assert [(i, z) for i, z, _ in evaluate.choose_slices(judged, 1)] == [(0, 1)]
+
+
+def test_a_missing_workdir_is_one_line_and_exit_code_2(root, tmp_path):
+    command = [sys.executable, str(root / "evaluate.py"), "--config", str(root / "configs" / "evaluate.py:smoke")]
+    done = subprocess.run([*command, "--workdir", str(tmp_path / "none")], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "train.py" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,395 @@
+"""Whole volumes with closed-form models: compositing, hidden rules, independence of blocks, resuming, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maeref_jax import blockwise, pipeline
+from maeref_jax.errors import BadInput
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.volumes.volume import array_volume, open_volume
+from maeref_jax.volumes.windows import whole
+
+NAMES = ["background", "intermembrane", "cristae", "matrix", "ambiguous"]
+COLOURS = [[0, 0, 0], [40, 90, 255], [40, 200, 80], [250, 220, 60], [150, 150, 150]]
+SCHEME = {"names": NAMES, "colours": COLOURS, "ambiguous": 4}
+SHAPE = (3, 29, 38)  # no multiple of anything
+TOKEN = 4
+
+
+def predict(params, state, image):
+    """Two members whose logits are smooth functions of a blurred neighbourhood, so that windows matter a little."""
+    around = image + 0.1 * (jnp.roll(image, 1, -1) + jnp.roll(image, 1, -2))
+    logits = jnp.stack([params["scale"] * jnp.sin(around * (c + 1) / 20) for c in range(5)], -1)
+    members = jnp.stack([logits, 0.5 * logits])
+    exponentials = jnp.exp(members - members.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def refine(params, state, inputs, key):
+    """Fills with the class after the commonest visible one in the window's row: depends on visible labels only."""
+    labels = jnp.where(inputs["hidden"], -1, inputs["labels"])
+    counts = jnp.stack([(labels == c).sum(-1, keepdims=True) * jnp.ones(labels.shape) for c in range(4)], -1)
+    probabilities = (jnp.roll(counts, 1, -1) + params["floor"]) ** 2
+    return probabilities / probabilities.sum(-1, keepdims=True)
+
+
+def segmenter(scale=8.0):
+    apply = Segmenter(predict, (16, 16), (8, 8), 2)
+    return pipeline.Model("runs/fake", "fake", {"classes": SCHEME}, {"scale": np.float32(scale)}, {}, apply)
+
+
+def refiner(needs=(), scheme=SCHEME):
+    apply = Refiner(refine, (16, 16), (8, 8), 2, needs, TOKEN)
+    return pipeline.Model("runs/fill", "fill", {"classes": scheme}, {"floor": np.float32(0.5)}, {}, apply)
+
+
+def image(seed=0):
+    """Tiles of one grey value each, with a little noise: some are decided, some are not."""
+    rng = np.random.default_rng(seed)
+    tiles = np.kron(rng.uniform(0, 255, (SHAPE[0], 5, 6)), np.ones((1, 7, 7)))[:, : SHAPE[1], : SHAPE[2]]
+    return (tiles + rng.normal(size=tiles.shape)).astype(np.float32)
+
+
+def labels(seed=0, classes=4):
+    return np.random.default_rng(seed).integers(0, classes, SHAPE).astype(np.uint8)
+
+
+def settings(**changes):
+    return pipeline.Settings(**({"block": (2, 16, 16), "batch": 3} | changes))
+
+
+def image_job(directory, stem="a", **changes):
+    return pipeline.Job(stem, directory, **({"image": array_volume(image(), "image", (30.0, 5.0, 4.0))} | changes))
+
+
+def label_job(directory, **changes):
+    entropy = np.zeros(SHAPE, np.float32)
+    entropy[1, 8:16, 4:12] = 1.0
+    given = {"labels": array_volume(labels(), "labels"), "entropy": array_volume(entropy, "entropy")}
+    return pipeline.Job("a", directory, **(given | changes))
+
+
+def result(directory, role, stem="a"):
+    return pipeline.open_result(directory, stem, role).read(whole(SHAPE))
+
+
+def test_only_hidden_voxels_change_and_every_result_is_there(tmp_path):
+    summary = pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings())
+    initial, refined, entropy, hidden = (result(tmp_path, role) for role in ("initial", "refined", "entropy", "hidden"))
+    assert 0 < hidden.mean() < 1
+    assert (refined[hidden == 0] == initial[hidden == 0]).all()
+    assert (refined[hidden == 1] != initial[hidden == 1]).any()
+    assert initial.max() <= 3 and refined.max() <= 3
+    for z in range(SHAPE[0]):  # a token is hidden as one, border tokens on the pixels they have
+        for y in range(0, SHAPE[1], TOKEN):
+            for x in range(0, SHAPE[2], TOKEN):
+                square = (z, slice(y, y + TOKEN), slice(x, x + TOKEN))
+                assert len(np.unique(hidden[square])) == 1
+                if (entropy[square] / 255).mean() > 0.4 + 0.003:
+                    assert hidden[square].all()
+    assert summary["hidden_share"] == pytest.approx(hidden.mean())
+    assert summary["changed_voxels"] == (initial != refined).sum()
+    assert sum(n for row in summary["changed"].values() for n in row.values()) == summary["changed_voxels"]
+    assert json.loads((tmp_path / "a.json").read_text()) == summary
+    for role, stored in (("initial", initial), ("refined", refined), ("entropy", entropy), ("hidden", hidden * 255)):
+        exported = open_volume(tmp_path / f"a_{role}.tif")
+        assert exported.voxel_size_nm == (30.0, 5.0, 4.0)
+        np.testing.assert_array_equal(exported.read(whole(SHAPE)), stored)
+    assert not list(tmp_path.glob(".*")), "temporary files are left"
+
+
+def test_results_do_not_depend_on_blocks_or_batches(tmp_path):
+    made = []
+    for i, (block, batch) in enumerate([((1, 8, 12), 1), ((3, 64, 64), 7), ((2, 20, 8), 4)]):
+        directory = tmp_path / str(i)
+        pipeline.refine_volume(image_job(directory), segmenter(), refiner(), settings(block=block, batch=batch))
+        made.append([result(directory, role) for role in ("initial", "refined", "entropy", "hidden")])
+    for other in made[1:]:
+        for first, second in zip(made[0], other, strict=True):
+            np.testing.assert_array_equal(first, second)
+
+
+def test_one_window_equals_the_model_itself(tmp_path):
+    """Against the model applied by hand to a slice that is one window."""
+    small = image()[:, :16, :16]
+    job = image_job(tmp_path, image=array_volume(small, "image"), members=(1,))
+    pipeline.refine_volume(job, segmenter(), None, settings(token=1))
+    expected = np.asarray(predict({"scale": 8.0}, {}, small))[1]
+    stored = pipeline.open_result(tmp_path, "a", "initial").read(whole(small.shape))
+    np.testing.assert_array_equal(stored, expected[..., :4].argmax(-1))
+    entropy = -(expected * np.log(expected)).sum(-1) / np.log(5)
+    found = pipeline.open_result(tmp_path, "a", "entropy").read(whole(small.shape))
+    np.testing.assert_allclose(found / 255, entropy, atol=0.6 / 255)
+    assert not (tmp_path / "a_refined.tif").exists(), "there is nothing refined without a refiner"
+
+
+def test_volume_smaller_than_a_window_and_a_three_dimensional_model(tmp_path):
+    small = image()[:, :6, :9]
+    box_model = segmenter()._replace(apply=Segmenter(predict, (4, 16, 16), (2, 8, 8), 3))
+    for i, model in enumerate((segmenter(), box_model)):
+        job = image_job(tmp_path, stem=str(i), image=array_volume(small, "image"))
+        pipeline.refine_volume(job, model, refiner(), settings())
+        assert pipeline.open_result(tmp_path, str(i), "refined").shape == small.shape
+    filled = refiner()._replace(apply=Refiner(refine, (4, 16, 16), (2, 8, 8), 3, (), TOKEN))
+    pipeline.refine_volume(image_job(tmp_path, stem="3"), box_model, filled, settings())
+
+
+def test_labels_under_hidden_tokens_do_not_matter(tmp_path):
+    job = label_job(tmp_path / "0")
+    pipeline.refine_volume(job, None, refiner(), settings())
+    hidden = result(tmp_path / "0", "hidden") == 1
+    disturbed = np.where(hidden, 3 - labels(), labels()).astype(np.uint8)
+    job = label_job(tmp_path / "1", labels=array_volume(disturbed, "labels"))
+    pipeline.refine_volume(job, None, refiner(), settings())
+    np.testing.assert_array_equal(result(tmp_path / "0", "refined"), result(tmp_path / "1", "refined"))
+
+
+def test_windows_without_hidden_voxels_are_not_computed(tmp_path):
+    summary = pipeline.refine_volume(label_job(tmp_path), None, refiner(), settings(block=(3, 64, 64)))
+    assert 0 < summary["windows"]["computed"] < summary["windows"]["refine"] / 2
+
+
+def test_own_labels_with_entropy(tmp_path):
+    pipeline.refine_volume(label_job(tmp_path), None, refiner(), settings())
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[1, 8:16, 4:12] = 1
+    np.testing.assert_array_equal(result(tmp_path, "hidden"), expected)
+    np.testing.assert_array_equal(result(tmp_path, "initial"), labels())
+
+
+def test_own_labels_with_a_painted_mask(tmp_path):
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[2, 5, 6] = 255  # one voxel hides its token
+    painted[0, 28, 37] = 255  # in the corner, a token cut by both borders
+    job = label_job(tmp_path, entropy=None, hidden=array_volume(painted, "painted"))
+    pipeline.refine_volume(job, None, refiner(), settings(threshold=1.0))
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[2, 4:8, 4:8] = expected[0, 28:, 36:] = 1
+    np.testing.assert_array_equal(result(tmp_path, "hidden"), expected)
+
+
+def test_unknown_and_ambiguous_labels(tmp_path):
+    own = labels().astype(np.int16)
+    own[0] = -1
+    own[1] = np.where(np.arange(SHAPE[2]) < 20, 4, own[1])
+    no_entropy = array_volume(np.zeros(SHAPE, np.float32), "entropy")
+    job = label_job(tmp_path, labels=array_volume(own, "labels"), entropy=no_entropy)
+    pipeline.refine_volume(job, None, refiner(), settings())
+    initial, refined, hidden = (result(tmp_path, role) for role in ("initial", "refined", "hidden"))
+    assert (initial[0] == 255).all() and (refined[0] == 255).all(), "unknown stays unknown"
+    assert hidden[1, :, :20].all() and not hidden[1, :, 20:].any(), "predicted ambiguous is hidden"
+    assert (initial[1, :, :20] == 4).all() and (refined[1, :, :20] < 4).all()
+
+
+@pytest.mark.parametrize("classes", [4, 5])
+def test_own_probabilities_as_members(tmp_path, classes):
+    draw = np.random.default_rng(1).dirichlet(np.ones(classes) * 0.5, (2, *SHAPE)).astype(np.float32)
+    members = tuple(array_volume(np.moveaxis(draw[i], -1, 0), f"member {i}") for i in range(2))
+    pipeline.refine_volume(pipeline.Job("a", tmp_path, probabilities=members), None, refiner(), settings())
+    mean = draw.mean(0)
+    np.testing.assert_array_equal(result(tmp_path, "initial"), mean[..., :4].argmax(-1))
+    entropy = -(mean * np.log(np.maximum(mean, 1e-30))).sum(-1) / np.log(classes)
+    np.testing.assert_allclose(result(tmp_path, "entropy") / 255, entropy, atol=0.6 / 255)
+
+
+def test_a_refiner_may_need_the_image(tmp_path):
+    with pytest.raises(BadInput, match="needs image"):
+        pipeline.refine_volume(label_job(tmp_path), None, refiner(needs=("image",)), settings())
+    assert not list(tmp_path.iterdir())
+    job = label_job(tmp_path, image=array_volume(image(), "image"))
+    pipeline.refine_volume(job, None, refiner(needs=("image",)), settings())
+
+
+def test_completed_is_left_alone_and_other_settings_are_refused(tmp_path):
+    said = []
+    first = pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(), said.append)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(), said.append)
+    assert again == first and "complete already" in said[-1]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    with pytest.raises(BadInput, match=r"settings.threshold was 0.4 and is now 0.5.*--overwrite"):
+        pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(threshold=0.5))
+    with pytest.raises(BadInput, match=r"segmenter.parameters_sha256"):
+        pipeline.refine_volume(image_job(tmp_path), segmenter(scale=1.0), refiner(), settings())
+    other = image_job(tmp_path, image=array_volume(image(1), "image"))
+    with pytest.raises(BadInput, match=r"inputs.image.sha256"):
+        pipeline.refine_volume(other, segmenter(), refiner(), settings())
+    summary = pipeline.refine_volume(other, segmenter(), refiner(), settings(threshold=0.5, overwrite=True))
+    assert summary["made_by"]["settings"]["threshold"] == 0.5
+
+
+def test_foreign_folders_are_never_touched(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "precious").write_text("data")
+    for overwrite in (False, True):
+        with pytest.raises(BadInput, match="not made by"):
+            pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(overwrite=overwrite))
+    assert (tmp_path / "a.zarr" / "precious").read_text() == "data"
+
+
+def test_output_that_would_overwrite_its_input_is_refused(tmp_path):
+    pipeline.refine_volume(label_job(tmp_path), None, refiner(), settings())
+    own = pipeline.open_result(tmp_path, "a", "initial")
+    with pytest.raises(BadInput, match="would overwrite the input"):
+        pipeline.refine_volume(label_job(tmp_path, labels=own), None, refiner(), settings(overwrite=True))
+    own = open_volume(tmp_path / "a_initial.tif")
+    with pytest.raises(BadInput, match="would overwrite the input"):
+        pipeline.refine_volume(label_job(tmp_path, labels=own), None, refiner(), settings(overwrite=True))
+
+
+def test_an_interrupted_run_continues_and_ends_the_same(tmp_path, monkeypatch):
+    pipeline.refine_volume(image_job(tmp_path / "whole"), segmenter(), refiner(), settings())
+    for stop_after in (2, 8, 19):  # in either pass
+        directory, calls = tmp_path / str(stop_after), []
+        for name in ("segment_block", "refine_block"):
+            real = getattr(blockwise, name)
+
+            def counted(*arguments, real=real, calls=calls, stop_after=stop_after):
+                calls.append(real)
+                if len(calls) == stop_after:
+                    raise KeyboardInterrupt
+                return real(*arguments)
+
+            monkeypatch.setattr(pipeline, name, counted)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.refine_volume(image_job(directory), segmenter(), refiner(), settings())
+        assert not (directory / "a.json").exists()
+        pipeline.refine_volume(image_job(directory), segmenter(), refiner(), settings())
+        assert len(calls) == 2 * 12 + 1, "a finished block was repeated"
+        for role in ("initial", "refined", "entropy", "hidden"):
+            np.testing.assert_array_equal(result(directory, role), result(tmp_path / "whole", role))
+
+
+def test_killed_at_any_moment(tmp_path):
+    """kill -9 while blocks, marks and exports are being written: the next run completes to the same arrays."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys, pathlib
+            sys.path[:0] = [sys.argv[2], sys.argv[2] + "/tests"]
+            import test_pipeline as t
+            from maeref_jax import pipeline
+            print("ready", flush=True)
+            pipeline.refine_volume(t.image_job(pathlib.Path(sys.argv[1])), t.segmenter(), t.refiner(), t.settings())
+            """
+        )
+    )
+    directory, root = tmp_path / "out", Path(__file__).parents[1]
+    process = subprocess.Popen([sys.executable, script, directory, root], stdout=subprocess.PIPE, text=True)
+    with process:
+        process.stdout.readline()
+        progress = directory / "a.zarr" / "progress" / "segment"
+        while process.poll() is None and len(list(progress.glob("[0-9]*.json"))) < 3:
+            pass
+        process.send_signal(signal.SIGKILL)
+    assert not (directory / "a.json").exists()
+    done = len(list(progress.glob("[0-9]*.json")))
+    assert done >= 3
+    before = {path: path.stat().st_mtime_ns for path in progress.glob("[0-9]*.json")}
+    pipeline.refine_volume(image_job(directory), segmenter(), refiner(), settings())
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    pipeline.refine_volume(image_job(tmp_path / "whole"), segmenter(), refiner(), settings())
+    for role in ("initial", "refined", "entropy", "hidden"):
+        np.testing.assert_array_equal(result(directory, role), result(tmp_path / "whole", role))
+
+
+def nan_image():
+    bad = image()
+    bad[1, 2, 3] = np.nan
+    return array_volume(bad, "stack.tif")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda d: image_job(d, image=nan_image()), r"stack.tif holds nan at voxel \(z, y, x\) = \(1, 2, 3\)"),
+        (lambda d: image_job(d, image=None), "expected one of"),
+        (lambda d: label_job(d, image=array_volume(image(), "image")), "expected one of"),
+        (lambda d: image_job(d, entropy=array_volume(image(), "entropy")), "one of the two"),
+    ],
+)
+def test_bad_image_jobs(tmp_path, make, message):
+    with pytest.raises(BadInput, match=message):
+        pipeline.refine_volume(make(tmp_path / "out"), segmenter(), refiner(), settings())
+    assert not (tmp_path / "out").exists(), "something was written"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": labels(classes=4) + 3}, r"holds the labels \[5, 6\], expected 0 to 4"),
+        ({"labels": labels().astype(np.float32) + 0.5}, "holds 0.5; labels are whole numbers"),
+        ({"labels": labels().astype(np.int16) - 2}, r"holds the labels \[-2\]"),
+        ({"labels": labels()[:, :-1]}, r"entropy has shape \(3, 29, 38\), but labels has \(3, 28, 38\)"),
+        ({"entropy": np.full(SHAPE, 1.2, np.float32)}, "nats"),
+        ({"entropy": np.full(SHAPE, -0.1, np.float32)}, "expected 0 to 1"),
+        ({"entropy": np.ones(SHAPE, np.int32)}, "expected entropy as float"),
+        ({"entropy": None}, "labels need entropy or a hidden mask"),
+        ({"hidden": labels()}, "labels need entropy or a hidden mask"),
+    ],
+)
+def test_bad_label_jobs(tmp_path, changes, message):
+    changes = {name: value if value is None else array_volume(value, name) for name, value in changes.items()}
+    with pytest.raises(BadInput, match=message):
+        pipeline.refine_volume(label_job(tmp_path / "out", **changes), None, refiner(), settings())
+    assert not (tmp_path / "out").exists(), "something was written"
+
+
+def test_other_mistakes(tmp_path):
+    job = label_job(tmp_path)
+    for bad, message in (
+        ({"threshold": 1.5}, "threshold is 1.5, expected 0 to 1"),
+        ({"batch": 0}, "must be at least 1"),
+        ({"block": (4, 0, 4)}, "three positive numbers"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            pipeline.refine_volume(job, None, refiner(), settings(**bad))
+    three = SCHEME | {"names": NAMES[:3] + NAMES[-1:], "ambiguous": 3}
+    with pytest.raises(BadInput, match="trained for different classes"):
+        pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(scheme=three), settings())
+    spacing = array_volume(np.zeros(SHAPE, np.float32), "entropy", (30.0, 4.0, 4.0))
+    mismatch = label_job(tmp_path, labels=array_volume(labels(), "labels", (30.0, 5.0, 4.0)), entropy=spacing)
+    with pytest.raises(BadInput, match="voxels of"):
+        pipeline.refine_volume(mismatch, None, refiner(), settings())
+    logits = array_volume(np.random.default_rng(0).normal(size=(4, *SHAPE)).astype(np.float32), "logits")
+    with pytest.raises(BadInput, match="a softmax, no logits"):
+        pipeline.refine_volume(pipeline.Job("a", tmp_path, probabilities=(logits,)), None, refiner(), settings())
+    seven = array_volume(np.full((7, *SHAPE), 1 / 7, np.float32), "seven")
+    with pytest.raises(BadInput, match="seven has 7 classes"):
+        pipeline.refine_volume(pipeline.Job("a", tmp_path, probabilities=(seven,)), None, refiner(), settings())
+    assert not list(tmp_path.iterdir())
+
+
+def test_uint8_entropy_is_scaled_and_said(tmp_path):
+    said, entropy = [], np.zeros(SHAPE, np.uint8)
+    entropy[0, :4, :4], entropy[0, :4, 4:8] = 103, 102  # 103 / 255 > 0.4 >= 102 / 255
+    job = label_job(tmp_path, entropy=array_volume(entropy, "entropy.tif"))
+    pipeline.refine_volume(job, None, refiner(), settings(threshold=102 / 255 + 1e-6), said.append)
+    assert said == ["entropy.tif: uint8 entropy is read as value / 255"]
+    assert result(tmp_path, "hidden").sum() == 16
+
+
+def test_a_workdir_is_checked(tmp_path):
+    with pytest.raises(BadInput, match="not the workdir"):
+        pipeline.load_model(tmp_path, "refiner")
+    content = {"method": "ensemble", "config": {}, "facts": {}, "versions": {}}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(BadInput, match="method 'ensemble', expected a refiner: mae"):
+        pipeline.load_model(tmp_path, "refiner")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_output(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="denied"):
+        pipeline.refine_volume(label_job(tmp_path / "out"), None, refiner(), settings())

@@ -1,0 +1,138 @@
+"""refiners/mae.py: what is hidden stays hidden, what does not count does not count."""
+
+import jax
+import numpy as np
+import pytest
+
+from maeref_jax.refiners import mae
+
+SETTINGS = {
+    "token": 4,
+    "window": (16, 24),
+    "stride": (8, 8),
+    "keep_within": 2.0,
+    "threshold": 0.4,
+    "train_threshold": 0.1,
+    "classes": {"names": ("background", "shell", "inside", "ambiguous"), "ambiguous": 3},
+    "class_weights": (1.0, 1.0, 1.0),
+    "model": {
+        "encoder_width": 16, "encoder_depth": 1, "encoder_heads": 2,
+        "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2, "mlp_ratio": 2.0, "compute_dtype": "float32",
+    },
+}  # fmt: skip
+TOKENS = 4 * 6
+
+
+@pytest.fixture(scope="module")
+def trained():
+    rng = np.random.default_rng(0)
+    batch = {
+        "labels": rng.integers(0, 3, (3, 16, 24)).astype(np.int16),
+        "entropy": np.zeros((3, 16, 24), np.float32),
+        "index": np.arange(3, dtype=np.int32),
+        "shared": {"hidden_count": np.int32(12), "slots": np.arange(16, dtype=np.int32)},
+    }
+    method = mae.method(SETTINGS)
+    params, state = jax.jit(method.init)(jax.random.key(0), batch)
+    return method, params, state, batch
+
+
+@pytest.fixture(scope="module")
+def refine():
+    return jax.jit(mae.refiner(SETTINGS).refine)
+
+
+def window(rng, b=1):
+    labels = rng.integers(0, 3, (b, 16, 24)).astype(np.int16)
+    hidden = np.repeat(np.repeat(rng.random((b, 4, 6)) < 0.4, 4, 1), 4, 2)
+    return {"labels": labels, "entropy": np.zeros(labels.shape, np.float32), "hidden": hidden}
+
+
+def test_a_hidden_label_changes_no_output_bit(trained, refine):
+    _, params, state, _ = trained
+    rng = np.random.default_rng(1)
+    inputs = window(rng)
+    other = {**inputs, "labels": np.where(inputs["hidden"], 2 - inputs["labels"], inputs["labels"])}
+    assert (other["labels"] != inputs["labels"]).any()
+    one, two = (refine(params, state, given, jax.random.key(0)) for given in (inputs, other))
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_allclose(np.asarray(one).sum(-1), 1, atol=1e-5)
+    assert one.shape == (1, 16, 24, 3)
+
+
+def test_a_visible_label_does_change_the_output(trained, refine):
+    _, params, state, _ = trained
+    inputs = window(np.random.default_rng(1))
+    other = {**inputs, "labels": np.where(inputs["hidden"], inputs["labels"], 2 - inputs["labels"])}
+    one, two = (refine(params, state, given, jax.random.key(0)) for given in (inputs, other))
+    assert (one != two).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["nothing hidden", "all hidden"])
+def test_extreme_windows_are_defined(trained, refine, share):
+    _, params, state, _ = trained
+    inputs = window(np.random.default_rng(2))
+    inputs["hidden"] = np.full_like(inputs["hidden"], share == 1.0)
+    assert np.isfinite(refine(params, state, inputs, jax.random.key(0))).all()
+
+
+def test_what_lies_outside_the_volume_takes_no_part(trained, refine):
+    """A window padded with unknown equals, on the visible part, the same window whatever the padding's hidden flag."""
+    _, params, state, _ = trained
+    inputs = window(np.random.default_rng(3))
+    inputs["labels"][:, :, 16:] = -1
+    inputs["hidden"][:, :, 16:] = False
+    tokens = np.asarray(mae.split_tokens(inputs["labels"], 4))
+    roles = mae.roles(tokens, np.zeros((1, TOKENS), bool), 10.0, (4, 6))
+    outside = (tokens == -1).all(-1)
+    assert outside.sum() == 8 and not np.asarray(roles.kept)[outside].any()
+    assert not np.asarray(roles.decoded)[outside].any()
+
+
+def test_far_tokens_take_no_part_but_hidden_ones_are_always_decoded():
+    tokens = np.zeros((1, TOKENS, 16), int)
+    tokens[0, 0] = 1
+    hidden = np.zeros((1, TOKENS), bool)
+    hidden[0, -1] = True
+    roles = mae.roles(tokens, hidden, 1.0, (4, 6))
+    assert np.flatnonzero(roles.kept[0]).tolist() == [0, 1, 6]
+    assert np.flatnonzero(roles.decoded[0]).tolist() == [0, 1, 6, TOKENS - 1]
+
+
+def test_distance_is_measured_from_visible_foreground_only():
+    tokens = np.zeros((1, TOKENS, 16), int)
+    tokens[0, [0, TOKENS - 1]] = 1
+    hidden = np.zeros((1, TOKENS), bool)
+    hidden[0, -1] = True
+    blanked = np.where(hidden[..., None], -1, tokens)
+    np.testing.assert_array_equal(
+        mae.roles(tokens, hidden, 1.0, (4, 6)).kept, mae.roles(blanked, hidden, 1.0, (4, 6)).kept
+    )
+
+
+def test_undecided_and_ambiguous_pixels_do_not_count_and_an_empty_batch_costs_nothing(trained):
+    method, params, state, batch = trained
+    loss = jax.jit(method.loss)
+    _, everything, _, _ = loss(params, state, batch, jax.random.key(0))
+    undecided = {**batch, "entropy": np.full_like(batch["entropy"], 0.1)}
+    total, weight, _, _ = loss(params, state, undecided, jax.random.key(0))
+    assert everything > 0 and weight == 0 and total == 0
+    ambiguous = {**batch, "labels": np.full_like(batch["labels"], 3)}
+    assert loss(params, state, ambiguous, jax.random.key(0))[1] == 0
+
+
+def test_the_loss_counts_the_hidden_pixels_and_every_sample_has_its_own_mask(trained):
+    method, params, state, batch = trained
+    _, weight, _, _ = jax.jit(method.loss)(params, state, batch, jax.random.key(0))
+    assert weight == 3 * 12 * 16
+    same = {**batch, "labels": np.repeat(batch["labels"][:1], 3, 0)}
+    hidden = np.asarray(jax.jit(method.preview)(params, state, same)["hidden"])
+    assert (hidden[0] != hidden[1]).any() and (hidden[1] != hidden[2]).any()
+
+
+def test_a_token_of_high_entropy_is_never_context(trained):
+    method, params, state, batch = trained
+    entropy = batch["entropy"].copy()
+    entropy[:, :4, :4] = 0.9
+    hidden = np.asarray(jax.jit(method.preview)(params, state, {**batch, "entropy": entropy})["hidden"])
+    assert hidden[:, :4, :4].all()

@@ -1,0 +1,360 @@
+"""Formats: what is written comes back, what a file says is kept, and what it does not say is asked for."""
+
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorstore
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.volume import (
+    array_volume,
+    labels_from_disk,
+    labels_to_disk,
+    open_probabilities,
+    open_volume,
+    split_range,
+    write_tiff,
+)
+from maeref_jax.volumes.windows import Box, blocks, whole
+from maeref_jax.volumes.zarr_store import create_zarr
+
+DATA = Path(os.environ.get("MAEREF_DATA", Path(__file__).parents[2] / "shared" / "data"))
+STACK = np.random.default_rng(0).integers(0, 200, (5, 12, 17)).astype(np.uint8)
+
+
+def read(volume):
+    return volume.read(whole(volume.shape))
+
+
+def volumes_of(dtype):
+    shape = st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12))
+    elements = {"allow_nan": False, "allow_infinity": False} if dtype == np.float32 else {}
+    return shape.flatmap(lambda s: arrays.arrays(dtype, s, elements=arrays.from_dtype(np.dtype(dtype), **elements)))
+
+
+def inner_box(data, shape):
+    start = tuple(data.draw(st.integers(0, size - 1)) for size in shape)
+    return Box(start, tuple(data.draw(st.integers(a + 1, size)) for a, size in zip(start, shape, strict=True)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_tiff_round_trip(dtype):
+    @settings(max_examples=25, deadline=None)
+    @given(volumes_of(dtype), st.data(), st.tuples(*[st.sampled_from([0.5, 4.6, 5.0, 30.0, 1234.5])] * 3))
+    def check(array, data, size):
+        with tempfile.TemporaryDirectory() as folder:
+            write_tiff(Path(folder) / "stack.tif", array, size)
+            volume = open_volume(Path(folder) / "stack.tif")
+            assert (volume.shape, volume.dtype) == (array.shape, array.dtype)
+            np.testing.assert_allclose(volume.voxel_size_nm, size, rtol=1e-6)
+            box = inner_box(data, array.shape)
+            np.testing.assert_array_equal(volume.read(box), array[box.slices])
+            assert os.listdir(folder) == ["stack.tif"]
+
+    check()
+
+
+@settings(max_examples=25, deadline=None)
+@given(volumes_of(np.uint8), st.data(), st.tuples(*[st.integers(1, 6)] * 3))
+def test_zarr_round_trip_block_by_block(array, data, chunk):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.zarr"
+        for box in blocks(array.shape, chunk):  # opened anew for every block, as after a kill
+            create_zarr(path, array.shape, "uint8", chunk, {"voxel_size_nm": [30.0, 5.0, 4.0]}).write(
+                box, array[box.slices]
+            )
+        volume = open_volume(path)
+        assert (volume.shape, volume.dtype, volume.voxel_size_nm) == (array.shape, np.uint8, (30.0, 5.0, 4.0))
+        box = inner_box(data, array.shape)
+        np.testing.assert_array_equal(volume.read(box), array[box.slices])
+
+
+def write_plain(path, array, **options):
+    tifffile.imwrite(path, array, **({"photometric": "minisblack"} | options))
+    return path
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_plain_stack_says_no_axes_and_is_asked_for_them(tmp_path, compression):
+    path = write_plain(tmp_path / "plain.tif", STACK, compression=compression)
+    with pytest.raises(BadInput, match=r"\(5, 12, 17\) does not say what its axes are.*--axes ZYX"):
+        open_volume(path)
+    volume = open_volume(path, axes="zyx", voxel_size_nm=(30, 5, 5))
+    assert volume.voxel_size_nm == (30, 5, 5)
+    np.testing.assert_array_equal(read(volume), STACK)
+    np.testing.assert_array_equal(volume.read(Box((1, 2, 3), (4, 9, 16))), STACK[1:4, 2:9, 3:16])
+    np.testing.assert_array_equal(read(open_volume(path, axes="XZY")), STACK.transpose(1, 2, 0))
+
+
+def test_three_slices_taken_for_colours_by_their_writer(tmp_path):
+    tifffile.imwrite(tmp_path / "three.tif", STACK[:3], photometric="rgb", planarconfig="separate")
+    with pytest.raises(BadInput, match="does not say what its axes are"):
+        open_volume(tmp_path / "three.tif")
+    np.testing.assert_array_equal(read(open_volume(tmp_path / "three.tif", axes="ZYX")), STACK[:3])
+
+
+def test_pages_written_one_by_one(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as file:
+        for plane in STACK:
+            file.write(plane, contiguous=False, metadata=None, compression="zlib")
+    volume = open_volume(tmp_path / "pages.tif", axes="ZYX")
+    np.testing.assert_array_equal(volume.read(Box((2, 0, 5), (4, 12, 9))), STACK[2:4, :, 5:9])
+
+
+def test_imagej_and_ome_say_what_they_are(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "imagej.tif",
+        STACK.astype(np.uint16),
+        imagej=True,
+        resolution=(1 / 0.005, 1 / 0.0046),
+        metadata={"axes": "ZYX", "spacing": 0.03, "unit": "um"},
+    )
+    volume = open_volume(tmp_path / "imagej.tif")
+    assert volume.voxel_size_nm == pytest.approx((30, 4.6, 5))
+    np.testing.assert_array_equal(read(volume), STACK)
+    sizes = {"PhysicalSizeX": 5.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.0046, "PhysicalSizeZ": 0.03}
+    write_plain(tmp_path / "a.ome.tif", STACK.astype(">f4"), metadata={"axes": "ZYX", **sizes})
+    volume = open_volume(tmp_path / "a.ome.tif")
+    assert volume.voxel_size_nm == pytest.approx((30, 4.6, 5))
+    np.testing.assert_array_equal(read(volume), STACK)
+    tifffile.imwrite(tmp_path / "pixels.tif", STACK, imagej=True, metadata={"axes": "ZYX", "unit": "pixel"})
+    assert open_volume(tmp_path / "pixels.tif").voxel_size_nm is None
+
+
+def test_planes_need_a_word(tmp_path):
+    path = write_plain(tmp_path / "plane.tif", STACK[0])
+    with pytest.raises(BadInput, match=r"is a plane of shape \(12, 17\).*--axes YX"):
+        open_volume(path)
+    np.testing.assert_array_equal(read(open_volume(path, axes="YX")), STACK[:1])
+    with pytest.raises(BadInput, match=r"names 3 axes.*has 2"):
+        open_volume(path, axes="ZYX")
+    with pytest.raises(BadInput, match="does not say"):
+        open_volume(write_plain(tmp_path / "one.tif", STACK[:1]))
+
+
+def test_channels_are_chosen(tmp_path):
+    two = np.stack([STACK, 255 - STACK], 1)
+    tifffile.imwrite(tmp_path / "two.tif", two, imagej=True, metadata={"axes": "ZCYX"})
+    with pytest.raises(BadInput, match=r"has 2 channels.*--channel 0 to 1"):
+        open_volume(tmp_path / "two.tif")
+    np.testing.assert_array_equal(read(open_volume(tmp_path / "two.tif", channel=1)), 255 - STACK)
+    with pytest.raises(BadInput, match="channels 0 to 1"):
+        open_volume(tmp_path / "two.tif", channel=2)
+    path = write_plain(tmp_path / "plain.tif", STACK)
+    with pytest.raises(BadInput, match="no channel axis"):
+        open_volume(path, axes="ZYX", channel=0)
+    colours = np.stack([STACK[0]] * 3, -1)
+    tifffile.imwrite(tmp_path / "rgb.tif", colours, photometric="rgb")
+    for axes in (None, "ZYX"):
+        with pytest.raises(BadInput, match=r"plane|colours"):
+            open_volume(tmp_path / "rgb.tif", axes=axes)
+    np.testing.assert_array_equal(read(open_volume(tmp_path / "rgb.tif", axes="YXC", channel=2)), STACK[:1])
+    tifffile.imwrite(tmp_path / "time.tif", two, imagej=True, metadata={"axes": "ZTYX"[1] + "ZYX"})
+    with pytest.raises(BadInput, match="time series"):
+        open_volume(tmp_path / "time.tif")
+    for bad in ("ZZY", "ZYQ", "ZX"):
+        with pytest.raises(BadInput, match="--axes"):
+            open_volume(path, axes=bad)
+
+
+def test_z_ranges(tmp_path):
+    path = tmp_path / "stack.tif"
+    write_tiff(path, STACK, None)
+    volume = open_volume(f"{path}[1:4]")
+    assert volume.path.endswith("stack.tif[1:4]")
+    np.testing.assert_array_equal(read(volume), STACK[1:4])
+    np.testing.assert_array_equal(volume.read(Box((1, 0, 0), (2, 12, 17))), STACK[2:3])
+    for bad in ("[3:3]", "[0:6]", "[4:2]"):
+        with pytest.raises(BadInput, match="is not a range of its 5 slices"):
+            open_volume(f"{path}{bad}")
+    odd = tmp_path / "odd[0:1].tif"
+    write_tiff(odd, STACK, None)
+    assert open_volume(odd).shape == STACK.shape
+    named = tmp_path / "a[0:2]"
+    named.mkdir()
+    assert split_range(named) == (named, None), "what exists wins over a range"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.3, 0.6, 0.95, 0.999])
+@pytest.mark.parametrize("kind", ["imagej", "zlib", "plain", "ome"])
+def test_truncated_tiffs_are_refused(tmp_path, kind, share):
+    path = tmp_path / ("a.ome.tif" if kind == "ome" else "a.tif")
+    noise = np.random.default_rng(0).integers(0, 255, (12, 60, 80)).astype(np.uint8)
+    options = {"imagej": True} if kind == "imagej" else {"compression": "zlib" if kind == "zlib" else None}
+    write_plain(path, noise, metadata={"axes": "ZYX"}, **options)
+    assert open_volume(path).shape == noise.shape
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    if kind == "imagej" and share == 0.999:  # only the list of pages is cut, behind the voxels
+        np.testing.assert_array_equal(read(open_volume(path)), noise)
+        return
+    with pytest.raises(BadInput, match="truncated"):
+        open_volume(path, axes="ZYX")
+
+
+def test_damage_inside_is_an_error_and_not_wrong_voxels(tmp_path):
+    path = write_plain(tmp_path / "a.tif", STACK, compression="zlib", metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages[3].dataoffsets[0]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * 20)
+    with pytest.raises(BadInput, match="page 3 cannot be decoded"):
+        read(open_volume(path))
+    array = create_zarr(tmp_path / "a.zarr", STACK.shape, "uint8", (2, 12, 17), {})
+    array.write(whole(STACK.shape), STACK)
+    chunk = tmp_path / "a.zarr" / "c" / "1" / "0" / "0"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(BadInput, match="is a chunk damaged"):
+        read(open_volume(tmp_path / "a.zarr"))
+
+
+# The file is no real LZW: with imagecodecs installed the message is that of damage.
+MISSING_LZW = r"cannot be decoded" if importlib.util.find_spec("imagecodecs") else r"LZW.*pip install imagecodecs"
+
+
+def test_missing_codec_is_named(tmp_path):
+    path = write_plain(tmp_path / "lzw.tif", STACK, compression="zlib", metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        for page in tif.pages:
+            page.tags["Compression"].overwrite(5)
+    with pytest.raises(BadInput, match=MISSING_LZW):
+        open_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("none.tif", lambda p: None, "no such file"),
+        ("text.tif", lambda p: p.write_text("no tiff"), "no readable TIFF"),
+        ("a.png", lambda p: p.write_text("x"), "no known format"),
+        ("folder", lambda p: p.mkdir(), "no Zarr array"),
+        ("complex.tif", lambda p: write_plain(p, STACK.astype(np.complex64), metadata={"axes": "ZYX"}), "complex64"),
+    ],
+)
+def test_unusable_paths(tmp_path, name, make, message):
+    make(tmp_path / name)
+    with pytest.raises(BadInput, match=message):
+        open_volume(tmp_path / name)
+
+
+def test_zarr_of_others(tmp_path):
+    for driver, dimension in (("zarr", {}), ("zarr3", {"dimension_names": ["x", "y", "z"]})):
+        path = tmp_path / f"{driver}.zarr"
+        metadata = {"shape": STACK.shape, **dimension}
+        metadata |= {"dtype": "|u1"} if driver == "zarr" else {"data_type": "uint8"}
+        spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}, "metadata": metadata}
+        tensorstore.open(spec, create=True).result().write(STACK).result()
+    with pytest.raises(BadInput, match="--axes ZYX"):
+        open_volume(tmp_path / "zarr.zarr")
+    np.testing.assert_array_equal(read(open_volume(tmp_path / "zarr.zarr", axes="ZYX")), STACK)
+    np.testing.assert_array_equal(read(open_volume(tmp_path / "zarr3.zarr")), STACK.transpose())
+    (tmp_path / "group.zarr").mkdir()
+    (tmp_path / "group.zarr" / ".zgroup").write_text("{}")
+    (tmp_path / "zarr.zarr").rename(tmp_path / "group.zarr" / "raw")
+    with pytest.raises(BadInput, match=r"is a Zarr group.*group.zarr/raw"):
+        open_volume(tmp_path / "group.zarr")
+    (tmp_path / "zarr3.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(BadInput, match="damaged Zarr metadata"):
+        open_volume(tmp_path / "zarr3.zarr")
+    empty = {"shape": [0, 3, 3], "dtype": "|u1"}
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(tmp_path / "e.zarr")}, "metadata": empty}
+    tensorstore.open(spec, create=True).result()
+    with pytest.raises(BadInput, match=r"is empty: shape \(0, 3, 3\)"):
+        open_volume(tmp_path / "e.zarr", axes="ZYX")
+
+
+def test_nan_is_named_by_its_voxel(tmp_path):
+    bad = STACK.astype(np.float32)
+    bad[2, 3, 4] = np.inf
+    write_plain(tmp_path / "bad.tif", bad, metadata={"axes": "ZYX"})
+    volume = open_volume(f"{tmp_path}/bad.tif")
+    volume.read(Box((0, 0, 0), (2, 12, 17)))
+    with pytest.raises(BadInput, match=r"bad.tif holds inf at voxel \(z, y, x\) = \(2, 3, 4\)"):
+        volume.read(Box((1, 2, 0), (4, 12, 17)))
+    with pytest.raises(ValueError, match="not inside"):
+        volume.read(Box((0, 0, 0), (6, 12, 17)))
+
+
+def test_probabilities(tmp_path):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(4), STACK.shape).astype(np.float32)
+    leading = np.moveaxis(probabilities, -1, 0)
+    write_plain(tmp_path / "p.tif", leading)
+    with pytest.raises(BadInput, match="--axes CZYX"):
+        open_probabilities(tmp_path / "p.tif")
+    for axes in ("CZYX", "ZYX"):
+        volume = open_probabilities(tmp_path / "p.tif", axes=axes)
+        assert (volume.classes, volume.shape) == (4, STACK.shape)
+        np.testing.assert_array_equal(volume.read(Box((1, 0, 2), (3, 5, 9))), leading[:, 1:3, :5, 2:9])
+    tifffile.imwrite(tmp_path / "q.tif", np.moveaxis(leading, 0, 1), imagej=True, metadata={"axes": "ZCYX"})
+    np.testing.assert_array_equal(read(open_probabilities(tmp_path / "q.tif")), leading)
+    quantised = np.round(leading * 255).astype(np.uint8)
+    volume = open_probabilities(write_plain(tmp_path / "r.tif", quantised), axes="CZYX")
+    np.testing.assert_allclose(read(volume), leading, atol=0.5 / 255 + 1e-6)
+    assert "/ 255" in volume.note
+    with pytest.raises(BadInput, match="with a class axis C"):
+        tifffile.imwrite(tmp_path / "s.tif", leading[0], imagej=True, metadata={"axes": "ZYX"})
+        open_probabilities(tmp_path / "s.tif")
+
+
+def test_label_colours_and_kinds_for_fiji(tmp_path):
+    labels = np.array([[[0, 1, 2], [3, -1, 0]]], np.int16)
+    colours = [[0, 0, 0], [40, 90, 255], [40, 200, 80], [250, 220, 60]]
+    write_tiff(tmp_path / "labels.tif", labels, (30.0, 5.0, 5.0), colours)
+    with tifffile.TiffFile(tmp_path / "labels.tif") as tif:
+        assert tif.is_imagej and tif.imagej_metadata["unit"] == "nm" and tif.imagej_metadata["spacing"] == 30
+        table = tif.pages[0].colormap // 257
+        np.testing.assert_array_equal(table[:, [0, 1, 2, 3, 255]].T, [*colours, [255, 255, 255]])
+        np.testing.assert_array_equal(tif.asarray(), [[0, 1, 2], [3, 255, 0]])
+    write_tiff(tmp_path / "mask.tif", labels == 1, None)
+    np.testing.assert_array_equal(read(open_volume(tmp_path / "mask.tif")), np.where(labels == 1, 255, 0))
+    for wrong in (labels.astype(np.int64), labels + np.int16(300)):
+        with pytest.raises(BadInput, match=r"ImageJ holds|expected -1"):
+            write_tiff(tmp_path / "wrong.tif", wrong, None)
+    assert not list(tmp_path.glob("*wrong*")) and not list(tmp_path.glob(".*"))
+
+
+def test_labels_on_disk_and_in_memory():
+    labels = np.array([-1, 0, 3, 254], np.int16)
+    np.testing.assert_array_equal(labels_to_disk(labels), [255, 0, 3, 254])
+    np.testing.assert_array_equal(labels_from_disk(labels_to_disk(labels)), labels)
+    np.testing.assert_array_equal(labels_from_disk(np.array([2.0, 255.0])), [2, -1])
+
+
+def test_array_volumes():
+    with pytest.raises(BadInput, match="without empty axes"):
+        array_volume(np.zeros((3, 0, 4)), "empty")
+    with pytest.raises(BadInput, match="expected"):
+        array_volume(np.zeros((3, 4)), "plane")
+    first, second = (array_volume(STACK + n, "a").identity() for n in (0, 1))
+    assert first != second
+
+
+def test_identity_of_files_changes_with_them(tmp_path):
+    write_tiff(tmp_path / "a.tif", STACK, None)
+    first = open_volume(tmp_path / "a.tif").identity()
+    assert first == open_volume(tmp_path / "a.tif").identity()
+    assert first != open_volume(f"{tmp_path / 'a.tif'}[0:2]").identity()
+    os.utime(tmp_path / "a.tif", ns=(1, 1))
+    assert first != open_volume(tmp_path / "a.tif").identity()
+
+
+def test_real_stack():
+    path = DATA / "mef_cristae" / "NI_m2_label.tif"
+    if not path.is_file():
+        pytest.skip(f"no {path}: set MAEREF_DATA to the folder with the real data")
+    volume = open_volume(path, axes="ZYX", voxel_size_nm=(5, 5, 5))
+    assert volume.shape == (66, 203, 109) and volume.dtype == np.uint8
+    np.testing.assert_array_equal(
+        volume.read(Box((10, 20, 30), (13, 200, 100))), tifffile.imread(path)[10:13, 20:200, 30:100]
+    )
