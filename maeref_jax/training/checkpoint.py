@@ -37,32 +37,21 @@ def save(checkpoints, train_state, metrics):
     step = int(train_state.step)
     if step in checkpoints.all_steps():
         return
-    model = {"params": train_state.params, "state": train_state.state}
-    optimizer = {"optimizer": train_state.optimizer, "step": np.asarray(train_state.step)}
-    checkpoints.save(
-        step,
-        args=ocp.args.Composite(model=ocp.args.StandardSave(model), optimizer=ocp.args.StandardSave(optimizer)),
-        metrics=metrics,
-    )
+    items = {name: ocp.args.StandardSave(item) for name, item in _items(train_state).items()}
+    checkpoints.save(step, args=ocp.args.Composite(**items), metrics=metrics)
     checkpoints.wait_until_finished()
 
 
-def restore_latest(checkpoints, train_state):
-    """The latest saved TrainState, shaped like `train_state`; `train_state` itself when nothing was saved."""
+def restore_latest(checkpoints, like):
+    """The latest saved TrainState as numpy arrays, None when nothing was saved. like: its shapes and dtypes."""
     step = checkpoints.latest_step()
     if step is None:
-        return train_state
-    model = {"params": train_state.params, "state": train_state.state}
-    optimizer = {"optimizer": train_state.optimizer, "step": np.asarray(train_state.step)}
-    restored = checkpoints.restore(
-        step,
-        args=ocp.args.Composite(model=ocp.args.StandardRestore(model), optimizer=ocp.args.StandardRestore(optimizer)),
-    )
-    optimizer = restored["optimizer"]
-    found = TrainState(
-        optimizer["step"], restored["model"]["params"], restored["model"]["state"], optimizer["optimizer"]
-    )
-    return jax.tree.map(np.asarray, found)
+        return None
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    items = {name: ocp.args.StandardRestore(item) for name, item in _items(like).items()}
+    restored = checkpoints.restore(step, args=ocp.args.Composite(**items))
+    model, rest = restored["model"], restored["optimizer"]
+    return jax.tree.map(np.asarray, TrainState(rest["step"], model["params"], model["state"], rest["optimizer"]))
 
 
 def best_step(workdir):
@@ -84,6 +73,14 @@ def load_model_variables(workdir):
         model = checkpoints.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))["model"]
     model = jax.tree.map(np.asarray, model)
     return model["params"], model["state"]
+
+
+def _items(train_state):
+    """What is saved together: the model, which use needs, apart from the optimiser, which only training needs."""
+    return {
+        "model": {"params": train_state.params, "state": train_state.state},
+        "optimizer": {"optimizer": train_state.optimizer, "step": np.asarray(train_state.step)},
+    }
 
 
 def _directory(workdir):

@@ -26,8 +26,10 @@ def train(method, optimizer, batches, validation, settings, workdir):
     key = jax.random.key(settings["seed"])
     checkpoints = checkpoint.open_checkpoints(workdir)
     first = batches(0)
-    train_state = jax.device_get(jax.jit(partial(initial_state, method, optimizer))(key, first))
-    train_state = checkpoint.restore_latest(checkpoints, train_state)
+    fresh = partial(initial_state, method, optimizer)
+    train_state = checkpoint.restore_latest(checkpoints, jax.eval_shape(fresh, key, first))
+    if train_state is None:
+        train_state = jax.device_get(jax.jit(fresh)(key, first))
     step_function = parallel(partial(update, method, optimizer, sum_over_devices=sum_over_devices), first)
     evaluate = jax.jit(method.evaluate)
     start, end, began = int(train_state.step), settings["steps"], time.monotonic()
@@ -74,8 +76,10 @@ class MetricsLog:
 
     def __init__(self, workdir, start, every=50):
         self.path, self.every, self.sums = Path(workdir) / "metrics.jsonl", every, []
+        # A kill may have cut the last line; what lies behind the checkpoint is written again anyway.
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.lines = [line for line in map(json.loads, lines) if line["step"] <= start]
+        whole = [json.loads(line) for line in lines if line.endswith("}")]
+        self.lines = [line for line in whole if line["step"] <= start]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, step, logs, bar):

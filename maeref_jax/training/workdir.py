@@ -18,7 +18,7 @@ def claim(workdir, settings):
     """Make `workdir` the home of this run. BadInput if it is the home of another one, naming every difference."""
     path = Path(workdir) / "config.json"
     if path.exists():
-        found, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))["config"]), _flat(json.loads(json.dumps(settings)))
+        found, wanted = _flat(read_config(workdir)["config"]), _flat(json.loads(json.dumps(settings)))
         changed = [
             f"{key}: {found.get(key, 'absent')} there, {wanted.get(key, 'absent')} here"
             for key in sorted(found.keys() | wanted.keys())
@@ -45,7 +45,7 @@ def read_config(workdir):
     """What write_config wrote. BadInput if `workdir` is no workdir."""
     path = Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{workdir} is not the workdir of a train.py run: cannot read {path} ({error})") from error
 

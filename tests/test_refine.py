@@ -1,0 +1,305 @@
+"""refine.py as a user meets it: globs, name patterns, exit codes, resuming, refusals, and one message per mistake."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from test_pipeline import SHAPE, image, labels, refiner, segmenter
+
+import refine
+from maeref_jax import command_line, pipeline
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.volume import open_volume, write_tiff
+from maeref_jax.volumes.windows import whole
+
+SIZE = (30.0, 5.0, 4.0)
+SMALL = ["--config", f"{refine.CONFIG}:smoke"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory with three image stacks, their labels and entropy, and two workdirs of fake models."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ensemble", "mae"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    monkeypatch.setattr(pipeline, "load_model", lambda _, kind: segmenter() if kind == "segmenter" else refiner())
+    (tmp_path / "stacks").mkdir()
+    for seed, stem in enumerate("abc"):
+        write_tiff(tmp_path / "stacks" / f"{stem}.tif", image(seed), SIZE)
+        write_tiff(tmp_path / f"{stem}_labels.tif", labels(seed), SIZE)
+        write_tiff(tmp_path / "stacks" / f"{stem}_entropy.tif", entropy_of(seed), SIZE)
+    return tmp_path
+
+
+def entropy_of(seed):
+    entropy = np.zeros(SHAPE, np.float32)
+    entropy[:, 4 * seed : 4 * seed + 8, 8:16] = 0.9
+    return entropy
+
+
+@pytest.fixture
+def run(here, monkeypatch, capsys):
+    """run(arguments) -> (exit code, stdout, stderr), through the same door as `python refine.py`."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["refine.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            command_line.run(refine.main)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return exit_.value.code, out, err
+
+    return call
+
+
+def result(directory, stem, role="refined"):
+    return pipeline.open_result(directory, stem, role).read(whole(SHAPE))
+
+
+def test_an_image_and_an_ensemble(run):
+    command = ["--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out"]
+    code, out, err = run(*command)
+    assert (code, err) == (0, "")
+    assert "a: " in out and "hidden" in out and "out/a.json" in out
+    summary = json.loads(Path("out/a.json").read_text())
+    assert summary["made_by"]["settings"]["threshold"] == 0.4
+    exported = open_volume("out/a_refined.tif")
+    assert exported.voxel_size_nm == SIZE
+    np.testing.assert_array_equal(exported.read(whole(SHAPE)), result("out", "a"))
+    code, out, _ = run(*command)
+    assert code == 0 and "complete already" in out
+    code, _, err = run(*command, "--threshold", "0.5")
+    assert code == 2 and "settings.threshold was 0.4 and is now 0.5" in err and err.count("\n") == 1
+    code, _, err = run(*command, "--threshold", "0.5", "--overwrite")
+    assert code == 0 and json.loads(Path("out/a.json").read_text())["made_by"]["settings"]["threshold"] == 0.5
+
+
+def test_several_inputs_globs_and_name_patterns(run):
+    code, out, err = run(
+        *["--input", "stacks/[ab].tif", "stacks/c.tif", "--labels", "./{stem}_labels.tif"],
+        *["--entropy", "{stem}_entropy.tif", "--refiner", "mae", "--output", "out", *SMALL],
+    )
+    assert (code, err) == (0, "") and "3 of 3 inputs done" in out
+    for seed, stem in enumerate("abc"):
+        np.testing.assert_array_equal(result("out", stem, "initial"), labels(seed))
+        assert (result("out", stem, "hidden")[:, 4 * seed : 4 * seed + 8, 8:16] == 1).all()
+        assert result("out", stem, "hidden").mean() < 0.2
+    assert not Path("out/a_refined.tif").exists(), "the smoke mode exports no TIFF"
+
+
+def test_labels_alone_with_a_glob(run):
+    for stem in "ab":
+        write_tiff(f"{stem}_labels_mask.tif", entropy_of(0) > 0, None)
+    code, _, err = run(
+        "--labels", "[ab]_labels.tif", "--hidden", "{stem}_mask.tif", "--refiner", "mae", "--output", "out"
+    )
+    assert (code, err) == (0, "")
+    np.testing.assert_array_equal(result("out", "b_labels", "initial"), labels(1))
+    np.testing.assert_array_equal(result("out", "b_labels", "hidden"), entropy_of(0) > 0)
+
+
+def test_probabilities_and_zarr_and_slices(run):
+    draw = np.random.default_rng(1).dirichlet(np.ones(4), SHAPE).astype(np.float32)
+    for name, share in (("first", draw), ("second", draw**2 / (draw**2).sum(-1, keepdims=True))):
+        tifffile.imwrite(f"{name}.tif", np.moveaxis(share, -1, 0), photometric="minisblack", metadata={"axes": "CZYX"})
+    code, _, err = run("--probabilities", "first.tif", "second.tif", "--refiner", "mae", "--output", "out")
+    assert (code, err) == (0, "")
+    np.testing.assert_array_equal(result("out", "first", "initial"), draw.argmax(-1))
+    code, _, err = run(
+        *["--labels", "out/first.zarr/initial[1:3]", "--entropy", "out/first.zarr/entropy[1:3]"],
+        *["--refiner", "mae", "--output", "again"],
+    )
+    assert (code, err) == (0, "")
+    stored = pipeline.open_result("again", "initial", "initial")
+    np.testing.assert_array_equal(stored.read(whole(stored.shape)), draw.argmax(-1)[1:3])
+
+
+def test_refiner_none_only_segments(run):
+    code, out, _ = run(
+        "--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "none", "--output", "out", *SMALL
+    )
+    assert code == 0 and "0.00% relabelled" in out
+    assert not Path("out/a.zarr/refined").exists() and Path("out/a.zarr/entropy").exists()
+
+
+def test_one_failing_input_does_not_stop_the_rest(run):
+    bad = image()
+    bad[0, 0, 0] = np.nan
+    tifffile.imwrite("stacks/b.tif", bad, imagej=True, metadata={"axes": "ZYX"})
+    Path("stacks/c.tif").write_bytes(Path("stacks/c.tif").read_bytes()[:300])
+    command = ["--input", "stacks/[abc].tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out", *SMALL]
+    code, out, err = run(*command)
+    assert code == 1 and "1 of 3 inputs done; failed: c, b" in out
+    assert "error: b: stacks/b.tif holds nan" in err and "error: c: stacks/c.tif" in err and err.count("\n") == 2
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.json", "a.zarr"], "half-written output"
+    write_tiff("stacks/b.tif", image(1), SIZE)
+    write_tiff("stacks/c.tif", image(2), SIZE)
+    code, out, _ = run(*command)
+    assert code == 0 and "out/a.json is complete already" in out and "3 of 3" in out
+
+
+def test_interrupted_is_130_and_the_same_command_continues(run, monkeypatch):
+    command = ["--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out"]
+    command += ["--config.block=1,8,64"]
+    real, calls = pipeline.refine_block, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(pipeline, "refine_block", interrupted)
+    code, _, err = run(*command)
+    assert code == 130 and not Path("out/a.json").exists() and "interrupted" in err
+    assert run(*command)[0] == 0
+    assert len(calls) == 12 + 1, "a finished block was repeated"
+
+
+IMAGE = ["--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out"]
+LABELS = ["--labels", "a_labels.tif", "--refiner", "mae", "--output", "out"]
+
+
+def write(path, array, **options):
+    return lambda: tifffile.imwrite(path, array, **({"imagej": True, "metadata": {"axes": "ZYX"}} | options))
+
+
+PLAIN = {"imagej": False, "photometric": "minisblack", "metadata": None}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "message"),
+    [
+        (None, [*IMAGE[2:], "--input", "none.tif"], "no such file: none.tif"),
+        (None, [*IMAGE[2:], "--input", "stacks/*.tiff"], "no file matches"),
+        (None, IMAGE[2:], "--input is missing"),
+        (None, IMAGE[:4] + IMAGE[6:], "--refiner is missing"),
+        (None, IMAGE[:6], "--output is missing"),
+        (None, IMAGE[:2] + IMAGE[4:], "expected one of --ensemble"),
+        (None, [*IMAGE, "--labels", "a_labels.tif"], "found --ensemble and --labels"),
+        (None, [*IMAGE, "--entropy", "stacks/a_entropy.tif"], "--entropy belongs to --labels"),
+        (None, LABELS, "--labels needs one of --entropy and --hidden"),
+        (None, [*LABELS, "--entropy", "x.tif", "--hidden", "y.tif"], "found --entropy and --hidden"),
+        (None, [*IMAGE, "--treshold", "0.3"], "did you mean '--threshold'?"),
+        (None, [*IMAGE, "--threshold", "high"], "threshold must be a number"),
+        (None, [*IMAGE, "--threshold", "2"], "threshold is 2.0, expected 0 to 1"),
+        (None, [*IMAGE, "--config.treshold=1"], "did you mean 'threshold'?"),
+        (None, [*IMAGE, "--config.block=1,2"], "three positive numbers"),
+        (None, [*IMAGE, "--config", f"{refine.CONFIG}:fast"], "has no mode 'fast'"),
+        (None, [*IMAGE, "--config", "configs/none.py"], "no config file"),
+        (None, [*IMAGE, "--voxel_size_nm", "5"], "three positive numbers"),
+        (None, [*IMAGE, "--voxel_size_nm", "a,b,c"], "three positive numbers"),
+        (None, [*IMAGE, "--channel", "1"], "has no channel axis"),
+        (None, [*IMAGE, "--ensemble", "stacks"], "stacks is not the workdir of a train.py run"),
+        (None, [*IMAGE, "--refiner", "nowhere"], "nowhere is not the workdir"),
+        (None, [*IMAGE, "--axes", "CZYX"], "names 4 axes, but stacks/a.tif has 3"),
+        (
+            None,
+            ["--input", "stacks/[ab].tif", "--labels", "a_labels.tif", "--hidden", "{stem}", *LABELS[2:]],
+            "with several inputs a name pattern",
+        ),
+        (
+            None,
+            [*IMAGE[2:], "--input", "stacks/a.tif", "a_labels.tif", "./stacks/a.tif"],
+            "several inputs are called 'a'",
+        ),
+        (write("x.tif", image()[0], metadata={}), [*IMAGE[2:], "--input", "x.tif"], "x.tif is a plane"),
+        (write("x.tif", image(), **PLAIN), [*IMAGE[2:], "--input", "x.tif"], "give them, e.g. --axes ZYX"),
+        (write("x.tif", image() * np.nan), [*IMAGE[2:], "--input", "x.tif"], "x.tif holds nan"),
+        (lambda: Path("x.tif").write_bytes(b""), [*IMAGE[2:], "--input", "x.tif"], "empty or truncated"),
+        (write("a_labels.tif", labels() + 3), [*LABELS, "--entropy", "stacks/a_entropy.tif"], "expected 0 to 4"),
+        (
+            write("a_labels.tif", labels() + np.float32(0.5)),
+            [*LABELS, "--entropy", "stacks/a_entropy.tif"],
+            "holds 0.5; labels are whole numbers",
+        ),
+        (write("x.tif", image()[:2] / 300), [*LABELS, "--entropy", "x.tif"], "has shape (2, 29, 38), but"),
+        (write("x.tif", entropy_of(0) * 1.5), [*LABELS, "--entropy", "x.tif"], "nats"),
+        (write("x.tif", entropy_of(0) * np.nan), [*LABELS, "--entropy", "x.tif"], "x.tif holds nan"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(run, prepare, arguments, message):
+    if prepare is not None:
+        prepare()
+    before = sorted(Path().rglob("*"))
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert sorted(Path().rglob("*")) == before and not out
+
+
+def test_other_number_of_classes_in_the_workdirs(run, monkeypatch):
+    three = {"names": ["background", "in", "out"], "colours": [[0, 0, 0]] * 3, "ambiguous": -1}
+    monkeypatch.setattr(
+        pipeline, "load_model", lambda _, kind: segmenter() if kind == "segmenter" else refiner(scheme=three)
+    )
+    code, _, err = run(*IMAGE)
+    assert code == 2 and "trained for different classes" in err
+    code, _, err = run(*LABELS, "--entropy", "stacks/a_entropy.tif")
+    assert code == 2 and "holds the labels [3], expected 0 to 2" in err
+    assert not Path("out").exists()
+
+
+def test_an_output_that_cannot_be_written(run):
+    Path("out").write_text("a file, no folder")
+    code, _, err = run(*IMAGE)
+    assert code == 1 and err.startswith("error: a: ") and "out" in err
+
+
+def test_stems_and_patterns():
+    assert [refine.stem_of(p) for p in ("x/a.ome.tif", "a.tif[0:8]", "a.b.TIFF", "a.zarr", "a")] == [
+        *["a", "a", "a.b", "a", "a"]
+    ]
+    assert refine.fill_in("{stem}_e.tif", "entropy", "x/a.tif", True) == "x/a_e.tif"
+    assert refine.fill_in("y/{stem}.tif[0:3]", "entropy", "x/a.tif", True) == "y/a.tif[0:3]"
+    assert refine.fill_in("e.tif", "entropy", "x/a.tif", False) == "e.tif"
+
+
+def test_globs_keep_their_slices(here):
+    assert refine.expand(("stacks/?.tif[0:2]",)) == [f"stacks/{stem}.tif[0:2]" for stem in "abc"]
+    assert refine.expand(("stacks/a.tif[0:2]", "nowhere.tif")) == ["stacks/a.tif[0:2]", "nowhere.tif"]
+    write_tiff("odd[ab].tif", labels(), None)
+    assert refine.expand(("odd[ab].tif",)) == ["odd[ab].tif"], "a file of that very name is no glob"
+    with pytest.raises(BadInput, match="no file matches"):
+        refine.expand(("stacks/*.png",))
+
+
+def test_non_ascii_paths(run):
+    Path("données µ").mkdir()
+    write_tiff("données µ/Zelle 1.tif", image(), SIZE)
+    code, _, err = run(*IMAGE[2:], "--input", "données µ/Zelle 1.tif")
+    assert (code, err) == (0, "") and Path("out/Zelle 1_refined.tif").exists()
+
+
+def test_the_script_itself_answers_fast_and_without_traceback():
+    root = Path(refine.__file__).parent
+    started = time.monotonic()
+    done = subprocess.run(
+        [
+            sys.executable,
+            root / "refine.py",
+            "--input",
+            "none.tif",
+            "--output",
+            "o",
+            "--refiner",
+            "none",
+            "--ensemble",
+            "x",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: --ensemble x is not the workdir of a train.py run: it has no config.json\n"
+    assert time.monotonic() - started < 10
+    check = "import sys, refine; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=root, check=False).returncode == 0, "jax is imported early"
