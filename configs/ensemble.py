@@ -71,10 +71,10 @@ def get_config(mode):
     )
     if mode in ("demo", "smoke"):
         config.update({"window": (64, 64), "stride": (32, 32), "batch": 4})
-        config.model.update({"widths": (12, 24, 48), "strides": ((2, 2), (2, 2))})
+        config.model.update({"widths": (16, 32, 64), "strides": ((2, 2), (2, 2))})
         config.data.phantom.shape = (24, 128, 128)
     if mode == "demo":
-        config.update({"batch": 2, "steps": 1800, "evaluate_every": 600, "intensity_jitter": 0.0})
+        config.update({"batch": 2, "steps": 1500, "evaluate_every": 500, "intensity_jitter": 0.0})
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 50})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})
