@@ -7,6 +7,8 @@ from pathlib import Path
 
 from maeref_jax import command_line
 
+LONG = 3000  # steps from which a CPU is warned about
+
 
 def main(argv):
     flags = command_line.parser(__doc__)
@@ -21,6 +23,8 @@ def main(argv):
 
 def train(settings, workdir):
     """Train the method that `settings` describe into `workdir`, or continue there."""
+    import jax
+
     from maeref_jax import experiment
     from maeref_jax.training import loop
     from maeref_jax.training import workdir as folder
@@ -31,6 +35,11 @@ def train(settings, workdir):
     folder.write_config(workdir, settings, prepared.facts)
     print(f"{settings['method']}: {prepared.description}", flush=True)
     optimizer = build_optimizer({**settings["optimizer"], "steps": settings["steps"]}, prepared.method.members)
+    if jax.default_backend() == "cpu" and settings["steps"] >= LONG:
+        seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
+        hours = seconds * settings["steps"] / 3600
+        print(f"slow on this CPU: about {seconds:.1f} s a step, {hours:.0f} hours for {settings['steps']} steps;")
+        print("it is meant for a GPU or TPU, and a mode such as :demo is made for CPUs", flush=True)
     summary = loop.train(prepared.method, optimizer, prepared.batches, prepared.validation, settings, workdir)
     folder.write_summary(workdir, settings, prepared.facts, summary)
     print(f"{workdir} is ready; its best step was {summary['validation']['step']}, see {workdir / 'model_card.md'}")

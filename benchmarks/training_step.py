@@ -37,7 +37,7 @@ def measure(settings, batches):
 
 
 def main(mode):
-    volumes = annotated_phantoms((0, 1), (24, 192, 192))
+    volumes = annotated_phantoms((0, 1), (24, 192, 192), (20.0, 10.0, 10.0))
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, mode {mode or 'full'}")
     print(f"{'':34}{'compile s':>12}{'step s':>10}{'crops/s':>10}")
     settings = command_line.load_config(f"configs/ensemble.py:{mode}").to_dict()

@@ -33,7 +33,7 @@ def get_config(mode):
             "steps": 10_000,
             "batch": 8,  # crops per member and step
             "members": 6,
-            "volumes_per_member": 3,  # member i learns from volumes i, i+1, i+2, counted around
+            "volumes_per_member": 4,  # member i learns from volumes i … i+3, counted around
             "window": (128, 128),
             "stride": (64, 64),
             "min_foreground": 0.05,
@@ -42,7 +42,7 @@ def get_config(mode):
             "validation_batches": 4,
             "classes": CLASSES,
             "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
-            "voxel_size_nm": (),  # of the training volumes, from their files if empty
+            "voxel_size_nm": (20.0, 10.0, 10.0),  # z, y, x of the training volumes; the workdir remembers it
             "model": {
                 "widths": (64, 128, 256, 512),
                 "strides": ((2, 2), (2, 2), (2, 2)),
@@ -59,7 +59,7 @@ def get_config(mode):
             },
             "data": {
                 # Phantoms by seed, as an annotator would have drawn them; or files, when there are no seeds.
-                "phantom": {"train": (0, 1, 2, 3, 4, 5), "validation": (6,), "shape": (32, 256, 256)},
+                "phantom": {"train": tuple(range(8)), "validation": (8, 9), "shape": (32, 256, 256)},
                 "train": files(),
                 "validation": files(),
                 "label_map": (),  # pairs (id in the file, id here); empty for none
@@ -70,15 +70,16 @@ def get_config(mode):
         }
     )
     if mode in ("demo", "smoke"):
-        config.update({"window": (64, 64), "stride": (32, 32), "batch": 4})
-        config.model.update({"widths": (16, 32, 64), "strides": ((2, 2), (2, 2))})
-        config.data.phantom.shape = (24, 128, 128)
+        config.update({"window": (64, 64), "stride": (48, 48), "batch": 4})
+        config.model.update({"widths": (16, 32, 64, 64), "strides": ((2, 2),) * 3})
+        config.data.phantom.shape = (24, 112, 112)
     if mode == "demo":
-        config.update({"batch": 2, "steps": 1500, "evaluate_every": 500, "intensity_jitter": 0.0})
+        config.voxel_size_nm = (12.0, 6.0, 6.0)  # finer: structures of several pixels are learned in minutes
+        config.update({"batch": 2, "steps": 1200, "evaluate_every": 600, "intensity_jitter": 0.0})
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 50})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})
         config.update({"window": (32, 32), "stride": (16, 16)})
-        config.model.widths = (4, 8, 8)
+        config.model.update({"widths": (4, 8, 8), "strides": ((2, 2), (2, 2))})
         config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})
     return config

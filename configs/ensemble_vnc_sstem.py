@@ -2,8 +2,9 @@
 
     MAEREF_DATA=FOLDER python train.py --config configs/ensemble_vnc_sstem.py --workdir runs/vnc
 
-FOLDER holds vnc_sstem/image.tif and label.tif (14 x 1024 x 1024, ids 0 … 4; doi:10.6084/m9.figshare.856713). Slices 0–7 train, in four pairs so that
-members learn from different ones; 8–9 validate; 10–13 are for the test. Meant for a GPU. Modes:
+FOLDER holds vnc_sstem/image.tif and label.tif (14 x 1024 x 1024, ids 0 … 4; doi:10.6084/m9.figshare.856713). Slices 0–7
+train, in four pairs so that members learn from different ones; 8–9 validate; 10–13 are for the test. Meant for a GPU.
+Modes:
 
     :small   narrow networks, about twenty minutes on 2 CPU cores
     :smoke   seconds, learns nothing
@@ -36,6 +37,7 @@ def get_config(mode):
     config.data.axes = "ZYX"
     config.voxel_size_nm = (45.0, 4.6, 4.6)
     if mode != "smoke":
+        config.volumes_per_member = 3
         config.update({"window": (256, 256), "stride": (128, 128), "batch": 4, "validation_batches": 8})
         config.update({"steps": 4000, "evaluate_every": 500})
     if mode == "small":

@@ -39,7 +39,11 @@ def get_config(mode):
             "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
             "pictures": 3,
             # Held out: training and validation use seeds below 100.
-            "phantom": {"seeds": (100, 101, 102, 103), "shape": (32, 256, 256)},
+            "phantom": {
+                "seeds": (100, 101, 102, 103),
+                "shape": (32, 256, 256),
+                "voxel_size_nm": (20.0, 10.0, 10.0),  # of the models' training volumes
+            },
             "files": {
                 "truths": (),
                 "images": (),
@@ -65,7 +69,7 @@ def get_config(mode):
     )
     data = os.environ.get("MAEREF_DATA", "data")
     if mode == "demo":
-        config.phantom.update({"seeds": (100,), "shape": (24, 256, 256)})
+        config.phantom.update({"seeds": (100,), "shape": (24, 256, 256), "voxel_size_nm": (12.0, 6.0, 6.0)})
     if mode == "smoke":
         config.phantom.update({"seeds": (100,), "shape": (8, 96, 96)})
         config.validity.update({"size": 64, "min_foreground": 0.1})

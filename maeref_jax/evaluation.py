@@ -218,7 +218,8 @@ def _validity_table(found):
 
 
 def _phantom_case(seed, settings, classes, output):
-    made, stem, output = phantom(seed, tuple(settings["shape"])), f"phantom_{seed}", Path(output)
+    made = phantom(seed, tuple(settings["shape"]), tuple(settings["voxel_size_nm"]))
+    stem, output = f"phantom_{seed}", Path(output)
     output.mkdir(parents=True, exist_ok=True)
     arrays = {"image": made.image, "truth": made.labels, "low_signal": made.low_signal}
     for role, array in arrays.items():

@@ -74,7 +74,7 @@ def _segmenter_experiment(settings):
 
 def _refiner_experiment(settings, workdir):
     ensemble = settings["data"]["ensemble"]
-    predict = _predictor(ensemble, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
+    predict = _predictor(settings, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
     train, validation = (_label_maps(settings, split, predict) for split in ("train", "validation"))
     crops = (settings["batch"], tuple(settings["window"]), settings["token"], settings["min_foreground"])
 
@@ -107,14 +107,16 @@ def member_volumes(volumes, members, per_member):
 def _annotated(settings, split):
     data = settings["data"]
     if data["phantom"]["train"]:
-        return dataset.annotated_phantoms(data["phantom"][split], tuple(data["phantom"]["shape"]))
+        return dataset.annotated_phantoms(
+            data["phantom"][split], tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
+        )
     return _from_files(settings, split, with_image=True)
 
 
 def _label_maps(settings, split, predict):
     data = settings["data"]
     if predict is not None:
-        return [predict(seed, tuple(data["phantom"]["shape"])) for seed in data["phantom"][split]]
+        return [predict(seed) for seed in data["phantom"][split]]
     return _from_files(settings, split, with_image=False)
 
 
@@ -125,13 +127,14 @@ def _from_files(settings, split, with_image):
     return dataset.volumes_from_files(files, settings["data"], len(settings["classes"]["names"]), with_image)
 
 
-def _predictor(ensemble, output):
-    """(phantom seed, shape) -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated."""
-    model = pipeline.load_model(ensemble, "segmenter")
+def _predictor(settings, output):
+    """phantom seed -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated."""
+    model = pipeline.load_model(settings["data"]["ensemble"], "segmenter")
+    shape = tuple(settings["data"]["phantom"]["shape"])
 
-    def predict(seed, shape):
+    def predict(seed):
         name = f"phantom_{seed}"
-        made = phantom(seed, shape)
+        made = phantom(seed, shape, tuple(settings["voxel_size_nm"]))
         members = out_of_fold(name, model.facts["member_volumes"])
         image = array_volume(made.image, name, made.voxel_size_nm)
         job = pipeline.Job(stem=name, output=output, image=image, members=members)

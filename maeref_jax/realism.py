@@ -1,6 +1,7 @@
 """Phantoms beside real labels and the paper's control group: a sanity check of the generator, never evidence.
 
-The five validity metrics were looked at when the phantoms were tuned; the features of `morphometry` were not.
+The phantoms were tuned to the five validity metrics. The features of `morphometry` were not fitted; the first guesses of
+thickness and spacing were made by eye on pictures of the real labels.
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ from maeref_jax.volumes.windows import whole
 
 
 def tables(settings):
-    """Two report.Tables: validity metrics, and features that were not tuned. settings: a config of evaluate.py.
+    """Two report.Tables: validity metrics, and features that were not fitted. settings: a config of evaluate.py.
 
     Every volume counts once: crops are averaged in it first, the error is over volumes.
     """
@@ -51,7 +52,7 @@ def tables(settings):
     keys = list(features[0][1])
     body = tuple((key.replace("_", " "), *(feature_cell(found[key]) for _, found in features)) for key in keys)
     header = ("mean ± standard error over volumes", *(name for name, _ in features))
-    return [first, report.Table("Features that were not tuned", header, body)]
+    return [first, report.Table("Features that were not fitted", header, body)]
 
 
 def real_labels(settings):

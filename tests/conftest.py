@@ -1,6 +1,8 @@
 """What several tests share: where real data may be found, and the repository's root."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,31 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist (set MAEREF_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compile_once(tmp_path_factory):
+    """Programs started by the tests share one compilation cache, and are not optimised: they run for seconds."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+@pytest.fixture(scope="session")
+def run():
+    """run("train.py", …): an entry script as a user starts it, warnings being errors."""
+
+    def start(*arguments):
+        command = [sys.executable, "-W", "error", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def smoke(run, tmp_path_factory):
+    """The workdir of a masked autoencoder trained in smoke mode; its ensemble lies in smoke / "ensemble"."""
+    workdir = tmp_path_factory.mktemp("smoke") / "mae"
+    done = run("train.py", "--config", "configs/mae.py:smoke", "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    return workdir

@@ -46,7 +46,7 @@ def test_a_member_of_the_tree_equals_that_unet_alone(trained):
 
 
 def test_unrolled_members_equal_vmapped_ones(trained):
-    _, params, state, batch = trained
+    _, params, _, batch = trained
     net, x = ensemble.network(SETTINGS), batch["image"][:, 0, ..., None]
     unrolled = ensemble.map_members(lambda member: net.apply({"params": member}, x), params)
     vmapped = jax.vmap(lambda member: net.apply({"params": member}, x))(params)

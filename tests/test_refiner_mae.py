@@ -76,17 +76,15 @@ def test_extreme_windows_are_defined(trained, refine, share):
     assert np.isfinite(refine(params, state, inputs, jax.random.key(0))).all()
 
 
-def test_what_lies_outside_the_volume_takes_no_part(trained, refine):
-    """A window padded with unknown equals, on the visible part, the same window whatever the padding's hidden flag."""
-    _, params, state, _ = trained
-    inputs = window(np.random.default_rng(3))
-    inputs["labels"][:, :, 16:] = -1
-    inputs["hidden"][:, :, 16:] = False
-    tokens = np.asarray(mae.split_tokens(inputs["labels"], 4))
+def test_what_lies_outside_the_volume_takes_no_part():
+    labels = np.random.default_rng(3).integers(0, 3, (1, 16, 24))
+    labels[:, :, 16:] = -1
+    tokens = np.asarray(mae.split_tokens(labels, 4))
     roles = mae.roles(tokens, np.zeros((1, TOKENS), bool), 10.0, (4, 6))
     outside = (tokens == -1).all(-1)
     assert outside.sum() == 8 and not np.asarray(roles.kept)[outside].any()
     assert not np.asarray(roles.decoded)[outside].any()
+    assert np.asarray(roles.kept)[~outside].all()
 
 
 def test_far_tokens_take_no_part_but_hidden_ones_are_always_decoded():

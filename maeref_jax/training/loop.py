@@ -54,6 +54,19 @@ def train(method, optimizer, batches, validation, settings, workdir):
     return {"steps": end, "seconds": round(time.monotonic() - began, 1), "validation": log.best()}
 
 
+def seconds_per_step(method, optimizer, batch, samples=2):
+    """About how long a step takes on one device: two samples of the batch are timed, once compiled, and scaled up."""
+    size = len(batch["index"])
+    few = {name: value if name == "shared" else value[:samples] for name, value in batch.items()}
+    key = jax.random.key(0)
+    train_state = jax.jit(partial(initial_state, method, optimizer))(key, few)
+    step = jax.jit(partial(update, method, optimizer))
+    jax.block_until_ready(step(train_state, few, key))
+    began = time.monotonic()
+    jax.block_until_ready(step(train_state, few, key))
+    return (time.monotonic() - began) * size / min(samples, size)
+
+
 def prefetch(batches, steps):
     """(step, batch) pairs, the next batch being made while the device works on this one."""
     with ThreadPoolExecutor(1) as worker:

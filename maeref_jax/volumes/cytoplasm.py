@@ -18,10 +18,10 @@ class CytoplasmSettings(NamedTuple):
     """Lengths in nanometres; densities per cubic micrometre of cytoplasm."""
 
     reticulum_nm: float = 26.0  # thickness of a sheet
-    reticulum_share: float = 0.45  # of the cytoplasm that sheets may cross
-    vesicles_per_um3: float = 60.0
+    reticulum_share: float = 0.2  # of the cytoplasm that sheets may cross
+    vesicles_per_um3: float = 20.0
     vesicle_radius_nm: tuple[float, float] = (30.0, 65.0)
-    organelles_per_um3: float = 10.0
+    organelles_per_um3: float = 4.0
     organelle_radius_nm: tuple[float, float] = (80.0, 170.0)
 
 

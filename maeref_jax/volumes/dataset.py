@@ -25,11 +25,11 @@ class TrainingVolume(NamedTuple):
     entropy: np.ndarray | None = None
 
 
-def annotated_phantoms(seeds, shape):
+def annotated_phantoms(seeds, shape, voxel_size_nm):
     """Phantoms as an annotator would have drawn them: class 4, ambiguous, in part of the low-signal regions."""
     volumes = []
     for seed in seeds:
-        made = phantom(seed, shape)
+        made = phantom(seed, shape, voxel_size_nm)
         volumes.append(TrainingVolume(f"phantom_{seed}", made.image, annotate(made.labels, made.low_signal, seed)))
     return volumes
 

@@ -31,13 +31,13 @@ class ImagingSettings(NamedTuple):
 
     stain: tuple[float, float, float, float] = (105.0, 62.0, 122.0, 178.0)  # classes 0 … 3
     stain_spread: float = 0.08  # between mitochondria regions: slow change of each class's stain
-    cytoplasm_texture: float = 20.0  # standard deviation of the grain of the cytoplasm
-    matrix_texture: float = 9.0  # … and inside the mitochondria
+    cytoplasm_texture: float = 12.0  # standard deviation of the grain of the cytoplasm
+    matrix_texture: float = 6.0  # … and inside the mitochondria
     blur_nm: tuple[float, float, float] = (22.0, 11.0, 11.0)  # standard deviation of the point spread
-    staining_field: float = 0.12  # standard deviation of the slow field's logarithm
+    staining_field: float = 0.08  # standard deviation of the slow field's logarithm
     staining_field_nm: float = 450.0
-    photons: float = 1.2  # counts per grey value
-    read_noise: float = 4.0
+    photons: float = 4.0  # counts per grey value
+    read_noise: float = 2.0
     cytoplasm: CytoplasmSettings = CytoplasmSettings()
     low_signal: LowSignalSettings = LowSignalSettings()
 
@@ -79,7 +79,7 @@ def _stain(labels, rng, voxel_size_nm, settings) -> np.ndarray:
     stained *= 1 + settings.stain_spread * np.where(cytoplasm, 0, noise(200.0))
     kinds = distractors(labels, rng, voxel_size_nm, settings.cytoplasm)
     membrane = np.isin(kinds, (RETICULUM, VESICLE))
-    stained[membrane] = 58.0
+    stained[membrane] = 76.0
     stained[kinds == LUMEN] = 125.0
     # Dark organelles wear a mitochondrion's halo but have a coarse, structureless inside.
     stained[kinds == ORGANELLE_RIM] = settings.stain[1]

@@ -113,7 +113,7 @@ def varied(image, rng, jitter):
 
 
 def intensity_range(volumes, quantile=0.99):
-    """(low, high) to which intensities are clipped before scaling to [0, 1]: the quantiles 1 - quantile and quantile."""
+    """(low, high) to which intensities are clipped before scaling to [0, 1]: quantiles 1 - quantile and quantile."""
     values = np.concatenate([volume.image[:, ::2, ::2].ravel() for volume in volumes])
     low, high = np.quantile(values, (1 - quantile, quantile))
     return np.array([low, max(high, low + 1e-6)], np.float32)
