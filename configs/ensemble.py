@@ -75,7 +75,7 @@ def get_config(mode):
         config.data.phantom.shape = (24, 112, 112)
     if mode == "demo":
         config.voxel_size_nm = (12.0, 6.0, 6.0)  # finer: structures of several pixels are learned in minutes
-        config.update({"batch": 2, "steps": 1200, "evaluate_every": 600, "intensity_jitter": 0.0})
+        config.update({"batch": 2, "steps": 1200, "evaluate_every": 400, "intensity_jitter": 0.0})
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 50})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})

@@ -31,5 +31,5 @@ def get_config(mode):
     config.data.update({"shell_class": 1, "shell_vx": 6.0, "axes": "ZYX"})
     config.voxel_size_nm = (5.0, 5.0, 5.0)
     if mode == "small":
-        config.steps = 2500
+        config.steps = 2000
     return config

@@ -29,7 +29,7 @@ AMBIGUOUS = 4
 class ImagingSettings(NamedTuple):
     """Grey values are of 0 … 255, lengths in nanometres."""
 
-    stain: tuple[float, float, float, float] = (105.0, 62.0, 122.0, 178.0)  # classes 0 … 3
+    stain: tuple[float, float, float, float] = (105.0, 62.0, 100.0, 178.0)  # classes 0 … 3
     stain_spread: float = 0.08  # between mitochondria regions: slow change of each class's stain
     cytoplasm_texture: float = 12.0  # standard deviation of the grain of the cytoplasm
     matrix_texture: float = 6.0  # … and inside the mitochondria
@@ -88,7 +88,7 @@ def _stain(labels, rng, voxel_size_nm, settings) -> np.ndarray:
     return np.clip(stained, 5.0, 250.0)
 
 
-def annotate(labels: np.ndarray, low_signal: np.ndarray, seed: int, share: float = 0.5) -> np.ndarray:
+def annotate(labels: np.ndarray, low_signal: np.ndarray, seed: int, share: float = 0.8) -> np.ndarray:
     """What an annotator draws: int16 (z, y, x), the true labels with class 4 where he cannot decide.
 
     He decides per low-signal region: of the connected regions that touch a mitochondrion, `share` are marked, each one

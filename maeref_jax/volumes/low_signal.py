@@ -15,9 +15,9 @@ class LowSignalSettings(NamedTuple):
     """Radii in voxels, `radius_vx` in the plane and half of it along z."""
 
     radius_vx: tuple[float, float] = (8.0, 18.0)
-    amplitude: float = 0.9  # share of the signal lost at the centre (0.8 in the original's script)
+    amplitude: float = 1.0  # share of the signal lost at the centre; 0.8 in the original's script
     profiles: tuple[str, ...] = ("sqrt", "sqrt", "linear")  # drawn per region
-    noise: tuple[float, ...] = (10.0, 22.0)  # standard deviation around the background, drawn per region
+    noise: tuple[float, ...] = (15.0, 30.0)  # standard deviation around the background, drawn per region
     grain_vx: float = 1.2  # the noise is smoothed by this, to the grain of cytoplasm; 0 is white noise
     counts_from: float = 0.3  # a voxel belongs to a region when it has lost more than this share of its signal
     on_mitochondria: float = 60.0  # per million voxels of mitochondria
