@@ -70,7 +70,7 @@ def get_config(mode):
         }
     )
     if mode in ("demo", "smoke"):
-        config.update({"window": (64, 64), "stride": (48, 48), "batch": 4})
+        config.update({"window": (64, 64), "stride": (32, 32), "batch": 4})
         config.model.update({"widths": (16, 32, 64, 64), "strides": ((2, 2),) * 3})
         config.data.phantom.shape = (24, 112, 112)
     if mode == "demo":

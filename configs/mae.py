@@ -75,12 +75,12 @@ def get_config(mode):
         config.update({"batch": 24, "window": (48, 48), "stride": (24, 24)})
         config.model.update({"encoder_width": 64, "encoder_depth": 4, "encoder_heads": 4})
         config.model.update({"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4})
-        config.data.phantom.update({"train": tuple(range(10, 18)), "validation": (22,), "shape": (24, 112, 112)})
+        config.data.phantom.update({"train": tuple(range(10, 20)), "validation": (22,), "shape": (24, 96, 96)})
         config.optimizer.update({"rate": 2e-3, "warmup_steps": 100})
     if mode == "demo":
         config.voxel_size_nm = (12.0, 6.0, 6.0)
         config.update({"batch": 16, "steps": 2600, "evaluate_every": 1300, "min_foreground": 0.3})
-        # U-Nets trained for two minutes are hardly ever 0.1-sure of a thin crista; thresholds chosen on phantoms 30, 31.
+        # U-Nets of two minutes are hardly ever 0.1-sure of a thin crista; thresholds chosen on phantoms 30, 31.
         config.update({"threshold": 0.75, "train_threshold": 0.75})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "batch": 8, "window": (32, 32), "stride": (16, 16)})

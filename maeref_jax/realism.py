@@ -1,7 +1,7 @@
 """Phantoms beside real labels and the paper's control group: a sanity check of the generator, never evidence.
 
-The phantoms were tuned to the five validity metrics. The features of `morphometry` were not fitted; the first guesses of
-thickness and spacing were made by eye on pictures of the real labels.
+The phantoms were tuned to the five validity metrics. The features of `morphometry` were not fitted; the first guesses
+of thickness and spacing were made by eye on pictures of the real labels.
 """
 
 from pathlib import Path
