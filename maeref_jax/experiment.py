@@ -73,7 +73,11 @@ def _segmenter_experiment(settings):
 
 
 def _refiner_experiment(settings, workdir):
-    ensemble = settings["data"]["ensemble"]
+    ensemble, token = settings["data"]["ensemble"], settings["token"]
+    if any(size % token for size in (*settings["window"], *settings["stride"])):
+        raise BadInput(
+            f"window {settings['window']} and stride {settings['stride']} must be multiples of token, {token}"
+        )
     predict = _predictor(settings, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
     train, validation = (_label_maps(settings, split, predict) for split in ("train", "validation"))
     crops = (settings["batch"], tuple(settings["window"]), settings["token"], settings["min_foreground"])

@@ -5,11 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes import inputs
 from maeref_jax.volumes.imaging import annotate
 from maeref_jax.volumes.labels import derive_shell, remap_labels
 from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.volume import open_volume
-from maeref_jax.volumes.windows import Box
+from maeref_jax.volumes.windows import whole
 
 
 class TrainingVolume(NamedTuple):
@@ -45,31 +46,37 @@ def volumes_from_files(split, data, classes, with_image):
     if paths["entropy"] and len(paths["entropy"]) != len(paths["labels"]):
         raise BadInput(f"expected as many entropy volumes as labels, found {len(paths['entropy'])}")
     volumes = []
-    for i, path in enumerate(paths["labels"]):
-        labels = remap_labels(_read(path, data), data["label_map"], path)
-        if data["shell_class"] >= 0:
-            labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
-        if labels.max() >= classes:
-            raise BadInput(f"{path}: expected ids 0 … {classes - 1}, found {labels.max()}; map it with data.label_map")
-        image = _read(paths["images"][i], data).astype(np.float32) if with_image else None
-        entropy = read_entropy(paths["entropy"][i], data) if paths["entropy"] else None
-        for other in (image, entropy):
-            if other is not None and other.shape != labels.shape:
-                raise BadInput(f"{path} has shape {labels.shape}, but what belongs to it has {other.shape}")
-        volumes.append(TrainingVolume(path, image, labels, entropy))
+    for i in range(len(paths["labels"])):
+        given = {
+            role: open_volume(files[i], axes=data["axes"] or None)
+            for role, files in paths.items()
+            if files and (role != "images" or with_image)
+        }
+        inputs.check_same_grid(given["labels"], *given.values())
+        labels = _labels(given["labels"], data, classes)
+        image = _read(given["images"]).astype(np.float32) if with_image else None
+        entropy = _entropy(given["entropy"]) if "entropy" in given else None
+        volumes.append(TrainingVolume(paths["labels"][i], image, labels, entropy))
     return volumes
 
 
-def read_entropy(path, data):
+def _labels(volume, data, classes):
+    inputs.check_labels(volume, None)
+    labels = remap_labels(_read(volume), data["label_map"], volume.path)
+    if data["shell_class"] >= 0:
+        labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
+    if labels.max() >= classes:
+        raise BadInput(
+            f"{volume.path}: expected ids 0 … {classes - 1}, found {labels.max()}; map it with data.label_map"
+        )
+    return labels
+
+
+def _entropy(volume):
     """Entropy as float32 in [0, 1]; uint8 on disk is 0–255."""
-    entropy = _read(path, data)
-    if entropy.dtype == np.uint8:
-        return entropy.astype(np.float32) / 255
-    if not np.isfinite(entropy).all() or entropy.min() < 0 or entropy.max() > 1:
-        raise BadInput(f"{path}: expected entropy in [0, 1], found up to {entropy.max()}; is it in nats?")
-    return entropy.astype(np.float32)
+    inputs.check_entropy(volume)
+    return _read(volume).astype(np.float32) / (255 if volume.dtype == np.uint8 else 1)
 
 
-def _read(path, data):
-    volume = open_volume(path, axes=data["axes"] or None)
-    return volume.read(Box((0, 0, 0), volume.shape))
+def _read(volume):
+    return volume.read(whole(volume.shape))
