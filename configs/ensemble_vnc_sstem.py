@@ -6,7 +6,7 @@ FOLDER holds vnc_sstem/image.tif and label.tif (14 x 1024 x 1024, ids 0 … 4; d
 train, in four pairs so that members learn from different ones; 8–9 validate; 10–13 are for the test. Meant for a GPU.
 Modes:
 
-    :small   narrow networks, about ten minutes on 2 CPU cores
+    :small   narrow networks, about five minutes on 2 CPU cores
     :smoke   seconds, learns nothing
 """
 
@@ -41,7 +41,7 @@ def get_config(mode):
         config.update({"window": (256, 256), "stride": (128, 128), "batch": 4, "validation_batches": 8})
         config.update({"steps": 4000, "evaluate_every": 500})
     if mode == "small":
-        config.update({"window": (96, 96), "stride": (48, 48), "batch": 4, "steps": 1000})
+        config.update({"window": (96, 96), "stride": (48, 48), "batch": 2, "steps": 1000})
         config.model.update({"widths": (12, 24, 48, 96)})
         config.optimizer.rate = 3e-3
     return config
