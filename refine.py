@@ -187,7 +187,18 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
     """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest."""
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
     from maeref_jax import pipeline
+    from maeref_jax.volumes.output import Output, check_apart
 
+    every = [
+        v
+        for roles in volumes.values()
+        for role in roles.values()
+        for v in (role if isinstance(role, tuple) else (role,))
+    ]
+    for (
+        stem
+    ) in volumes:  # no output may replace the input of another job, nor a second run read the first one's results
+        check_apart(Output(Path(config.output), stem), every)
     segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
     refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
     settings = pipeline.Settings(**{name: config[name] for name in PIPELINE})

@@ -16,6 +16,10 @@ def main(argv):
     flags.add_argument("--workdir", required=True, type=Path, help="where the model goes")
     arguments, overrides = command_line.parse(flags, argv)
     settings = command_line.load_config(arguments.config, overrides).to_dict()
+    # Imported late: mistakes in the command are answered without waiting for jax.
+    from maeref_jax import experiment
+
+    experiment.check(settings)
     if settings["method"] == "mae" and settings["data"]["phantom"]["train"] and not settings["data"]["ensemble"]:
         train_ensemble_first(settings, arguments)
     train(settings, arguments.workdir)

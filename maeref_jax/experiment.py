@@ -1,5 +1,6 @@
 """From the settings of a config to what a training run needs: the method, its batches, its validation batches."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,27 @@ def prepare(settings, workdir):
     if settings["method"] in pipeline.SEGMENTERS:
         return _segmenter_experiment(settings)
     return _refiner_experiment(settings, Path(workdir))
+
+
+def check(settings):
+    """Raises BadInput for settings that no run can work with."""
+    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
+    window, stride, data = settings["window"], settings["stride"], settings["data"]
+    for name in ("steps", "batch", "evaluate_every", "validation_batches"):
+        if settings[name] < 1:
+            raise BadInput(f"{name} must be at least 1, found {settings[name]}")
+    if len(window) != 2 or len(stride) != 2 or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
+        raise BadInput(f"window {window} and stride {stride} must be two numbers each, 1 <= stride <= window")
+    if ambiguous not in (-1, classes - 1):
+        raise BadInput(f"classes.ambiguous must be the last class, {classes - 1}, or -1 for none, found {ambiguous}")
+    if len(settings["class_weights"]) < classes - (ambiguous >= 0):
+        raise BadInput(f"class_weights needs one weight per class, found {settings['class_weights']}")
+    if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in data["label_map"]):
+        raise BadInput(f'label_map is pairs, like "((0,0),(255,1),)", found {data["label_map"]}')
+    if data["phantom"]["train"] and (data["train"]["labels"] or data["validation"]["labels"]):
+        raise BadInput("both phantoms and files are given; for files only, add --config.data.phantom.train=")
+    if data["phantom"]["train"] and not data["phantom"]["validation"]:
+        raise BadInput("data.phantom.validation is empty; give a seed that is not in data.phantom.train")
 
 
 def _segmenter_experiment(settings):
@@ -134,6 +156,10 @@ def _from_files(settings, split, with_image):
 def _predictor(settings, output):
     """phantom seed -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated."""
     model = pipeline.load_model(settings["data"]["ensemble"], "segmenter")
+    for name in ("classes", "voxel_size_nm"):
+        wanted = json.loads(json.dumps(settings[name]))
+        if model.settings[name] != wanted:
+            raise BadInput(f"{model.workdir} was trained with {name} {model.settings[name]}, this config has {wanted}")
     shape = tuple(settings["data"]["phantom"]["shape"])
 
     def predict(seed):

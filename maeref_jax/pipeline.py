@@ -352,6 +352,8 @@ def _check_values(job: Job, scheme: dict) -> None:
         inputs.check_labels(job.labels, len(scheme["names"]) or None)
     if job.entropy is not None:
         inputs.check_entropy(job.entropy)
+    if job.hidden is not None:
+        inputs.check_image(job.hidden)
     for volume in job.probabilities:
         inputs.check_probabilities(volume)
 

@@ -66,6 +66,15 @@ def test_labels_of_other_peoples_making_are_repaired_under_a_painted_mask(run, s
     np.testing.assert_array_equal(found[painted == 0], damaged[painted == 0])
 
 
+def test_a_file_of_the_users_is_never_replaced(run, smoke, image, tmp_path):
+    mine = tmp_path / "cell_entropy.tif"
+    mine.write_bytes(b"mine")
+    models = ("--ensemble", smoke / "ensemble", "--refiner", smoke)
+    done = run("refine.py", "--input", image, "--output", tmp_path, *models)
+    assert done.returncode == 2 and "cell_entropy.tif is there already" in done.stderr
+    assert mine.read_bytes() == b"mine" and list(tmp_path.iterdir()) == [mine]
+
+
 def test_a_refiner_of_other_classes_is_refused(run, smoke, image, tmp_path):
     config = json.loads((smoke / "config.json").read_text())
     other = tmp_path / "other"

@@ -10,6 +10,10 @@ def test_every_id_is_mapped_and_unknown_stays_unknown():
     np.testing.assert_array_equal(remap_labels(labels, ((0, 0), (7, 2))), [[0, 2, -1]])
 
 
+def test_an_id_that_is_mapped_counts_even_where_it_would_mean_unknown():
+    np.testing.assert_array_equal(remap_labels(np.array([0, 255], np.uint8), ((0, 0), (255, 1))), [0, 1])
+
+
 def test_an_id_without_a_mapping_is_named():
     with pytest.raises(BadInput, match=r"no entry for \[7\]"):
         remap_labels(np.array([0, 7], np.uint8), ((0, 0),))

@@ -53,6 +53,9 @@ def test_every_training_config_is_tried_above(root):
         (["--config", "configs/mae.py:smoke", "--config.data.ensemble=nowhere"], "nowhere"),
         (["--config", "configs/ensemble.py:smoke", "--config.volumes_per_member=9"], "volumes_per_member"),
         (["--config", "configs/mae.py:smoke", "--config.data.phantom.train="], "no volumes to learn from"),
+        (["--config", "configs/mae.py:smoke", "--config.data.train.labels=a.tif"], "both phantoms and files"),
+        (["--config", "configs/mae.py:smoke", "--config.window=32"], "window"),
+        (["--config", "configs/mae.py:smoke", "--config.evaluate_every=0"], "at least 1"),
         (
             ["--config", "configs/mae.py:smoke", "--config.data.phantom.train=", "--config.data.train.labels=a.tif"],
             "a.tif",

@@ -12,7 +12,7 @@ def remap_labels(labels, label_map, name="labels"):
     Raises BadInput naming every id the map leaves out.
     """
     wanted = dict(label_map)
-    found = [int(value) for value in np.unique(labels) if value not in (-1, 255)]
+    found = [int(value) for value in np.unique(labels) if int(value) in wanted or value not in (-1, 255)]
     if not wanted:
         wanted = {value: value for value in found}
     missing = [value for value in found if value not in wanted]

@@ -76,6 +76,11 @@ def state(output: Output, made_by: dict) -> str:
             raise BadInput(f"{output.folder} is there but was not made by refine.py; choose another --output")
         found, answer = _load(settings), "partial"
     else:
+        foreign = [path for path in map(output.export, EXPORTS) if path.exists()]
+        if foreign:
+            raise BadInput(
+                f"{foreign[0]} is there already and would be replaced; choose another --output, or --overwrite"
+            )
         return "new"
     differences = list(_differences(found, _as_json(made_by)))
     if differences:
@@ -105,10 +110,10 @@ def remove(output: Output) -> None:
             f"{output.folder} was not made by refine.py, so --overwrite will not remove it; choose another --output"
         )
     output.sidecar.unlink(missing_ok=True)  # first: what follows is no longer complete
-    if output.folder.exists():
-        output.folder.rename(output.directory / f".{output.stem}.zarr.{os.getpid()}.partial")
     for name in EXPORTS:
         output.export(name).unlink(missing_ok=True)
+    if output.folder.exists():  # last: it says that the exports were ours
+        output.folder.rename(output.directory / f".{output.stem}.zarr.{os.getpid()}.partial")
     _remove_leftovers(output)
 
 

@@ -22,7 +22,7 @@ def crop(volume, rng, size, min_foreground):
         window = (z, slice(y, y + size[0]), slice(x, x + size[1]))
         if (volume.labels[window] > 0).mean() > min_foreground:
             break
-    orientation = rng.integers(8)
+    orientation = rng.integers(8) & (7 if size[0] == size[1] else 6)  # only a square can be transposed
     arrays = {"image": volume.image, "labels": volume.labels, "entropy": volume.entropy}
     return {
         name: oriented(padded(array[window], size, unknown=name == "labels"), orientation)
