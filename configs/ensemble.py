@@ -4,7 +4,7 @@
 
 Full width: 64-128-256-512, crops of 128 x 128; meant for a GPU. Modes:
 
-    :demo    small networks for `make demo`, about two minutes on 2 CPU cores
+    :demo    small networks for `make demo`, three to four minutes on 2 CPU cores
     :smoke   seconds, learns nothing
 """
 

@@ -7,7 +7,7 @@ only). The label mapping below brings them to the paper's scheme: the outermost 
 Whole mitochondria are kept apart: m1–m4 train, m5 validate, m6 test (8hpi_m4 and 8hpi_m6, whose long axes are not in
 the z-plane, are left out). Meant for a GPU. Modes:
 
-    :small   small network, about ten minutes on 2 CPU cores
+    :small   small network, about five minutes on 2 CPU cores
     :smoke   seconds, learns nothing
 """
 

@@ -50,7 +50,7 @@ class Model(NamedTuple):
     params: Any
     state: Any
     apply: Segmenter | Refiner
-    facts: dict = {}  # noqa: RUF012  (never changed)
+    facts: dict
 
 
 class Job(NamedTuple):

@@ -42,7 +42,9 @@ def models(monkeypatch):
     """Puts the two closed-form models where trained workdirs would be."""
     refiner = Refiner(always_background, (32, 32), (16, 16), 2, (), 4)
     found = {
-        "segmenter": pipeline.Model("E", "ensemble", SETTINGS, {}, {}, Segmenter(by_intensity, (32, 32), (16, 16), 2)),
+        "segmenter": pipeline.Model(
+            "E", "ensemble", SETTINGS, {}, {}, Segmenter(by_intensity, (32, 32), (16, 16), 2), {}
+        ),
         "refiner": pipeline.Model("R", "mae", SETTINGS, {}, {}, refiner, {"volumes": ["phantom_10"]}),
     }
     monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: found[kind])

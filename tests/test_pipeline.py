@@ -44,12 +44,12 @@ def refine(params, state, inputs, key):
 
 def segmenter(scale=8.0):
     apply = Segmenter(predict, (16, 16), (8, 8), 2)
-    return pipeline.Model("runs/fake", "fake", {"classes": SCHEME}, {"scale": np.float32(scale)}, {}, apply)
+    return pipeline.Model("runs/fake", "fake", {"classes": SCHEME}, {"scale": np.float32(scale)}, {}, apply, {})
 
 
 def refiner(needs=(), scheme=SCHEME):
     apply = Refiner(refine, (16, 16), (8, 8), 2, needs, TOKEN)
-    return pipeline.Model("runs/fill", "fill", {"classes": scheme}, {"floor": np.float32(0.5)}, {}, apply)
+    return pipeline.Model("runs/fill", "fill", {"classes": scheme}, {"floor": np.float32(0.5)}, {}, apply, {})
 
 
 def image(seed=0):
