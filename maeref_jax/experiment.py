@@ -13,7 +13,7 @@ from maeref_jax.records import Method
 from maeref_jax.volumes import dataset, sampling
 from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.volume import array_volume
-from maeref_jax.volumes.windows import Box
+from maeref_jax.volumes.windows import whole
 
 VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same at every evaluation
 
@@ -154,13 +154,19 @@ def _from_files(settings, split, with_image):
 
 
 def _predictor(settings, output):
-    """phantom seed -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated."""
+    """phantom seed -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated.
+
+    Tokens that the ensemble calls ambiguous are unknown, and undecided (entropy 1): the label it has for them is only
+    its second choice, so they are hidden in training as in use, and never a target.
+    """
     model = pipeline.load_model(settings["data"]["ensemble"], "segmenter")
     for name in ("classes", "voxel_size_nm"):
         wanted = json.loads(json.dumps(settings[name]))
         if model.settings[name] != wanted:
             raise BadInput(f"{model.workdir} was trained with {name} {model.settings[name]}, this config has {wanted}")
     shape = tuple(settings["data"]["phantom"]["shape"])
+    # No mean entropy is above 1: "ambiguous" alone hides tokens here.
+    only_ambiguous = pipeline.Settings(threshold=1.0, token=settings["token"], tiff_export=False)
 
     def predict(seed):
         name = f"phantom_{seed}"
@@ -168,11 +174,15 @@ def _predictor(settings, output):
         members = out_of_fold(name, model.facts["member_volumes"])
         image = array_volume(made.image, name, made.voxel_size_nm)
         job = pipeline.Job(stem=name, output=output, image=image, members=members)
-        pipeline.refine_volume(job, model, None, pipeline.Settings(tiff_export=False))
-        labels, entropy = (pipeline.open_result(output, name, role) for role in ("initial", "entropy"))
-        whole = Box((0, 0, 0), shape)
+        pipeline.refine_volume(job, model, None, only_ambiguous)
+        labels, entropy, ambiguous = (
+            pipeline.open_result(output, name, role).read(whole(shape)) for role in ("initial", "entropy", "hidden")
+        )
         return dataset.TrainingVolume(
-            name, None, labels.read(whole).astype(np.int16), entropy.read(whole).astype(np.float32) / 255
+            name,
+            None,
+            np.where(ambiguous, np.int16(-1), labels.astype(np.int16)),
+            np.where(ambiguous, np.float32(1), entropy.astype(np.float32) / 255),
         )
 
     return predict

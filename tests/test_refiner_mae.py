@@ -119,6 +119,27 @@ def test_undecided_and_ambiguous_pixels_do_not_count_and_an_empty_batch_costs_no
     assert loss(params, state, ambiguous, jax.random.key(0))[1] == 0
 
 
+def test_a_label_without_a_class_is_no_context_either(trained):
+    method, params, state, batch = trained
+    preview, found = jax.jit(method.preview), []
+    for unknown in (-1, 3, 7):
+        labels = np.where(batch["labels"] == 2, unknown, batch["labels"])
+        found.append(preview(params, state, {**batch, "labels": labels.astype(np.int16)}))
+    for other in found[1:]:
+        for name in found[0]:
+            np.testing.assert_array_equal(found[0][name], other[name])
+
+
+def test_an_unknown_token_is_hidden_where_it_is_undecided_as_in_use(trained):
+    method, params, state, batch = trained
+    labels, entropy = batch["labels"].copy(), batch["entropy"].copy()
+    labels[:, :8, :4] = -1
+    entropy[:, :4, :4] = 1.0
+    given = {**batch, "labels": labels, "entropy": entropy}
+    hidden = np.asarray(jax.jit(method.preview)(params, state, given)["hidden"])
+    assert hidden[:, :4, :4].all() and not hidden[:, 4:8, :4].any()
+
+
 def test_the_loss_counts_the_hidden_pixels_and_every_sample_has_its_own_mask(trained):
     method, params, state, batch = trained
     _, weight, _, _ = jax.jit(method.loss)(params, state, batch, jax.random.key(0))

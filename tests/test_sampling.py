@@ -52,6 +52,9 @@ def test_a_crop_larger_than_its_volume_is_unknown_outside(volumes):
     rng = np.random.default_rng(0)
     found = sampling.crop(volumes[0], rng, (64, 64), 0.0)
     assert (found["labels"] == -1).sum() == 64 * 64 - 40 * 50 and found["image"].shape == (64, 64)
+    undecided = volumes[0]._replace(entropy=np.ones_like(volumes[0].image))
+    found = sampling.crop(undecided, rng, (64, 64), 0.0)
+    np.testing.assert_array_equal(found["entropy"] == 0, found["labels"] == -1)
 
 
 @given(tokens=st.integers(16, 2000), ratio=st.floats(0, 1))
@@ -60,12 +63,16 @@ def test_the_static_length_holds_every_visible_token(tokens, ratio):
     assert hidden == round(ratio * tokens) and tokens - hidden <= length <= tokens
 
 
-def test_the_masking_ratio_stays_uniform_and_only_a_few_lengths_occur():
-    ratios = np.array([np.random.default_rng((0, step)).uniform(0.1, 0.9) for step in range(2000)])
-    pairs = [sampling.masking_length(ratio, 1024) for ratio in ratios]
-    hidden = np.sort([h for h, _ in pairs]) / 1024
-    assert np.abs(hidden - np.linspace(0.1, 0.9, 2000)).max() < 0.04
-    assert len({length for _, length in pairs}) <= len(sampling.LENGTH_SHARES)
+def test_the_masking_ratio_is_uniform_has_few_lengths_and_says_nothing_about_the_samples():
+    labels = np.zeros((100, 16, 16), np.int16) + np.arange(100, dtype=np.int16)[:, None, None]
+    volumes = [Volume(None, labels)] * 2
+    batches = [sampling.label_batch(volumes, 0, step, 2, (16, 16), 1, -1.0, (0.1, 0.9)) for step in range(2000)]
+    hidden = np.array([batch["shared"]["hidden_count"] for batch in batches]) / 256
+    assert np.abs(np.sort(hidden) - np.linspace(0.1, 0.9, 2000)).max() < 0.04
+    assert len({len(batch["shared"]["slots"]) for batch in batches}) <= len(sampling.LENGTH_SHARES)
+    for sample in range(2):
+        slices = [batch["labels"][sample, 0, 0] for batch in batches]
+        assert abs(np.corrcoef(hidden, slices)[0, 1]) < 0.08, "the slice of a sample tells the masking ratio"
 
 
 def test_the_eight_orientations_differ_and_keep_every_pixel():

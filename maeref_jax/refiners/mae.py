@@ -2,7 +2,7 @@
 
 Which tokens take part, in training and in use alike:
   hidden    drawn at random or undecided (training), or chosen by entropy (use); always decoded, labels never read
-  unknown   every pixel is -1 (outside the volume): neither encoded nor decoded
+  unknown   every pixel is -1 (outside the volume) and not hidden: neither encoded nor decoded
   near      within `keep_within` token sides of visible foreground
   kept      visible and near: the encoder sees these; visible far tokens take no part and keep their label
 """
@@ -85,23 +85,27 @@ def method(settings):
     weights = jnp.asarray(settings["class_weights"], jnp.float32)
 
     def prepare(batch, key):
-        """Tokens with the labels they had, those with hidden ones blanked, and their roles."""
+        """Tokens with the labels they had, those with hidden ones blanked, and their roles.
+
+        Ids that the network has no class for, such as "ambiguous", are unknown.
+        """
         labels, entropy = batch["labels"].astype(jnp.int32), batch["entropy"]
+        labels = jnp.where(labels < classes, labels, -1)
         grid = (labels.shape[-2] // token, labels.shape[-1] // token)
         tokens = split_tokens(labels, token)
         count = batch["shared"]["hidden_count"]
         drawn = jax.vmap(lambda i: scattered_tokens(jax.random.fold_in(key, i), count, tokens.shape[1]))(batch["index"])
         undecided = hidden_tokens(token_mean(entropy, token).reshape(drawn.shape), settings["threshold"])
         known = (tokens >= 0).any(-1)
-        hidden = (drawn | undecided) & known
+        hidden = (drawn & known) | undecided
         seen = jnp.where(hidden[..., None], -1, tokens)
         return tokens, seen, roles(seen, hidden, settings["keep_within"], grid), grid
 
     def pixel_weights(batch, tokens, part):
         """Class weight of every pixel that counts: under a hidden token, known, and decided by the ensemble."""
         reliable = split_tokens(batch["entropy"], token) < settings["train_threshold"]
-        counts = part.hidden[..., None] & reliable & (tokens >= 0) & (tokens < classes)
-        return jnp.where(counts, weights[jnp.clip(tokens, 0, classes - 1)], 0.0)
+        counts = part.hidden[..., None] & reliable & (tokens >= 0)
+        return jnp.where(counts, weights[jnp.maximum(tokens, 0)], 0.0)
 
     def forward(params, batch, key):
         tokens, seen, part, grid = prepare(batch, key)
@@ -109,7 +113,7 @@ def method(settings):
         return tokens, part, logits, pixel_weights(batch, tokens, part), grid
 
     def loss_and_logs(tokens, logits, weight):
-        target = jnp.clip(tokens, 0, classes - 1)
+        target = jnp.maximum(tokens, 0)
         likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], -1)[..., 0]
         counted = weight > 0
         right = ((logits.argmax(-1) == tokens) & counted).sum()

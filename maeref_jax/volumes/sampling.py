@@ -5,14 +5,15 @@ import numpy as np
 # The masking ratio is uniform; the number of visible tokens it gives is rounded up to one of these shares of all
 # tokens, the static lengths a step is compiled for. The rest is padding, which attention leaves out.
 LENGTH_SHARES = (0.3, 0.6, 0.9)
+OUTSIDE = {"labels": -1, "entropy": 0.0}  # what lies outside a volume; images are mirrored
 
 
 def crop(volume, rng, size, min_foreground):
     """One random (y, x) crop of a TrainingVolume, in one of the eight orientations of the plane.
 
     Returns {"image": float32, "labels": int16, "entropy": float32}, those the volume has. Draws up to 16 places until
-    more than `min_foreground` of the crop is foreground (> 0), and keeps the last draw. A crop larger than the volume
-    is mirrored (image, entropy) and unknown, -1 (labels), outside.
+    more than `min_foreground` of the crop is foreground (> 0), and keeps the last draw. Where a crop reaches
+    beyond the volume, the image is mirrored, labels are unknown, -1, and entropy is 0: nothing is undecided there.
     """
     depth, height, width = volume.labels.shape
     for _ in range(16):
@@ -25,18 +26,18 @@ def crop(volume, rng, size, min_foreground):
     orientation = rng.integers(8) & (7 if size[0] == size[1] else 6)  # only a square can be transposed
     arrays = {"image": volume.image, "labels": volume.labels, "entropy": volume.entropy}
     return {
-        name: oriented(padded(array[window], size, unknown=name == "labels"), orientation)
+        name: oriented(padded(array[window], size, OUTSIDE.get(name)), orientation)
         for name, array in arrays.items()
         if array is not None
     }
 
 
-def padded(plane, size, unknown):
-    """A plane grown to `size` behind its last row and column, with -1 if `unknown`, mirrored otherwise."""
+def padded(plane, size, value=None):
+    """A plane grown to `size` behind its last row and column with `value`, or mirrored if that is None."""
     pads = [(0, wanted - found) for wanted, found in zip(size, plane.shape, strict=True)]
     if not any(behind for _, behind in pads):
         return plane
-    return np.pad(plane, pads, constant_values=-1) if unknown else np.pad(plane, pads, mode="symmetric")
+    return np.pad(plane, pads, mode="symmetric") if value is None else np.pad(plane, pads, constant_values=value)
 
 
 def oriented(plane, orientation):
@@ -60,7 +61,8 @@ def label_batch(volumes, seed, step, batch, size, token, min_foreground, masking
         rng = np.random.default_rng((seed, step, index))
         crops.append(crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground))
     tokens = (size[0] // token) * (size[1] // token)
-    ratio = np.random.default_rng((seed, step)).uniform(*masking_ratio)
+    # One past the last sample. Not (seed, step): numpy takes that for (seed, step, 0), the stream of sample 0.
+    ratio = np.random.default_rng((seed, step, batch)).uniform(*masking_ratio)
     hidden_count, length = masking_length(ratio, tokens)
     labels = np.stack([c["labels"] for c in crops])
     entropy = np.stack([c.get("entropy", np.zeros(size, np.float32)) for c in crops])
