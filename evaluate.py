@@ -34,11 +34,12 @@ def judge_refinement(settings, workdir):
     from maeref_jax.training.workdir import write_text
 
     began = time.monotonic()
+    evaluation.check(settings)
     folders = {
         "ensemble": settings["ensemble"] or workdir / "ensemble",
         "refiner": settings["refiner"] or workdir / "mae",
     }
-    has_labels = not settings["phantom"]["seeds"] and (settings["files"]["labels"] or settings["files"]["damage"])
+    has_labels = settings["files"]["labels"] or settings["files"]["damage"]
     ensemble = None if has_labels else pipeline.load_model(folders["ensemble"], "segmenter")
     refiner = None if settings["refiner"] == "none" else pipeline.load_model(folders["refiner"], "refiner")
     if ensemble is None and refiner is None:

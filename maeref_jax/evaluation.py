@@ -15,12 +15,20 @@ from maeref_jax import pipeline, report
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap, scores, validity
 from maeref_jax.metrics.baselines import nearest_visible_label
-from maeref_jax.volumes.labels import derive_shell, remap_labels
+from maeref_jax.volumes.dataset import mapped_labels
 from maeref_jax.volumes.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.volumes.phantom import phantom
-from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, open_volume, write_tiff
+from maeref_jax.volumes.volume import (
+    Volume,
+    array_volume,
+    labels_from_disk,
+    open_volume,
+    share_slices,
+    write_tiff,
+)
 from maeref_jax.volumes.windows import Box, whole
 
+ROLES = ("images", "labels", "entropy", "hidden", "low_signal")  # files of a config beside its truths
 SLAB = 8  # slices read at a time
 MAPS = {"initial": "initial", "nearest": "nearest visible label", "refined": "refined"}
 REGIONS = {"hidden": "inside hidden tokens", "low_signal": "inside low-signal regions", "all": "everywhere"}
@@ -48,11 +56,23 @@ class Judged(NamedTuple):
     made_wrong: np.ndarray
 
 
+def check(settings):
+    """Raises BadInput for settings that ask for phantoms and for files: the files would not be judged on."""
+    files, seeds = settings["files"], settings["phantom"]["seeds"]
+    given = [f"files.{role}" for role in ("truths", *ROLES, "damage") if files[role]]
+    if seeds and given:
+        raise BadInput(
+            f"both phantoms (phantom.seeds {seeds}) and {', '.join(given)} are given; for files only, add "
+            "--config.phantom.seeds="
+        )
+
+
 def check_held_out(settings, models):
-    """Raises BadInput if a volume to judge on is one that a model was trained or validated on."""
-    volumes = {f"phantom_{seed}" for seed in settings["phantom"]["seeds"]} or set(settings["files"]["truths"])
+    """Raises BadInput if a volume to judge on shares slices with one that a model was trained or validated on."""
+    volumes = [f"phantom_{seed}" for seed in settings["phantom"]["seeds"]] or settings["files"]["truths"]
     for model in models:
-        seen = volumes & {*model.facts.get("volumes", ()), *model.facts.get("validation_volumes", ())}
+        known = (*model.facts.get("volumes", ()), *model.facts.get("validation_volumes", ()))
+        seen = {volume for volume in volumes if any(share_slices(volume, other) for other in known)}
         if seen:
             raise BadInput(
                 f"expected volumes that no model has seen, but {', '.join(sorted(seen))} belonged to the training or "
@@ -67,7 +87,7 @@ def cases(settings, classes, output):
     files = settings["files"]
     if not files["truths"]:
         raise BadInput("nothing to evaluate: set phantom.seeds, or files.truths and files.images, in the config")
-    for role in ("images", "labels", "entropy", "hidden", "low_signal"):
+    for role in ROLES:
         if files[role] and len(files[role]) != len(files["truths"]):
             raise BadInput(
                 f"expected as many files.{role} as files.truths ({len(files['truths'])}), found {len(files[role])}"
@@ -234,9 +254,7 @@ def _file_case(index, files, classes):
         return open_volume(files[role][index], axes=files["axes"] or None, voxel_size_nm=files["voxel_size_nm"] or None)
 
     source = opened("truths")
-    truth = remap_labels(source.read(whole(source.shape)), files["label_map"], source.path)
-    if files["shell_class"] >= 0:
-        truth = derive_shell(truth, files["shell_class"], files["shell_vx"])
+    truth = mapped_labels(source, files, len(classes["names"]))
     if classes["ambiguous"] >= 0:
         truth[truth == classes["ambiguous"]] = -1
     inputs = {

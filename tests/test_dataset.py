@@ -31,7 +31,7 @@ def test_files_become_volumes_with_their_labels_mapped_and_their_entropy_scaled(
         (save("e.tif", np.full(labels.shape, 51, np.uint8)),),
     )
     (volume,) = volumes_from_files(paths, {**DATA, "label_map": ((0, 0), (9, 2))}, classes=3, with_image=True)
-    assert volume.labels.dtype == np.int16 and volume.labels[0, 0, 0] == -1
+    assert volume.name == paths["labels"][0] and volume.labels.dtype == np.int16 and volume.labels[0, 0, 0] == -1
     assert (volume.labels[:, 2:6, 2:6] == 2).all()
     assert volume.image.dtype == np.float32 and np.allclose(volume.entropy, 0.2)
 

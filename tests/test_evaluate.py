@@ -1,6 +1,7 @@
 """evaluate.py from the command line to the report, with closed-form models in the place of trained ones."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -110,6 +111,43 @@ def test_volumes_a_model_has_seen_are_refused(root, tmp_path, models):
     with pytest.raises(BadInput, match="phantom_10 belonged to the training"):
         run(root, tmp_path, "--config.phantom.seeds=(10,)")
     assert not (tmp_path / "held_out").exists()
+
+
+def test_files_a_model_has_seen_are_refused_by_their_slices_however_the_path_is_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = pipeline.Model("R", "mae", SETTINGS, {}, {}, None, {"volumes": [f"{tmp_path}/a.tif[0:4]"]})
+    validated = trained._replace(facts={"validation_volumes": [f"{tmp_path}/b.tif"]})
+
+    def check(*truths):
+        settings = {"phantom": {"seeds": ()}, "files": {"truths": truths}}
+        evaluation.check_held_out(settings, [trained, validated])
+
+    check("a.tif[4:8]", "c.tif")
+    for seen in ("a.tif", "a.tif[3:6]", "./a.tif[0:1]", f"{tmp_path}/a.tif", "b.tif[0:1]"):
+        with pytest.raises(BadInput, match=re.escape(f"but {seen} belonged to the training")):
+            check("c.tif", seen)
+
+
+def test_files_beside_phantoms_are_refused_not_ignored(root, tmp_path, models):
+    for given in ("truths=a.tif", "images=a.tif", "damage=20"):
+        with pytest.raises(BadInput, match=r"add --config\.phantom\.seeds="):
+            run(root, tmp_path / "work", f"--config.files.{given}")
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(9, r"truth\.tif: expected ids 0 … 4, found 9"), (0.5, "holds 0.5; labels are whole numbers")],
+)
+def test_a_truth_with_ids_that_are_no_class_is_refused(root, tmp_path, models, value, message):
+    truth = np.zeros((3, 32, 32), np.float32)
+    truth[1, 5:9, 5:9] = value
+    for name in ("truth.tif", "image.tif"):
+        tifffile.imwrite(tmp_path / name, truth, metadata={"axes": "ZYX"}, imagej=True)
+    given = (f"--config.files.{role}s={tmp_path / role}.tif" for role in ("truth", "image"))
+    with pytest.raises(BadInput, match=message):
+        run(root, tmp_path / "work", "--config.phantom.seeds=", *given)
+    assert not (tmp_path / "work").exists()
 
 
 def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, models):

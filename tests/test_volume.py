@@ -20,6 +20,7 @@ from maeref_jax.volumes.volume import (
     labels_to_disk,
     open_probabilities,
     open_volume,
+    share_slices,
     split_range,
     write_tiff,
 )
@@ -358,3 +359,29 @@ def test_real_stack():
     np.testing.assert_array_equal(
         volume.read(Box((10, 20, 30), (13, 200, 100))), tifffile.imread(path)[10:13, 20:200, 30:100]
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("a.tif", "a.tif", True),
+        ("a.tif", "./folder/../a.tif", True),
+        ("a.tif", "{here}/a.tif", True),
+        ("a.tif", "link.tif", True),
+        ("a.tif", "b.tif", False),
+        ("a.tif[0:4]", "{here}/a.tif", True),
+        ("a.tif[0:4]", "{here}/a.tif[3:5]", True),
+        ("a.tif[0:4]", "a.tif[4:5]", False),
+        ("a.tif[0:4]", "b.tif[0:4]", False),
+        ("phantom_1", "phantom_1", True),
+        ("phantom_1", "phantom_10", False),
+    ],
+)
+def test_slices_of_the_same_file_are_recognised_however_the_path_is_typed(tmp_path, monkeypatch, one, other, shared):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("a.tif", "b.tif"):
+        write_tiff(name, STACK, None)
+    Path("link.tif").symlink_to("a.tif")
+    one, other = (path.format(here=tmp_path) for path in (one, other))
+    assert share_slices(one, other) == share_slices(other, one) == shared

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.volume import resolved
 
 # What a run may change when it is continued; everything else makes it another run.
 MAY_CHANGE = ("steps", "evaluate_every")
@@ -22,7 +23,7 @@ def claim(workdir, settings):
         changed = [
             f"{key}: {found.get(key, 'absent')} there, {wanted.get(key, 'absent')} here"
             for key in sorted(found.keys() | wanted.keys())
-            if found.get(key) != wanted.get(key) and key not in MAY_CHANGE
+            if _spelt_out(found.get(key)) != _spelt_out(wanted.get(key)) and key not in MAY_CHANGE
         ]
         if changed:
             raise BadInput(
@@ -86,6 +87,13 @@ def write_text(path, text):
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _spelt_out(value):
+    """Strings as paths from the root: a path is the same however it was typed, and other strings differ as before."""
+    if isinstance(value, list):
+        return [_spelt_out(element) for element in value]
+    return resolved(value) if isinstance(value, str) else value
 
 
 def _flat(tree, prefix=""):

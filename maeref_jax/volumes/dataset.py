@@ -9,15 +9,15 @@ from maeref_jax.volumes import inputs
 from maeref_jax.volumes.imaging import annotate
 from maeref_jax.volumes.labels import derive_shell, remap_labels
 from maeref_jax.volumes.phantom import phantom
-from maeref_jax.volumes.volume import open_volume
+from maeref_jax.volumes.volume import open_volume, resolved
 from maeref_jax.volumes.windows import whole
 
 
 class TrainingVolume(NamedTuple):
     """One volume in memory, all arrays (z, y, x).
 
-    name: what a workdir remembers it by; image: float32 or None; labels: int16, -1 unknown; entropy: float32 in [0, 1]
-    or None, which makes every known label count.
+    name: what a workdir remembers it by, of a file its path from the root; image: float32 or None; labels: int16, -1
+    unknown; entropy: float32 in [0, 1] or None, which makes every known label count.
     """
 
     name: str
@@ -53,21 +53,25 @@ def volumes_from_files(split, data, classes, with_image):
             if files and (role != "images" or with_image)
         }
         inputs.check_same_grid(given["labels"], *given.values())
-        labels = _labels(given["labels"], data, classes)
+        labels = mapped_labels(given["labels"], data, classes)
         image = _read(given["images"]).astype(np.float32) if with_image else None
         entropy = _entropy(given["entropy"]) if "entropy" in given else None
-        volumes.append(TrainingVolume(paths["labels"][i], image, labels, entropy))
+        volumes.append(TrainingVolume(resolved(paths["labels"][i]), image, labels, entropy))
     return volumes
 
 
-def _labels(volume, data, classes):
+def mapped_labels(volume, data, classes):
+    """The labels of a Volume in the classes of a config, int16, -1 unknown. data, classes: as in volumes_from_files.
+
+    Raises BadInput for labels that are no whole numbers, and ids that are no class after label_map was applied.
+    """
     inputs.check_labels(volume, None)
     labels = remap_labels(_read(volume), data["label_map"], volume.path)
     if data["shell_class"] >= 0:
         labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
     if labels.max() >= classes:
         raise BadInput(
-            f"{volume.path}: expected ids 0 … {classes - 1}, found {labels.max()}; map it with data.label_map"
+            f"{volume.path}: expected ids 0 … {classes - 1}, found {labels.max()}; map it with label_map in the config"
         )
     return labels
 

@@ -211,6 +211,20 @@ def split_range(path: str | Path) -> tuple[Path, tuple[int, int] | None]:
     return Path(match[1]), (int(match[2]), int(match[3]))
 
 
+def resolved(path: str | Path) -> str:
+    """The path from the root, links followed; a z range stays. Two ways to type one path give the same."""
+    base, z_range = split_range(path)
+    return f"{base.resolve()}[{z_range[0]}:{z_range[1]}]" if z_range else str(base.resolve())
+
+
+def share_slices(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths, each with or without a z range, name some slice of the same file."""
+    (first, a), (second, b) = split_range(one), split_range(other)
+    if first.resolve() != second.resolve():
+        return False
+    return a is None or b is None or max(a[0], b[0]) < min(a[1], b[1])
+
+
 def _open(path: Path) -> tuple[Stored, tuple[int, int] | None]:
     path, z_range = split_range(path)
     if not path.exists():
