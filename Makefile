@@ -33,4 +33,4 @@ bench: .venv/installed
 evaluate: .venv/installed
 	$(PY) train.py --config configs/ensemble.py:demo --workdir runs/evaluate/ensemble
 	$(PY) train.py --config configs/mae.py:demo --workdir runs/evaluate/mae --config.data.ensemble=runs/evaluate/ensemble
-	$(PY) evaluate.py --config configs/evaluate.py --workdir runs/evaluate --config.phantom.voxel_size_nm=12,6,6 --config.refine.threshold=0.75
+	$(PY) evaluate.py --config configs/evaluate.py --workdir runs/evaluate --config.phantom.voxel_size_nm=12,6,6

@@ -4,6 +4,7 @@ Prints the tables and writes WORKDIR/report.html, WORKDIR/summary.json and the v
 """
 
 import json
+import sys
 import textwrap
 import time
 from importlib.metadata import version
@@ -32,6 +33,7 @@ def judge_refinement(settings, workdir):
     from maeref_jax import evaluation, pipeline
     from maeref_jax.metrics import scores
     from maeref_jax.training.workdir import write_text
+    from maeref_jax.volumes.inputs import doubt_about_scale
 
     began = time.monotonic()
     evaluation.check(settings)
@@ -44,6 +46,8 @@ def judge_refinement(settings, workdir):
     refiner = None if settings["refiner"] == "none" else pipeline.load_model(folders["refiner"], "refiner")
     if ensemble is None and refiner is None:
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
+    settings["refine"]["threshold"], origin = pipeline.threshold_of(settings["refine"]["threshold"], refiner)
+    print(f"threshold {settings['refine']['threshold']:g}, {origin}", flush=True)
     scheme = (refiner or ensemble).settings["classes"]
     classes = real_classes(scheme)
     models = {name: model for name, model in (("ensemble", ensemble), ("refiner", refiner)) if model is not None}
@@ -52,6 +56,10 @@ def judge_refinement(settings, workdir):
     judged, refining = [], 0.0
     for case in evaluation.cases(settings, scheme, output):
         print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
+        model = ensemble or refiner
+        doubt = doubt_about_scale(case.stem, case.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"])
+        if doubt:
+            print(f"warning: {doubt}", file=sys.stderr)
         started = time.monotonic()
         results = evaluation.refine(case, ensemble, refiner, settings, output)
         refining += time.monotonic() - started

@@ -70,7 +70,7 @@ def read_config(argv: list[str]):
     add("--hidden", metavar="PATH", help="a painted mask of what to refine: nonzero is hidden")
     add("--probabilities", nargs="+", metavar="PATH", help="your own class probabilities (axes CZYX)")
     add("--refiner", metavar="DIR|none", help="workdir of the refiner; none: segment only")
-    add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default 0.4)")
+    add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default: the refiner's own)")
     add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
     add("--channel", metavar="N", help="which channel of the image, from 0")
@@ -187,22 +187,24 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
     """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest."""
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
     from maeref_jax import pipeline
+    from maeref_jax.volumes.inputs import doubt_about_scale
     from maeref_jax.volumes.output import Output, check_apart
 
-    every = [
-        v
-        for roles in volumes.values()
-        for role in roles.values()
-        for v in (role if isinstance(role, tuple) else (role,))
-    ]
-    for (
-        stem
-    ) in volumes:  # no output may replace the input of another job, nor a second run read the first one's results
+    every = [volume for roles in volumes.values() for volume in of_roles(roles)]
+    # No output may replace the input of another job, nor a second run read the first one's results.
+    for stem in volumes:
         check_apart(Output(Path(config.output), stem), every)
     segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
     refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
     settings = pipeline.Settings(**{name: config[name] for name in PIPELINE})
+    threshold, origin = pipeline.threshold_of(config.threshold, refiner)
+    print(f"threshold {threshold:g}, {origin}", flush=True)
+    model = segmenter or refiner
     for stem, roles in volumes.items():
+        found_nm = next((v.voxel_size_nm for v in of_roles(roles) if v.voxel_size_nm), None)
+        doubt = model and doubt_about_scale(stem, found_nm, model.workdir, model.settings["voxel_size_nm"])
+        if doubt:
+            print(f"warning: {doubt}", file=sys.stderr)
         job = pipeline.Job(stem=stem, output=Path(config.output), **roles)
         try:
             summary = pipeline.refine_volume(job, segmenter, refiner, settings)
@@ -215,6 +217,11 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
             print(
                 f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json"
             )
+
+
+def of_roles(roles: dict[str, Any]) -> list[Volume]:
+    """All Volumes of one input; "probabilities" is a tuple of them."""
+    return [volume for role in roles.values() for volume in (role if isinstance(role, tuple) else (role,))]
 
 
 def fail(failed: dict[str, str], stem: str, error: Exception) -> None:

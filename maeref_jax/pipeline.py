@@ -72,7 +72,7 @@ class Job(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """threshold: tokens whose mean entropy is above it are hidden, in [0, 1]
+    """threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `threshold_of`
     ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it
     token: side of a token in voxels, used only without a refiner, which has its own
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
@@ -80,7 +80,7 @@ class Settings(NamedTuple):
     overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
     """
 
-    threshold: float = 0.4
+    threshold: float | None = None
     ambiguous_threshold: float = 0.5
     token: int = 4
     block: tuple[int, int, int] = (4, 512, 512)
@@ -104,6 +104,13 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
     params, state = load_model_variables(workdir)
     return Model(str(workdir), name, settings, params, state, apply, config["facts"])
+
+
+def threshold_of(given: float | None, refiner: Model | None) -> tuple[float, str]:
+    """The threshold on entropy and where it comes from: as given, or the one that the refiner was trained with."""
+    if given is not None:
+        return given, "as given"
+    return (refiner.settings["threshold"], f"of {refiner.workdir}") if refiner else (0.4, "default without a refiner")
 
 
 def open_result(directory: str | Path, stem: str, role: str) -> Volume:
@@ -131,7 +138,8 @@ def refine_volume(
     token = refiner.apply.token if refiner else settings.token
     if settings.batch < 1 or token < 1:
         raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
-    settings = settings._replace(token=token, block=_round_block(settings.block, token))
+    threshold, _ = threshold_of(settings.threshold, refiner)
+    settings = settings._replace(threshold=threshold, token=token, block=_round_block(settings.block, token))
     volumes = _check_job(job, segmenter, refiner, settings)
     place = Output(Path(job.output), job.stem)
     output.check_apart(place, volumes.values())
@@ -310,7 +318,7 @@ def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
     if segmenter and refiner:
-        _check_same_classes(segmenter, refiner)
+        _check_same_scheme(segmenter, refiner)
     volumes = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
     volumes |= {f"probabilities_{i}": volume for i, volume in enumerate(job.probabilities)}
     volumes = {name: volume for name, volume in volumes.items() if volume is not None}
@@ -335,7 +343,7 @@ def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     return volumes
 
 
-def _check_same_classes(segmenter: Model, refiner: Model) -> None:
+def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
     for key in ("names", "ambiguous"):
         found = [model.settings["classes"][key] for model in (segmenter, refiner)]
         if found[0] != found[1]:
@@ -343,6 +351,12 @@ def _check_same_classes(segmenter: Model, refiner: Model) -> None:
                 f"{segmenter.workdir} and {refiner.workdir} were trained for different classes ({key}): "
                 f"{found[0]} and {found[1]}; train them with the same classes"
             )
+    sizes = [model.settings["voxel_size_nm"] for model in (segmenter, refiner)]
+    if not np.allclose(*sizes, rtol=1e-3):
+        raise BadInput(
+            f"{segmenter.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {refiner.workdir} of {sizes[1]}; "
+            "train them with the same voxel_size_nm"
+        )
 
 
 def _check_values(job: Job, scheme: dict) -> None:

@@ -21,7 +21,9 @@ SETTINGS = {
         "names": ["background", "intermembrane", "cristae", "matrix", "ambiguous"],
         "colours": [[0, 0, 0], [40, 90, 255], [40, 200, 80], [250, 220, 60], [150, 150, 150]],
         "ambiguous": 4,
-    }
+    },
+    "voxel_size_nm": [20.0, 10.0, 10.0],
+    "threshold": 0.6,
 }
 STAIN = (105.0, 62.0, 122.0, 178.0)
 
@@ -89,13 +91,27 @@ def test_summary_equals_what_the_files_on_disk_say(root, tmp_path, models, capsy
         assert list(metrics) == ["end_points", "cycles", "boundary_to_area", "cristae_boundary", "inner_background"]
         assert all(set(value) == {"mean", "se"} for value in metrics.values())
     assert summary["validity"]["truth"]["inner_background"]["mean"] == 0
-    printed = capsys.readouterr().out
+    printed, warned = capsys.readouterr()
+    assert not warned
     for text in ("inside hidden tokens", "inside low-signal regions", "everywhere", "nearest visible label", "truth"):
         assert text in printed
     assert f"{summary['dice_hidden']['refined']['mean']:.3f}" in printed
     assert str(tmp_path / "report.html") in printed
     assert "did not rise" in printed, "a refiner that erases everything must not be praised"
     assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/png") == 1
+
+
+def test_the_threshold_is_the_refiners_and_a_foreign_voxel_size_is_told(root, tmp_path, models, capsys):
+    small = ("phantom.seeds=100", "phantom.shape=4,64,64", "phantom.voxel_size_nm=12,6,6", "validity.classes=")
+    config = ("--config", str(root / "configs" / "evaluate.py"), *(f"--config.{setting}" for setting in small))
+    evaluate.main([*config, "--workdir", str(tmp_path)])
+    printed, warned = capsys.readouterr()
+    assert "threshold 0.6, of R\n" in printed and ">refine.threshold</th><td>0.6<" in (
+        tmp_path / "report.html"
+    ).read_text(encoding="utf-8")
+    sidecar = json.loads((tmp_path / "held_out" / "phantom_100.json").read_text())
+    assert sidecar["made_by"]["settings"]["threshold"] == 0.6
+    assert warned.startswith("warning: phantom_100 has voxels of 12 x 6 x 6 nm") and warned.count("\n") == 1
 
 
 def test_a_second_run_takes_the_place_of_the_first(root, tmp_path, models):

@@ -21,6 +21,7 @@ from maeref_jax.volumes.windows import whole
 NAMES = ["background", "intermembrane", "cristae", "matrix", "ambiguous"]
 COLOURS = [[0, 0, 0], [40, 90, 255], [40, 200, 80], [250, 220, 60], [150, 150, 150]]
 SCHEME = {"names": NAMES, "colours": COLOURS, "ambiguous": 4}
+VOXEL_SIZE_NM = [30.0, 5.0, 4.0]  # a list, as JSON gives it
 SHAPE = (3, 29, 38)  # no multiple of anything
 TOKEN = 4
 
@@ -44,12 +45,14 @@ def refine(params, state, inputs, key):
 
 def segmenter(scale=8.0):
     apply = Segmenter(predict, (16, 16), (8, 8), 2)
-    return pipeline.Model("runs/fake", "fake", {"classes": SCHEME}, {"scale": np.float32(scale)}, {}, apply, {})
+    known = {"classes": SCHEME, "voxel_size_nm": VOXEL_SIZE_NM}
+    return pipeline.Model("runs/fake", "fake", known, {"scale": np.float32(scale)}, {}, apply, {})
 
 
-def refiner(needs=(), scheme=SCHEME):
+def refiner(needs=(), scheme=SCHEME, **changes):
     apply = Refiner(refine, (16, 16), (8, 8), 2, needs, TOKEN)
-    return pipeline.Model("runs/fill", "fill", {"classes": scheme}, {"floor": np.float32(0.5)}, {}, apply, {})
+    known = {"classes": scheme, "voxel_size_nm": VOXEL_SIZE_NM, "threshold": 0.4} | changes
+    return pipeline.Model("runs/fill", "fill", known, {"floor": np.float32(0.5)}, {}, apply, {})
 
 
 def image(seed=0):

@@ -68,16 +68,55 @@ def test_an_image_and_an_ensemble(run):
     assert (code, err) == (0, "")
     assert "a: " in out and "hidden" in out and "out/a.json" in out
     summary = json.loads(Path("out/a.json").read_text())
-    assert summary["made_by"]["settings"]["threshold"] == 0.4
     exported = open_volume("out/a_refined.tif")
     assert exported.voxel_size_nm == SIZE
     np.testing.assert_array_equal(exported.read(whole(SHAPE)), result("out", "a"))
+    assert summary["changed_voxels"] > 0
     code, out, _ = run(*command)
     assert code == 0 and "complete already" in out
-    code, _, err = run(*command, "--threshold", "0.5")
-    assert code == 2 and "settings.threshold was 0.4 and is now 0.5" in err and err.count("\n") == 1
-    code, _, err = run(*command, "--threshold", "0.5", "--overwrite")
-    assert code == 0 and json.loads(Path("out/a.json").read_text())["made_by"]["settings"]["threshold"] == 0.5
+
+
+def test_the_threshold_is_the_refiners_unless_one_is_given(run, monkeypatch):
+    def used():
+        return json.loads(Path("out/a.json").read_text())["made_by"]["settings"]["threshold"]
+
+    code, out, _ = run(*IMAGE)
+    assert code == 0 and "threshold 0.4, of runs/fill\n" in out and used() == 0.4
+    models = {"segmenter": segmenter(), "refiner": refiner(threshold=0.7)}
+    monkeypatch.setattr(pipeline, "load_model", lambda _, kind: models[kind])
+    code, out, err = run(*IMAGE)
+    assert code == 2 and "settings.threshold was 0.4 and is now 0.7" in err and err.count("\n") == 1
+    code, out, _ = run(*IMAGE, "--overwrite")
+    assert code == 0 and "threshold 0.7, of runs/fill\n" in out and used() == 0.7
+    for given in (["--threshold", "0.5"], ["--config.threshold=0.5"]):
+        code, out, _ = run(*IMAGE, *given, "--overwrite")
+        assert code == 0 and "threshold 0.5, as given\n" in out and used() == 0.5
+    code, out, _ = run(*IMAGE, "--refiner", "none", "--overwrite")
+    assert code == 0 and "threshold 0.4, default without a refiner\n" in out and used() == 0.4
+
+
+@pytest.mark.parametrize("size", ["30,5,5.1", "30,3.9,4", "60,5,4"])
+def test_another_voxel_size_than_in_training_is_one_line_of_warning(run, size):
+    code, _, err = run(*IMAGE, "--voxel_size_nm", size, *SMALL)
+    assert code == 0 and Path("out/a.json").exists()
+    assert err.startswith(f"warning: a has voxels of {size.replace(',', ' x ')} nm") and err.count("\n") == 1
+    assert "runs/fake was trained on 30 x 5 x 4 nm" in err
+
+
+def test_a_voxel_size_that_is_similar_or_not_known_is_no_reason_for_a_warning(run):
+    code, _, err = run(*IMAGE, "--voxel_size_nm", "36,4.1,4.9")
+    assert (code, err) == (0, "")
+    tifffile.imwrite("unknown.tif", image(), imagej=True, metadata={"axes": "ZYX"})
+    code, _, err = run(*IMAGE[2:], "--input", "unknown.tif")
+    assert (code, err) == (0, "")
+
+
+def test_models_of_different_voxel_sizes_are_refused(run, monkeypatch):
+    models = {"segmenter": segmenter(), "refiner": refiner(voxel_size_nm=[30.0, 5.0, 5.0])}
+    monkeypatch.setattr(pipeline, "load_model", lambda _, kind: models[kind])
+    code, _, err = run(*IMAGE)
+    assert code == 2 and err.count("\n") == 1 and not Path("out").exists()
+    assert "runs/fake was trained with voxels of [30.0, 5.0, 4.0]" in err and "runs/fill of [30.0, 5.0, 5.0]" in err
 
 
 def test_several_inputs_globs_and_name_patterns(run):
@@ -232,7 +271,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(run, prepare, arguments, m
     assert code == 2
     assert message in err
     assert err.startswith("error: ") and err.count("\n") == 1
-    assert sorted(Path().rglob("*")) == before and not out
+    assert sorted(Path().rglob("*")) == before
+    assert all(line.startswith("threshold ") for line in out.splitlines())
 
 
 def test_other_number_of_classes_in_the_workdirs(run, monkeypatch):

@@ -25,6 +25,20 @@ def check_same_grid(first: Volume, *others: Volume) -> None:
             )
 
 
+def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_nm: tuple) -> str:
+    """What to tell a user whose voxels (z, y, x) are over 25 % longer or shorter than those a model was trained on; ""
+    where there is no such doubt, or the voxel size is not known.
+    """
+    ratio = np.divide(found_nm or trained_nm, trained_nm)
+    if (np.maximum(ratio, 1 / ratio) <= 1.25).all():
+        return ""
+    sizes = (" x ".join(f"{length:g}" for length in size) for size in (found_nm, trained_nm))
+    return (
+        f"{name} has voxels of {next(sizes)} nm (z y x), but {workdir} was trained on {next(sizes)} nm and knows "
+        "shapes of that size only; rescale the volume or train a model for it"
+    )
+
+
 def check_image(image: Volume) -> None:
     """No NaN or Inf. Raises BadInput that names the first such voxel."""
     if np.dtype(image.dtype).kind == "f":
