@@ -183,6 +183,28 @@ def test_one_failing_input_does_not_stop_the_rest(run):
     assert code == 0 and "out/a.json is complete already" in out and "3 of 3" in out
 
 
+def damage_last_page(path):
+    """A compressed stack of whole numbers whose last page is no compressed data: it opens, and cannot be read."""
+    tifffile.imwrite(path, image().astype(np.uint8), compression="zlib", photometric="minisblack")
+    with tifffile.TiffFile(path) as tif:
+        start, count = tif.pages[-1].dataoffsets[0], tif.pages[-1].databytecounts[0]
+    content = bytearray(Path(path).read_bytes())
+    content[start : start + count] = bytes(count)
+    Path(path).write_bytes(content)
+
+
+def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_looks_finished(run):
+    damage_last_page("stacks/b.tif")
+    command = [*IMAGE[2:], "--axes", "ZYX", "--config.block=1,64,64"]
+    code, out, err = run(*command, "--input", "stacks/b.tif")
+    assert code == 2 and "relabelled" not in out
+    assert err.startswith("error: stacks/b.tif: page 2 cannot be decoded") and err.count("\n") == 1
+    assert [path.name for path in Path("out").iterdir()] == ["b.zarr"], "a sidecar or an export looks finished"
+    code, out, err = run(*command, "--input", "stacks/[ab].tif")
+    assert code == 1 and "1 of 2 inputs done; failed: b" in out and err.startswith("error: b: stacks/b.tif: page 2")
+    assert Path("out/a.json").exists() and not Path("out/b.json").exists()
+
+
 def test_interrupted_is_130_and_the_same_command_continues(run, monkeypatch):
     command = ["--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out"]
     command += ["--config.block=1,8,64"]

@@ -385,3 +385,23 @@ def test_slices_of_the_same_file_are_recognised_however_the_path_is_typed(tmp_pa
     Path("link.tif").symlink_to("a.tif")
     one, other = (path.format(here=tmp_path) for path in (one, other))
     assert share_slices(one, other) == share_slices(other, one) == shared
+
+
+def test_a_page_that_an_installed_codec_cannot_decode_is_named(tmp_path, monkeypatch):
+    class CodecError(RuntimeError):
+        """As those of imagecodecs."""
+
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK, compression="zlib", photometric="minisblack")
+    volume, decode = open_volume(path, axes="ZYX"), tifffile.TiffPage.asarray
+
+    def damaged(page):
+        if page.index == 3:
+            raise CodecError("corrupt")
+        return decode(page)
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", damaged)
+    monkeypatch.setattr(tifffile.TiffFrame, "asarray", damaged)
+    np.testing.assert_array_equal(volume.read(Box((0, 0, 0), (3, 12, 17))), STACK[:3])
+    with pytest.raises(BadInput, match=r"a\.tif: page 3 cannot be decoded \(corrupt\)"):
+        volume.read(whole(volume.shape))

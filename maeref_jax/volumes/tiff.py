@@ -23,7 +23,8 @@ from maeref_jax.volumes.stored import NANOMETRES, Stored, to_voxel_size
 LARGEST_BYTES = 4_000_000_000
 _WRITTEN_AXES = "stored_axes"  # our line in ImageJ's description: tells a stack of one slice from a plane
 _DAMAGE = re.compile(r"invalid page offset|corrupted|failed to reshape|invalid value offset|invalid offset")
-_DECODE_ERRORS = (ValueError, zlib.error, lzma.LZMAError, tifffile.TiffFileError)
+# The errors of imagecodecs, which tifffile uses where it is installed, are RuntimeErrors.
+_DECODE_ERRORS = (ValueError, zlib.error, lzma.LZMAError, tifffile.TiffFileError, RuntimeError)
 
 
 def open_tiff(path: Path) -> Stored:
