@@ -1,57 +1,101 @@
 """Train any method:  python train.py --config configs/mae.py --workdir runs/mae [--config.KEY=VALUE …]
 
-The workdir is the model: copy it, and refine.py needs nothing else. The same command again continues.
+The workdir is the model: copy it, and refine.py needs nothing else. The same command again continues where the last
+checkpoint was; Ctrl-C and SIGTERM save first.
+
+  start from another model, e.g. with other classes:   --init_from runs/other
+  several processes (on SLURM, Open MPI, TPU pods):      --distributed
+  several processes anywhere:   --coordinator HOST:PORT --processes 2 --process_id 0    (and 1 on the other machine)
 """
 
 from pathlib import Path
 
-from maeref_jax import command_line
+from etils import epath
 
-LONG = 3000  # steps from which a CPU is warned about
+from maeref_jax import command_line
+from maeref_jax.errors import BadInput
+
+LONG_HOURS = 0.5  # from which a CPU is warned about
+SAMPLED_STEPS = 3000  # fewer steps are not worth an estimate
 
 
 def main(argv):
     flags = command_line.parser(__doc__)
     flags.add_argument("--config", required=True, help="configs/NAME.py or configs/NAME.py:MODE")
-    flags.add_argument("--workdir", required=True, type=Path, help="where the model goes")
+    flags.add_argument("--workdir", required=True, help="where the model goes; gs://… as well (untested)")
+    flags.add_argument("--init_from", metavar="DIR", help="workdir to start from instead of random weights")
+    flags.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
+    flags.add_argument("--distributed", action="store_true", help="one of several processes, as the cluster says")
+    flags.add_argument("--coordinator", metavar="HOST:PORT", help="one of several processes; address of process 0")
+    flags.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    flags.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
     arguments, overrides = command_line.parse(flags, argv)
+    if arguments.init_from:
+        overrides.append(f"--config.init_from={arguments.init_from}")
     settings = command_line.load_config(arguments.config, overrides).to_dict()
+    check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
     from maeref_jax import experiment
+    from maeref_jax.training import parallel
 
     experiment.check(settings)
+    if arguments.distributed or arguments.coordinator:
+        parallel.connect(arguments.coordinator, arguments.processes, arguments.process_id)
     if settings["method"] == "mae" and settings["data"]["phantom"]["train"] and not settings["data"]["ensemble"]:
         train_ensemble_first(settings, arguments)
-    train(settings, arguments.workdir)
+    train(settings, arguments.workdir, arguments.profile)
 
 
-def train(settings, workdir):
+def check_processes(arguments):
+    """BadInput unless --coordinator, --processes and --process_id come together."""
+    given = [arguments.coordinator, arguments.processes, arguments.process_id]
+    if any(value is not None for value in given) and None in given:
+        raise BadInput("--coordinator, --processes and --process_id belong together; some are missing")
+    if arguments.coordinator and not 0 <= arguments.process_id < arguments.processes:
+        raise BadInput(f"--process_id must be 0 … {arguments.processes - 1}, found {arguments.process_id}")
+
+
+def train(settings, workdir, profile=False):
     """Train the method that `settings` describe into `workdir`, or continue there."""
     import jax
 
     from maeref_jax import experiment
     from maeref_jax.training import loop
     from maeref_jax.training import workdir as folder
-    from maeref_jax.training.state import build_optimizer
+    from maeref_jax.training.optimizer import build_optimizer
+    from maeref_jax.training.parallel import is_primary, own_share
 
+    optimizer_settings = settings["optimizer"]
+    indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.claim(workdir, settings)
-    prepared = experiment.prepare(settings, workdir)
-    folder.write_config(workdir, settings, prepared.facts)
-    print(f"{settings['method']}: {prepared.description}", flush=True)
-    optimizer = build_optimizer({**settings["optimizer"], "steps": settings["steps"]}, prepared.method.members)
-    if jax.default_backend() == "cpu" and settings["steps"] >= LONG:
-        seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
-        hours = seconds * settings["steps"] / 3600
-        print(f"slow on this CPU: about {seconds:.1f} s a step, {hours:.0f} hours for {settings['steps']} steps;")
+    start_from = folder.starting_point(settings["init_from"])
+    prepared = experiment.prepare(settings, workdir, indices)
+    optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
+    if is_primary():
+        folder.write_config(workdir, settings, prepared.facts)
+        print(f"{settings['method']}: {prepared.description}", flush=True)
+        if jax.default_backend() == "cpu" and settings["steps"] >= SAMPLED_STEPS:
+            warn_of_slowness(loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0)), settings["steps"])
+    summary = loop.train(
+        prepared.method, optimizer, prepared.batches, prepared.validation, settings, workdir, start_from, profile
+    )
+    if is_primary():
+        folder.write_summary(workdir, settings, prepared.facts, summary)
+        card = epath.Path(workdir) / "model_card.md"
+        print(f"{workdir} is ready; its best step was {summary['validation']['step']}, see {card}")
+
+
+def warn_of_slowness(seconds, steps):
+    """Says how long this will take on a CPU, when it is long."""
+    hours = seconds * steps / 3600
+    if hours > LONG_HOURS:
+        print(f"slow on this CPU: about {seconds:.1f} s a step, {hours:.1f} hours for {steps} steps;")
         print("it is meant for a GPU or TPU, and a mode such as :demo is made for CPUs", flush=True)
-    summary = loop.train(prepared.method, optimizer, prepared.batches, prepared.validation, settings, workdir)
-    folder.write_summary(workdir, settings, prepared.facts, summary)
-    print(f"{workdir} is ready; its best step was {summary['validation']['step']}, see {workdir / 'model_card.md'}")
 
 
 def train_ensemble_first(settings, arguments):
     """Without an ensemble there are no predictions to learn from: train configs/ensemble.py in the same mode."""
-    workdir = arguments.workdir / "ensemble"
+    workdir = epath.Path(arguments.workdir) / "ensemble"
     mode = arguments.config.partition(".py")[2]
     config = f"{Path(__file__).parent / 'configs' / 'ensemble.py'}{mode}"
     settings["data"]["ensemble"] = str(workdir)

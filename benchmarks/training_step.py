@@ -15,7 +15,8 @@ import jax
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from maeref_jax import command_line, pipeline
-from maeref_jax.training.state import build_optimizer, initial_state, update
+from maeref_jax.training.optimizer import build_optimizer
+from maeref_jax.training.state import initial_state, update
 from maeref_jax.volumes import sampling
 from maeref_jax.volumes.dataset import annotated_phantoms
 
@@ -43,13 +44,12 @@ def main(mode):
     settings = command_line.load_config(f"configs/ensemble.py:{mode}").to_dict()
     members, size = [volumes] * settings["members"], tuple(settings["window"])
     intensities = sampling.intensity_range(volumes)
-    batches = [
-        sampling.image_batch(members, 0, step, settings["batch"], size, 0.0, intensities) for step in range(STEPS + 1)
-    ]
+    samples = range(settings["batch"])
+    batches = [sampling.image_batch(members, 0, step, samples, size, 0.0, intensities) for step in range(STEPS + 1)]
     row(f"ensemble, {len(members)} members", *measure(settings, batches), settings["batch"] * len(members))
     settings = command_line.load_config(f"configs/mae.py:{mode}").to_dict()
     for ratio in (0.75, 0.5, 0.15):
-        crops = settings["batch"], tuple(settings["window"]), settings["token"], 0.0, (ratio, ratio)
+        crops = range(settings["batch"]), tuple(settings["window"]), settings["token"], 0.0, (ratio, ratio)
         batches = [sampling.label_batch(volumes, 0, step, *crops) for step in range(STEPS + 1)]
         length = len(batches[0]["shared"]["slots"])
         row(f"masked autoencoder, {length} tokens kept", *measure(settings, batches), settings["batch"])

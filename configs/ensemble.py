@@ -10,19 +10,9 @@ Full width: 64-128-256-512, crops of 128 x 128; meant for a GPU. Modes:
 
 from ml_collections import ConfigDict
 
+from configs.defaults import CLASSES, files, training
+
 MODES = ("", "demo", "smoke")
-
-# Paper's scheme and colours. The ambiguous class, if there is one, comes last; -1 for none.
-CLASSES = {
-    "names": ("background", "intermembrane", "cristae", "matrix", "ambiguous"),
-    "colours": ((0, 0, 0), (40, 90, 255), (40, 200, 80), (250, 220, 60), (150, 150, 150)),
-    "ambiguous": 4,
-}
-
-
-def files(images=(), labels=(), entropy=()):
-    """Volumes given as files; a path may end in a range of slices, like stack.tif[0:8]."""
-    return {"images": images, "labels": labels, "entropy": entropy}
 
 
 def get_config(mode):
@@ -47,16 +37,10 @@ def get_config(mode):
                 "widths": (64, 128, 256, 512),
                 "strides": ((2, 2), (2, 2), (2, 2)),
                 "norm": "group",
-                "compute_dtype": "float32",
+                "compute_dtype": "float32",  # or bfloat16; parameters stay float32
+                "remat": False,  # recompute activations in the backward pass: slower, less memory
             },
-            "optimizer": {
-                "rate": 1e-3,
-                "schedule": "cosine",
-                "warmup_steps": 100,
-                "clip": 1.0,
-                "b2": 0.999,
-                "weight_decay": 1e-5,
-            },
+            **training(),
             "data": {
                 # Phantoms by seed, as an annotator would have drawn them; or files, when there are no seeds.
                 "phantom": {"train": tuple(range(8)), "validation": (8, 9), "shape": (32, 256, 256)},

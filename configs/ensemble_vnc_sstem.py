@@ -13,7 +13,7 @@ Modes:
 import os
 
 from configs import ensemble
-from configs.ensemble import files
+from configs.defaults import files
 
 MODES = ("", "small", "smoke")
 CLASSES = {

@@ -14,7 +14,7 @@ the z-plane, are left out). Meant for a GPU. Modes:
 import os
 
 from configs import mae
-from configs.ensemble import files
+from configs.defaults import files
 
 MODES = ("", "small", "smoke")
 TRAIN = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "8hpi_m1", "8hpi_m2", "8hpi_m3")

@@ -1,7 +1,7 @@
 """What the entry scripts share: flags, config files with typed overrides, exit codes.
 
-Exit codes: 0 done, 1 some inputs failed (returned by the script) or a bug (traceback), 2 bad usage or bad
-input, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+Exit codes: 0 done, 1 some inputs failed (returned by the script), a run that could not go on, or a bug (traceback),
+2 bad usage or bad input, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import BadInput, CannotGoOn
 
 _OVERRIDE = "--config."
 
@@ -84,6 +84,9 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except CannotGoOn as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130

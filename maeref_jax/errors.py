@@ -1,8 +1,11 @@
-"""The one exception that means "the user's input cannot be used"; the entry scripts print it and exit with code 2."""
+"""The exceptions that are no bugs of ours; the entry scripts print them in one line, without a traceback."""
 
 
 class BadInput(ValueError):
-    """Says what was expected, what was found (path, shape, dtype) and what to do about it.
-
-    Every other exception is a bug of ours and keeps its traceback.
+    """The user's input cannot be used. Says what was expected, what was found (path, shape, dtype) and what to do about
+    it. Exit code 2.
     """
+
+
+class CannotGoOn(RuntimeError):
+    """A run that started well has to end: no memory left, a loss that is no number. Says what to change; code 1."""

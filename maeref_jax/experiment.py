@@ -19,7 +19,9 @@ VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same
 
 
 class Experiment(NamedTuple):
-    """method; batches(step) -> batch; validation: list of batches; facts: what the workdir remembers of the data."""
+    """method; batches(step) -> this process's share of a batch; validation: list of batches; facts: what the workdir
+    remembers of the data; description: one line for people.
+    """
 
     method: Method
     batches: Callable[[int], dict]
@@ -28,20 +30,29 @@ class Experiment(NamedTuple):
     description: str
 
 
-def prepare(settings, workdir):
-    """The Experiment of a config's settings. Predictions a masked autoencoder learns from go to workdir/predictions."""
+def prepare(settings, workdir, indices):
+    """The Experiment of a config's settings. indices: the samples of every batch that are made here.
+
+    Predictions that a masked autoencoder learns from go to workdir/predictions.
+    """
     if settings["method"] in pipeline.SEGMENTERS:
-        return _segmenter_experiment(settings)
-    return _refiner_experiment(settings, Path(workdir))
+        return _segmenter_experiment(settings, indices)
+    return _refiner_experiment(settings, Path(workdir), indices)
 
 
 def check(settings):
     """Raises BadInput for settings that no run can work with."""
     classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
     window, stride, data = settings["window"], settings["stride"], settings["data"]
-    for name in ("steps", "batch", "evaluate_every", "validation_batches"):
-        if settings[name] < 1:
-            raise BadInput(f"{name} must be at least 1, found {settings[name]}")
+    counts = {name: settings[name] for name in ("steps", "batch", "evaluate_every", "validation_batches")}
+    counts |= {"optimizer.accumulate": settings["optimizer"]["accumulate"]}
+    # The checkpoint before the last is what a damaged one falls back to.
+    lowest = {"checkpoint.keep": (settings["checkpoint"]["keep"], 2), **{name: (n, 1) for name, n in counts.items()}}
+    for name, (found, least) in lowest.items():
+        if found < least:
+            raise BadInput(f"{name} must be at least {least}, found {found}")
+    if not 0 <= settings["optimizer"]["average"] < 1:
+        raise BadInput(f"optimizer.average, a decay, must lie in [0, 1), found {settings['optimizer']['average']}")
     if len(window) != 2 or len(stride) != 2 or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
         raise BadInput(f"window {window} and stride {stride} must be two numbers each, 1 <= stride <= window")
     if ambiguous not in (-1, classes - 1):
@@ -56,7 +67,7 @@ def check(settings):
         raise BadInput("data.phantom.validation is empty; give a seed that is not in data.phantom.train")
 
 
-def _segmenter_experiment(settings):
+def _segmenter_experiment(settings, indices):
     train, validation = (_annotated(settings, split) for split in ("train", "validation"))
     members = member_volumes(train, settings["members"], settings["volumes_per_member"])
     intensities = sampling.intensity_range(train)
@@ -65,12 +76,11 @@ def _segmenter_experiment(settings):
     same = [validation] * settings["members"]
 
     def batches(step):
-        return sampling.image_batch(
-            members, settings["seed"], step, settings["batch"], *shape, settings["intensity_jitter"]
-        )
+        return sampling.image_batch(members, settings["seed"], step, indices, *shape, settings["intensity_jitter"])
 
     def validation_batch(step):
-        batch = sampling.image_batch(same, settings["seed"] + VALIDATION_SEED, step, settings["batch"], *shape)
+        everything = range(settings["batch"])
+        batch = sampling.image_batch(same, settings["seed"] + VALIDATION_SEED, step, everything, *shape)
         return {
             **batch,
             **{name: np.repeat(batch[name][:, :1], len(same), 1) for name in ("image", "labels")},
@@ -94,7 +104,7 @@ def _segmenter_experiment(settings):
     )
 
 
-def _refiner_experiment(settings, workdir):
+def _refiner_experiment(settings, workdir, indices):
     ensemble, token = settings["data"]["ensemble"], settings["token"]
     if any(size % token for size in (*settings["window"], *settings["stride"])):
         raise BadInput(
@@ -102,16 +112,17 @@ def _refiner_experiment(settings, workdir):
         )
     predict = _predictor(settings, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
     train, validation = (_label_maps(settings, split, predict) for split in ("train", "validation"))
-    crops = (settings["batch"], tuple(settings["window"]), settings["token"], settings["min_foreground"])
+    crops = (tuple(settings["window"]), settings["token"], settings["min_foreground"])
+    everything = range(settings["batch"])
 
     def batches(step):
-        return sampling.label_batch(train, settings["seed"], step, *crops, settings["masking_ratio"])
+        return sampling.label_batch(train, settings["seed"], step, indices, *crops, settings["masking_ratio"])
 
     # Validation covers the range of masking ratios evenly, so that its mean does not depend on few draws.
     low, high = settings["masking_ratio"]
     ratios = np.linspace(low, high, 2 * settings["validation_batches"] + 1)[1::2]
     validation_batches = [
-        sampling.label_batch(validation, settings["seed"] + VALIDATION_SEED, step, *crops, (ratio, ratio))
+        sampling.label_batch(validation, settings["seed"] + VALIDATION_SEED, step, everything, *crops, (ratio, ratio))
         for step, ratio in enumerate(ratios)
     ]
     facts = {

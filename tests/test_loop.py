@@ -1,52 +1,179 @@
-"""training/loop.py, training/checkpoint.py and training/workdir.py: a run that stops and goes on is one run."""
+"""training/loop.py and its neighbours: a run that is stopped anywhere and goes on is one run."""
 
 import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_state import SETTINGS, batch, line
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.training import checkpoint, loop, workdir
-from maeref_jax.training.state import build_optimizer
-
-
-def evaluate(params, state, data):
-    return {"loss": (((params["w"] * data["x"] + params["b"] - data["y"]) ** 2).sum(), np.float32(len(data["x"])))}
-
-
-METHOD = line()._replace(evaluate=evaluate)
+from maeref_jax.training.optimizer import build_optimizer
+from maeref_jax.training.state import Progress, TrainState
 
 
 def batches(step):
     return batch(np.random.default_rng(step), 4)
 
 
-def train(folder, steps, every=5):
-    settings = {"seed": 0, "steps": steps, "evaluate_every": every}
-    return loop.train(METHOD, build_optimizer(SETTINGS), batches, [batches(1000), batches(1001)], settings, folder)
+def settings_of(steps, every=5, **optimizer):
+    return {
+        "seed": 0, "steps": steps, "evaluate_every": every, "batch": 4, "stop_after": 0, "init_from": "",
+        "checkpoint": {"minutes": 0.0, "keep": 2, "best": "loss"}, "classes": {"colours": ((0, 0, 0),)},
+        "optimizer": {**SETTINGS, **optimizer},
+    }  # fmt: skip
 
 
-def test_a_run_continued_equals_a_run_in_one_go(tmp_path):
+def train(folder, steps, every=5, data=batches, method=None, stop_after=0, **optimizer):
+    folder.mkdir(exist_ok=True)
+    settings = {**settings_of(steps, every, **optimizer), "stop_after": stop_after}
+    built = build_optimizer({**settings["optimizer"], "steps": steps})
+    return loop.train(method or line(), built, data, [batches(1000), batches(1001)], settings, folder)
+
+
+def lines_of(folder):
+    return [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"name": "adamax", "average": 0.9, "accumulate": 2, "schedule": "plateau"}])
+def test_a_run_continued_equals_a_run_in_one_go(tmp_path, optimizer):
     for name, stops in (("whole", [20]), ("continued", [10, 20])):
-        (tmp_path / name).mkdir()
         for steps in stops:
-            train(tmp_path / name, steps)
+            train(tmp_path / name, steps, **optimizer)
     whole, continued = (checkpoint.load_model_variables(tmp_path / name)[0] for name in ("whole", "continued"))
     assert whole["w"] == continued["w"] and whole["b"] == continued["b"]
-    lines = [json.loads(text) for text in (tmp_path / "continued" / "metrics.jsonl").read_text().splitlines()]
-    assert [found["step"] for found in lines] == [5, 10, 15, 20]
+    assert [found["step"] for found in lines_of(tmp_path / "continued")] == [5, 10, 15, 20]
 
 
 def test_the_best_checkpoint_is_used_not_the_latest(tmp_path):
-    diverging = build_optimizer({**SETTINGS, "rate": 3.0})
-    settings = {"seed": 0, "steps": 8, "evaluate_every": 1}
-    summary = loop.train(METHOD, diverging, batches, [batches(1000)], settings, tmp_path)
-    losses = [json.loads(text)["validation_loss"] for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert losses.index(min(losses)) + 1 == summary["validation"]["step"] == checkpoint.best_step(tmp_path)
-    params, _ = checkpoint.load_model_variables(tmp_path)
-    error = evaluate(params, {}, batches(1000))["loss"]
-    assert np.isclose(error[0] / error[1], min(losses), rtol=1e-5)
+    summary = train(tmp_path / "run", 8, every=1, rate=3.0)
+    losses = [found["validation_loss"] for found in lines_of(tmp_path / "run")]
+    assert losses.index(min(losses)) + 1 == summary["validation"]["step"] == checkpoint.best_step(tmp_path / "run")
+    params, _ = checkpoint.load_model_variables(tmp_path / "run")
+    total, count = (sum(line().evaluate(params, {}, batches(i))["loss"][j] for i in (1000, 1001)) for j in (0, 1))
+    assert np.isclose(total / count, min(losses), rtol=1e-5)
+
+
+def test_early_stopping_ends_the_run_and_it_stays_ended(tmp_path):
+    summary = train(tmp_path / "run", 100, every=1, rate=3.0, stop_after=3)
+    best = summary["validation"]["step"]
+    assert summary["steps"] == best + 3 < 100
+    assert train(tmp_path / "run", 100, every=1, rate=3.0, stop_after=3)["steps"] == best + 3
+
+
+def test_a_plateau_lowers_the_rate_and_the_highest_may_be_the_best():
+    settings = settings_of(10, schedule="plateau", patience=2, decay=0.5)
+    state = TrainState(np.int32(4), {}, {}, (), (), Progress(best=np.float32(1)))
+    found = []
+    for score in (1.0, 2.0, 0.5, 0.6):
+        state = state._replace(progress=loop.progressed(state, score, settings))
+        found.append((float(state.progress.rate_scale), int(state.progress.stale)))
+    assert found == [(1.0, 1), (0.5, 2), (0.5, 0), (0.5, 1)]
+    settings["checkpoint"]["best"] = "-dice"
+    assert loop.scored({"loss": 1.0, "dice": 0.8}, settings) == -0.8
+    settings["checkpoint"]["best"] = "accuracy"
+    with pytest.raises(CannotGoOn, match="one of loss, dice"):
+        loop.scored({"loss": 1.0, "dice": 0.8}, settings)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoint(tmp_path):
+    def broken(step):
+        data = batches(step)
+        return {**data, "y": data["y"] + np.float32(np.nan)} if step == 7 else data
+
+    with pytest.raises(CannotGoOn, match=r"step 8, samples 0 to 3 .* that of step 5"):
+        train(tmp_path / "run", 20, data=broken)
+    assert checkpoint.best_step(tmp_path / "run") == 5
+
+
+def test_running_out_of_memory_says_which_knob_to_turn(tmp_path):
+    def greedy(params, state, data, key):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
+
+    with pytest.raises(CannotGoOn, match=r"optimizer\.accumulate"):
+        train(tmp_path / "run", 5, method=line()._replace(loss=greedy))
+
+
+# Of several damaged files orbax reports one; the futures of the others are collected unread.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("how", ["cut", "flipped", "missing"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, capfd, how):
+    train(tmp_path / "whole", 20)
+    train(tmp_path / "run", 10)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    for file in sorted((tmp_path / "run" / "checkpoints" / "10").rglob("*")):
+        data = file.read_bytes() if file.is_file() else b""
+        if "/d/" not in str(file) or not data:  # the numbers themselves
+            continue
+        if how == "missing":
+            file.unlink()
+        else:
+            half = len(data) // 2
+            file.write_bytes(
+                data[:half] if how == "cut" else data[:half] + bytes([data[half] ^ 255]) + data[half + 1 :]
+            )
+    with pytest.raises(BadInput, match="damaged"):
+        checkpoint.load_model_variables(tmp_path / "run")
+    train(tmp_path / "run", 20)
+    assert "checkpoint 10 is damaged" in capfd.readouterr().err
+    assert [found.name.split("_")[0] for found in (tmp_path / "run" / "damaged").iterdir()] == ["10"]
+    whole, repaired = (checkpoint.load_model_variables(tmp_path / name)[0] for name in ("whole", "run"))
+    assert whole["w"] == repaired["w"]
+
+
+KILLED = """
+import sys; sys.path.insert(0, "tests")
+import time
+from pathlib import Path
+from test_loop import batches, train
+def slowly(step):
+    time.sleep(0.002)
+    return batches(step)
+train(Path(sys.argv[1]), 300, every=3, data=slowly, average=0.9)
+"""
+
+
+def start(root, folder):
+    command = [sys.executable, "-c", KILLED, str(folder)]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_lines(process, folder, count):
+    while process.poll() is None:
+        if (folder / "metrics.jsonl").exists() and len((folder / "metrics.jsonl").read_text().splitlines()) >= count:
+            return
+        time.sleep(0.01)
+
+
+def test_killed_again_and_again_and_interrupted_it_ends_with_the_same_bits(root, tmp_path):
+    train(tmp_path / "whole", 300, every=3, average=0.9)
+    rng, folder = random.Random(0), tmp_path / "killed"
+    for kill in range(3):  # each evaluation saves, so that most kills hit a save
+        process = start(root, folder)
+        wait_for_lines(process, folder, 5 + 15 * kill)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = start(root, folder)
+        wait_for_lines(process, folder, 50 if code == 143 else 70)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == code, error
+        assert "the same command continues" in error and "Traceback" not in error
+    _, error = start(root, folder).communicate(timeout=120)
+    whole, killed = (checkpoint.load_model_variables(tmp_path / name)[0] for name in ("whole", "killed"))
+    assert whole["w"].tobytes() == killed["w"].tobytes() and whole["b"].tobytes() == killed["b"].tobytes(), error
+    assert [found["step"] for found in lines_of(folder) if "validation_loss" in found] == list(range(3, 301, 3))
 
 
 def test_prefetched_batches_come_in_order():
@@ -63,6 +190,27 @@ def test_an_error_while_making_a_batch_reaches_the_user():
         list(loop.prefetch(broken, range(3)))
 
 
+def test_a_workdir_is_copied_anywhere_and_zipped(tmp_path):
+    train(tmp_path / "run", 10)
+    params, _ = checkpoint.load_model_variables(tmp_path / "run")
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    shutil.unpack_archive(tmp_path / "packed.zip", tmp_path / "elsewhere")
+    assert checkpoint.load_model_variables(tmp_path / "elsewhere")[0]["w"] == params["w"]
+
+
+def test_fine_tuning_takes_what_fits_and_only_class_layers_may_differ():
+    ours = {"body": {"kernel": np.zeros((3, 4))}, "head": {"kernel": np.zeros((4, 2))}}
+    theirs = {"body": {"kernel": np.ones((3, 4))}, "head": {"kernel": np.ones((4, 5))}}
+    taken, fresh = checkpoint.adopted(ours, theirs, "there")
+    assert taken["body"]["kernel"].all() and not taken["head"]["kernel"].any()
+    assert fresh == ["['head']['kernel'] ((4, 5) there, (4, 2) here)"]
+    with pytest.raises(BadInput, match=r"body.*\(3, 9\) there"):
+        checkpoint.adopted(ours, {**theirs, "body": {"kernel": np.ones((3, 9))}}, "there")
+    with pytest.raises(BadInput, match=r"extra.*not here"):
+        checkpoint.adopted(ours, {**theirs, "extra": np.ones(2)}, "there")
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no checkpoints"):
         checkpoint.load_model_variables(tmp_path)
@@ -77,3 +225,27 @@ def test_a_workdir_of_other_settings_is_refused_naming_the_difference(tmp_path):
     workdir.claim(tmp_path, {**settings, "steps": 20})
     with pytest.raises(BadInput, match=r"model\.width: 4 there, 8 here"):
         workdir.claim(tmp_path, {**settings, "model": {"width": 8, "strides": ((2, 2),)}})
+
+
+def test_event_files_hold_scalars_and_a_picture(tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    def preview(params, state, data):
+        return {"image": data["x"][:, None, None] * jnp.ones((4, 8, 8)), "truth": jnp.zeros((4, 8, 8), jnp.int32)}
+
+    train(tmp_path / "run", 5, method=line()._replace(preview=preview))
+    (file,) = (tmp_path / "run" / "tensorboard").iterdir()
+    data, tags = file.read_bytes(), set()
+    while data:  # length, checksum, event, checksum
+        length = int.from_bytes(data[:8], "little")
+        tags |= {value.tag for value in Event.FromString(data[12 : 12 + length]).summary.value}
+        data = data[16 + length :]
+    assert {"validation/loss", "validation"} <= tags
+
+
+def test_a_profile_is_written(tmp_path, capfd):
+    settings = settings_of(20)
+    built = build_optimizer(settings["optimizer"])
+    loop.train(line(), built, batches, [batches(1)], settings, tmp_path, profile=True)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb")), os.listdir(tmp_path)
+    assert "wrote a profile" in capfd.readouterr().err

@@ -28,7 +28,7 @@ def volumes():
 
 def test_a_batch_is_a_function_of_seed_and_step(volumes):
     def draw(seed, step):
-        return sampling.label_batch(volumes, seed, step, 6, (16, 16), 4, 0.1, (0.1, 0.9))
+        return sampling.label_batch(volumes, seed, step, range(6), (16, 16), 4, 0.1, (0.1, 0.9))
 
     np.testing.assert_array_equal(draw(0, 3)["labels"], draw(0, 3)["labels"])
     assert (draw(0, 3)["labels"] != draw(0, 4)["labels"]).any()
@@ -36,13 +36,13 @@ def test_a_batch_is_a_function_of_seed_and_step(volumes):
 
 
 def test_a_sample_does_not_depend_on_the_size_of_its_batch(volumes):
-    small, large = (sampling.label_batch(volumes, 0, 5, b, (16, 16), 4, 0.1, (0.1, 0.9)) for b in (2, 6))
+    small, large = (sampling.label_batch(volumes, 0, 5, range(b), (16, 16), 4, 0.1, (0.1, 0.9)) for b in (2, 6))
     np.testing.assert_array_equal(small["labels"], large["labels"][:2])
 
 
 def test_members_draw_from_their_own_volumes(volumes):
     constant = [volume._replace(labels=np.full_like(volume.labels, i)) for i, volume in enumerate(volumes)]
-    batch = sampling.image_batch([[v] for v in constant], 0, 0, 4, (16, 16), 0.0, np.array([0, 1]))
+    batch = sampling.image_batch([[v] for v in constant], 0, 0, range(4), (16, 16), 0.0, np.array([0, 1]))
     assert batch["image"].shape == (4, 3, 16, 16)
     for member in range(3):
         assert (batch["labels"][:, member] == member).all()
@@ -83,9 +83,8 @@ def test_the_eight_orientations_differ_and_keep_every_pixel():
 
 
 def test_without_jitter_intensities_are_the_files_own_and_with_it_labels_still_are(volumes):
-    plain, jittered = (
-        sampling.image_batch([volumes], 0, 0, 2, (16, 16), 0.0, np.array([0, 1]), jitter) for jitter in (0.0, 0.2)
-    )
+    shape = (16, 16), 0.0, np.array([0, 1])
+    plain, jittered = (sampling.image_batch([volumes], 0, 0, range(2), *shape, jitter) for jitter in (0.0, 0.2))
     assert np.isin(plain["image"], np.concatenate([volume.image.ravel() for volume in volumes])).all()
     assert (plain["image"] != jittered["image"]).any()
     np.testing.assert_array_equal(plain["labels"], jittered["labels"])

@@ -1,4 +1,4 @@
-"""What two networks share: fixed positions, attention with padding left out, a transformer of scanned blocks."""
+"""What two networks share: fixed and rotary positions, attention with padding left out, scanned transformer blocks."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+ROTARY_BASE = 20.0
 
 
 def sine_cosine_positions(grid, width):
@@ -22,6 +24,23 @@ def sine_cosine_positions(grid, width):
     return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
 
 
+def rotated(x, places):
+    """Queries or keys turned by where their token lies, so that attention sees how far apart two tokens are and in
+    which direction (rotary positions, Su et al. 2021, in two dimensions).
+
+    x: (b, l, heads, e), e a multiple of 4; places: (b, l, 2) row and column in token sides. Half of the channel pairs
+    turn with the row, half with the column, at wavelengths from 6 to some 100 tokens. Place (0, 0) turns nothing.
+    """
+    quarter = x.shape[-1] // 4
+    if x.shape[-1] % 4:
+        raise ValueError(f"rotary positions need a multiple of 4 channels per head, found {x.shape[-1]}")
+    frequency = ROTARY_BASE ** (-jnp.arange(quarter, dtype=jnp.float32) / quarter)
+    angle = (places[..., None].astype(jnp.float32) * frequency).reshape(*places.shape[:2], 1, 2 * quarter)
+    cosine, sine = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
+
+
 def attention(query, key, value, valid):
     """Softmax attention (b, l, heads, e) that gives keys with valid = False no weight. valid: bool (b, l)."""
     scores = jnp.einsum("bqhe,bkhe->bhqk", query * query.shape[-1] ** -0.5, key)
@@ -31,18 +50,23 @@ def attention(query, key, value, valid):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm block: x += attention(norm x); x += mlp(norm x). Input and output (b, l, d)."""
+    """Pre-norm block: x += attention(norm x); x += mlp(norm x). Input and output (b, l, d).
+
+    places: (b, l, 2) for rotary positions, None to go without.
+    """
 
     heads: int
     mlp_ratio: float
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, valid):
+    def __call__(self, x, valid, places):
         b, length, width = x.shape
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
         qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(y)
         query, key, value = jnp.moveaxis(qkv.reshape(b, length, 3, self.heads, width // self.heads), 2, 0)
+        if places is not None:
+            query, key = rotated(query, places), rotated(key, places)
         y = attention(query, key, value, valid).reshape(b, length, width)
         x = x + nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
@@ -58,21 +82,25 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`depth` blocks, scanned (one compiled block, parameters stacked on a leading axis), and a final norm."""
+    """`depth` blocks, scanned (one compiled block, parameters stacked on a leading axis), and a final norm.
+
+    remat: recompute a block's activations in the backward pass instead of keeping them.
+    """
 
     depth: int
     heads: int
     mlp_ratio: float
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, valid):
+    def __call__(self, x, valid, places=None):
         blocks = nn.scan(
-            TransformerBlock,
+            nn.remat(TransformerBlock, prevent_cse=False) if self.remat else TransformerBlock,
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=self.depth,
         )(self.heads, self.mlp_ratio, self.dtype, name="blocks")
-        x, _ = blocks(x.astype(self.dtype), valid)
+        x, _ = blocks(x.astype(self.dtype), valid, places)
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)

@@ -15,7 +15,8 @@ class MaskedAutoencoder(nn.Module):
     """Label tokens -> class logits.
 
     Attributes: classes it reads and writes (the ambiguous one is none of them), token side in pixels, width, depth and
-    heads of encoder and decoder, mlp_ratio, dtype of the computation (parameters stay float32).
+    heads of encoder and decoder, mlp_ratio, rotary (attention sees relative positions; without, only the fixed ones
+    that are added to the tokens), remat (see Transformer), dtype of the computation (parameters stay float32).
     """
 
     classes: int
@@ -27,6 +28,8 @@ class MaskedAutoencoder(nn.Module):
     decoder_depth: int
     decoder_heads: int
     mlp_ratio: float = 2.0
+    rotary: bool = True
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -41,13 +44,16 @@ class MaskedAutoencoder(nn.Module):
         x = nn.Dense(self.encoder_width, dtype=self.dtype, kernel_init=_xavier, name="embed")(x)
         positions = jnp.asarray(sine_cosine_positions(grid, self.encoder_width), self.dtype)
         x, valid = self._with_class_token(x + positions[kept], kept_valid, self.encoder_width, "class_token")
-        x = Transformer(self.encoder_depth, self.encoder_heads, self.mlp_ratio, self.dtype, name="encoder")(x, valid)
+        shared = {"mlp_ratio": self.mlp_ratio, "remat": self.remat, "dtype": self.dtype}
+        encoder = Transformer(self.encoder_depth, self.encoder_heads, **shared, name="encoder")
+        x = encoder(x, valid, self._places(kept, grid))
         x = nn.Dense(self.decoder_width, dtype=self.dtype, kernel_init=_xavier, name="to_decoder")(x)
         class_token, latent = x[:, :1], x[:, 1:]
         x = self._fill_in(latent, grid, kept, kept_valid, decoded)
         x = jnp.concatenate([class_token, x], axis=1)
         valid = jnp.concatenate([valid[:, :1], decoded_valid], axis=1)
-        x = Transformer(self.decoder_depth, self.decoder_heads, self.mlp_ratio, self.dtype, name="decoder")(x, valid)
+        decoder = Transformer(self.decoder_depth, self.decoder_heads, **shared, name="decoder")
+        x = decoder(x, valid, self._places(decoded, grid))
         x = nn.Dense(self.token**2 * self.classes, dtype=self.dtype, kernel_init=_xavier, name="head")(x[:, 1:])
         return x.reshape(*decoded.shape, self.token**2, self.classes).astype(jnp.float32)
 
@@ -55,6 +61,12 @@ class MaskedAutoencoder(nn.Module):
         token = self.param(name, nn.initializers.normal(0.02), (1, 1, width)).astype(self.dtype)
         token = jnp.broadcast_to(token, (len(x), 1, width))
         return jnp.concatenate([token, x], axis=1), jnp.pad(valid, ((0, 0), (1, 0)), constant_values=True)
+
+    def _places(self, index, grid):
+        """Row and column (b, 1 + l, 2) of the class token, which lies at (0, 0), and of the tokens."""
+        if not self.rotary:
+            return None
+        return jnp.pad(jnp.stack([index // grid[1], index % grid[1]], -1), ((0, 0), (1, 0), (0, 0)))
 
     def _fill_in(self, latent, grid, kept, kept_valid, decoded):
         """Kept latents at their places, the mask token everywhere else; then the decoded places, with positions."""

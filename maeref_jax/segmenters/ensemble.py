@@ -20,6 +20,7 @@ def network(settings):
         widths=tuple(model["widths"]),
         strides=tuple(tuple(stride) for stride in model["strides"]),
         norm=model["norm"],
+        remat=model["remat"],
         dtype=jnp.dtype(model["compute_dtype"]),
     )
 

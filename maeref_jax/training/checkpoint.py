@@ -1,57 +1,83 @@
-"""Checkpoints through orbax: the latest, to continue from, and the best by validation loss, to use.
+"""Checkpoints through orbax: the last few, to continue from, and the best by validation, to use.
 
-Everything goes through numpy on the host: orbax refuses the output of pmap, and pmap must not be handed arrays that
-somebody else owns.
+Orbax writes in the background and renames when a checkpoint is whole, so a kill leaves the one before. Everything goes
+through numpy on the host: orbax refuses the output of pmap, and pmap must not be handed arrays that somebody else owns.
+
+Which parameters a run starts from:
+  1. those of the latest checkpoint of the workdir that can be read;
+  2. a damaged one is set aside, saying so, and the one before it is taken;
+  3. without any checkpoint, those of the workdir that `init_from` names, as far as they fit (`adopted`);
+  4. and otherwise random ones, from the seed.
 """
 
-from pathlib import Path
+import sys
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from maeref_jax.errors import BadInput
 from maeref_jax.training.state import TrainState
 
+ITEMS = ("model", "training", "settings")
+# The layers whose shape depends on the classes: the only ones that may differ from those of `init_from`.
+CLASS_LAYERS = ("head", "embed")
 
-def open_checkpoints(workdir):
-    """The checkpoint manager of a workdir: keeps the latest and the one with the lowest validation loss."""
-    keep = preservation_policy.AnyPreservationPolicy(
+
+def open_checkpoints(workdir, keep=2):
+    """The checkpoint manager of a workdir: keeps the last `keep` and the one with the lowest score."""
+    policy = preservation_policy.AnyPreservationPolicy(
         [
-            preservation_policy.LatestN(1),
-            preservation_policy.BestN(get_metric_fn=lambda metrics: metrics["loss"], reverse=True, n=1),
+            preservation_policy.LatestN(keep),
+            preservation_policy.BestN(get_metric_fn=lambda metrics: metrics["score"], reverse=True, n=1),
         ]
     )
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=keep,
-        best_fn=lambda metrics: metrics["loss"],
+        preservation_policy=policy,
+        best_fn=lambda metrics: metrics["score"],
         best_mode="min",
-        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(_directory(workdir), options=options, item_names=("model", "optimizer"))
+    return ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS)
 
 
-def save(checkpoints, train_state, metrics):
-    """Save a TrainState of numpy arrays under its step. Durable when it returns."""
+def save(checkpoints, train_state, settings, score=np.inf):
+    """Save a TrainState of numpy arrays under its step; returns while it is being written.
+
+    score: what the best is chosen by, the lower the better; infinite for a checkpoint that was not evaluated.
+    """
     step = int(train_state.step)
     if step in checkpoints.all_steps():
         return
     items = {name: ocp.args.StandardSave(item) for name, item in _items(train_state).items()}
-    checkpoints.save(step, args=ocp.args.Composite(**items), metrics=metrics)
-    checkpoints.wait_until_finished()
+    items["settings"] = ocp.args.JsonSave(settings)
+    checkpoints.save(step, args=ocp.args.Composite(**items), metrics={"score": float(score)})
 
 
 def restore_latest(checkpoints, like):
-    """The latest saved TrainState as numpy arrays, None when nothing was saved. like: its shapes and dtypes."""
-    step = checkpoints.latest_step()
-    if step is None:
-        return None
+    """The latest TrainState that can be read, as numpy arrays; None when nothing was saved. like: shapes and dtypes.
+
+    Raises BadInput when there are checkpoints but none can be read.
+    """
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     items = {name: ocp.args.StandardRestore(item) for name, item in _items(like).items()}
-    restored = checkpoints.restore(step, args=ocp.args.Composite(**items))
-    model, rest = restored["model"], restored["optimizer"]
-    return jax.tree.map(np.asarray, TrainState(rest["step"], model["params"], model["state"], rest["optimizer"]))
+    steps = sorted(checkpoints.all_steps(), reverse=True)
+    for step in steps:
+        try:
+            restored = checkpoints.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # whatever orbax and TensorStore say of a damaged file
+            print(f"checkpoint {step} is damaged ({_first_line(error)}); it is set aside", file=sys.stderr, flush=True)
+            _set_aside(checkpoints, step)
+            continue
+        model, rest = restored["model"], restored["training"]
+        params, averaged = (rest["params"], model["params"]) if "params" in rest else (model["params"], ())
+        found = TrainState(rest["step"], params, model["state"], rest["optimizer"], averaged, rest["progress"])
+        return jax.tree.map(np.array, found)
+    if steps:
+        raise BadInput(f"none of the checkpoints {steps} in {checkpoints.directory} can be read; take a new --workdir")
+    return None
 
 
 def best_step(workdir):
@@ -67,21 +93,70 @@ def best_step(workdir):
 
 
 def load_model_variables(workdir):
-    """(params, state) of the best checkpoint, as numpy arrays. BadInput if there is none."""
+    """(params, state) of the best checkpoint, as numpy arrays. BadInput if there is none, or it is damaged."""
     step = best_step(workdir)
     with open_checkpoints(workdir) as checkpoints:
-        model = checkpoints.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))["model"]
+        try:
+            model = checkpoints.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))["model"]
+        except Exception as error:
+            place = _directory(workdir) / str(step)
+            message = f"{place}, the best checkpoint, is damaged ({_first_line(error)}); copy the workdir again, or "
+            raise BadInput(f"{message}continue its train.py run, which goes back to the one before") from error
     model = jax.tree.map(np.asarray, model)
     return model["params"], model["state"]
 
 
+def adopted(fresh, found, source):
+    """Parameters to fine-tune from: those `found` in another workdir where name and shape are the same as in `fresh`.
+
+    Layers that depend on the classes (CLASS_LAYERS) keep their fresh values where the shape differs. Returns the
+    parameters and the names of those that stayed fresh. Raises BadInput for any other difference.
+    """
+    theirs = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
+    stayed, wrong = [], []
+
+    def choose(path, leaf):
+        name = jax.tree_util.keystr(path)
+        other = theirs.pop(name, None)
+        if other is not None and other.shape == leaf.shape:
+            return np.asarray(other)
+        has = "absent" if other is None else other.shape
+        fits = other is not None and any(f"'{layer}'" in name for layer in CLASS_LAYERS)
+        (stayed if fits else wrong).append(f"{name} ({has} there, {leaf.shape} here)")
+        return leaf
+
+    params = jax.tree_util.tree_map_with_path(choose, fresh)
+    wrong += [f"{name} (not here)" for name in theirs]
+    if wrong:
+        raise BadInput(f"cannot start from {source}, its network is another one: {'; '.join(wrong[:5])}")
+    return params, stayed
+
+
 def _items(train_state):
-    """What is saved together: the model, which use needs, apart from the optimiser, which only training needs."""
-    return {
-        "model": {"params": train_state.params, "state": train_state.state},
-        "optimizer": {"optimizer": train_state.optimizer, "step": np.asarray(train_state.step)},
+    """What is saved together: the model, which use needs, apart from what only training needs."""
+    rest = {
+        "optimizer": train_state.optimizer,
+        "step": np.asarray(train_state.step),
+        "progress": train_state.progress,
     }
+    if train_state.used is not train_state.params:
+        rest["params"] = train_state.params
+    return {"model": {"params": train_state.used, "state": train_state.state}, "training": rest}
+
+
+def _set_aside(checkpoints, step):
+    """Out of orbax's sight, but not deleted: somebody may want to look at it."""
+    if jax.process_index() == 0:
+        place = checkpoints.directory.parent / "damaged"
+        place.mkdir(exist_ok=True)
+        (checkpoints.directory / str(step)).rename(place / f"{step}_{len(list(place.iterdir()))}")
+    checkpoints.reload()
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def _directory(workdir):
-    return Path(workdir).absolute() / "checkpoints"
+    path = epath.Path(workdir)
+    return (path if "://" in str(workdir) else path.resolve()) / "checkpoints"

@@ -1,57 +1,197 @@
 """The training loop. It runs any Method and knows none."""
 
-import json
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from etils import epath
 
+from maeref_jax.errors import CannotGoOn
 from maeref_jax.training import checkpoint
-from maeref_jax.training.parallel import parallel, split_batch, sum_over_devices
+from maeref_jax.training.interrupt import Requests, agreed
+from maeref_jax.training.logs import Logs, mean_metrics
+from maeref_jax.training.parallel import is_primary, parallel, parallel_sums, split_batch, sum_over_devices
 from maeref_jax.training.state import initial_state, update
 
+PROFILED = (10, 15)  # steps after the start that a profile shows: compiled, and not yet evaluating
 
-def train(method, optimizer, batches, validation, settings, workdir):
+
+class Run(NamedTuple):
+    """What the loop works with. step: the parallel step function; pause(train_state, evaluate, wait) -> train_state on
+    the host, evaluated and saved; read(running) -> (exit code or None, whether to save).
+    """
+
+    step: Any
+    pause: Any
+    read: Any
+    requests: Requests
+    key: Any
+
+
+def train(method, optimizer, batches, validation, settings, workdir, start_from=None, profile=False):
     """Train until settings["steps"], continuing from the latest checkpoint of `workdir` if there is one.
 
-    batches(step) -> batch of numpy arrays, a pure function of the step; validation: list of batches; settings: steps,
-    seed, log_every, evaluate_every. Writes checkpoints/ and metrics.jsonl; a checkpoint is saved at every evaluation.
+    batches(step) -> this process's share of a batch, numpy arrays, a pure function of the step; validation: list of
+    batches; settings: the config; start_from: params -> params, applied to those of a fresh run. Writes checkpoints/,
+    metrics.jsonl and tensorboard/; with `profile`, a trace of a few steps in profile/.
     Returns {"steps", "seconds", "validation": {name: value}} with the validation metrics of the best checkpoint.
+    Raises CannotGoOn if loss or gradients stop being numbers, or memory ends. A signal saves and ends in SystemExit.
     """
-    devices = jax.local_device_count()
-    key = jax.random.key(settings["seed"])
-    checkpoints = checkpoint.open_checkpoints(workdir)
-    first = batches(0)
-    fresh = partial(initial_state, method, optimizer)
-    train_state = checkpoint.restore_latest(checkpoints, jax.eval_shape(fresh, key, first))
-    if train_state is None:
-        train_state = jax.device_get(jax.jit(fresh)(key, first))
-    step_function = parallel(partial(update, method, optimizer, sum_over_devices=sum_over_devices), first)
-    evaluate = jax.jit(method.evaluate)
-    start, end, began = int(train_state.step), settings["steps"], time.monotonic()
-    log = MetricsLog(workdir, start)
-    bar = tqdm(total=end, initial=start, unit="step", desc="train", disable=None, dynamic_ncols=True)
-    running = None
-    for step, batch in prefetch(batches, range(start, end)):
-        train_state, logs = step_function(train_state, split_batch(batch, devices), jax.random.fold_in(key, step))
-        if running is not None:  # the logs of the step before, read while this one runs
-            log.add(*running, bar)
-        running = (step, logs)
-        bar.update()
-        if (step + 1) % settings["evaluate_every"] == 0 or step + 1 == end:
-            log.add(*running, bar)
+    workdir, began = epath.Path(workdir), time.monotonic()
+    key, first = jax.random.key(settings["seed"]), batches(0)
+    average, accumulate = settings["optimizer"]["average"], settings["optimizer"]["accumulate"]
+    stepping = partial(update, method, optimizer, average=average, accumulate=accumulate)
+    fresh = partial(initial_state, method, optimizer, average=average)
+    with checkpoint.open_checkpoints(workdir, settings["checkpoint"]["keep"]) as checkpoints:
+        train_state = checkpoint.restore_latest(checkpoints, jax.eval_shape(fresh, key, first))
+        if train_state is None:
+            train_state = started(jax.device_get(jax.jit(fresh)(key, first)), start_from, average)
+        start = int(train_state.step)
+        end = start if exhausted(train_state.progress, settings) else settings["steps"]
+        logs = Logs(workdir, start, end, settings["batch"], is_primary())
+        requests = Requests(settings["checkpoint"]["minutes"], is_primary())
+        run = Run(
+            parallel(partial(stepping, sum_over_devices=sum_over_devices), first),
+            pausing(method, validation, settings, checkpoints, logs, requests),
+            partial(read, logs=logs, checkpoints=checkpoints),
+            requests,
+            key,
+        )
+        with logs, requests:
+            traced = profiled(batches, workdir / "profile", start) if profile else batches
+            train_state = take_steps(run, train_state, traced, range(start, end), settings)
+        best = logs.at(int(train_state.progress.best_step))
+    return {"steps": int(train_state.step), "seconds": round(time.monotonic() - began, 1), "validation": best}
+
+
+def take_steps(run, train_state, batches, steps, settings):
+    """The loop itself. Returns the last TrainState, on the host. The report of a step is read while the next one runs;
+    a batch is made while two steps before it run, and sent while one does.
+    """
+    devices, running = jax.local_device_count(), None
+    try:
+        for step, batch in prefetch(batches, steps):
+            sent = split_batch(batch, devices), jax.random.fold_in(run.key, step), run.requests.wishes(devices)
+            train_state, report = run.step(train_state, *sent)
+            exit_code, save = run.read(running)
+            running = (step, report, batch["index"])
+            evaluate = (step + 1) % settings["evaluate_every"] == 0 or step + 1 == steps.stop
+            if not (evaluate or save):
+                continue
+            run.read(running)
             running = None
-            host_state = jax.device_get(train_state)
-            metrics = mean_metrics([evaluate(host_state.params, host_state.state, b) for b in validation])
-            log.write(step + 1, metrics)
-            checkpoint.save(checkpoints, host_state, metrics)
-    bar.close()
-    checkpoints.close()
-    return {"steps": end, "seconds": round(time.monotonic() - began, 1), "validation": log.best()}
+            train_state = run.pause(train_state, evaluate and exit_code is None, wait=exit_code is not None)
+            if exit_code is not None:
+                run.requests.leave(exit_code, step + 1)
+            if exhausted(train_state.progress, settings):
+                break
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise CannotGoOn(
+            "out of memory; set a smaller batch, or the same in more micro-batches (optimizer.accumulate), or "
+            "model.remat=true, or model.compute_dtype=bfloat16"
+        ) from error
+    return train_state
+
+
+def read(running, logs, checkpoints):
+    """Log the report of a step: (exit code or None, whether to save) that all processes agreed on at that step.
+
+    Raises CannotGoOn where loss or gradients were not finite; such a step is never saved.
+    """
+    if running is None:
+        return None, False
+    step, report, index = running
+    report = jax.device_get(report)
+    if not np.all(report.finite):
+        members = f" of members {np.flatnonzero(~report.finite).tolist()}" if report.finite.ndim else ""
+        last = checkpoints.latest_step()
+        raise CannotGoOn(
+            f"loss or gradients{members} are not finite at step {step + 1}, samples {index[0]} to {index[-1]} of its "
+            f"batch; the last good checkpoint is {'none yet' if last is None else f'that of step {last}'}. Set a lower "
+            "optimizer.rate, a smaller optimizer.clip or compute_dtype=float32, in a new --workdir"
+        )
+    logs.add(step, report.logs)
+    return agreed(report.requests)
+
+
+def pausing(method, validation, settings, checkpoints, logs, requests):
+    """pause(train_state, evaluate, wait): bring the state to the host, evaluate it if asked, save it, hand it back.
+
+    Without `wait` the checkpoint is written while training goes on.
+    """
+    evaluate_batch, preview = parallel_sums(method.evaluate), jax.jit(method.preview) if method.preview else None
+
+    def pause(train_state, evaluate, wait):
+        # Copies: what the device holds is given away to the next step.
+        train_state, score = jax.tree.map(np.array, jax.device_get(train_state)), np.inf
+        if evaluate:
+            model = train_state.used, train_state.state
+            metrics = mean_metrics([evaluate_batch(*model, batch) for batch in validation])
+            score = scored(metrics, settings)
+            train_state = train_state._replace(progress=progressed(train_state, score, settings))
+            shown = jax.device_get(preview(*model, validation[0])) if preview else None
+            logs.evaluated(int(train_state.step), metrics, shown, settings)
+        checkpoint.save(checkpoints, train_state, settings, score)
+        if wait:
+            checkpoints.wait_until_finished()
+        requests.was_saved()
+        return train_state
+
+    return pause
+
+
+def scored(metrics, settings):
+    """What the best checkpoint is chosen by, the lower the better."""
+    name = settings["checkpoint"]["best"]
+    if name.lstrip("-") not in metrics:
+        raise CannotGoOn(f"checkpoint.best must be one of {', '.join(metrics)}, or -NAME for the highest; found {name}")
+    return -metrics[name[1:]] if name.startswith("-") else metrics[name]
+
+
+def progressed(train_state, score, settings):
+    """The Progress after an evaluation. On a plateau, the rate is lowered every `patience` evaluations without a better
+    score.
+    """
+    old, optimizer = train_state.progress, settings["optimizer"]
+    if score < old.best:
+        return old._replace(best=np.float32(score), best_step=np.int32(train_state.step), stale=np.int32(0))
+    stale = int(old.stale) + 1
+    lower = optimizer["schedule"] == "plateau" and stale % optimizer["patience"] == 0
+    scale = old.rate_scale * np.float32(optimizer["decay"] if lower else 1)
+    return old._replace(stale=np.int32(stale), rate_scale=np.float32(scale))
+
+
+def exhausted(progress, settings):
+    """Early stopping: `stop_after` evaluations in a row without a better score; 0 never stops."""
+    return 0 < settings["stop_after"] <= int(progress.stale)
+
+
+def started(train_state, start_from, average):
+    """A fresh TrainState, with the parameters that `start_from` makes of its own."""
+    if start_from is None:
+        return train_state
+    params = start_from(train_state.params)
+    return train_state._replace(params=params, averaged=jax.tree.map(np.copy, params) if average else ())
+
+
+def profiled(batches, folder, start):
+    """`batches`, with a trace of the steps PROFILED written to `folder` on the way."""
+
+    def batch(step):
+        if step == start + PROFILED[0]:
+            jax.profiler.start_trace(str(folder))
+        if step == start + PROFILED[1]:
+            jax.profiler.stop_trace()
+            print(f"wrote a profile of {PROFILED[1] - PROFILED[0]} steps to {folder}", file=sys.stderr)
+        return batches(step)
+
+    return batch
 
 
 def seconds_per_step(method, optimizer, batch, samples=2):
@@ -68,7 +208,7 @@ def seconds_per_step(method, optimizer, batch, samples=2):
 
 
 def prefetch(batches, steps):
-    """(step, batch) pairs, the next batch being made while the device works on this one."""
+    """(step, batch) pairs, the next two batches being made while the devices work on this one."""
     with ThreadPoolExecutor(1) as worker:
         pending = [(step, worker.submit(batches, step)) for step in list(steps)[:2]]
         for step in steps:
@@ -76,44 +216,3 @@ def prefetch(batches, steps):
             if step + 2 < steps.stop:
                 pending.append((step + 2, worker.submit(batches, step + 2)))
             yield current, batch.result()
-
-
-def mean_metrics(sums):
-    """[{name: (sum, count)}] over batches -> {name: float}: sums and counts added first, divided once (law 4)."""
-    total = jax.tree.map(lambda *values: np.sum(values, axis=0), *jax.device_get(sums))
-    return {name: float(value / max(count, 1e-8)) for name, (value, count) in total.items()}
-
-
-class MetricsLog:
-    """metrics.jsonl, one line per log or evaluation; lines behind the restored step are dropped on a restart."""
-
-    def __init__(self, workdir, start, every=50):
-        self.path, self.every, self.sums = Path(workdir) / "metrics.jsonl", every, []
-        # A kill may have cut the last line; what lies behind the checkpoint is written again anyway.
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        whole = [json.loads(line) for line in lines if line.endswith("}")]
-        self.lines = [line for line in whole if line["step"] <= start]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-
-    def add(self, step, logs, bar):
-        self.sums.append(logs)
-        if (step + 1) % self.every == 0:
-            means = mean_metrics(self.sums)
-            self.sums = []
-            bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()}, refresh=False)
-            self._append({"step": step + 1, **{f"train_{name}": value for name, value in means.items()}})
-
-    def write(self, step, metrics):
-        line = {"step": step, **{f"validation_{name}": value for name, value in metrics.items()}}
-        self._append(line)
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        tqdm.write(f"step {step}: validation {shown}")
-
-    def best(self):
-        evaluated = [line for line in self.lines if "validation_loss" in line]
-        return min(evaluated, key=lambda line: line["validation_loss"]) if evaluated else {}
-
-    def _append(self, line):
-        self.lines.append(line)
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")

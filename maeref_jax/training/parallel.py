@@ -1,14 +1,36 @@
-"""Data parallelism, here and nowhere else: jax.pmap over the local devices, state replicated and unstacked.
+"""Data parallelism, here and nowhere else: jax.pmap over all devices of all processes, state replicated and unstacked.
 
 A batch is a dict of arrays whose leading axis is the sample; what lies under the key "shared" belongs to the whole
-batch (its shape or value) and goes to every device as it is.
+batch (its shape or value) and goes to every device as it is. Every process makes only its own share of a batch.
 """
 
 import jax
+import numpy as np
 
 from maeref_jax.errors import BadInput
 
 AXIS = "devices"
+HEARTBEAT_SECONDS = 30  # after which the other processes take one that is silent for lost, and end with an error
+
+
+def connect(coordinator=None, processes=None, process_id=None):
+    """Join the processes of one run; call it before anything else touches jax.
+
+    coordinator: "host:port" of process 0, with the number of processes and this one's number from 0; without them
+    SLURM, Open MPI, Kubernetes and Cloud TPU are recognised by what they set. Raises BadInput if nothing is recognised.
+    """
+    try:
+        jax.distributed.initialize(coordinator, processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(
+            f"cannot join the processes of this run ({error}); "
+            "give --coordinator HOST:PORT --processes N --process_id I"
+        ) from error
+
+
+def is_primary():
+    """Whether this process writes what is written once: logs, config, summary."""
+    return jax.process_index() == 0
 
 
 def sum_over_devices(tree):
@@ -17,21 +39,73 @@ def sum_over_devices(tree):
 
 
 def parallel(function, batch):
-    """function(carry, batch, key) over all local devices; carry and outputs replicated. `batch` gives the structure."""
-    return jax.pmap(function, axis_name=AXIS, in_axes=(None, _batch_axes(batch), None), out_axes=None)
+    """function(carry, batch, key, requests) over all devices; carry and outputs replicated, the carry given away.
+
+    batch gives the structure. requests: int32 (local devices, …), what this process asks all of them for.
+    Pass the carry as numpy the first time: it is donated, and must not belong to anybody else.
+    """
+    axes = (None, _batch_axes(batch), None, 0)
+    return jax.pmap(function, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=(0,))
+
+
+def parallel_sums(function):
+    """function(params, state, batch) -> {name: (sum, count)} over this process's devices, for batches of any length.
+
+    Samples that do not divide are computed by one device alone, so that every sample counts once.
+    """
+    devices = jax.local_devices()
+    alone = jax.jit(function)
+    together = {}
+
+    def sums(params, state, batch):
+        size = _size(batch)
+        even = size - size % len(devices)
+        found = []
+        if even and len(devices) > 1:
+            names = tuple(batch)
+            if names not in together:
+                together[names] = jax.pmap(
+                    lambda p, s, b: sum_over_devices(function(p, s, b)),
+                    axis_name=AXIS, in_axes=(None, None, _batch_axes(batch)), out_axes=None, devices=devices,
+                )  # fmt: skip
+            found.append(together[names](params, state, split_batch(_samples(batch, 0, even), len(devices))))
+        else:
+            even = 0
+        if even < size:
+            found.append(alone(params, state, _samples(batch, even, size)))
+        return jax.tree.map(lambda *values: np.sum(values, axis=0), *jax.device_get(found))
+
+    return sums
+
+
+def own_share(batch_size, accumulate=1):
+    """Global indices, int32, of the samples of a batch that this process makes. Raises BadInput if they do not divide
+    over all devices (and micro-batches).
+    """
+    devices = jax.device_count() * accumulate
+    if batch_size % devices:
+        parts = f"{jax.device_count()} devices" + (f" × {accumulate} micro-batches" if accumulate > 1 else "")
+        below = batch_size // devices * devices
+        numbers = f"{below} or {below + devices}" if below else f"{devices}"
+        raise BadInput(f"a batch of {batch_size} does not divide over {parts}; set batch to {numbers}")
+    share = batch_size // jax.process_count()
+    return np.arange(jax.process_index() * share, (jax.process_index() + 1) * share, dtype=np.int32)
 
 
 def split_batch(batch, devices):
     """(b, …) -> (devices, b / devices, …) for everything but `shared`."""
-    samples = {name: value for name, value in batch.items() if name != "shared"}
-    size = len(next(iter(samples.values())))
-    if size % devices:
-        raise BadInput(
-            f"a batch of {size} does not divide over {devices} devices; set batch to a multiple of {devices}, "
-            f"for example {max(devices, size // devices * devices)}"
-        )
-    split = {name: value.reshape(devices, size // devices, *value.shape[1:]) for name, value in samples.items()}
-    return {**split, "shared": batch["shared"]}
+    return {
+        name: value if name == "shared" else value.reshape(devices, len(value) // devices, *value.shape[1:])
+        for name, value in batch.items()
+    }
+
+
+def _samples(batch, start, stop):
+    return {name: value if name == "shared" else value[start:stop] for name, value in batch.items()}
+
+
+def _size(batch):
+    return next(len(value) for name, value in batch.items() if name != "shared")
 
 
 def _batch_axes(batch):

@@ -1,23 +1,23 @@
 """The folder of a run, which is the model: config.json, checkpoints/, metrics.jsonl, summary.json, model_card.md."""
 
 import json
-import os
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
+from etils import epath
 
 from maeref_jax.errors import BadInput
+from maeref_jax.training import checkpoint
 from maeref_jax.volumes.volume import resolved
 
-# What a run may change when it is continued; everything else makes it another run.
-MAY_CHANGE = ("steps", "evaluate_every")
+# What a run may change when it is continued: how long it goes on, how often it saves. The rest makes another.
+MAY_CHANGE = ("steps", "evaluate_every", "stop_after", "checkpoint.minutes", "checkpoint.keep")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def claim(workdir, settings):
     """Make `workdir` the home of this run. BadInput if it is the home of another one, naming every difference."""
-    path = Path(workdir) / "config.json"
+    path = epath.Path(workdir) / "config.json"
     if path.exists():
         found, wanted = _flat(read_config(workdir)["config"]), _flat(json.loads(json.dumps(settings)))
         changed = [
@@ -30,23 +30,40 @@ def claim(workdir, settings):
                 f"{workdir} belongs to a run with other settings ({'; '.join(changed)}); take a new --workdir"
             )
     try:
-        Path(workdir).mkdir(parents=True, exist_ok=True)
+        epath.Path(workdir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"cannot make the workdir {workdir}: {error}") from error
+
+
+def starting_point(init_from):
+    """params -> params for a run that starts from the best checkpoint of another workdir; None when there is none.
+
+    What fits is taken over; layers that depend on the classes stay as they are where the classes differ, saying so.
+    """
+    if not init_from:
+        return None
+    found, _ = checkpoint.load_model_variables(init_from)
+
+    def take_over(params):
+        taken, fresh = checkpoint.adopted(params, found, init_from)
+        print(f"starting from {init_from}" + (f"; new are {', '.join(fresh)}" if fresh else ""), flush=True)
+        return taken
+
+    return take_over
 
 
 def write_config(workdir, settings, facts):
     """config.json: the method's name, its settings, facts of the data it met, library versions."""
     versions = {library: version(library) for library in LIBRARIES}
     content = {"method": settings["method"], "config": settings, "facts": facts, "versions": versions}
-    write_text(Path(workdir) / "config.json", json.dumps(content, indent=1))
+    write_text(epath.Path(workdir) / "config.json", json.dumps(content, indent=1))
 
 
 def read_config(workdir):
     """What write_config wrote. BadInput if `workdir` is no workdir."""
-    path = Path(workdir) / "config.json"
+    path = epath.Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise BadInput(f"{workdir} is not the workdir of a train.py run: cannot read {path} ({error})") from error
 
@@ -54,12 +71,12 @@ def read_config(workdir):
 def write_summary(workdir, settings, facts, summary):
     """summary.json and model_card.md, written when a run has finished."""
     device = jax.devices()[0].device_kind
-    write_text(Path(workdir) / "summary.json", json.dumps({**summary, "device": device}, indent=1))
+    write_text(epath.Path(workdir) / "summary.json", json.dumps({**summary, "device": device}, indent=1))
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(settings["classes"]["names"]))
     metrics = "\n".join(f"- {name}: {value:.4g}" for name, value in summary["validation"].items())
     data = "\n".join(f"- {key}: {value}" for key, value in facts.items())
     write_text(
-        Path(workdir) / "model_card.md",
+        epath.Path(workdir) / "model_card.md",
         f"""# {settings["method"]}
 
 Trained with maeref_jax for {summary["steps"]} steps, seed {settings["seed"]}, on {device}.
@@ -84,9 +101,9 @@ reporting the hidden share.
 
 def write_text(path, text):
     """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary = path.parent / f"{path.name}.part"
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _spelt_out(value):

@@ -51,25 +51,27 @@ def oriented(plane, orientation):
     return np.ascontiguousarray(plane)
 
 
-def label_batch(volumes, seed, step, batch, size, token, min_foreground, masking_ratio):
+def label_batch(volumes, seed, step, indices, size, token, min_foreground, masking_ratio):
     """Crops for a masked autoencoder: labels int16 (b, y, x), entropy float32 (b, y, x) (0 where a volume has none),
-    index int32 (b,), and shared: hidden_count, how many tokens to hide, and slots, whose length is the static number
-    of places for visible tokens. masking_ratio: (lowest, highest) of a uniform draw, one per batch.
+    index int32 (b,) as given in `indices`, the samples of the whole batch that are wanted here.
+
+    shared: hidden_count, how many tokens to hide, and slots, whose length is the static number of places for visible
+    tokens. masking_ratio: (lowest, highest) of a uniform draw, one per batch.
     """
     crops = []
-    for index in range(batch):
-        rng = np.random.default_rng((seed, step, index))
+    for index in indices:
+        # numpy takes (seed, step, 0) for (seed, step), which draws the ratio: samples count from 1.
+        rng = np.random.default_rng((seed, step, index + 1))
         crops.append(crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground))
     tokens = (size[0] // token) * (size[1] // token)
-    # One past the last sample. Not (seed, step): numpy takes that for (seed, step, 0), the stream of sample 0.
-    ratio = np.random.default_rng((seed, step, batch)).uniform(*masking_ratio)
+    ratio = np.random.default_rng((seed, step)).uniform(*masking_ratio)
     hidden_count, length = masking_length(ratio, tokens)
     labels = np.stack([c["labels"] for c in crops])
     entropy = np.stack([c.get("entropy", np.zeros(size, np.float32)) for c in crops])
     return {
         "labels": labels,
         "entropy": entropy,
-        "index": np.arange(batch, dtype=np.int32),
+        "index": np.asarray(indices, np.int32),
         "shared": {"hidden_count": np.int32(hidden_count), "slots": np.arange(length, dtype=np.int32)},
     }
 
@@ -81,23 +83,24 @@ def masking_length(ratio, tokens):
     return hidden, next(length for length in lengths if length >= tokens - hidden)
 
 
-def image_batch(member_volumes, seed, step, batch, size, min_foreground, intensities, jitter=0.0):
-    """Crops for an ensemble: image float32 (b, k, y, x), labels int16 (b, k, y, x), index int32 (b,).
+def image_batch(member_volumes, seed, step, indices, size, min_foreground, intensities, jitter=0.0):
+    """Crops for an ensemble: image float32 (b, k, y, x), labels int16 (b, k, y, x), index int32 (b,) as given
+    in `indices`, the samples of the whole batch that are wanted here.
 
     member_volumes: k lists of TrainingVolume; every member draws from its own list with its own random numbers.
     shared: intensity_range float32 (2,), the statistics the model keeps. jitter: see `varied`.
     """
-    images = np.empty((batch, len(member_volumes), *size), np.float32)
+    images = np.empty((len(indices), len(member_volumes), *size), np.float32)
     labels = np.empty(images.shape, np.int16)
-    for index in range(batch):
+    for place, index in enumerate(indices):
         for member, volumes in enumerate(member_volumes):
-            rng = np.random.default_rng((seed, step, index, member))
+            rng = np.random.default_rng((seed, step, index, member + 1))
             found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
-            images[index, member], labels[index, member] = varied(found["image"], rng, jitter), found["labels"]
+            images[place, member], labels[place, member] = varied(found["image"], rng, jitter), found["labels"]
     return {
         "image": images,
         "labels": labels,
-        "index": np.arange(batch, dtype=np.int32),
+        "index": np.asarray(indices, np.int32),
         "shared": {"intensity_range": intensities},
     }
 

@@ -1,0 +1,42 @@
+"""Not an experiment: what the training configs have in common. They override what they need otherwise."""
+
+# Paper's scheme and colours. The ambiguous class, if there is one, comes last; -1 for none.
+CLASSES = {
+    "names": ("background", "intermembrane", "cristae", "matrix", "ambiguous"),
+    "colours": ((0, 0, 0), (40, 90, 255), (40, 200, 80), (250, 220, 60), (150, 150, 150)),
+    "ambiguous": 4,
+}
+
+
+def files(images=(), labels=(), entropy=()):
+    """Volumes given as files; a path may end in a range of slices, like stack.tif[0:8]."""
+    return {"images": images, "labels": labels, "entropy": entropy}
+
+
+def training(**optimizer):
+    """How any network is trained; the arguments replace settings of the optimizer."""
+    return {
+        "optimizer": {
+            "name": "adamw",  # or adam, adamax, rmsprop
+            "rate": 1e-3,
+            "schedule": "cosine",  # or constant, step, plateau
+            "warmup_steps": 100,
+            "decay": 0.5,  # step and plateau: what the rate is multiplied by
+            "decay_steps": 5000,  # step: after so many steps, every time
+            "patience": 3,  # plateau: after so many evaluations without a better score
+            "clip": 1.0,  # largest norm of a gradient; 0 for none
+            "b1": 0.9,
+            "b2": 0.999,
+            "weight_decay": 1e-5,
+            "accumulate": 1,  # micro-batches that make up a batch, one after another, to save memory
+            "average": 0.0,  # decay of a moving average of the weights, which is then what is used; 0 for none
+            **optimizer,
+        },
+        "checkpoint": {
+            "minutes": 10.0,  # also save when this time has passed; 0 for evaluations only
+            "keep": 2,  # the last so many, beside the best
+            "best": "loss",  # a validation metric; -NAME where the highest is the best
+        },
+        "stop_after": 0,  # stop early, after so many evaluations without a better score; 0 never
+        "init_from": "",  # workdir to start from instead of random weights
+    }

@@ -1,0 +1,91 @@
+"""What a person follows a run by: a progress bar, metrics.jsonl, TensorBoard, one line per evaluation."""
+
+import json
+import time
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from maeref_jax.training.pictures import contact_sheet
+
+EVERY = 50  # steps between two lines of training metrics
+
+
+def mean_metrics(sums):
+    """[{name: (sum, count)}] over batches -> {name: float}: sums and counts added first, divided once (law 4)."""
+    total = jax.tree.map(lambda *values: np.sum(values, axis=0), *jax.device_get(sums))
+    return {name: float(value / max(count, 1e-8)) for name, (value, count) in total.items()}
+
+
+class Logs:
+    """The logs of one run in `workdir`, continued from step `start`; silent unless `primary`.
+
+    metrics.jsonl has one line per EVERY steps or evaluation; lines behind `start` are dropped.
+    """
+
+    def __init__(self, workdir, start, steps, batch, primary=True):
+        self.start, self.steps, self.batch, self.began = start, steps, batch, time.monotonic()
+        self.primary, self.sums, self.lines, self.board = primary, [], [], None
+        self.path = workdir / "metrics.jsonl"
+        if primary:
+            # A kill may have cut the last line.
+            lines = self.path.read_text().splitlines() if self.path.exists() else []
+            whole = [json.loads(line) for line in lines if line.endswith("}")]
+            self.lines = [line for line in whole if line["step"] <= start]
+            self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+        self.bar = tqdm(
+            total=steps * batch, initial=start * batch, unit="crop", unit_scale=True, desc="train",
+            disable=None if primary else True, dynamic_ncols=True,
+        )  # fmt: skip
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.bar.close()
+        if self.board:
+            self.board.close()
+
+    def add(self, step, logs):
+        """The sums and counts of one training step."""
+        self.bar.update(self.batch)
+        self.sums.append(logs)
+        if (step + 1) % EVERY == 0:
+            means = mean_metrics(self.sums)
+            self.sums = []
+            self.bar.set_postfix({"step": step + 1, **{name: f"{value:.4f}" for name, value in means.items()}})
+            self._write({"step": step + 1, **{f"train_{name}": value for name, value in means.items()}})
+
+    def evaluated(self, step, metrics, preview, settings):
+        """Validation metrics and the method's preview of some validation crops, at `step` steps taken."""
+        self._write({"step": step, **{f"validation_{name}": value for name, value in metrics.items()}})
+        seconds = (time.monotonic() - self.began) / max(step - self.start, 1)
+        rate = f"{self.batch / max(seconds, 1e-9):.0f} crops/s, {seconds * (self.steps - step) / 60:.1f} min left"
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self.say(f"step {step}: validation {shown} ({rate})")
+        if self.board and preview:
+            self.board.add_image(
+                "validation", contact_sheet(preview, settings["classes"]["colours"]), step, dataformats="HWC"
+            )
+            self.board.flush()
+
+    def say(self, text):
+        if self.primary:
+            tqdm.write(text)
+
+    def at(self, step):
+        """The validation metrics of one evaluation, {"step", "validation_…"}."""
+        return next((line for line in self.lines if line["step"] == step and "validation_loss" in line), {})
+
+    def _write(self, line):
+        if not self.primary:
+            return
+        self.lines.append(line)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if name != "step":
+                self.board.add_scalar(name.replace("_", "/", 1), value, line["step"])

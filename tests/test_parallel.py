@@ -1,0 +1,108 @@
+"""training/parallel.py: one device, eight devices and two processes give the same numbers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from test_state import batch, line
+
+from maeref_jax.errors import BadInput
+from maeref_jax.training.parallel import own_share, parallel_sums
+
+RUN = """
+import json, sys
+sys.path.insert(0, "tests")
+folder, steps, coordinator, processes, process_id = sys.argv[1], int(sys.argv[2]), *sys.argv[3:6]
+from maeref_jax.training import checkpoint, loop, parallel
+if coordinator != "none":
+    parallel.HEARTBEAT_SECONDS = 10
+    parallel.connect(coordinator, int(processes), int(process_id))
+import jax, numpy as np
+from test_state import SETTINGS, batch, line
+from test_loop import settings_of
+from maeref_jax.training.optimizer import build_optimizer
+indices = parallel.own_share(16)
+
+def batches(step):
+    data = batch(np.random.default_rng(step), 16)
+    data["known"][:9] = False  # the first devices of eight see no valid sample at all
+    return {name: value if name == "shared" else value[indices] for name, value in data.items()}
+
+settings = settings_of(steps, every=5)
+settings["batch"] = 16
+validation = [batch(np.random.default_rng(100), 13)]
+summary = loop.train(line(), build_optimizer(settings["optimizer"]), batches, validation, settings, folder)
+params, _ = checkpoint.load_model_variables(folder)
+print(json.dumps([jax.device_count(), len(indices), float(params["w"]), float(params["b"]), summary["validation"]]))
+"""
+
+
+def start(root, folder, steps, devices=1, processes=("none", 1, 0)):
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [sys.executable, "-c", RUN, str(folder), str(steps), *map(str, processes)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=root, env=environment, **pipes)
+
+
+def result(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def free_address():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_one_device_eight_devices_and_two_processes_give_the_same_numbers(root, tmp_path):
+    address = free_address()
+    runs = [
+        start(root, tmp_path / "one", 10),
+        start(root, tmp_path / "eight", 10, devices=8),
+        *(start(root, tmp_path / "two", 10, processes=(address, 2, i)) for i in range(2)),
+    ]
+    one, eight, first, second = map(result, runs)
+    assert [found[:2] for found in (one, eight, first, second)] == [[1, 16], [8, 16], [2, 8], [2, 8]]
+    for found in (eight, first, second):
+        np.testing.assert_allclose(found[2:4], one[2:4], rtol=1e-6)
+    assert abs(eight[4]["validation_loss"] / one[4]["validation_loss"] - 1) < 1e-5, "13 samples over 8 devices"
+    assert first[4] == pytest.approx(one[4], rel=1e-5) and second[4] == {}, "the primary writes the logs"
+    # What was saved on eight devices goes on on one.
+    continued, whole = start(root, tmp_path / "eight", 20), start(root, tmp_path / "twenty", 20)
+    np.testing.assert_allclose(result(continued)[2:4], result(whole)[2:4], rtol=1e-6)
+
+
+def test_a_lost_process_ends_the_other_one_with_an_error(root, tmp_path):
+    address = free_address()
+    first, second = (start(root, tmp_path / "run", 10**6, processes=(address, 2, i)) for i in range(2))
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    second.send_signal(signal.SIGKILL)
+    _, error = first.communicate(timeout=60)
+    second.communicate()
+    assert first.returncode not in (0, None) and error
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_the_numbers_to_use():
+    np.testing.assert_array_equal(own_share(10), np.arange(10))
+    with pytest.raises(BadInput, match="set batch to 8 or 12"):
+        own_share(10, accumulate=4)
+    with pytest.raises(BadInput, match=r"set batch to 4$"):
+        own_share(3, accumulate=4)
+
+
+def test_samples_of_an_evaluation_are_counted_once():
+    data = batch(np.random.default_rng(0), 13)
+    params = {"w": np.float32(1), "b": np.float32(0)}
+    total, count = parallel_sums(line().evaluate)(params, {}, data)["loss"]
+    assert count == 13 and np.isclose(total, ((data["x"] - data["y"]) ** 2).sum(), rtol=1e-5)
