@@ -46,8 +46,9 @@ def judge_refinement(settings, workdir):
     refiner = None if settings["refiner"] == "none" else pipeline.load_model(folders["refiner"], "refiner")
     if ensemble is None and refiner is None:
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
-    settings["refine"]["threshold"], origin = pipeline.threshold_of(settings["refine"]["threshold"], refiner)
-    print(f"threshold {settings['refine']['threshold']:g}, {origin}", flush=True)
+    thresholds, said = pipeline.thresholds_of(settings["refine"], refiner)
+    settings["refine"].update(thresholds)
+    print(said, flush=True)
     scheme = (refiner or ensemble).settings["classes"]
     classes = real_classes(scheme)
     models = {name: model for name, model in (("ensemble", ensemble), ("refiner", refiner)) if model is not None}

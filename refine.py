@@ -197,8 +197,7 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
     segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
     refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
     settings = pipeline.Settings(**{name: config[name] for name in PIPELINE})
-    threshold, origin = pipeline.threshold_of(config.threshold, refiner)
-    print(f"threshold {threshold:g}, {origin}", flush=True)
+    print(pipeline.thresholds_of(config, refiner)[1], flush=True)
     model = segmenter or refiner
     for stem, roles in volumes.items():
         found_nm = next((v.voxel_size_nm for v in of_roles(roles) if v.voxel_size_nm), None)

@@ -63,13 +63,14 @@ def train(settings, workdir, profile=False):
     from maeref_jax.training import loop
     from maeref_jax.training import workdir as folder
     from maeref_jax.training.optimizer import build_optimizer
-    from maeref_jax.training.parallel import is_primary, own_share
+    from maeref_jax.training.parallel import is_primary, own_share, primary_first
 
     optimizer_settings = settings["optimizer"]
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.claim(workdir, settings)
     start_from = folder.starting_point(settings["init_from"])
-    prepared = experiment.prepare(settings, workdir, indices)
+    with primary_first():  # which writes the predictions that a masked autoencoder learns from
+        prepared = experiment.prepare(settings, workdir, indices)
     optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
     if is_primary():
         folder.write_config(workdir, settings, prepared.facts)

@@ -59,8 +59,12 @@ def get_config(mode):
                 "axes": "",
                 "voxel_size_nm": (),
             },
-            # threshold none: as the refiner was trained; 0.4 without a refiner
-            "refine": {"threshold": placeholder(float), "ambiguous_threshold": 0.5, "overwrite": True},
+            # thresholds none: as the refiner was trained; 0.4 and 0.5 without a refiner
+            "refine": {
+                "threshold": placeholder(float),
+                "ambiguous_threshold": placeholder(float),
+                "overwrite": True,
+            },
             "validity": {
                 "classes": (0, 1, 2, 3),  # background, intermembrane, cristae, matrix; empty: not mitochondria
                 "size": 128,  # of the crops, in voxels

@@ -35,6 +35,7 @@ def get_config(mode):
             "masking_ratio": (0.1, 0.9),
             "keep_within": 8.0,  # token sides from visible foreground; farther visible tokens take no part
             "threshold": 0.4,  # tokens above this mean entropy are hidden, in training as in use
+            "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
             "train_threshold": 0.1,  # pixels at or above this entropy do not count in the loss
             "evaluate_every": 1000,
             "validation_batches": 4,
@@ -77,7 +78,7 @@ def get_config(mode):
         config.update({"batch": 16, "steps": 3000, "evaluate_every": 1500, "min_foreground": 0.3})
         # U-Nets of two minutes are hardly ever 0.1-sure of a thin crista; thresholds chosen on phantoms 30 to 32,
         # which nobody trains on or is judged on.
-        config.update({"threshold": 0.75, "train_threshold": 0.75})
+        config.update({"threshold": 0.75, "ambiguous_threshold": 0.3, "train_threshold": 0.75})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "batch": 8, "window": (32, 32), "stride": (16, 16)})
         config.update({"min_foreground": 0.05, "validation_batches": 1})

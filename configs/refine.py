@@ -32,7 +32,7 @@ def get_config(mode=""):
             "refiner": "",  # workdir, or "none" to segment only
             # Tokens of higher mean entropy are hidden. none: as the refiner was trained; 0.4 without a refiner.
             "threshold": placeholder(float),
-            "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
+            "ambiguous_threshold": placeholder(float),  # so are tokens of higher mean probability of "ambiguous"
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
             "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
             "batch": 16,  # windows per call of a network

@@ -177,7 +177,7 @@ def _predictor(settings, output):
             raise BadInput(f"{model.workdir} was trained with {name} {model.settings[name]}, this config has {wanted}")
     shape = tuple(settings["data"]["phantom"]["shape"])
     # No mean entropy is above 1: "ambiguous" alone hides tokens here.
-    only_ambiguous = pipeline.Settings(threshold=1.0, token=settings["token"], tiff_export=False)
+    only_ambiguous = pipeline.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)
 
     def predict(seed):
         name = f"phantom_{seed}"

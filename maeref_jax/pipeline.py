@@ -37,6 +37,8 @@ REFINERS = {"mae": maeref_jax.refiners.mae}
 METHODS = SEGMENTERS | REFINERS
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
 
+THRESHOLDS = ("threshold", "ambiguous_threshold")
+
 
 class Model(NamedTuple):
     """A trained workdir, ready to be applied.
@@ -72,8 +74,8 @@ class Job(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `threshold_of`
-    ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it
+    """threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
+    ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it; None likewise
     token: side of a token in voxels, used only without a refiner, which has its own
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
     batch: windows per call of a network; seed: of a refiner that draws
@@ -81,7 +83,7 @@ class Settings(NamedTuple):
     """
 
     threshold: float | None = None
-    ambiguous_threshold: float = 0.5
+    ambiguous_threshold: float | None = None
     token: int = 4
     block: tuple[int, int, int] = (4, 512, 512)
     batch: int = 16
@@ -106,11 +108,13 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     return Model(str(workdir), name, settings, params, state, apply, config["facts"])
 
 
-def threshold_of(given: float | None, refiner: Model | None) -> tuple[float, str]:
-    """The threshold on entropy and where it comes from: as given, or the one that the refiner was trained with."""
-    if given is not None:
-        return given, "as given"
-    return (refiner.settings["threshold"], f"of {refiner.workdir}") if refiner else (0.4, "default without a refiner")
+def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[str, float], str]:
+    """The two thresholds, and a line that says where they come from: as `given`, or as the refiner was trained with."""
+    source = refiner.settings if refiner else {"threshold": 0.4, "ambiguous_threshold": 0.5}
+    origin = f"of {refiner.workdir}" if refiner else "default without a refiner"
+    found = {name: source[name] if given[name] is None else given[name] for name in THRESHOLDS}
+    said = (f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS)
+    return found, "; ".join(said)
 
 
 def open_result(directory: str | Path, stem: str, role: str) -> Volume:
@@ -138,8 +142,8 @@ def refine_volume(
     token = refiner.apply.token if refiner else settings.token
     if settings.batch < 1 or token < 1:
         raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
-    threshold, _ = threshold_of(settings.threshold, refiner)
-    settings = settings._replace(threshold=threshold, token=token, block=_round_block(settings.block, token))
+    thresholds, _ = thresholds_of(settings._asdict(), refiner)
+    settings = settings._replace(**thresholds, token=token, block=_round_block(settings.block, token))
     volumes = _check_job(job, segmenter, refiner, settings)
     place = Output(Path(job.output), job.stem)
     output.check_apart(place, volumes.values())
@@ -314,7 +318,7 @@ def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
         raise BadInput(
             f"{job.stem}: labels need entropy or a hidden mask beside them, one of the two, and nothing else does"
         )
-    for name in ("threshold", "ambiguous_threshold"):
+    for name in THRESHOLDS:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
     if segmenter and refiner:

@@ -24,6 +24,7 @@ SETTINGS = {
     },
     "voxel_size_nm": [20.0, 10.0, 10.0],
     "threshold": 0.6,
+    "ambiguous_threshold": 0.5,
 }
 STAIN = (105.0, 62.0, 122.0, 178.0)
 
@@ -106,7 +107,7 @@ def test_the_threshold_is_the_refiners_and_a_foreign_voxel_size_is_told(root, tm
     config = ("--config", str(root / "configs" / "evaluate.py"), *(f"--config.{setting}" for setting in small))
     evaluate.main([*config, "--workdir", str(tmp_path)])
     printed, warned = capsys.readouterr()
-    assert "threshold 0.6, of R\n" in printed and ">refine.threshold</th><td>0.6<" in (
+    assert "threshold 0.6, of R; ambiguous_threshold 0.5, of R\n" in printed and ">refine.threshold</th><td>0.6<" in (
         tmp_path / "report.html"
     ).read_text(encoding="utf-8")
     sidecar = json.loads((tmp_path / "held_out" / "phantom_100.json").read_text())

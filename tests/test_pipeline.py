@@ -51,7 +51,7 @@ def segmenter(scale=8.0):
 
 def refiner(needs=(), scheme=SCHEME, **changes):
     apply = Refiner(refine, (16, 16), (8, 8), 2, needs, TOKEN)
-    known = {"classes": scheme, "voxel_size_nm": VOXEL_SIZE_NM, "threshold": 0.4} | changes
+    known = {"classes": scheme, "voxel_size_nm": VOXEL_SIZE_NM, "threshold": 0.4, "ambiguous_threshold": 0.5} | changes
     return pipeline.Model("runs/fill", "fill", known, {"floor": np.float32(0.5)}, {}, apply, {})
 
 

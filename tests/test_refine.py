@@ -81,18 +81,18 @@ def test_the_threshold_is_the_refiners_unless_one_is_given(run, monkeypatch):
         return json.loads(Path("out/a.json").read_text())["made_by"]["settings"]["threshold"]
 
     code, out, _ = run(*IMAGE)
-    assert code == 0 and "threshold 0.4, of runs/fill\n" in out and used() == 0.4
+    assert code == 0 and "threshold 0.4, of runs/fill;" in out and used() == 0.4
     models = {"segmenter": segmenter(), "refiner": refiner(threshold=0.7)}
     monkeypatch.setattr(pipeline, "load_model", lambda _, kind: models[kind])
     code, out, err = run(*IMAGE)
     assert code == 2 and "settings.threshold was 0.4 and is now 0.7" in err and err.count("\n") == 1
     code, out, _ = run(*IMAGE, "--overwrite")
-    assert code == 0 and "threshold 0.7, of runs/fill\n" in out and used() == 0.7
+    assert code == 0 and "threshold 0.7, of runs/fill;" in out and used() == 0.7
     for given in (["--threshold", "0.5"], ["--config.threshold=0.5"]):
         code, out, _ = run(*IMAGE, *given, "--overwrite")
-        assert code == 0 and "threshold 0.5, as given\n" in out and used() == 0.5
+        assert code == 0 and "threshold 0.5, as given;" in out and used() == 0.5
     code, out, _ = run(*IMAGE, "--refiner", "none", "--overwrite")
-    assert code == 0 and "threshold 0.4, default without a refiner\n" in out and used() == 0.4
+    assert code == 0 and "threshold 0.4, default without a refiner;" in out and used() == 0.4
 
 
 @pytest.mark.parametrize("size", ["30,5,5.1", "30,3.9,4", "60,5,4"])

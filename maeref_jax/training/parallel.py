@@ -4,8 +4,11 @@ A batch is a dict of arrays whose leading axis is the sample; what lies under th
 batch (its shape or value) and goes to every device as it is. Every process makes only its own share of a batch.
 """
 
+from contextlib import contextmanager
+
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from maeref_jax.errors import BadInput
 
@@ -26,6 +29,16 @@ def connect(coordinator=None, processes=None, process_id=None):
             f"cannot join the processes of this run ({error}); "
             "give --coordinator HOST:PORT --processes N --process_id I"
         ) from error
+
+
+@contextmanager
+def primary_first():
+    """A block that process 0 runs before all others: what it writes to the shared workdir, they find there."""
+    if not is_primary():
+        multihost_utils.sync_global_devices("primary first")
+    yield
+    if is_primary():
+        multihost_utils.sync_global_devices("primary first")
 
 
 def is_primary():
