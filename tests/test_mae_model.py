@@ -1,10 +1,11 @@
 """models/mae.py and models/blocks.py."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maeref_jax.models.blocks import attention, sine_cosine_positions
+from maeref_jax.models.blocks import attention, rotated, sine_cosine_positions
 from maeref_jax.models.mae import MaskedAutoencoder
 
 GRID, N = (4, 5), 20
@@ -83,3 +84,36 @@ def test_attention_equals_a_plain_softmax_over_the_valid_keys():
         scores = query[0, :, head] @ key[0, valid[0], head].T / 2
         weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
         np.testing.assert_allclose(result[0, :, head], weights @ value[0, valid[0], head], atol=1e-5)
+
+
+def test_the_gradient_of_attention_is_that_of_a_plain_softmax():
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(2, 7, 3, 4)).astype(np.float32) for _ in range(3)]
+    valid = np.arange(7)[None] < np.array([[5], [7]])
+
+    def plain(query, key, value):
+        scores = jnp.einsum("bqhe,bkhe->bhqk", query / 2, key)
+        weights = jax.nn.softmax(jnp.where(valid[:, None, None], scores, -jnp.inf), axis=-1)
+        return jnp.einsum("bhqk,bkhe->bqhe", weights, value)
+
+    def gradient(function):
+        return jax.grad(lambda arrays: (function(*arrays) ** 2).sum())(arrays)
+
+    for ours, theirs in zip(gradient(lambda *a: attention(*a, valid)), gradient(plain), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_rotary_positions_show_how_far_apart_two_tokens_are_and_nothing_else():
+    rng = np.random.default_rng(0)
+    query, key = (rng.normal(size=(1, 1, 2, 8)).astype(np.float32) for _ in range(2))
+
+    def score(here, there):
+        turned = rotated(query, np.array([[here]])), rotated(key, np.array([[there]]))
+        return np.asarray((turned[0] * turned[1]).sum(-1)).ravel()
+
+    np.testing.assert_allclose(score((2, 3), (4, 8)), score((12, 1), (14, 6)), atol=1e-5)
+    np.testing.assert_allclose(rotated(query, np.zeros((1, 1, 2))), query)
+    others = [score((2, 3), there) for there in ((4, 7), (5, 8), (0, -2))]
+    assert all(np.abs(score((2, 3), (4, 8)) - other).min() > 1e-3 for other in others)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        rotated(query[..., :6], np.zeros((1, 1, 2)))

@@ -1,0 +1,76 @@
+"""Kills a training at random moments, again and again, and compares where it ends with a run in one go.
+
+    python benchmarks/kills.py [--kills 30] [--folder runs/kills]
+
+The masked autoencoder of configs/mae.py:smoke with a save every five steps, so that many kills hit one. SIGKILL, twice
+of three times, or SIGTERM. Prints a line per kill and the hash of the final parameters of both runs; exit code 1 if
+they differ. About 10 s a kill on 2 CPU cores.
+"""
+
+import argparse
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+from maeref_jax.training.checkpoint import load_model_variables
+
+ROOT = Path(__file__).parent.parent
+STEPS = 400
+
+
+def command(folder, name):
+    settings = {"steps": STEPS, "evaluate_every": 5, "data.ensemble": folder / "whole" / "ensemble"}
+    overrides = [f"--config.{key}={value}" for key, value in settings.items()]
+    return [sys.executable, "train.py", "--config", "configs/mae.py:smoke", "--workdir", folder / name, *overrides]
+
+
+def final_hash(workdir):
+    """SHA-256 of the parameters of the last checkpoint, which is the best: the loss is lowest at its lowest rate."""
+    params, _ = load_model_variables(workdir)
+    return hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(params))).hexdigest()[:16]
+
+
+def last_step(workdir):
+    steps = [int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+    return max(steps, default=0)
+
+
+def main():
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--kills", type=int, default=30)
+    flags.add_argument("--folder", type=Path, default=Path("runs/kills"))
+    flags.add_argument("--seed", type=int, default=0)
+    given = flags.parse_args()
+    rng, quiet = random.Random(given.seed), {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    folder = given.folder.absolute()
+    ensemble = [sys.executable, "train.py", "--config", "configs/ensemble.py:smoke", "--workdir"]
+    subprocess.run([*ensemble, folder / "whole" / "ensemble"], check=True, **quiet)
+    subprocess.run(command(folder, "whole"), check=True, **quiet)
+    for kill in range(given.kills):
+        number = signal.SIGTERM if kill % 3 == 2 else signal.SIGKILL
+        process = subprocess.Popen(command(folder, "killed"), **quiet)
+        # From before the first step to the end of what is left of the run.
+        wait = rng.uniform(2, 14)
+        began = time.monotonic()
+        while process.poll() is None and time.monotonic() - began < wait:
+            time.sleep(0.01)
+        ended = process.poll() is not None
+        process.send_signal(number)
+        process.communicate()
+        state = "had ended" if ended else f"exit code {process.returncode}"
+        print(f"{kill + 1:3} {number.name:8} after {wait:4.1f} s: {state}, saved at step", flush=True, end=" ")
+        print(last_step(folder / "killed"), flush=True)
+    subprocess.run(command(folder, "killed"), check=True, **quiet)
+    whole, killed = final_hash(folder / "whole"), final_hash(folder / "killed")
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}: in one go {whole}, killed {killed}")
+    return int(whole != killed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
