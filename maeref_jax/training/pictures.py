@@ -6,15 +6,16 @@ from skimage.transform import resize
 ROWS, GAP = 4, 4
 SIDE = 128  # pixels of the longer side of a crop, at least
 UNKNOWN = (60, 0, 60)
+COLUMNS = ("image", "input", "hidden", "entropy", "prediction", "truth")  # jit would sort them by name
 
 
 def contact_sheet(preview, colours):
     """uint8 (height, width, 3) of the first ROWS crops.
 
-    preview: {name: (b, [z,] y, x)}, of volumes the middle slice; integers are classes in `colours` ((r, g, b) each),
+    preview: {name: (b, [z,] y, x)}, names of COLUMNS, of volumes the middle slice; integers are classes in `colours` ((r, g, b) each),
     bool is black and white, float is grey from its lowest to its highest value.
     """
-    columns = [np.asarray(array)[:ROWS] for array in preview.values()]
+    columns = [np.asarray(array)[:ROWS] for array in map(preview.get, COLUMNS) if array is not None]
     columns = [array[:, array.shape[1] // 2] if array.ndim == 4 else array for array in columns]
     rows = [
         np.concatenate([_framed(_coloured(array[i], colours)) for array in columns], axis=1)
