@@ -12,8 +12,8 @@ COLUMNS = ("image", "input", "hidden", "entropy", "prediction", "truth")  # jit 
 def contact_sheet(preview, colours):
     """uint8 (height, width, 3) of the first ROWS crops.
 
-    preview: {name: (b, [z,] y, x)}, names of COLUMNS, of volumes the middle slice; integers are classes in `colours` ((r, g, b) each),
-    bool is black and white, float is grey from its lowest to its highest value.
+    preview: {name: (b, [z,] y, x)}, names of COLUMNS, of volumes the middle slice; integers are classes in
+    `colours` ((r, g, b) each), bool is black and white, float is grey from its lowest to its highest value.
     """
     columns = [np.asarray(array)[:ROWS] for array in map(preview.get, COLUMNS) if array is not None]
     columns = [array[:, array.shape[1] // 2] if array.ndim == 4 else array for array in columns]
