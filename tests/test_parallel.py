@@ -81,12 +81,27 @@ def test_one_device_eight_devices_and_two_processes_give_the_same_numbers(root, 
     np.testing.assert_allclose(result(continued)[2:4], result(whole)[2:4], rtol=1e-6)
 
 
+def wait_until_training(folder):
+    deadline = time.monotonic() + 60
+    while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+
+
+def test_a_signal_to_one_process_stops_all_of_them_after_the_same_step(root, tmp_path):
+    address = free_address()
+    both = [start(root, tmp_path / "run", 10**6, processes=(address, 2, i)) for i in range(2)]
+    wait_until_training(tmp_path / "run")
+    both[1].send_signal(signal.SIGTERM)
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [143, 143], errors
+    assert "saved at step" in errors[0] and "SIGTERM" in errors[1]
+
+
 def test_a_lost_process_ends_the_other_one_with_an_error(root, tmp_path):
     address = free_address()
     first, second = (start(root, tmp_path / "run", 10**6, processes=(address, 2, i)) for i in range(2))
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until_training(tmp_path / "run")
     second.send_signal(signal.SIGKILL)
     _, error = first.communicate(timeout=60)
     second.communicate()
