@@ -238,7 +238,7 @@ def test_missing_codec_is_named(tmp_path):
         ("none.tif", lambda p: None, "no such file"),
         ("text.tif", lambda p: p.write_text("no tiff"), "no readable TIFF"),
         ("a.png", lambda p: p.write_text("x"), "no known format"),
-        ("folder", lambda p: p.mkdir(), "no Zarr array"),
+        ("folder", lambda p: p.mkdir(), "is a folder but none of"),
         ("complex.tif", lambda p: write_plain(p, STACK.astype(np.complex64), metadata={"axes": "ZYX"}), "complex64"),
     ],
 )
@@ -265,7 +265,7 @@ def test_zarr_of_others(tmp_path):
     with pytest.raises(BadInput, match=r"is a Zarr group.*group.zarr/raw"):
         open_volume(tmp_path / "group.zarr")
     (tmp_path / "zarr3.zarr" / "zarr.json").write_text("{")
-    with pytest.raises(BadInput, match="damaged Zarr metadata"):
+    with pytest.raises(BadInput, match="damaged metadata"):
         open_volume(tmp_path / "zarr3.zarr")
     empty = {"shape": [0, 3, 3], "dtype": "|u1"}
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(tmp_path / "e.zarr")}, "metadata": empty}
