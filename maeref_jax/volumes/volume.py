@@ -12,10 +12,12 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.axes import resolve_axes
+from maeref_jax.volumes.ome_tiff import write_ome_tiff
 from maeref_jax.volumes.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.store import is_url
 from maeref_jax.volumes.stored import Stored, split_inner
-from maeref_jax.volumes.tiff import open_tiff, write_tiff_stack
+from maeref_jax.volumes.tiff import LARGEST_BYTES, open_tiff, write_tiff_stack
+from maeref_jax.volumes.tiff_folder import is_tiff_folder, open_tiff_folder
 from maeref_jax.volumes.view import Volume, select
 from maeref_jax.volumes.windows import Box
 from maeref_jax.volumes.zarr_store import is_zarr, open_zarr
@@ -29,7 +31,10 @@ FILES = {
     ".btf": open_tiff,
     ".tf8": open_tiff,
 }
-FOLDERS = {"Zarr": (is_zarr, open_zarr)}
+FOLDERS = {
+    "Zarr": (is_zarr, open_zarr),
+    "numbered TIFF slices": (is_tiff_folder, open_tiff_folder),
+}
 MAKERS = {".ome.zarr": create_ome_zarr}
 
 
@@ -112,24 +117,31 @@ def write_tiff(
     colours: list | None = None,
 ) -> None:
     """Writes an ImageJ hyperstack that Fiji opens with the right voxel size, slice by slice; whole or not
-    at all.
+    at all. A name that ends in .ome.tif gives an OME-TIFF, of any size and of more types.
 
     Args:
-        volume: (z, y, x) uint8, uint16 or float32; bool is written as 0 and 255, int8 and int16 labels (-1
-            unknown) as uint8 with 255 for unknown. Anything with shape, dtype and read(box) will do.
+        volume: (z, y, x) uint8, uint16 or float32 (.ome.tif: uint32, int32 and float64 too); bool is written
+            as 0 and 255, int8 and int16 labels (-1 unknown) as uint8 with 255 for unknown. Anything with shape,
+            dtype and read(box) will do.
         voxel_size_nm: (z, y, x) or None.
         colours: [[r, g, b], ...] of values 0, 1, ... of a uint8 stack; values without a colour are white.
 
     Raises:
-        BadInput: a type that ImageJ cannot hold, or labels beyond uint8.
+        BadInput: a type or size that the format cannot hold, colours for an OME-TIFF, or labels beyond uint8.
     """
     if isinstance(volume, np.ndarray):
         volume = array_volume(volume, str(path), voxel_size_nm)
     dtype = np.dtype(volume.dtype)
     signed = dtype in (np.int8, np.int16)
-    if not (signed or dtype in (np.bool_, np.uint8, np.uint16, np.float32)):
-        raise BadInput(f"cannot write {dtype} to {path}: ImageJ holds uint8, uint16 and float32; convert first")
     written = np.dtype(np.uint8) if signed or dtype == np.bool_ else dtype
+    big = np.prod(volume.shape, dtype=float) * written.itemsize > LARGEST_BYTES
+    ome = str(path).lower().endswith((".ome.tif", ".ome.tiff"))
+    if not ome and written not in (np.uint8, np.uint16, np.float32):
+        raise BadInput(f"cannot write {dtype} to {path}: ImageJ holds uint8, uint16 and float32; convert first")
+    if not ome and big:
+        raise BadInput(f"{path} of shape {volume.shape} is too large for ImageJ's TIFF; give it a name in .ome.tif")
+    if ome and colours is not None:
+        raise BadInput(f"{path}: OME-TIFF holds no label colours; write a plain .tif, or leave them out")
     depth, height, width = volume.shape
 
     def slices():
@@ -140,6 +152,9 @@ def write_tiff(
             else:
                 yield plane * np.uint8(255) if dtype == np.bool_ else plane
 
+    if ome:
+        write_ome_tiff(Path(path), slices(), volume.shape, written, voxel_size_nm=voxel_size_nm, big=big)
+        return
     table = None
     if colours is not None:
         table = np.full((256, 3), 255, np.uint8)
