@@ -12,6 +12,8 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.axes import resolve_axes
+from maeref_jax.volumes.hdf5 import create_hdf5, open_hdf5
+from maeref_jax.volumes.numpy_files import create_npy, open_npy, open_npz
 from maeref_jax.volumes.ome_tiff import write_ome_tiff
 from maeref_jax.volumes.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.store import is_url
@@ -30,12 +32,22 @@ FILES = {
     ".tiff": open_tiff,
     ".btf": open_tiff,
     ".tf8": open_tiff,
+    ".h5": open_hdf5,
+    ".hdf5": open_hdf5,
+    ".hdf": open_hdf5,
+    ".npy": open_npy,
+    ".npz": open_npz,
 }
 FOLDERS = {
     "Zarr": (is_zarr, open_zarr),
     "numbered TIFF slices": (is_tiff_folder, open_tiff_folder),
 }
-MAKERS = {".ome.zarr": create_ome_zarr}
+MAKERS = {
+    ".ome.zarr": create_ome_zarr,
+    ".h5": create_hdf5,
+    ".hdf5": create_hdf5,
+    ".npy": create_npy,
+}
 
 
 def open_volume(
@@ -205,7 +217,7 @@ def create_volume(
         BadInput: an unknown suffix, something else at `path`, or what the format cannot hold.
     """
     for suffix in sorted(MAKERS, key=len, reverse=True):
-        if str(path).lower().endswith(suffix):
+        if str(path if is_url(path) else split_inner(path)[0]).lower().endswith(suffix):
             made = MAKERS[suffix](
                 path, tuple(shape), np.dtype(dtype), voxel_size_nm=voxel_size_nm, classes=classes, chunk=tuple(chunk)
             )
