@@ -1,10 +1,7 @@
 """OME-Zarr: what is written comes back, its metadata are those of the specification, labels are never averaged."""
 
-import functools
 import json
 import tempfile
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -260,23 +257,6 @@ def test_channels_by_name(tmp_path):
             open_volume(named, channel=channel)
     with pytest.raises(BadInput, match="no names"):
         open_volume(tmp_path / "a.ome.zarr", channel="raw")
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A folder served over http, as a public bucket is."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *arguments):
-            pass
-
-    http = ThreadingHTTPServer(("localhost", 0), functools.partial(Quiet, directory=str(tmp_path)))
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield f"http://localhost:{http.server_port}"
-    http.shutdown()
-    http.server_close()
 
 
 def test_urls_are_read_like_folders(tmp_path, server):

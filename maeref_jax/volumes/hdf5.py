@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -112,6 +113,9 @@ def _file(file: Path, mode: str) -> Iterator[Any]:
     try:
         with h5py.File(file, mode) as content:
             yield content
+        if mode != "r":
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
     except (OSError, RuntimeError) as error:
         if mode == "r":
             raise BadInput(f"{file} cannot be read as HDF5, is it truncated or damaged? {error}") from error

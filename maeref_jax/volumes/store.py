@@ -14,8 +14,14 @@ import tensorstore
 
 from maeref_jax.errors import BadInput
 
-# A few tries and then an answer: TensorStore's own 32 take many minutes for a mistyped bucket.
-_CONTEXT = tensorstore.Context({f"{service}_request_retries": {"max_retries": 4} for service in ("gcs", "s3", "http")})
+# Whether something is there is asked a few times: TensorStore's own 32 tries take many minutes for a mistyped bucket.
+# Voxels of what is there are read with all its patience.
+_PROBE = tensorstore.Context(
+    {
+        f"{service}_request_retries": {"max_retries": 3, "initial_delay": "200ms", "max_delay": "1s"}
+        for service in ("gcs", "s3", "http")
+    }
+)
 
 
 def is_url(path: str | Path) -> bool:
@@ -55,7 +61,7 @@ def read_json(location: str | Path, name: str) -> dict[str, Any] | None:
         BadInput: no JSON object, or a folder or URL that cannot be read.
     """
     try:
-        store = tensorstore.KvStore.open(kvstore(location), context=_CONTEXT).result()
+        store = tensorstore.KvStore.open(kvstore(location), context=_PROBE).result()
         found = store.read(name).result()
     except ValueError as error:  # TensorStore's only exception
         raise BadInput(_unreachable(location, error)) from error
@@ -73,7 +79,7 @@ def read_json(location: str | Path, name: str) -> dict[str, Any] | None:
 def write_json(location: str | Path, name: str, content: dict[str, Any]) -> None:
     """Writes the file whole or not at all, and durably. Raises BadInput where nothing can be written."""
     try:
-        store = tensorstore.KvStore.open(kvstore(location), context=_CONTEXT).result()
+        store = tensorstore.KvStore.open(kvstore(location)).result()
         store.write(name, json.dumps(content, indent=1).encode()).result()
     except ValueError as error:
         raise BadInput(f"cannot write {join(location, name)}: {_text(error)}") from error
@@ -82,7 +88,7 @@ def write_json(location: str | Path, name: str, content: dict[str, Any]) -> None
 def open_store(location: str | Path, spec: dict[str, Any], what: str) -> tensorstore.TensorStore:
     """The array in a folder or URL. Raises BadInput that calls it `what` ("a Zarr array")."""
     try:
-        return tensorstore.open(spec | {"kvstore": kvstore(location)}, context=_CONTEXT).result()
+        return tensorstore.open(spec | {"kvstore": kvstore(location)}).result()
     except ValueError as error:
         if spec.get("create"):
             raise BadInput(f"cannot create the array {location}: {_text(error)}") from error

@@ -13,16 +13,18 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.axes import resolve_axes
 from maeref_jax.volumes.hdf5 import create_hdf5, open_hdf5
+from maeref_jax.volumes.n5 import create_n5, is_n5, open_n5
 from maeref_jax.volumes.numpy_files import create_npy, open_npy, open_npz
 from maeref_jax.volumes.ome_tiff import write_ome_tiff
 from maeref_jax.volumes.ome_zarr import create_ome_zarr
+from maeref_jax.volumes.precomputed import create_precomputed, is_precomputed, open_precomputed
 from maeref_jax.volumes.store import is_url
 from maeref_jax.volumes.stored import Stored, split_inner
 from maeref_jax.volumes.tiff import LARGEST_BYTES, open_tiff, write_tiff_stack
 from maeref_jax.volumes.tiff_folder import is_tiff_folder, open_tiff_folder
 from maeref_jax.volumes.view import Volume, select
 from maeref_jax.volumes.windows import Box
-from maeref_jax.volumes.zarr_store import is_zarr, open_zarr
+from maeref_jax.volumes.zarr_store import create_bare_zarr, is_zarr, open_zarr
 
 UNKNOWN_ON_DISK = 255
 # A new format is one file and one line: how it is opened, by suffix or, for folders and URLs, by what lies in them;
@@ -40,13 +42,18 @@ FILES = {
 }
 FOLDERS = {
     "Zarr": (is_zarr, open_zarr),
+    "N5": (is_n5, open_n5),
+    "precomputed": (is_precomputed, open_precomputed),
     "numbered TIFF slices": (is_tiff_folder, open_tiff_folder),
 }
 MAKERS = {
     ".ome.zarr": create_ome_zarr,
+    ".zarr": create_bare_zarr,
     ".h5": create_hdf5,
     ".hdf5": create_hdf5,
     ".npy": create_npy,
+    ".n5": create_n5,
+    ".precomputed": create_precomputed,
 }
 
 

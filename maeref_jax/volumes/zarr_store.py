@@ -93,6 +93,25 @@ def create_zarr(
     return ZarrArray(create_array(path, shape, dtype, chunk, attributes=attributes, names="zyx"))
 
 
+def create_bare_zarr(
+    path: str | Path,
+    shape: tuple[int, int, int],
+    dtype: Any,
+    *,
+    voxel_size_nm: tuple[float, float, float] | None = None,
+    classes: int | None = None,
+    chunk: tuple[int, int, int] = (32, 128, 128),
+) -> Stored:
+    """As `create_zarr`, (c, z, y, x) where `classes` is set, with the attribute "voxel_size_nm"."""
+    lead = () if classes is None else (classes,)
+    axes = "ZYX" if classes is None else "CZYX"
+    attributes = {} if voxel_size_nm is None else {"voxel_size_nm": [float(size) for size in voxel_size_nm]}
+    chunk = (*(1 for _ in lead), *chunk)
+    store = create_array(path, (*lead, *shape), dtype, chunk, names=axes.lower(), attributes=attributes)
+    fields = {"axes": axes, "raw_axes": axes.lower(), "voxel_size_nm": voxel_size_nm}
+    return stored_array(path, store, **fields, write=lambda slices, array: write_store(store, slices, array))
+
+
 def create_array(
     location: str | Path,
     shape: tuple[int, ...],
