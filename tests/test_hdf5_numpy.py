@@ -170,6 +170,10 @@ def test_npz_with_several_arrays_and_with_damage(tmp_path):
     with pytest.raises(BadInput, match=r"holds the arrays raw, labels; choose one, e\.g\. .*a\.npz:/raw"):
         open_volume(path, axes="ZYX")
     np.testing.assert_array_equal(read(open_volume(f"{path}:/labels", axes="ZYX")), STACK // 99)
+    np.savez_compressed(tmp_path / "fortran.npz", raw=np.asfortranarray(STACK.astype(">i4")))
+    volume = open_volume(tmp_path / "fortran.npz", axes="ZYX")
+    assert volume.dtype == np.int32 and volume.dtype.isnative
+    np.testing.assert_array_equal(read(volume), STACK)
     with pytest.raises(BadInput, match="no array 'mito', it holds raw, labels"):
         open_volume(f"{path}:/mito")
     (tmp_path / "cut.npz").write_bytes(path.read_bytes()[:300])

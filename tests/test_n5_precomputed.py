@@ -69,6 +69,7 @@ COSEM = {"axes": ["z", "y", "x"], "scale": [0.04, 4, 4.5], "units": ["um", "nm",
         {"axes": ["x", "y", "z"], "pixelResolution": {"dimensions": [0.0045, 0.004, 0.04], "unit": "um"}},
         {"pixelResolution": {"dimensions": [4.5, 4, 40], "unit": "nm"}},
         {"transform": COSEM},
+        {"transform": {name: list(reversed(values)) for name, values in COSEM.items()} | {"ordering": "F"}},
         {"transform": COSEM, "pixelResolution": {"dimensions": [4.5, 4, 40], "unit": "nm"}},
     ],
 )

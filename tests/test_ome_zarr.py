@@ -150,6 +150,7 @@ def test_mode_is_a_most_frequent_label(shape, step, seed):
 def test_levels_become_isotropic_first_and_end():
     assert level_factors((100, 500, 500), (30, 5, 5), 64) == [
         (1, 1, 1), (1, 2, 2), (1, 4, 4), (2, 8, 8)]  # fmt: skip
+    assert level_factors((100, 128, 128), (10, 5, 5), 64) == [(1, 1, 1), (1, 2, 2)]
     assert level_factors((1, 200, 100), (1, 50, 50), 64) == [(1, 1, 1), (1, 2, 2), (1, 4, 4)]
     assert level_factors((64, 64, 64), None, 64) == [(1, 1, 1)]
 
@@ -161,6 +162,9 @@ def test_pyramid_block_by_block_is_that_of_the_whole(tmp_path):
         for method in ("mode", "nearest"):
             write_pyramid(path, method, smallest=20)
             np.testing.assert_array_equal(read(open_volume(path / "1")), downsample(STACK, (2, 2, 2), method))
+            _, coarse = group(path, "0.5")["multiscales"][0]["datasets"]
+            moved = [entry["translation"] for entry in coarse["coordinateTransformations"][1:]]
+            assert moved == ([[0.5, 0.5, 0.5]] if method == "mode" else []), "nearest keeps the first voxel's place"
     with pytest.raises(BadInput, match="no mean of labels"):
         create_labels(path, "a", STACK.shape, "uint8")
         write_pyramid(path / "labels" / "a", "mean")
@@ -227,6 +231,13 @@ def test_damaged_and_missing_metadata(tmp_path):
     (path / "zarr.json").write_text(good)
     edit(path, lambda ome: [axis.pop("unit") for axis in ome["multiscales"][0]["axes"]])
     assert open_volume(path).voxel_size_nm is None, "a scale without a unit is no voxel size"
+    (path / "zarr.json").write_text(good)
+    edit(path, lambda ome: ome["multiscales"][0]["datasets"][0].pop("coordinateTransformations"))
+    assert open_volume(path).voxel_size_nm is None, "nor is a unit without a scale"
+    (path / "zarr.json").write_text(good)
+    twice = [{"type": "scale", "scale": [1, 2, 3]}]
+    edit(path, lambda ome: ome["multiscales"][0].update(coordinateTransformations=twice))
+    assert open_volume(path).voxel_size_nm == (30, 9.2, 13.8), "the image's scale comes on top of the level's"
     (path / "zarr.json").write_text("{")
     with pytest.raises(BadInput, match="damaged metadata"):
         open_volume(path)
@@ -255,6 +266,10 @@ def test_channels_by_name(tmp_path):
     for channel, message in ((None, "called raw, mito"), ("er", "no channel of that name.*called raw, mito")):
         with pytest.raises(BadInput, match=message):
             open_volume(named, channel=channel)
+    twins = create_ome_zarr(tmp_path / "c.ome.zarr", STACK.shape, "float32", classes=2, channels=("em", "em"))
+    write(twins, two)
+    with pytest.raises(BadInput, match="several channels of that name"):
+        open_volume(tmp_path / "c.ome.zarr", channel="em")
     with pytest.raises(BadInput, match="no names"):
         open_volume(tmp_path / "a.ome.zarr", channel="raw")
 
@@ -265,7 +280,8 @@ def test_urls_are_read_like_folders(tmp_path, server):
         volume = open_volume(f"{server}/{inner}[1:4]")
         assert (volume.path, volume.voxel_size_nm, volume.source) == (f"{server}/{inner}[1:4]", SIZE, None)
         np.testing.assert_array_equal(read(volume), STACK[1:4])
-        assert volume.identity()["path"] == volume.path
+        identity = volume.identity()
+        assert identity["path"] == volume.path and "sha256" not in identity, "naming a URL downloads nothing"
     with pytest.raises(BadInput, match=f"{server}/none"):
         open_volume(f"{server}/none")
     with pytest.raises(BadInput, match="are you on the network"):

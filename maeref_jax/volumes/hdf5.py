@@ -77,7 +77,7 @@ def create_hdf5(
             lead = () if classes is None else (1,)
             chunks = (*lead, *(min(c, n) for c, n in zip(chunk, shape, strict=True)))
             dataset = content.create_dataset(
-                name, full, dtype, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True, fletcher32=True
+                name, full, dtype, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
             )
             tags = [{"key": axis.lower(), "typeFlags": 1 if axis == "C" else 2} for axis in axes]
             dataset.attrs["axistags"] = json.dumps({"axes": [t | {"resolution": 0, "description": ""} for t in tags]})
