@@ -70,6 +70,23 @@ def test_a_large_bigtiff_is_read_page_by_page(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "kB"
 
 
+PLANES = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}">
+<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="17" SizeY="12" SizeZ="2" SizeC="1"
+SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>"""
+PLANE = '<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
+
+
+def test_an_ome_tiff_of_several_files_is_refused_whole_or_not(tmp_path):
+    planes = "".join(PLANE.format(z=z) for z in range(2))
+    for z in range(2):
+        xml = PLANES.format(own=z, planes=planes)
+        tifffile.imwrite(tmp_path / f"{z}.ome.tif", STACK[z], description=xml, metadata=None)
+    for _ in ("whole", "the other one is gone"):
+        with pytest.raises(BadInput, match=r"one of several files that make up an OME-TIFF of shape \(2, 12, 17\)"):
+            open_volume(tmp_path / "0.ome.tif")
+        (tmp_path / "1.ome.tif").unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_a_folder_of_slices(tmp_path, compression):
     names = [f"cell2_z{number}_raw.tif" for number in (8, 9, 10, 11, 12)]  # no leading zeros: 10 comes after 9

@@ -108,6 +108,15 @@ def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str], decode: b
         shapes = ", ".join(str(series.shape) for series in tif.series[:4])
         raise BadInput(f"{path} holds {len(tif.series)} image series ({shapes}, ...), expected one stack")
     series = tif.series[0]
+    if (
+        tif.is_ome
+        and series.dataoffset is None
+        and any(page is None or page.parent is not tif for page in series.pages)
+    ):
+        raise BadInput(
+            f"{path} is one of several files that make up an OME-TIFF of shape {series.shape}; save it as one file "
+            "(Fiji or bfconvert), or give a folder of single slices"
+        )
     damage = [message for message in messages if _DAMAGE.search(message)]
     size = path.stat().st_size
     try:
