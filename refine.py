@@ -10,8 +10,9 @@
   several volumes:
     python refine.py --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
 
-Input is TIFF stacks or Zarr arrays. The same command again continues an interrupted run and leaves a completed one
-alone. Exit codes: 0 done, 1 some inputs failed, 2 bad usage or bad input, 130 and 143 interrupted.
+Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz. The
+same command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
+failed, 2 bad usage or bad input, 130 and 143 interrupted.
 """
 
 import glob
@@ -22,10 +23,12 @@ from typing import Any, NamedTuple
 
 from maeref_jax import command_line
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume, split_range
+from maeref_jax.volumes.store import is_url, join, split
+from maeref_jax.volumes.stored import split_inner
+from maeref_jax.volumes.volume import FILES, MAKERS, Volume, open_probabilities, open_volume, split_range
 
 CONFIG = Path(__file__).parent / "configs" / "refine.py"
-SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr")
+SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
 # Fields of the config that are settings of pipeline.refine_volume.
 PIPELINE = ("threshold", "ambiguous_threshold", "token", "block", "batch", "seed", "overwrite", "tiff_export")
 
@@ -62,7 +65,12 @@ def read_config(argv: list[str]):
     """The config with overrides and flags applied. Raises BadInput where they are incomplete or contradict."""
     flags = command_line.parser(__doc__)
     add = flags.add_argument
-    add("--input", nargs="+", metavar="PATH", help="images: files, folders, globs; image.tif[0:8] for slices")
+    add(
+        "--input",
+        nargs="+",
+        metavar="PATH",
+        help="images: files, folders, URLs, globs; image.tif[0:8] for slices, a.h5:/raw for a dataset",
+    )
     add("--output", metavar="DIR", help="where the results go")
     add("--ensemble", metavar="DIR", help="workdir of the ensemble that segments the image")
     add("--labels", metavar="PATH", help="your own labels, instead of an ensemble")
@@ -73,7 +81,7 @@ def read_config(argv: list[str]):
     add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default: the refiner's own)")
     add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
-    add("--channel", metavar="N", help="which channel of the image, from 0")
+    add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
     add("--config", default=str(CONFIG), metavar="FILE[:MODE]", help="everything else: see configs/refine.py")
     arguments, overrides = command_line.parse(flags, argv)
@@ -138,25 +146,33 @@ def find_requests(config) -> list[Request]:
 
 
 def expand(patterns: tuple[str, ...]) -> list[str]:
-    """Paths, with globs resolved; a z range behind a glob stays with every path."""
+    """Paths, with globs resolved; a z range or dataset behind a glob stays with every path."""
     paths = []
     for pattern in patterns:
         base, z_range = split_range(pattern)
-        if base.exists() or not glob.has_magic(str(base)):
+        base, inner = (base, None) if is_url(base) else split_inner(base)
+        if is_url(base) or base.exists() or not glob.has_magic(str(base)):
             paths.append(str(pattern))
             continue
         found = sorted(glob.glob(str(base), recursive=True))
         if not found:
             raise BadInput(f"no file matches {base}")
-        paths += [f"{path}[{z_range[0]}:{z_range[1]}]" if z_range else path for path in found]
+        ending = (f":/{inner}" if inner else "") + (f"[{z_range[0]}:{z_range[1]}]" if z_range else "")
+        paths += [f"{path}{ending}" for path in found]
     return paths
 
 
 def stem_of(path: str) -> str:
-    """The name of the input without its format: "mito.ome.tif[0:8]" -> "mito"."""
-    name = split_range(path)[0].name
+    """The name of the input without its format: "mito.ome.tif[0:8]" and "mito.h5:/raw" -> "mito"."""
+    name = split(_place(path))[1]
     suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]
+
+
+def _place(path: str) -> str | Path:
+    """The file, folder or URL, without z range and dataset."""
+    base = split_range(path)[0]
+    return base if is_url(base) else split_inner(base)[0]
 
 
 def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
@@ -167,16 +183,21 @@ def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
             raise BadInput(f"--{role} {pattern}: with several inputs a name pattern is needed, such as {example}")
         return pattern
     name = pattern.replace("{stem}", stem_of(path))
-    return name if "/" in pattern else str(Path(path).parent / name)
+    place = _place(path)
+    dataset = None if is_url(name) else split_inner(split_range(name)[0])[1]
+    if ("/" in name) if dataset is None else not name.startswith(_place(name).name):
+        return name
+    return join(split(place)[0], name) if is_url(place) else str(Path(place).parent / name)
 
 
 def open_request(request: Request, config) -> dict[str, Any]:
     """The request's Volumes by role."""
     axes, size = config.axes or None, tuple(config.voxel_size_nm) or None
+    channel = int(config.channel) if config.channel and config.channel.isdecimal() else config.channel
 
     def open_one(role: str, path: str) -> Volume:
         # Only images have channels to choose from.
-        return open_volume(path, axes=axes, voxel_size_nm=size, channel=config.channel if role == "image" else None)
+        return open_volume(path, axes=axes, voxel_size_nm=size, channel=channel if role == "image" else None)
 
     volumes = {role: open_one(role, path) for role, path in request.paths.items() if role != "probabilities"}
     probabilities = (open_probabilities(path, axes=axes) for path in request.paths.get("probabilities", ()))

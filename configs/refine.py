@@ -26,7 +26,7 @@ def get_config(mode=""):
             "probabilities": (),
             "axes": "",  # as stored, e.g. "ZYX", for files that do not say
             "voxel_size_nm": (),  # (z, y, x), for files that do not say
-            "channel": placeholder(int),
+            "channel": placeholder(str),  # of the image: index from 0, or name
             "output": "",
             "ensemble": "",  # workdir, or "" to bring one's own labels or probabilities
             "refiner": "",  # workdir, or "none" to segment only

@@ -1,8 +1,11 @@
 """What several tests share: where real data may be found, and the repository's root."""
 
+import functools
 import os
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,20 @@ def smoke(run, tmp_path_factory):
     done = run("train.py", "--config", "configs/mae.py:smoke", "--workdir", workdir)
     assert done.returncode == 0, done.stderr
     return workdir
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder served over http, as a public bucket is."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments):
+            pass
+
+    http = ThreadingHTTPServer(("localhost", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://localhost:{http.server_port}"
+    http.shutdown()
+    http.server_close()

@@ -14,7 +14,8 @@ from test_pipeline import SHAPE, image, labels, refiner, segmenter
 import refine
 from maeref_jax import command_line, pipeline
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.volume import open_volume, write_tiff
+from maeref_jax.volumes.ome_zarr import create_ome_zarr
+from maeref_jax.volumes.volume import create_volume, open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
 
 SIZE = (30.0, 5.0, 4.0)
@@ -315,6 +316,24 @@ def test_an_output_that_cannot_be_written(run):
     assert code == 1 and err.startswith("error: a: ") and "out" in err
 
 
+def test_other_formats_give_the_same_result(run):
+    pytest.importorskip("h5py")
+    code, _, err = run("--input", "stacks/a.tif", *LABELS, "--entropy", "stacks/a_entropy.tif")
+    assert code == 0, err
+    raw = np.stack([image()[::-1], image()])
+    options = {"voxel_size_nm": SIZE, "classes": 2, "channels": ("back", "em")}
+    stored = create_ome_zarr("a.ome.zarr", SHAPE, raw.dtype, **options)
+    stored.write(tuple(slice(0, n) for n in raw.shape), raw)
+    for name, array in (("a.n5", labels().astype(np.uint8)), ("a.h5:/volumes/entropy", entropy_of(0))):
+        create_volume(name, SHAPE, array.dtype, voxel_size_nm=SIZE).write(whole(SHAPE), array)
+    command = ["--input", "a.ome.zarr", "--labels", "{stem}.n5", "--entropy", "{stem}.h5:/volumes/entropy"]
+    code, _, err = run(*command, "--channel", "em", "--refiner", "mae", "--output", "other")
+    assert (code, err) == (0, "")
+    np.testing.assert_array_equal(result("other", "a"), result("out", "a"))
+    code, _, err = run(*command, "--channel", "er", "--refiner", "mae", "--output", "third")
+    assert code == 2 and "no channel of that name" in err and "called back, em" in err
+
+
 def test_stems_and_patterns():
     assert [refine.stem_of(p) for p in ("x/a.ome.tif", "a.tif[0:8]", "a.b.TIFF", "a.zarr", "a")] == [
         *["a", "a", "a.b", "a", "a"]
@@ -322,11 +341,23 @@ def test_stems_and_patterns():
     assert refine.fill_in("{stem}_e.tif", "entropy", "x/a.tif", True) == "x/a_e.tif"
     assert refine.fill_in("y/{stem}.tif[0:3]", "entropy", "x/a.tif", True) == "y/a.tif[0:3]"
     assert refine.fill_in("e.tif", "entropy", "x/a.tif", False) == "e.tif"
+    others = ("x/a.h5:/volumes/raw[0:2]", "a.precomputed", "gs://b/a.ome.zarr", "x/a.n5")
+    assert [refine.stem_of(p) for p in others] == ["a"] * 4
+    for pattern, path, expected in (
+        ("{stem}_e.h5:/labels/e", "x/a.h5:/raw[0:2]", "x/a_e.h5:/labels/e"),
+        ("./{stem}_e.h5:/labels/e", "x/a.h5:/raw", "./a_e.h5:/labels/e"),
+        ("{stem}.zarr", "gs://b/x/a.zarr", "gs://b/x/a.zarr"),
+        ("gs://b/{stem}.zarr", "x/a.tif", "gs://b/a.zarr"),
+    ):
+        assert refine.fill_in(pattern, "entropy", path, True) == expected
 
 
 def test_globs_keep_their_slices(here):
     assert refine.expand(("stacks/?.tif[0:2]",)) == [f"stacks/{stem}.tif[0:2]" for stem in "abc"]
     assert refine.expand(("stacks/a.tif[0:2]", "nowhere.tif")) == ["stacks/a.tif[0:2]", "nowhere.tif"]
+    Path("stacks/b.h5").touch()
+    assert refine.expand(("stacks/*.h5:/raw[0:2]",)) == ["stacks/b.h5:/raw[0:2]"]
+    assert refine.expand(("s3://bucket/a*.zarr",)) == ["s3://bucket/a*.zarr"], "a URL cannot be listed"
     write_tiff("odd[ab].tif", labels(), None)
     assert refine.expand(("odd[ab].tif",)) == ["odd[ab].tif"], "a file of that very name is no glob"
     with pytest.raises(BadInput, match="no file matches"):

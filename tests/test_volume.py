@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from hypothesis.extra import numpy as arrays
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.volume import (
+    FILES,
+    MAKERS,
     array_volume,
+    create_volume,
     labels_from_disk,
     labels_to_disk,
     open_probabilities,
@@ -239,7 +243,7 @@ def test_missing_codec_is_named(tmp_path):
         ("none.tif", lambda p: None, "no such file"),
         ("text.tif", lambda p: p.write_text("no tiff"), "no readable TIFF"),
         ("a.png", lambda p: p.write_text("x"), "no known format"),
-        ("folder", lambda p: p.mkdir(), "no Zarr array"),
+        ("folder", lambda p: p.mkdir(), "is a folder but none of"),
         ("complex.tif", lambda p: write_plain(p, STACK.astype(np.complex64), metadata={"axes": "ZYX"}), "complex64"),
     ],
 )
@@ -266,7 +270,7 @@ def test_zarr_of_others(tmp_path):
     with pytest.raises(BadInput, match=r"is a Zarr group.*group.zarr/raw"):
         open_volume(tmp_path / "group.zarr")
     (tmp_path / "zarr3.zarr" / "zarr.json").write_text("{")
-    with pytest.raises(BadInput, match="damaged Zarr metadata"):
+    with pytest.raises(BadInput, match="damaged metadata"):
         open_volume(tmp_path / "zarr3.zarr")
     empty = {"shape": [0, 3, 3], "dtype": "|u1"}
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(tmp_path / "e.zarr")}, "metadata": empty}
@@ -405,3 +409,33 @@ def test_a_page_that_an_installed_codec_cannot_decode_is_named(tmp_path, monkeyp
     np.testing.assert_array_equal(volume.read(Box((0, 0, 0), (3, 12, 17))), STACK[:3])
     with pytest.raises(BadInput, match=r"a\.tif: page 3 cannot be decoded \(corrupt\)"):
         volume.read(whole(volume.shape))
+
+
+MADE = {"voxel_size_nm": (30.0, 4.6, 4.6), "chunk": (2, 8, 8)}
+
+
+def test_the_table_of_formats_says_what_the_code_does(tmp_path, root):
+    """Every suffix has its row in docs/formats.md, and what the row promises is tried."""
+    rows = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in (root / "docs" / "formats.md").read_text().splitlines()
+        if line.startswith("| ") and "`." in line
+    ]
+    named = [(re.findall(r"`(\.[\w.]+)`", row[1]), row) for row in rows]
+    assert {suffix for suffixes, _ in named for suffix in suffixes} == {*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}
+    for suffixes, row in named:
+        assert row[2] == "yes" and (row[3] == "box by box") == any(suffix in MAKERS for suffix in suffixes)
+        if row[0] == "HDF5" and importlib.util.find_spec("h5py") is None:
+            continue
+        for suffix in suffixes:
+            path = tmp_path / f"{row[0].split()[0]}{suffix}"
+            if suffix in MAKERS:
+                create_volume(path, STACK.shape, "uint8", **MADE).write(whole(STACK.shape), STACK)
+            elif row[3] == "whole":
+                write_tiff(path, STACK, MADE["voxel_size_nm"])
+            else:
+                continue
+            volume = open_volume(path, axes="ZYX" if row[5] == "`--axes`" else None)
+            size = None if row[6] == "`--voxel_size_nm`" else pytest.approx(MADE["voxel_size_nm"])
+            assert volume.voxel_size_nm == size
+            np.testing.assert_array_equal(volume.read(Box((1, 2, 3), (4, 9, 16))), STACK[1:4, 2:9, 3:16])

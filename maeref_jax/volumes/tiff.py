@@ -11,12 +11,12 @@ import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.ome_tiff import parse_ome
 from maeref_jax.volumes.stored import NANOMETRES, Stored, to_voxel_size
 
 # ImageJ's offsets have 32 bits; the margin is for tags and the resolution of the limit in its own reader.
@@ -27,8 +27,11 @@ _DAMAGE = re.compile(r"invalid page offset|corrupted|failed to reshape|invalid v
 _DECODE_ERRORS = (ValueError, zlib.error, lzma.LZMAError, tifffile.TiffFileError, RuntimeError)
 
 
-def open_tiff(path: Path) -> Stored:
+def open_tiff(path: Path, *, decode: bool = True) -> Stored:
     """The one image series of a TIFF file, lazily: only the pages of a box are read.
+
+    Args:
+        decode: try the first page, so that a missing codec shows before any work.
 
     Raises:
         BadInput: not a TIFF, truncated, empty, several series, or a compression that needs imagecodecs.
@@ -36,7 +39,7 @@ def open_tiff(path: Path) -> Stored:
     with _Messages() as messages:
         try:
             with tifffile.TiffFile(path) as tif:
-                return _describe(path, tif, messages)
+                return _describe(path, tif, messages, decode)
         except tifffile.TiffFileError as error:
             size = path.stat().st_size
             raise BadInput(f"{path} ({size} bytes) is no readable TIFF, empty or truncated: {error}") from error
@@ -101,15 +104,24 @@ class _Messages(logging.Handler):
         self.found.append(record.getMessage())
 
 
-def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str]) -> Stored:
+def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str], decode: bool) -> Stored:
     if len(tif.series) != 1:
         shapes = ", ".join(str(series.shape) for series in tif.series[:4])
         raise BadInput(f"{path} holds {len(tif.series)} image series ({shapes}, ...), expected one stack")
     series = tif.series[0]
+    if (
+        tif.is_ome
+        and series.dataoffset is None
+        and any(page is None or page.parent is not tif for page in series.pages)
+    ):
+        raise BadInput(
+            f"{path} is one of several files that make up an OME-TIFF of shape {series.shape}; save it as one file "
+            "(Fiji or bfconvert), or give a folder of single slices"
+        )
     damage = [message for message in messages if _DAMAGE.search(message)]
     size = path.stat().st_size
     try:
-        end = _end_of_data(series)
+        end = end_of_data(series.pages) if series.dataoffset is None else series.dataoffset + series.nbytes
     except IndexError:  # pages that the metadata promise are not there
         damage.append(f"not all pages of the stack {series.shape} are there")
     else:
@@ -117,7 +129,8 @@ def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str]) -> Stored
     if damage:
         raise BadInput(f"{path} ({size} bytes) is truncated or damaged ({damage[0]}); copy it again")
     shape, axes = series.shape, series.axes
-    if tif.imagej_metadata and tif.imagej_metadata.get(_WRITTEN_AXES) == "ZYX" and axes == "YX":
+    voxel_size_nm, channels, stack = _said(tif)
+    if stack and axes == "YX":
         shape, axes = (1, *shape), "ZYX"
     known = set(axes) <= set("TCZYXS")
     # Three or more pages of a plain stack come out as colour samples in planes: what they are is not known.
@@ -128,8 +141,8 @@ def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str]) -> Stored
     pages = list(series.pages) if series.dataoffset is None else []
     if series.dataoffset is None and (shape[len(lead) :] != page_shape or np.prod(lead, dtype=int) != len(pages)):
         raise BadInput(f"{path}: pages of shape {page_shape} do not make up a stack of shape {shape}")
-    if pages:
-        _decode(path, pages[0])  # a missing codec shows here, before any work
+    if pages and decode:
+        _decode(path, pages[0])
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
         if series.dataoffset is not None:
@@ -145,16 +158,13 @@ def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str]) -> Stored
             tif.filehandle.close()
         return np.stack(planes).reshape(*numbers.shape, *planes[0].shape)
 
-    return Stored(path, shape, series.dtype, axes if known else None, axes, _voxel_size(tif), read)
+    return Stored(path, shape, series.dtype, axes if known else None, axes, voxel_size_nm, read, channels)
 
 
-def _end_of_data(series: tifffile.TiffPageSeries) -> int:
-    if series.dataoffset is not None:
-        return series.dataoffset + series.nbytes
+def end_of_data(pages: Iterable[tifffile.TiffPage]) -> int:
+    """The byte behind the last voxel. Raises IndexError for pages that are not there."""
     return max(
-        offset + count
-        for page in series.pages
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+        offset + count for page in pages for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
     )
 
 
@@ -170,12 +180,24 @@ def _decode(path: Path, page: tifffile.TiffPage) -> np.ndarray:
         raise BadInput(f"{path}: page {page.index} cannot be decoded ({error}); copy the file again") from error
 
 
-def _voxel_size(tif: tifffile.TiffFile) -> tuple[float, float, float] | None:
+def _said(tif: tifffile.TiffFile) -> tuple[tuple[float, float, float] | None, tuple[str, ...], bool]:
+    """(voxel size, channel names, whether a single page is a stack of one slice), as far as the file says."""
     if tif.is_ome:
-        return _ome_voxel_size(tif.ome_metadata)
+        return parse_ome(tif.ome_metadata)
     if tif.is_imagej:
-        return _imagej_voxel_size(tif.imagej_metadata, tif.pages[0].tags)
-    return None
+        metadata = tif.imagej_metadata
+        stack = metadata.get(_WRITTEN_AXES) == "ZYX"
+        return _imagej_voxel_size(metadata, tif.pages[0].tags), _imagej_channels(metadata), stack
+    return None, (), False
+
+
+def _imagej_channels(metadata: dict) -> tuple[str, ...]:
+    """ImageJ labels planes, channels fastest: a name is one that all planes of a channel share."""
+    labels, count = metadata.get("Labels") or (), metadata.get("channels", 1)
+    if isinstance(labels, str):
+        labels = (labels,)
+    planes = [set(labels[channel::count]) for channel in range(count)]
+    return tuple(min(names) for names in planes) if all(len(names) == 1 for names in planes) else ()
 
 
 def _imagej_voxel_size(metadata: dict, tags: tifffile.TiffTags) -> tuple[float, float, float] | None:
@@ -188,15 +210,3 @@ def _imagej_voxel_size(metadata: dict, tags: tifffile.TiffTags) -> tuple[float, 
         sizes[axis] = denominator / per_unit if per_unit else None
     # The file holds a ratio of whole numbers: seven digits are what it can promise.
     return to_voxel_size({axis: size and float(f"{size * scale:.7g}") for axis, size in sizes.items()})
-
-
-def _ome_voxel_size(xml: str) -> tuple[float, float, float] | None:
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
-    if pixels is None:
-        return None
-    sizes = {}
-    for axis in "zyx":
-        size = pixels.get(f"PhysicalSize{axis.upper()}")
-        scale = NANOMETRES.get(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm").lower())
-        sizes[axis] = float(size) * scale if size and scale else None
-    return to_voxel_size(sizes)

@@ -1,6 +1,8 @@
-"""Zarr arrays (v2 and v3) through TensorStore: read lazily, written as v3, durable when a write returns."""
+"""Zarr arrays (v2 and v3) and OME-Zarr groups through TensorStore: read lazily; arrays written as v3 or v2.
 
-import json
+What is written is on disk when the write returns.
+"""
+
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,17 @@ import numpy as np
 import tensorstore
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.ome_metadata import dataset_paths, describe
+from maeref_jax.volumes.store import (
+    is_url,
+    join,
+    missing_chunks,
+    open_store,
+    read_json,
+    read_store,
+    split,
+    write_store,
+)
 from maeref_jax.volumes.stored import Stored, to_voxel_size
 from maeref_jax.volumes.windows import Box
 
@@ -24,58 +37,46 @@ class ZarrArray:
 
     def read(self, box: Box) -> np.ndarray:
         """The voxels of `box`. Raises BadInput for a chunk that is damaged."""
-        return _read(self._store, box.slices)
+        return read_store(self._store, box.slices)
 
     def write(self, box: Box, array: np.ndarray) -> None:
         """Writes `box` and returns when it is on disk (TensorStore syncs and renames every chunk file)."""
         if array.shape != box.shape or array.dtype != self.dtype:
             raise ValueError(f"cannot write {array.dtype} {array.shape} to a {self.dtype} box of {box.shape}")
-        try:
-            self._store[box.slices].write(array).result()
-        except ValueError as error:  # TensorStore's only exception: disk full, folder gone, no permission
-            raise OSError(f"cannot write {self._store.kvstore.path}: {error}") from error
+        write_store(self._store, box.slices, array)
 
 
-def is_zarr(path: Path) -> bool:
-    """Whether the folder is a Zarr array or group."""
-    return any((path / marker).is_file() for marker in _MARKERS)
+def is_zarr(location: str | Path) -> bool:
+    """Whether the folder or URL is a Zarr array or group."""
+    return any(read_json(location, marker) is not None for marker in _MARKERS)
 
 
-def open_zarr(path: Path) -> Stored:
-    """The Zarr array in folder `path`. Axes from dimension_names (v3), _ARRAY_DIMENSIONS or "axes"
-    attributes.
+def open_zarr(location: str | Path) -> Stored:
+    """A Zarr array, or the finest level of an OME-Zarr image.
+
+    Axes and voxel size come from the OME metadata of the group that the array belongs to, or else from
+    dimension_names (v3), _ARRAY_DIMENSIONS or "axes", and "voxel_size_nm" attributes.
 
     Raises:
-        BadInput: no Zarr, a group (its arrays are named), or metadata that cannot be read.
+        BadInput: no Zarr, a group that is no image (its arrays are named), metadata that cannot be read or do not
+            fit the array, or an OME-Zarr level that is not there.
     """
-    if not is_zarr(path):
-        raise BadInput(f"{path} is a folder but no Zarr array: none of {', '.join(_MARKERS)} in it")
-    metadata, attributes = _metadata(path)
-    if metadata is None:
-        inner = sorted(str(child) for child in path.iterdir() if child.is_dir() and is_zarr(child))
-        raise BadInput(f"{path} is a Zarr group, expected an array; give one of: {', '.join(inner) or 'none here'}")
-    driver = "zarr3" if (path / "zarr.json").is_file() else "zarr"
-    spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(path.absolute())}}
-    try:
-        store = tensorstore.open(spec, read=True).result()
-    except ValueError as error:
-        raise BadInput(f"{path} cannot be opened as a Zarr array: {error}") from error
-    names = metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or attributes.get("axes") or []
-    letters = [str(name).upper() for name in names]
-    known = len(letters) == store.rank and set(letters) <= set("TCZYX")
-    axes = "".join(letters) if known else None
-    raw_axes = ",".join(map(str, names)) or "?" * store.rank
-    size = attributes.get("voxel_size_nm")
-    voxel_size_nm = to_voxel_size(dict(zip("zyx", map(float, size), strict=True))) if size else None
-    return Stored(
-        path,
-        tuple(store.shape),
-        store.dtype.numpy_dtype,
-        axes,
-        raw_axes,
-        voxel_size_nm,
-        lambda slices: _read(store, slices),
-    )
+    is_array, metadata, attributes = metadata_of(location)
+    if is_array is None:
+        raise BadInput(f"{location} is a folder but no Zarr array: none of {', '.join(_MARKERS)} in it")
+    if is_array:
+        return _open_array(location, location, metadata, attributes, *_group_of(location))
+    paths = dataset_paths(attributes, str(location))
+    if not paths:
+        raise BadInput(
+            f"{location} is a Zarr group without OME metadata, expected an array or an OME-Zarr image; "
+            f"give one of: {_inner(location)}"
+        )
+    inner = join(location, paths[0])
+    is_array, metadata, own = metadata_of(inner)
+    if not is_array:
+        raise BadInput(f"{location}: its OME metadata name the array '{paths[0]}', which is not there; copy it again")
+    return _open_array(location, inner, metadata, own, attributes, paths[0])
 
 
 def create_zarr(
@@ -89,50 +90,134 @@ def create_zarr(
     Raises:
         BadInput: another array is there, or the folder cannot be written.
     """
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(Path(path).absolute())},
-        "metadata": {
-            "shape": list(shape),
-            "data_type": np.dtype(dtype).name,
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [min(c, s) for c, s in zip(chunk, shape, strict=True)]},
-            },
-            "codecs": [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                {"name": "zstd", "configuration": {"level": 1, "checksum": False}},
-                {"name": "crc32c"},
-            ],
-            "dimension_names": ["z", "y", "x"],
-            "attributes": attributes,
-        },
+    return ZarrArray(create_array(path, shape, dtype, chunk, attributes=attributes, names="zyx"))
+
+
+def create_bare_zarr(
+    path: str | Path,
+    shape: tuple[int, int, int],
+    dtype: Any,
+    *,
+    voxel_size_nm: tuple[float, float, float] | None = None,
+    classes: int | None = None,
+    chunk: tuple[int, int, int] = (32, 128, 128),
+) -> Stored:
+    """As `create_zarr`, (c, z, y, x) where `classes` is set, with the attribute "voxel_size_nm"."""
+    lead = () if classes is None else (classes,)
+    axes = "ZYX" if classes is None else "CZYX"
+    attributes = {} if voxel_size_nm is None else {"voxel_size_nm": [float(size) for size in voxel_size_nm]}
+    chunk = (*(1 for _ in lead), *chunk)
+    store = create_array(path, (*lead, *shape), dtype, chunk, names=axes.lower(), attributes=attributes)
+    fields = {"axes": axes, "raw_axes": axes.lower(), "voxel_size_nm": voxel_size_nm}
+    return stored_array(path, store, **fields, write=lambda slices, array: write_store(store, slices, array))
+
+
+def create_array(
+    location: str | Path,
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunk: tuple[int, ...],
+    *,
+    names: str,
+    attributes: dict | None = None,
+    shard: tuple[int, ...] | None = None,
+    version: int = 3,
+) -> tensorstore.TensorStore:
+    """As `create_zarr`, of any rank; `names` has one letter per axis.
+
+    Args:
+        shard: shape of the files, a multiple of `chunk`, each with many chunks (version 3); None: a file per chunk.
+        version: 3, or 2 with chunk files in folders ("0/0/0") and gzip, whose checksum v2's other codecs lack.
+    """
+    dtype = np.dtype(dtype)
+    chunk = [min(c, s) for c, s in zip(chunk, shape, strict=True)]
+    if version == 2:
+        metadata = {"shape": list(shape), "chunks": chunk, "dtype": dtype.str, "fill_value": 0}
+        metadata |= {"compressor": {"id": "gzip", "level": 1}, "dimension_separator": "/"}
+        return open_store(
+            location, {"driver": "zarr", "metadata": metadata, "open": True, "create": True}, "a Zarr array"
+        )
+    little = {"name": "bytes"} | ({} if dtype.itemsize == 1 else {"configuration": {"endian": "little"}})
+    zstd = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
+    codecs = [little, zstd, {"name": "crc32c"}]
+    file_shape = chunk
+    if shard is not None:
+        file_shape = [-(-min(f, s) // c) * c for f, s, c in zip(shard, shape, chunk, strict=True)]
+        index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+        inner = {"chunk_shape": chunk, "codecs": codecs, "index_codecs": index}
+        codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    metadata = {
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": file_shape}},
+        "codecs": codecs,
+        "dimension_names": list(names),
+        "attributes": attributes or {},
     }
-    if np.dtype(dtype).itemsize == 1:
-        spec["metadata"]["codecs"][0] = {"name": "bytes"}
-    try:
-        return ZarrArray(tensorstore.open(spec, open=True, create=True).result())
-    except ValueError as error:
-        raise BadInput(f"cannot create the array {path}: {error}") from error
+    return open_store(location, {"driver": "zarr3", "metadata": metadata, "open": True, "create": True}, "a Zarr array")
 
 
-def _metadata(path: Path) -> tuple[dict | None, dict]:
-    """(array metadata, attributes); the first is None for a group."""
-    try:
-        if (path / "zarr.json").is_file():
-            metadata = json.loads((path / "zarr.json").read_text())
-            return (metadata if metadata["node_type"] == "array" else None), metadata.get("attributes", {})
-        attributes = path / ".zattrs"
-        attributes = json.loads(attributes.read_text()) if attributes.is_file() else {}
-        if not (path / ".zarray").is_file():
-            return None, attributes
-        return json.loads((path / ".zarray").read_text()), attributes
-    except (json.JSONDecodeError, KeyError) as error:
-        raise BadInput(f"{path} has damaged Zarr metadata: {error}") from error
+def metadata_of(location: str | Path) -> tuple[bool | None, dict, dict]:
+    """(whether an array, None for no Zarr at all; its metadata; its attributes). Raises BadInput for damage."""
+    metadata = read_json(location, "zarr.json")
+    if metadata is not None:
+        if metadata.get("node_type") not in ("array", "group"):
+            raise BadInput(f"{location} has damaged Zarr metadata: no node_type in zarr.json")
+        return metadata["node_type"] == "array", metadata, metadata.get("attributes", {})
+    metadata = read_json(location, ".zarray")
+    if metadata is None and read_json(location, ".zgroup") is None:
+        return None, {}, {}
+    return metadata is not None, metadata or {}, read_json(location, ".zattrs") or {}
 
 
-def _read(store: tensorstore.TensorStore, slices: tuple[slice, ...]) -> np.ndarray:
-    try:
-        return np.asarray(store[slices].read().result())
-    except ValueError as error:
-        raise BadInput(f"cannot read {store.kvstore.path}, is a chunk damaged? {error}") from error
+def stored_array(location: str | Path, store: tensorstore.TensorStore, **fields: Any) -> Stored:
+    """A TensorStore array as Stored, read only unless `fields` has a write."""
+    return Stored(
+        location,
+        tuple(store.shape),
+        store.dtype.numpy_dtype,
+        read=lambda slices: read_store(store, slices),
+        **fields,
+    )
+
+
+def _open_array(
+    location: str | Path, inner: str | Path, metadata: dict, attributes: dict, group: dict, name: str
+) -> Stored:
+    driver = "zarr3" if "node_type" in metadata else "zarr"
+    store = open_store(inner, {"driver": driver, "open": True}, "a Zarr array")
+    note = missing_chunks(inner, store)
+    names = metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or attributes.get("axes") or []
+    letters = [str(entry).upper() for entry in names]
+    axes = "".join(letters) if len(letters) == store.rank and set(letters) <= set("TCZYX") else None
+    raw_axes, channels = ",".join(map(str, names)) or "?" * store.rank, ()
+    size = attributes.get("voxel_size_nm")
+    voxel_size_nm = to_voxel_size(dict(zip("zyx", map(float, size), strict=True))) if size else None
+    if name:
+        found = describe(group, name, store.rank, str(location))
+        if None not in (axes, found.axes) and axes != found.axes:
+            raise BadInput(f"{location}: the array's axes are {axes}, but its OME metadata say {found.axes}")
+        axes, channels = found.axes or axes, found.channels
+        raw_axes, voxel_size_nm = found.raw_axes, found.voxel_size_nm or voxel_size_nm
+    return stored_array(
+        location, store, axes=axes, raw_axes=raw_axes, voxel_size_nm=voxel_size_nm, channels=channels, note=note
+    )
+
+
+def _group_of(location: str | Path) -> tuple[dict, str]:
+    """Attributes of the OME-Zarr image whose level this array is, and the level's path in it; ({}, "") if none."""
+    path = ""
+    for _ in range(2):  # levels are "0" or "scale0/image"
+        location, name = split(location)
+        path = f"{name}/{path}" if path else name
+        attributes = metadata_of(location)[2]
+        if path in dataset_paths(attributes, str(location)):
+            return attributes, path
+    return {}, ""
+
+
+def _inner(location: str | Path) -> str:
+    if is_url(location):
+        return "its arrays (a URL cannot be listed)"
+    folders = (child for child in sorted(Path(location).iterdir()) if child.is_dir())
+    return ", ".join(str(child) for child in folders if is_zarr(child)) or "none here"

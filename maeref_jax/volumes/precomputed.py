@@ -1,0 +1,96 @@
+"""Neuroglancer's precomputed volumes through TensorStore: always x y z c, resolution in nm in x y z."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore
+
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.store import open_store, read_json, split, write_store
+from maeref_jax.volumes.stored import Stored, to_voxel_size
+from maeref_jax.volumes.zarr_store import stored_array
+
+_DRIVER = "neuroglancer_precomputed"
+
+
+def is_precomputed(location: str | Path) -> bool:
+    """Whether the folder or URL is a precomputed volume, or one of its scales."""
+    return _find(location) is not None
+
+
+def open_precomputed(location: str | Path) -> Stored:
+    """The finest scale of a precomputed volume, or the one whose folder is named ("…/volume/8_8_40").
+
+    Raises:
+        BadInput: metadata that cannot be read.
+    """
+    root, info, index = _find(location)
+    store = open_store(root, {"driver": _DRIVER, "scale_index": index, "open": True}, "a precomputed volume")
+    try:
+        size = to_voxel_size(dict(zip("xyz", map(float, info["scales"][index]["resolution"]), strict=True)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{location} has damaged metadata: no resolution of x, y and z ({error!r})") from error
+    offset = tuple(store.domain.origin[:3])[::-1]
+    # Whether chunks are missing cannot be said: TensorStore 0.1.86 looks for this format's files in the wrong folder.
+    note = f"its first voxel is (z, y, x) = {offset} of the data set" if any(offset) else ""
+    return _stored(location, store, voxel_size_nm=size, note=note)
+
+
+def create_precomputed(
+    path: str | Path,
+    shape: tuple[int, int, int],
+    dtype: np.dtype,
+    *,
+    voxel_size_nm: tuple[float, float, float] | None = None,
+    classes: int | None = None,
+    chunk: tuple[int, int, int] = (32, 128, 128),
+) -> Stored:
+    """A precomputed image of one scale, uncompressed; the one that is there if it is the same. Never written is 0.
+
+    Several processes may write at once if no two write into one chunk.
+
+    Raises:
+        BadInput: another volume is there (both are named), no voxel size (the format wants one), or a type that it
+            does not hold.
+        OSError: from `write`: the disk is full or gone.
+    """
+    if voxel_size_nm is None:
+        raise BadInput(f"{path}: a precomputed volume states its voxel size; give voxel_size_nm (z, y, x)")
+    spec = {
+        "driver": _DRIVER,
+        "multiscale_metadata": {"type": "image", "data_type": np.dtype(dtype).name, "num_channels": classes or 1},
+        "scale_metadata": {
+            "size": list(shape)[::-1],
+            "resolution": [float(size) for size in reversed(voxel_size_nm)],
+            "chunk_size": [min(c, n) for c, n in zip(reversed(chunk), reversed(shape), strict=True)],
+            "encoding": "raw",
+        },
+        "open": True,
+        "create": True,
+    }
+    store = open_store(path, spec, "a precomputed volume")
+    write = {"write": lambda slices, array: write_store(_at_zero(store), slices, array)}
+    return _stored(path, store, voxel_size_nm=voxel_size_nm, **write)
+
+
+def _find(location: str | Path) -> tuple[str | Path, dict, int] | None:
+    """(root of the volume, its metadata, which scale `location` means), None if it is no precomputed volume."""
+    parent, name = split(location)
+    for root, key in ((location, None), (parent, name)):
+        info = read_json(root, "info")
+        scales = (info or {}).get("scales")
+        if not isinstance(scales, list) or not scales:
+            continue
+        keys = [scale.get("key") for scale in scales]
+        if key is None or key in keys:
+            return root, info, 0 if key is None else keys.index(key)
+    return None
+
+
+def _at_zero(store: tensorstore.TensorStore) -> tensorstore.TensorStore:
+    return store[tensorstore.d[:].translate_to[0]]
+
+
+def _stored(location: str | Path, store: tensorstore.TensorStore, **fields: Any) -> Stored:
+    return stored_array(location, _at_zero(store), axes="XYZC", raw_axes="x,y,z,channel", **fields)

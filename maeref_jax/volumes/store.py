@@ -1,0 +1,133 @@
+"""Where TensorStore finds bytes: a local folder or a URL, and its errors in words.
+
+http:// and https:// are read only and tried against a local server. gs:// and s3:// are untested: they are handed to
+TensorStore, which takes the credentials from where Google's and Amazon's own tools leave them.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore
+
+from maeref_jax.errors import BadInput
+
+# Whether something is there is asked a few times: TensorStore's own 32 tries take many minutes for a mistyped bucket.
+# Voxels of what is there are read with all its patience.
+_PROBE = tensorstore.Context(
+    {
+        f"{service}_request_retries": {"max_retries": 3, "initial_delay": "200ms", "max_delay": "1s"}
+        for service in ("gcs", "s3", "http")
+    }
+)
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether `path` is one of the URLs that can be opened: gs://, s3://, http://, https://."""
+    return re.match(r"(gs|s3|https?)://.", str(path)) is not None
+
+
+def join(location: str | Path, name: str) -> str | Path:
+    """The file or folder `name` ("a/b") in the folder or URL `location`."""
+    return f"{str(location).rstrip('/')}/{name}" if is_url(location) else Path(location) / name
+
+
+def split(location: str | Path) -> tuple[str | Path, str]:
+    """The folder or URL that `location` lies in, and its name there."""
+    if not is_url(location):
+        absolute = Path(location).absolute()
+        return absolute.parent, absolute.name
+    head, _, name = str(location).rstrip("/").rpartition("/")
+    return head, name
+
+
+def kvstore(location: str | Path) -> dict[str, str]:
+    """TensorStore's name for a folder or URL (gs:// and s3:// untested)."""
+    if not is_url(location):
+        return {"driver": "file", "path": f"{Path(location).absolute()}/"}
+    scheme, _, rest = str(location).partition("://")
+    first, _, path = rest.strip("/").partition("/")
+    if scheme in ("http", "https"):
+        return {"driver": "http", "base_url": f"{scheme}://{first}", "path": f"/{path}/"}
+    return {"driver": {"gs": "gcs", "s3": "s3"}[scheme], "bucket": first, "path": f"{path}/" if path else ""}
+
+
+def read_json(location: str | Path, name: str) -> dict[str, Any] | None:
+    """The JSON object in the file `name` of a folder or URL, None where there is no such file.
+
+    Raises:
+        BadInput: no JSON object, or a folder or URL that cannot be read.
+    """
+    try:
+        store = tensorstore.KvStore.open(kvstore(location), context=_PROBE).result()
+        found = store.read(name).result()
+    except ValueError as error:  # TensorStore's only exception
+        raise BadInput(_unreachable(location, error)) from error
+    if found.state != "value":
+        return None
+    try:
+        content = json.loads(found.value)
+    except ValueError as error:
+        raise BadInput(f"{join(location, name)} is damaged metadata, no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{join(location, name)} is damaged metadata: expected a JSON object")
+    return content
+
+
+def write_json(location: str | Path, name: str, content: dict[str, Any]) -> None:
+    """Writes the file whole or not at all, and durably. Raises BadInput where nothing can be written."""
+    try:
+        store = tensorstore.KvStore.open(kvstore(location)).result()
+        store.write(name, json.dumps(content, indent=1).encode()).result()
+    except ValueError as error:
+        raise BadInput(f"cannot write {join(location, name)}: {_text(error)}") from error
+
+
+def open_store(location: str | Path, spec: dict[str, Any], what: str) -> tensorstore.TensorStore:
+    """The array in a folder or URL. Raises BadInput that calls it `what` ("a Zarr array")."""
+    try:
+        return tensorstore.open(spec | {"kvstore": kvstore(location)}).result()
+    except ValueError as error:
+        if spec.get("create"):
+            raise BadInput(f"cannot create the array {location}: {_text(error)}") from error
+        raise BadInput(f"{location} cannot be opened as {what}: {_text(error)}") from error
+
+
+def read_store(store: tensorstore.TensorStore, slices: tuple[slice, ...]) -> np.ndarray:
+    """The voxels in `slices`. Raises BadInput for a chunk that is damaged."""
+    try:
+        return np.asarray(store[slices].read().result())
+    except ValueError as error:
+        raise BadInput(f"cannot read {store.kvstore.path}, is a chunk damaged? {_text(error)}") from error
+
+
+def write_store(store: tensorstore.TensorStore, slices: tuple[slice, ...], array: np.ndarray) -> None:
+    """Writes and returns when it is on disk (TensorStore syncs and renames every chunk file). Raises OSError."""
+    try:
+        store[slices].write(array).result()
+    except ValueError as error:  # disk full, folder gone, no permission
+        raise OSError(f"cannot write {store.kvstore.path}: {_text(error)}") from error
+
+
+def missing_chunks(location: str | Path, store: tensorstore.TensorStore) -> str:
+    """A note if chunks of a local array are not on disk: they read as its fill value, which may be meant."""
+    if is_url(location) or store.storage_statistics(query_fully_stored=True).result().fully_stored:
+        return ""
+    return f"some chunks are not on disk, their voxels read as {store.fill_value}"
+
+
+def _unreachable(location: str | Path, error: ValueError) -> str:
+    if not is_url(location):
+        return f"cannot read {location}: {_text(error)}"
+    hint = {
+        "gs": "run: gcloud auth application-default login",
+        "s3": "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or run: aws configure",
+    }.get(str(location).partition("://")[0])
+    credentials = f"; if the bucket is not public, {hint}" if hint else ""
+    return f"cannot read {location}: is it there, and are you on the network{credentials}? ({_text(error)})"
+
+
+def _text(error: ValueError) -> str:
+    return str(error).partition(" [tensorstore_spec=")[0]  # which repeats what was asked, at length

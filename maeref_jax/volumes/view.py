@@ -1,0 +1,166 @@
+"""The one view of a volume that the rest of the house sees: (z, y, x), or (c, z, y, x), read and written box by box."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.axes import pick_channel
+from maeref_jax.volumes.store import is_url
+from maeref_jax.volumes.stored import Stored, split_inner
+from maeref_jax.volumes.windows import Box
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A (z, y, x) array, or (c, z, y, x) where `classes` is set, that is read box by box.
+
+    path: what to call it in messages, with its z range if one was given
+    source: the file or folder on disk; None for a URL and for an array in memory
+    classes: length of the leading class axis, or None
+    voxel_size_nm: (z, y, x), or None when nobody said
+    view: which axes and channel of the file this is; note: what a user should hear about how it is read
+    """
+
+    path: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    voxel_size_nm: tuple[float, float, float] | None
+    source: Path | None
+    classes: int | None
+    _read: Callable[[Box], np.ndarray]
+    view: str = ""
+    note: str = ""
+    _write: Callable[[Box, np.ndarray], None] | None = None
+
+    def read(self, box: Box) -> np.ndarray:
+        """The voxels of `box`, (z, y, x) of `dtype`; probabilities (c, z, y, x) float32 in [0, 1].
+
+        Raises:
+            BadInput: NaN or Inf (the first such voxel is named), or a damaged file.
+            ValueError: a box that is not inside the volume.
+        """
+        if not _inside(box, self.shape):
+            raise ValueError(f"{box} is not inside {self.path} of shape {self.shape}")
+        array = self._read(box)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = np.argwhere(~np.isfinite(array))[0]
+            voxel = tuple(int(v) + start for v, start in zip(bad[-3:], box.start, strict=True))
+            raise BadInput(
+                f"{self.path} holds {array[tuple(bad)]} at voxel (z, y, x) = {voxel}; expected finite values"
+            )
+        return array
+
+    def write(self, box: Box, array: np.ndarray) -> None:
+        """Writes `array`, of the box's shape (with the classes in front, where there are any) and of `dtype`.
+
+        Returns when it is on disk. Only for volumes that `create_volume` returned.
+
+        Raises:
+            ValueError: another shape or dtype (nothing is cast), a box outside, or a volume opened for reading.
+            OSError: the disk is full or gone.
+        """
+        expected = (() if self.classes is None else (self.classes,)) + box.shape
+        if self._write is None:
+            raise ValueError(f"{self.path} was opened for reading")
+        if array.shape != expected or array.dtype != self.dtype or not _inside(box, self.shape):
+            raise ValueError(
+                f"cannot write {array.dtype} {array.shape} to {box} of {self.path}: {self.dtype} {self.shape}"
+            )
+        self._write(box, array)
+
+    def identity(self) -> dict:
+        """What tells this input from another: path, bytes and modification time; of an array, its digest; of a URL,
+        only its name, shape and type (nobody says when its chunks changed)."""
+        if is_url(self.path):
+            return {"path": self.path, "view": self.view, "shape": list(self.shape), "dtype": str(self.dtype)}
+        if self.source is None:
+            array = self._read(Box((0, 0, 0), self.shape))
+            return {"path": self.path, "sha256": hashlib.sha256(np.ascontiguousarray(array)).hexdigest()}
+        files = [self.source] if self.source.is_file() else sorted(self.source.rglob("*"))
+        stats = [file.stat() for file in files if file.is_file()]
+        resolved, suffix = self.source.resolve(), self.path.removeprefix(str(self.source))
+        return {
+            "path": f"{resolved}{suffix}",
+            "view": self.view,
+            "bytes": sum(stat.st_size for stat in stats),
+            "modified_ns": max(stat.st_mtime_ns for stat in stats),
+        }
+
+
+def select(
+    stored: Stored,
+    axes: str,
+    z_range: tuple[int, int] | None,
+    *,
+    voxel_size_nm: tuple[float, float, float] | None = None,
+    channel: int | str | None = None,
+    keep_classes: bool = False,
+    as_probabilities: bool = False,
+) -> Volume:
+    """The Volume of an array on disk whose stored axes are `axes`; with `as_probabilities` as float32 in [0, 1].
+
+    Raises:
+        BadInput: a time series, several channels and none chosen, a z range that is not there.
+    """
+    sizes = dict(zip(axes, stored.shape, strict=True))
+    if sizes.get("T", 1) != 1:
+        raise BadInput(f"{stored.path} is a time series ({axes} {stored.shape}), expected one volume; split it")
+    fixed = {"T": 0}
+    if not keep_classes:
+        fixed |= pick_channel(stored, axes, channel)
+    elif "S" in axes:
+        raise BadInput(f"{stored.path} has colour samples (axes {axes}), expected class probabilities CZYX")
+    depth = sizes.get("Z", 1)
+    first, last = z_range or (0, depth)
+    if not 0 <= first < last <= depth:
+        raise BadInput(f"{stored.path}[{first}:{last}] is not a range of its {depth} slices")
+    shape = (last - first, sizes["Y"], sizes["X"])
+    order = ["C"] * keep_classes + ["Z", "Y", "X"]
+
+    def stored_slices(box: Box) -> tuple[slice, ...]:
+        at = dict(zip("ZYX", box.shift((first, 0, 0)).slices, strict=True))
+        at |= {axis: slice(index, index + 1) for axis, index in fixed.items()}
+        return tuple(at.get(axis, slice(0, sizes[axis])) for axis in axes)
+
+    def read(box: Box) -> np.ndarray:
+        array = stored.read(stored_slices(box))
+        # Named axes only: length-one T, C or S are dropped, a missing Z is added, the rest is put in order.
+        kept = [axis for axis in axes if axis in order]
+        array = array.reshape([n for n, axis in zip(array.shape, axes, strict=True) if axis in order])
+        array = array.transpose([kept.index(axis) for axis in order if axis in kept])
+        array = array if "Z" in kept else np.expand_dims(array, -3)
+        if not as_probabilities:
+            return array
+        return array.astype(np.float32) / (255 if stored.dtype == np.uint8 else 1)
+
+    def write(box: Box, array: np.ndarray) -> None:
+        array = array.transpose([order.index(axis) for axis in axes if axis in order])
+        missing = [n for n, axis in enumerate(axes) if axis not in order]
+        stored.write(stored_slices(box), np.expand_dims(array, missing))
+
+    name = f"{stored.path}[{first}:{last}]" if z_range else str(stored.path)
+    size = voxel_size_nm or stored.voxel_size_nm
+    dtype = np.dtype(np.float32) if as_probabilities else np.dtype(stored.dtype)
+    view = ", ".join([f"axes {axes}", *(f"{axis} {index}" for axis, index in fixed.items() if axis in axes)])
+    quantised = as_probabilities and stored.dtype == np.uint8
+    note = "; ".join(filter(None, [stored.note, "uint8 probabilities are read as value / 255" * quantised]))
+    return Volume(
+        name,
+        shape,
+        dtype,
+        size,
+        None if is_url(stored.path) else split_inner(stored.path)[0],
+        sizes["C"] if keep_classes else None,
+        read,
+        view,
+        note,
+        write if stored.write else None,
+    )
+
+
+def _inside(box: Box, shape: tuple[int, int, int]) -> bool:
+    return not box.empty and min(box.start) >= 0 and all(b <= s for b, s in zip(box.stop, shape, strict=True))
