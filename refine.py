@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 from maeref_jax import command_line
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.store import is_url, join, split
-from maeref_jax.volumes.stored import split_inner
+from maeref_jax.volumes.formats.store import is_url, join, split
+from maeref_jax.volumes.formats.stored import split_inner
 from maeref_jax.volumes.volume import FILES, MAKERS, Volume, open_probabilities, open_volume, split_range
 
 CONFIG = Path(__file__).parent / "configs" / "refine.py"

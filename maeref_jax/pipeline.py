@@ -27,8 +27,8 @@ from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.training.checkpoint import load_model_variables
 from maeref_jax.training.workdir import read_config
 from maeref_jax.volumes import inputs, output
+from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
 from maeref_jax.volumes.output import Output
-from maeref_jax.volumes.tiff import LARGEST_BYTES
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, open_volume, write_tiff
 from maeref_jax.volumes.windows import blocks, round_up
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.ome_zarr import create_labels, create_ome_zarr
+from maeref_jax.volumes.formats.ome_zarr import create_labels, create_ome_zarr
 from maeref_jax.volumes.pyramid import downsample, level_factors, write_pyramid
 from maeref_jax.volumes.volume import create_volume, open_probabilities, open_volume
 from maeref_jax.volumes.windows import Box, blocks, whole

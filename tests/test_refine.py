@@ -14,7 +14,7 @@ from test_pipeline import SHAPE, image, labels, refiner, segmenter
 import refine
 from maeref_jax import command_line, pipeline
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.ome_zarr import create_ome_zarr
+from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.volume import create_volume, open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
 

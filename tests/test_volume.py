@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats.zarr_store import create_zarr
 from maeref_jax.volumes.volume import (
     FILES,
     MAKERS,
@@ -29,7 +30,6 @@ from maeref_jax.volumes.volume import (
     write_tiff,
 )
 from maeref_jax.volumes.windows import Box, blocks, whole
-from maeref_jax.volumes.zarr_store import create_zarr
 
 DATA = Path(os.environ.get("MAEREF_DATA", Path(__file__).parents[2] / "shared" / "data"))
 STACK = np.random.default_rng(0).integers(0, 200, (5, 12, 17)).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Which stored axis is which, and which channel is meant: said by the file or the user, never guessed."""
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.stored import Stored
+from maeref_jax.volumes.formats.stored import Stored
 
 
 def resolve_axes(stored: Stored, axes: str | None) -> tuple[str, bool]:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats.zarr_store import ZarrArray, create_zarr
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box
-from maeref_jax.volumes.zarr_store import ZarrArray, create_zarr
 
 EXPORTS = ("initial", "refined", "entropy", "hidden")
 

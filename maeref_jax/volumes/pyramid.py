@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.ome_metadata import dataset_paths, describe, multiscale_attributes, ome_attributes
-from maeref_jax.volumes.store import join, open_store, read_store, write_json, write_store
+from maeref_jax.volumes.formats.ome_metadata import dataset_paths, describe, multiscale_attributes, ome_attributes
+from maeref_jax.volumes.formats.store import join, open_store, read_store, write_json, write_store
+from maeref_jax.volumes.formats.zarr_store import create_array, metadata_of
 from maeref_jax.volumes.windows import blocks
-from maeref_jax.volumes.zarr_store import create_array, metadata_of
 
 METHODS = ("mode", "nearest", "mean")
 

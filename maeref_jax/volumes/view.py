@@ -9,8 +9,8 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.axes import pick_channel
-from maeref_jax.volumes.store import is_url
-from maeref_jax.volumes.stored import Stored, split_inner
+from maeref_jax.volumes.formats.store import is_url
+from maeref_jax.volumes.formats.stored import Stored, split_inner
 from maeref_jax.volumes.windows import Box
 
 

@@ -12,19 +12,19 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.axes import resolve_axes
-from maeref_jax.volumes.hdf5 import create_hdf5, open_hdf5
-from maeref_jax.volumes.n5 import create_n5, is_n5, open_n5
-from maeref_jax.volumes.numpy_files import create_npy, open_npy, open_npz
-from maeref_jax.volumes.ome_tiff import write_ome_tiff
-from maeref_jax.volumes.ome_zarr import create_ome_zarr
-from maeref_jax.volumes.precomputed import create_precomputed, is_precomputed, open_precomputed
-from maeref_jax.volumes.store import is_url
-from maeref_jax.volumes.stored import Stored, split_inner
-from maeref_jax.volumes.tiff import LARGEST_BYTES, open_tiff, write_tiff_stack
-from maeref_jax.volumes.tiff_folder import is_tiff_folder, open_tiff_folder
+from maeref_jax.volumes.formats.hdf5 import create_hdf5, open_hdf5
+from maeref_jax.volumes.formats.n5 import create_n5, is_n5, open_n5
+from maeref_jax.volumes.formats.numpy_files import create_npy, open_npy, open_npz
+from maeref_jax.volumes.formats.ome_tiff import write_ome_tiff
+from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
+from maeref_jax.volumes.formats.precomputed import create_precomputed, is_precomputed, open_precomputed
+from maeref_jax.volumes.formats.store import is_url
+from maeref_jax.volumes.formats.stored import Stored, split_inner
+from maeref_jax.volumes.formats.tiff import LARGEST_BYTES, open_tiff, write_tiff_stack
+from maeref_jax.volumes.formats.tiff_folder import is_tiff_folder, open_tiff_folder
+from maeref_jax.volumes.formats.zarr_store import create_bare_zarr, is_zarr, open_zarr
 from maeref_jax.volumes.view import Volume, select
 from maeref_jax.volumes.windows import Box
-from maeref_jax.volumes.zarr_store import create_bare_zarr, is_zarr, open_zarr
 
 UNKNOWN_ON_DISK = 255
 # A new format is one file and one line: how it is opened, by suffix or, for folders and URLs, by what lies in them;

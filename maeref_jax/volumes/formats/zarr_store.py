@@ -10,8 +10,8 @@ import numpy as np
 import tensorstore
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.ome_metadata import dataset_paths, describe
-from maeref_jax.volumes.store import (
+from maeref_jax.volumes.formats.ome_metadata import dataset_paths, describe
+from maeref_jax.volumes.formats.store import (
     is_url,
     join,
     missing_chunks,
@@ -21,7 +21,7 @@ from maeref_jax.volumes.store import (
     split,
     write_store,
 )
-from maeref_jax.volumes.stored import Stored, to_voxel_size
+from maeref_jax.volumes.formats.stored import Stored, to_voxel_size
 from maeref_jax.volumes.windows import Box
 
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")

@@ -8,8 +8,8 @@ import numpy as np
 import tifffile
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.stored import Stored
-from maeref_jax.volumes.tiff import end_of_data, open_tiff
+from maeref_jax.volumes.formats.stored import Stored
+from maeref_jax.volumes.formats.tiff import end_of_data, open_tiff
 
 SUFFIXES = (".tif", ".tiff")
 

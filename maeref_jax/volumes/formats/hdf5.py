@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.stored import NANOMETRES, Stored, split_inner, to_voxel_size
+from maeref_jax.volumes.formats.stored import NANOMETRES, Stored, split_inner, to_voxel_size
 
 
 def open_hdf5(path: Path) -> Stored:

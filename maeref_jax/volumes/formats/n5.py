@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.store import (
+from maeref_jax.volumes.formats.store import (
     is_url,
     missing_chunks,
     open_store,
@@ -14,8 +14,8 @@ from maeref_jax.volumes.store import (
     write_json,
     write_store,
 )
-from maeref_jax.volumes.stored import NANOMETRES, Stored, to_voxel_size
-from maeref_jax.volumes.zarr_store import stored_array
+from maeref_jax.volumes.formats.stored import NANOMETRES, Stored, to_voxel_size
+from maeref_jax.volumes.formats.zarr_store import stored_array
 
 _FILE = "attributes.json"
 

@@ -7,9 +7,9 @@ import numpy as np
 import tensorstore
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.store import open_store, read_json, split, write_store
-from maeref_jax.volumes.stored import Stored, to_voxel_size
-from maeref_jax.volumes.zarr_store import stored_array
+from maeref_jax.volumes.formats.store import open_store, read_json, split, write_store
+from maeref_jax.volumes.formats.stored import Stored, to_voxel_size
+from maeref_jax.volumes.formats.zarr_store import stored_array
 
 _DRIVER = "neuroglancer_precomputed"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.ome_metadata import (
+from maeref_jax.volumes.formats.ome_metadata import (
     VERSIONS,
     channel_attributes,
     dataset_paths,
@@ -21,9 +21,9 @@ from maeref_jax.volumes.ome_metadata import (
     multiscale_attributes,
     ome_attributes,
 )
-from maeref_jax.volumes.store import join, split, write_json, write_store
-from maeref_jax.volumes.stored import Stored
-from maeref_jax.volumes.zarr_store import create_array, metadata_of, open_zarr, stored_array
+from maeref_jax.volumes.formats.store import join, split, write_json, write_store
+from maeref_jax.volumes.formats.stored import Stored
+from maeref_jax.volumes.formats.zarr_store import create_array, metadata_of, open_zarr, stored_array
 
 CHUNK = (32, 128, 128)
 

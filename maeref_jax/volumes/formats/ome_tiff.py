@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.stored import NANOMETRES, to_voxel_size
+from maeref_jax.volumes.formats.stored import NANOMETRES, to_voxel_size
 
 DTYPES = ("uint8", "uint16", "uint32", "int32", "float32", "float64")
 

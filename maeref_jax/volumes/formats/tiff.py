@@ -16,8 +16,8 @@ import numpy as np
 import tifffile
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.ome_tiff import parse_ome
-from maeref_jax.volumes.stored import NANOMETRES, Stored, to_voxel_size
+from maeref_jax.volumes.formats.ome_tiff import parse_ome
+from maeref_jax.volumes.formats.stored import NANOMETRES, Stored, to_voxel_size
 
 # ImageJ's offsets have 32 bits; the margin is for tags and the resolution of the limit in its own reader.
 LARGEST_BYTES = 4_000_000_000

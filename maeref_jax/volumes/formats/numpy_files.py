@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.stored import Stored, split_inner
+from maeref_jax.volumes.formats.stored import Stored, split_inner
 
 # nnU-Net's names: version 2 and version 1. Both are (class, z, y, x).
 NNUNET = ("probabilities", "softmax")

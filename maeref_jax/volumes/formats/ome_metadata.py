@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.stored import NANOMETRES, to_voxel_size
+from maeref_jax.volumes.formats.stored import NANOMETRES, to_voxel_size
 
 VERSIONS = ("0.4", "0.5")
 
