@@ -37,10 +37,14 @@ def main(argv):
     # Imported late: mistakes in the command are answered without waiting for jax.
     from maeref_jax import experiment
     from maeref_jax.training import parallel
+    from maeref_jax.training import workdir as folder
 
     experiment.check(settings)
+    folder.check_starting_point(settings, arguments.workdir)
     if arguments.distributed or arguments.coordinator:
         parallel.connect(arguments.coordinator, arguments.processes, arguments.process_id)
+    parallel.own_share(settings["batch"], settings["optimizer"]["accumulate"])
+    folder.claim(arguments.workdir, settings)
     if settings["method"] == "mae" and settings["data"]["phantom"]["train"] and not settings["data"]["ensemble"]:
         train_ensemble_first(settings, arguments)
     train(settings, arguments.workdir, arguments.profile)
@@ -68,7 +72,7 @@ def train(settings, workdir, profile=False):
     optimizer_settings = settings["optimizer"]
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.claim(workdir, settings)
-    start_from = folder.starting_point(settings["init_from"])
+    start_from = folder.starting_point(settings)
     with primary_first():  # which writes the predictions that a masked autoencoder learns from
         prepared = experiment.prepare(settings, workdir, indices)
     optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
@@ -83,7 +87,7 @@ def train(settings, workdir, profile=False):
     if is_primary():
         folder.write_summary(workdir, settings, prepared.facts, summary)
         card = epath.Path(workdir) / "model_card.md"
-        print(f"{workdir} is ready; its best step was {summary['validation']['step']}, see {card}")
+        print(f"{workdir} is ready; its best step was {summary['validation'].get('step')}, see {card}")
 
 
 def warn_of_slowness(seconds, steps):
@@ -95,14 +99,16 @@ def warn_of_slowness(seconds, steps):
 
 
 def train_ensemble_first(settings, arguments):
-    """Without an ensemble there are no predictions to learn from: train configs/ensemble.py in the same mode."""
+    """Without an ensemble there are no predictions to learn from: train configs/ensemble.py in the same mode, for the
+    same seed, classes and voxel size.
+    """
     workdir = epath.Path(arguments.workdir) / "ensemble"
     mode = arguments.config.partition(".py")[2]
     config = f"{Path(__file__).parent / 'configs' / 'ensemble.py'}{mode}"
-    settings["data"]["ensemble"] = str(workdir)
     if not (workdir / "summary.json").exists():
         print(f"no --config.data.ensemble given: training {config} into {workdir} first", flush=True)
-        train(command_line.load_config(config).to_dict(), workdir)
+        same = {name: settings[name] for name in ("seed", "classes", "voxel_size_nm")}
+        train({**command_line.load_config(config).to_dict(), **same}, workdir)
 
 
 if __name__ == "__main__":

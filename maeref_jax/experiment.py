@@ -1,18 +1,23 @@
 """From the settings of a config to what a training run needs: the method, its batches, its validation batches."""
 
+import functools
+import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
+from math import inf
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from maeref_jax import pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Method
+from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.volumes import dataset, sampling
 from maeref_jax.volumes.phantom import phantom
-from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.volume import array_volume, share_slices
 from maeref_jax.volumes.windows import whole
 
 VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same at every evaluation
@@ -37,24 +42,48 @@ def prepare(settings, workdir, indices):
     """
     if settings["method"] in pipeline.SEGMENTERS:
         return _segmenter_experiment(settings, indices)
-    return _refiner_experiment(settings, Path(workdir), indices)
+    return _refiner_experiment(settings, epath.Path(workdir), indices)
+
+
+RANGES = {
+    "steps": (1, inf), "batch": (1, inf), "evaluate_every": (1, inf), "validation_batches": (1, inf),
+    "stop_after": (0, inf), "members": (1, inf), "token": (1, inf), "min_foreground": (0, 1),
+    "threshold": (0, 1), "ambiguous_threshold": (0, 1), "keep_within": (0, inf),
+    # The checkpoint before the last is what a damaged one falls back to.
+    "checkpoint.keep": (2, inf), "checkpoint.minutes": (0, inf),
+    "optimizer.rate": (0, inf), "optimizer.warmup_steps": (0, inf), "optimizer.decay": (0, 1),
+    "optimizer.decay_steps": (1, inf), "optimizer.patience": (1, inf), "optimizer.clip": (0, inf),
+    "optimizer.b1": (0, 1), "optimizer.b2": (0, 1), "optimizer.weight_decay": (0, inf),
+    "optimizer.accumulate": (1, inf), "optimizer.average": (0, 0.999999),
+}  # fmt: skip
+
+
+def _between(least, most):
+    return f"at least {least}" if most == inf else f"between {least} and {most}"
 
 
 def check(settings):
     """Raises BadInput for settings that no run can work with."""
     classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
     window, stride, data = settings["window"], settings["stride"], settings["data"]
-    counts = {name: settings[name] for name in ("steps", "batch", "evaluate_every", "validation_batches")}
-    counts |= {"optimizer.accumulate": settings["optimizer"]["accumulate"]}
-    # The checkpoint before the last is what a damaged one falls back to.
-    lowest = {"checkpoint.keep": (settings["checkpoint"]["keep"], 2), **{name: (n, 1) for name, n in counts.items()}}
-    for name, (found, least) in lowest.items():
-        if found < least:
-            raise BadInput(f"{name} must be at least {least}, found {found}")
-    if not 0 <= settings["optimizer"]["average"] < 1:
-        raise BadInput(f"optimizer.average, a decay, must lie in [0, 1), found {settings['optimizer']['average']}")
+    for name, (least, most) in RANGES.items():
+        *groups, key = name.split(".")
+        found = functools.reduce(dict.__getitem__, groups, settings).get(key, least)
+        if not least <= found <= most:
+            raise BadInput(f"{name} must be {_between(least, most)}, found {found}")
+    if not settings["voxel_size_nm"] or min(settings["voxel_size_nm"]) <= 0:
+        raise BadInput(f"voxel_size_nm must be positive, found {settings['voxel_size_nm']}")
+    if min(settings["class_weights"]) < 0:
+        raise BadInput(f"class_weights must not be negative, found {settings['class_weights']}")
+    build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
+    try:
+        jnp.dtype(settings["model"]["compute_dtype"])
+    except TypeError as error:
+        raise BadInput(f"model.compute_dtype must be float32 or bfloat16 ({error})") from error
     if len(window) != 2 or len(stride) != 2 or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
         raise BadInput(f"window {window} and stride {stride} must be two numbers each, 1 <= stride <= window")
+    if settings["method"] in pipeline.REFINERS:
+        _check_tokens(settings)
     if ambiguous not in (-1, classes - 1):
         raise BadInput(f"classes.ambiguous must be the last class, {classes - 1}, or -1 for none, found {ambiguous}")
     if len(settings["class_weights"]) < classes - (ambiguous >= 0):
@@ -65,6 +94,26 @@ def check(settings):
         raise BadInput("both phantoms and files are given; for files only, add --config.data.phantom.train=")
     if data["phantom"]["train"] and not data["phantom"]["validation"]:
         raise BadInput("data.phantom.validation is empty; give a seed that is not in data.phantom.train")
+    both = sorted({*data["phantom"]["train"]} & {*data["phantom"]["validation"]})
+    if both:
+        raise BadInput(f"phantoms {both} are both in data.phantom.train and in validation; keep whole volumes apart")
+    for ours, theirs in itertools.product(data["train"]["labels"], data["validation"]["labels"]):
+        if share_slices(ours, theirs):
+            raise BadInput(f"{theirs} in data.validation shares slices with {ours} in data.train; keep them apart")
+
+
+def _check_tokens(settings):
+    """BadInput for a masked autoencoder whose window or masking ratio no token grid can have."""
+    token = settings["token"]
+    low, high = settings["masking_ratio"] if len(settings["masking_ratio"]) == 2 else (1, 0)
+    if not 0 <= low <= high <= 1:
+        raise BadInput(
+            f"masking_ratio must be two numbers, 0 <= lowest <= highest <= 1, is {settings['masking_ratio']}"
+        )
+    if any(size % token for size in (*settings["window"], *settings["stride"])):
+        raise BadInput(
+            f"window {settings['window']} and stride {settings['stride']} must be multiples of token, {token}"
+        )
 
 
 def _segmenter_experiment(settings, indices):
@@ -105,12 +154,10 @@ def _segmenter_experiment(settings, indices):
 
 
 def _refiner_experiment(settings, workdir, indices):
-    ensemble, token = settings["data"]["ensemble"], settings["token"]
-    if any(size % token for size in (*settings["window"], *settings["stride"])):
-        raise BadInput(
-            f"window {settings['window']} and stride {settings['stride']} must be multiples of token, {token}"
-        )
-    predict = _predictor(settings, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
+    if "://" in str(workdir) and settings["data"]["phantom"]["train"]:
+        raise BadInput(f"{workdir}: the ensemble's predictions are written beside the model, on a local disk only")
+    ensemble = settings["data"]["ensemble"] or workdir / "ensemble"
+    predict = _predictor(settings, ensemble, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
     train, validation = (_label_maps(settings, split, predict) for split in ("train", "validation"))
     crops = (tuple(settings["window"]), settings["token"], settings["min_foreground"])
     everything = range(settings["batch"])
@@ -164,13 +211,13 @@ def _from_files(settings, split, with_image):
     return dataset.volumes_from_files(files, settings["data"], len(settings["classes"]["names"]), with_image)
 
 
-def _predictor(settings, output):
+def _predictor(settings, ensemble, output):
     """phantom seed -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated.
 
     Tokens that the ensemble calls ambiguous are unknown, and undecided (entropy 1): the label it has for them is only
     its second choice, so they are hidden in training as in use, and never a target.
     """
-    model = pipeline.load_model(settings["data"]["ensemble"], "segmenter")
+    model = pipeline.load_model(ensemble, "segmenter")
     for name in ("classes", "voxel_size_nm"):
         wanted = json.loads(json.dumps(settings[name]))
         if model.settings[name] != wanted:

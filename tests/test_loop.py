@@ -1,7 +1,6 @@
 """training/loop.py and its neighbours: a run that is stopped anywhere and goes on is one run."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -12,6 +11,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from test_state import SETTINGS, batch, line
 
@@ -81,8 +81,8 @@ def test_a_plateau_lowers_the_rate_and_the_highest_may_be_the_best():
     settings["checkpoint"]["best"] = "-dice"
     assert loop.scored({"loss": 1.0, "dice": 0.8}, settings) == -0.8
     settings["checkpoint"]["best"] = "accuracy"
-    with pytest.raises(CannotGoOn, match="one of loss, dice"):
-        loop.scored({"loss": 1.0, "dice": 0.8}, settings)
+    with pytest.raises(BadInput, match="must be one of loss, or"):
+        loop.train(line(), build_optimizer(settings["optimizer"]), batches, [batches(1)], settings, "nowhere")
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoint(tmp_path):
@@ -130,6 +130,15 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, ca
     assert whole["w"] == repaired["w"]
 
 
+def everything_saved_last(folder):
+    """The bytes of the last checkpoint: parameters, their average, the optimiser, the step, the progress."""
+    with checkpoint.look_at_checkpoints(folder) as checkpoints:
+        items = dict.fromkeys(("model", "training"), ocp.args.StandardRestore())
+        restored = checkpoints.restore(checkpoints.latest_step(), args=ocp.args.Composite(**items))
+    leaves = jax.tree_util.tree_leaves_with_path(dict(restored.items()))
+    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+
+
 KILLED = """
 import sys; sys.path.insert(0, "tests")
 import time
@@ -171,8 +180,8 @@ def test_killed_again_and_again_and_interrupted_it_ends_with_the_same_bits(root,
         assert process.returncode == code, error
         assert "the same command continues" in error and "Traceback" not in error
     _, error = start(root, folder).communicate(timeout=120)
-    whole, killed = (checkpoint.load_model_variables(tmp_path / name)[0] for name in ("whole", "killed"))
-    assert whole["w"].tobytes() == killed["w"].tobytes() and whole["b"].tobytes() == killed["b"].tobytes(), error
+    whole, killed = (everything_saved_last(tmp_path / name) for name in ("whole", "killed"))
+    assert whole == killed, error
     assert [found["step"] for found in lines_of(folder) if "validation_loss" in found] == list(range(3, 301, 3))
 
 
@@ -199,16 +208,22 @@ def test_a_workdir_is_copied_anywhere_and_zipped(tmp_path):
     assert checkpoint.load_model_variables(tmp_path / "elsewhere")[0]["w"] == params["w"]
 
 
-def test_fine_tuning_takes_what_fits_and_only_class_layers_may_differ():
+def test_fine_tuning_takes_what_fits_and_class_layers_only_for_the_same_classes():
     ours = {"body": {"kernel": np.zeros((3, 4))}, "head": {"kernel": np.zeros((4, 2))}}
-    theirs = {"body": {"kernel": np.ones((3, 4))}, "head": {"kernel": np.ones((4, 5))}}
-    taken, fresh = checkpoint.adopted(ours, theirs, "there")
-    assert taken["body"]["kernel"].all() and not taken["head"]["kernel"].any()
-    assert fresh == ["['head']['kernel'] ((4, 5) there, (4, 2) here)"]
-    with pytest.raises(BadInput, match=r"body.*\(3, 9\) there"):
-        checkpoint.adopted(ours, {**theirs, "body": {"kernel": np.ones((3, 9))}}, "there")
-    with pytest.raises(BadInput, match=r"extra.*not here"):
-        checkpoint.adopted(ours, {**theirs, "extra": np.ones(2)}, "there")
+    theirs = {"body": {"kernel": np.ones((3, 4))}, "head": {"kernel": np.ones((4, 2))}}
+    taken, fresh = checkpoint.adopted(ours, theirs, "there", same_classes=True)
+    assert taken["body"]["kernel"].all() and taken["head"]["kernel"].all() and fresh == []
+    taken, fresh = checkpoint.adopted(
+        ours, {**theirs, "head": {"kernel": np.ones((4, 5))}}, "there", same_classes=False
+    )
+    assert taken["body"]["kernel"].all() and not taken["head"]["kernel"].any() and fresh == ["['head']['kernel']"]
+    for other, message in (
+        ({**theirs, "body": {"kernel": np.ones((3, 9))}}, r"body.*\(3, 9\) there"),
+        ({**theirs, "extra": np.ones(2)}, r"extra.*not here"),
+        ({"head": theirs["head"]}, r"body.*absent there"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            checkpoint.adopted(ours, other, "there", same_classes=True)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
@@ -243,9 +258,73 @@ def test_event_files_hold_scalars_and_a_picture(tmp_path):
     assert {"validation/loss", "validation"} <= tags
 
 
-def test_a_profile_is_written(tmp_path, capfd):
-    settings = settings_of(20)
+@pytest.mark.parametrize("steps", [20, 12, 3])
+def test_a_profile_is_written_however_short_the_run(tmp_path, capfd, steps):
+    settings = settings_of(steps)
     built = build_optimizer(settings["optimizer"])
     loop.train(line(), built, batches, [batches(1)], settings, tmp_path, profile=True)
-    assert list((tmp_path / "profile").rglob("*.xplane.pb")), os.listdir(tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert "wrote a profile" in capfd.readouterr().err
+
+
+def test_a_model_may_be_used_while_it_is_trained(tmp_path):
+    train(tmp_path / "run", 10)
+    saving = tmp_path / "run" / "checkpoints" / "15.orbax-checkpoint-tmp"
+    saving.mkdir()
+    checkpoint.load_model_variables(tmp_path / "run")
+    assert saving.exists(), "whoever reads must not tidy up what is being written"
+
+
+def test_a_checkpoint_that_was_never_evaluated_is_no_model(tmp_path):
+    train(tmp_path / "run", 10)
+    for step in ("5", "10"):
+        (tmp_path / "run" / "checkpoints" / step / "metrics" / "metrics").write_text('{"score": Infinity}')
+    with pytest.raises(BadInput, match="no evaluated checkpoint"):
+        checkpoint.best_step(tmp_path / "run")
+
+
+def test_where_nothing_can_be_read_nothing_is_moved(tmp_path):
+    train(tmp_path / "run", 10)
+    for step in ("5", "10"):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / step / "training")
+    for _ in range(2):
+        with pytest.raises(BadInput, match="none of the checkpoints"):
+            train(tmp_path / "run", 20)
+    assert not (tmp_path / "run" / "damaged").exists() and len(lines_of(tmp_path / "run")) == 2
+
+
+def test_a_damaged_score_and_a_damaged_log_do_not_end_a_run(tmp_path, capfd):
+    train(tmp_path / "run", 10)
+    (tmp_path / "run" / "checkpoints" / "10" / "metrics" / "metrics").write_text('{"sco')
+    with pytest.raises(BadInput, match="checkpoints/10 is damaged"):
+        checkpoint.best_step(tmp_path / "run")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 11, "trai}\n')
+    assert train(tmp_path / "run", 20)["validation"]["step"] in (5, 10, 15, 20)
+    assert "checkpoint 10 is damaged" in capfd.readouterr().err
+
+
+def test_a_signal_never_skips_an_evaluation(tmp_path, monkeypatch):
+    """The run is told to stop while the step before an evaluation runs; it goes on as if nothing had happened."""
+    options = {"schedule": "plateau", "patience": 1, "rate": 3.0}
+    train(tmp_path / "whole", 12, every=2, **options)
+    calls = iter(range(100))
+
+    def wishes(self, devices):
+        return np.tile(np.array([0, next(calls) == 6, 0], np.int32), (devices, 1))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Requests, "wishes", wishes)
+        with pytest.raises(SystemExit) as stopped:
+            train(tmp_path / "stopped", 12, every=2, **options)
+    assert stopped.value.code == 143
+    train(tmp_path / "stopped", 12, every=2, **options)
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "stopped")
+
+
+def test_validation_that_is_no_number_is_an_error(tmp_path):
+    def evaluate(params, state, data):
+        return {"loss": (jnp.float32(jnp.nan), jnp.float32(1))}
+
+    with pytest.raises(CannotGoOn, match="validation at step 5"):
+        train(tmp_path / "run", 10, method=line()._replace(evaluate=evaluate))

@@ -56,6 +56,16 @@ def test_every_training_config_is_tried_above(root):
         (["--config", "configs/mae.py:smoke", "--config.data.train.labels=a.tif"], "both phantoms and files"),
         (["--config", "configs/mae.py:smoke", "--config.window=32"], "window"),
         (["--config", "configs/mae.py:smoke", "--config.evaluate_every=0"], "at least 1"),
+        (["--config", "configs/mae.py:smoke", "--config.optimizer.name=sgd"], "adamw, adam, adamax, rmsprop"),
+        (["--config", "configs/mae.py:smoke", "--config.optimizer.clip=-1"], "optimizer.clip must be at least 0"),
+        (["--config", "configs/mae.py:smoke", "--config.optimizer.rate=nan"], "optimizer.rate must be at least 0"),
+        (["--config", "configs/mae.py:smoke", "--config.masking_ratio=0.9,0.1"], "masking_ratio must be"),
+        (["--config", "configs/mae.py:smoke", "--config.model.compute_dtype=float9"], "float32 or bfloat16"),
+        (["--config", "configs/mae.py:smoke", "--config.token=5"], "multiples of token, 5"),
+        (["--config", "configs/mae.py:smoke", "--config.data.phantom.validation=3"], "keep whole volumes apart"),
+        (["--config", "configs/mae.py:smoke", "--config.optimizer.accumulate=3"], "set batch to 6 or 9"),
+        (["--config", "configs/mae.py:smoke", "--init_from", "nowhere"], "nowhere is not the workdir"),
+        (["--config", "configs/mae.py:smoke", "--processes", "2"], "belong together"),
         (
             ["--config", "configs/mae.py:smoke", "--config.data.phantom.train=", "--config.data.train.labels=a.tif"],
             "a.tif",
@@ -66,7 +76,7 @@ def test_bad_usage_is_one_message_exit_code_2_and_nothing_half_written(run, tmp_
     done = run("train.py", *arguments, "--workdir", tmp_path / "run")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert expected in done.stderr and done.stderr.count("\n") == 1
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_flag_is_named(run):

@@ -10,6 +10,7 @@ Which parameters a run starts from:
   4. and otherwise random ones, from the seed.
 """
 
+import json
 import sys
 
 import jax
@@ -19,6 +20,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from maeref_jax.errors import BadInput
+from maeref_jax.training.parallel import is_primary, wait_for_all
 from maeref_jax.training.state import TrainState
 
 ITEMS = ("model", "training", "settings")
@@ -27,7 +29,8 @@ CLASS_LAYERS = ("head", "embed")
 
 
 def open_checkpoints(workdir, keep=2):
-    """The checkpoint manager of a workdir: keeps the last `keep` and the one with the lowest score."""
+    """The checkpoint manager of the run in a workdir: keeps the last `keep` and the one with the lowest score."""
+    _drop_unreadable_scores(workdir)
     policy = preservation_policy.AnyPreservationPolicy(
         [
             preservation_policy.LatestN(keep),
@@ -40,6 +43,12 @@ def open_checkpoints(workdir, keep=2):
         best_mode="min",
         cleanup_tmp_directories=True,
     )
+    return ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS)
+
+
+def look_at_checkpoints(workdir):
+    """The checkpoint manager for everybody but the run itself, which may be saving at this very moment."""
+    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=lambda metrics: metrics["score"], best_mode="min")
     return ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS)
 
 
@@ -59,24 +68,33 @@ def save(checkpoints, train_state, settings, score=np.inf):
 def restore_latest(checkpoints, like):
     """The latest TrainState that can be read, as numpy arrays; None when nothing was saved. like: shapes and dtypes.
 
-    Raises BadInput when there are checkpoints but none can be read.
+    Damaged ones are set aside once an older one has been read. Raises BadInput when there are checkpoints but none can
+    be read; they stay where they are.
     """
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     items = {name: ocp.args.StandardRestore(item) for name, item in _items(like).items()}
-    steps = sorted(checkpoints.all_steps(), reverse=True)
+    steps, damaged = sorted(checkpoints.all_steps(), reverse=True), []
     for step in steps:
         try:
             restored = checkpoints.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # whatever orbax and TensorStore say of a damaged file
-            print(f"checkpoint {step} is damaged ({_first_line(error)}); it is set aside", file=sys.stderr, flush=True)
-            _set_aside(checkpoints, step)
+            damaged.append((step, _first_line(error)))
             continue
+        for other, reason in damaged:
+            print(f"checkpoint {other} is damaged ({reason}); it is set aside", file=sys.stderr, flush=True)
+            _set_aside(checkpoints.directory / str(other))
+        if damaged:
+            wait_for_all("set aside")
+            checkpoints.reload()
         model, rest = restored["model"], restored["training"]
         params, averaged = (rest["params"], model["params"]) if "params" in rest else (model["params"], ())
         found = TrainState(rest["step"], params, model["state"], rest["optimizer"], averaged, rest["progress"])
         return jax.tree.map(np.array, found)
     if steps:
-        raise BadInput(f"none of the checkpoints {steps} in {checkpoints.directory} can be read; take a new --workdir")
+        raise BadInput(
+            f"none of the checkpoints {steps} in {checkpoints.directory} can be read ({damaged[0][1]}); "
+            "see to the disk, or take a new --workdir"
+        )
     return None
 
 
@@ -85,31 +103,34 @@ def best_step(workdir):
     directory = _directory(workdir)
     if not directory.is_dir():
         raise BadInput(f"{workdir} has no checkpoints/; expected the workdir of a train.py run that has saved once")
-    with open_checkpoints(workdir) as checkpoints:
+    for broken in _unreadable_scores(directory):
+        raise BadInput(f"{broken} is damaged; copy the workdir again, or remove that folder to use another checkpoint")
+    with look_at_checkpoints(workdir) as checkpoints:
         step = checkpoints.best_step()
-    if step is None:
-        raise BadInput(f"{directory} holds no finished checkpoint; let train.py run until its first evaluation")
+        score = None if step is None else checkpoints.metrics(step)["score"]
+    if score is None or not np.isfinite(score):
+        raise BadInput(f"{directory} holds no evaluated checkpoint; let train.py run until its first evaluation")
     return step
 
 
 def load_model_variables(workdir):
     """(params, state) of the best checkpoint, as numpy arrays. BadInput if there is none, or it is damaged."""
     step = best_step(workdir)
-    with open_checkpoints(workdir) as checkpoints:
+    with look_at_checkpoints(workdir) as checkpoints:
         try:
             model = checkpoints.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))["model"]
         except Exception as error:
             place = _directory(workdir) / str(step)
             message = f"{place}, the best checkpoint, is damaged ({_first_line(error)}); copy the workdir again, or "
-            raise BadInput(f"{message}continue its train.py run, which goes back to the one before") from error
+            raise BadInput(f"{message}remove that folder to use the next best") from error
     model = jax.tree.map(np.asarray, model)
     return model["params"], model["state"]
 
 
-def adopted(fresh, found, source):
+def adopted(fresh, found, source, same_classes):
     """Parameters to fine-tune from: those `found` in another workdir where name and shape are the same as in `fresh`.
 
-    Layers that depend on the classes (CLASS_LAYERS) keep their fresh values where the shape differs. Returns the
+    Unless the classes are the same, the layers that depend on them (CLASS_LAYERS) keep their fresh values. Returns the
     parameters and the names of those that stayed fresh. Raises BadInput for any other difference.
     """
     theirs = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
@@ -118,11 +139,12 @@ def adopted(fresh, found, source):
     def choose(path, leaf):
         name = jax.tree_util.keystr(path)
         other = theirs.pop(name, None)
+        if other is not None and not same_classes and any(f"'{layer}'" in name for layer in CLASS_LAYERS):
+            stayed.append(name)
+            return leaf
         if other is not None and other.shape == leaf.shape:
             return np.asarray(other)
-        has = "absent" if other is None else other.shape
-        fits = other is not None and any(f"'{layer}'" in name for layer in CLASS_LAYERS)
-        (stayed if fits else wrong).append(f"{name} ({has} there, {leaf.shape} here)")
+        wrong.append(f"{name} ({'absent' if other is None else other.shape} there, {leaf.shape} here)")
         return leaf
 
     params = jax.tree_util.tree_map_with_path(choose, fresh)
@@ -144,13 +166,30 @@ def _items(train_state):
     return {"model": {"params": train_state.used, "state": train_state.state}, "training": rest}
 
 
-def _set_aside(checkpoints, step):
+def _set_aside(folder):
     """Out of orbax's sight, but not deleted: somebody may want to look at it."""
-    if jax.process_index() == 0:
-        place = checkpoints.directory.parent / "damaged"
+    if is_primary():
+        place = folder.parent.parent / "damaged"
         place.mkdir(exist_ok=True)
-        (checkpoints.directory / str(step)).rename(place / f"{step}_{len(list(place.iterdir()))}")
-    checkpoints.reload()
+        folder.rename(place / f"{folder.name}_{len(list(place.iterdir()))}")
+
+
+def _unreadable_scores(directory):
+    """Folders of checkpoints whose score cannot be read; orbax would end in a traceback on opening them."""
+    for folder in directory.iterdir() if directory.is_dir() else ():
+        file = folder / "metrics" / "metrics"
+        if folder.name.isdigit() and file.exists():
+            try:
+                json.loads(file.read_text())["score"]
+            except (ValueError, KeyError, TypeError):
+                yield folder
+
+
+def _drop_unreadable_scores(workdir):
+    for folder in list(_unreadable_scores(_directory(workdir))):
+        print(f"checkpoint {folder.name} is damaged (its score); it is set aside", file=sys.stderr, flush=True)
+        _set_aside(folder)
+    wait_for_all("dropped")
 
 
 def _first_line(error):

@@ -9,6 +9,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from maeref_jax.training.pictures import contact_sheet
+from maeref_jax.training.workdir import write_text
 
 EVERY = 50  # steps between two lines of training metrics
 
@@ -17,6 +18,18 @@ def mean_metrics(sums):
     """[{name: (sum, count)}] over batches -> {name: float}: sums and counts added first, divided once (law 4)."""
     total = jax.tree.map(lambda *values: np.sum(values, axis=0), *jax.device_get(sums))
     return {name: float(value / max(count, 1e-8)) for name, (value, count) in total.items()}
+
+
+def read_lines(path):
+    """The lines of a metrics.jsonl, without those that a kill or a disk has damaged."""
+    found = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        found += [line] if isinstance(line, dict) and "step" in line else []
+    return found
 
 
 class Logs:
@@ -30,12 +43,9 @@ class Logs:
         self.primary, self.sums, self.lines, self.board = primary, [], [], None
         self.path = workdir / "metrics.jsonl"
         if primary:
-            # A kill may have cut the last line.
-            lines = self.path.read_text().splitlines() if self.path.exists() else []
-            whole = [json.loads(line) for line in lines if line.endswith("}")]
-            self.lines = [line for line in whole if line["step"] <= start]
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+            self.lines = [line for line in read_lines(self.path) if line["step"] <= start]
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
         self.bar = tqdm(
             total=steps * batch, initial=start * batch, unit="crop", unit_scale=True, desc="train",
             disable=None if primary else True, dynamic_ncols=True,

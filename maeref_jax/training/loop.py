@@ -3,6 +3,7 @@
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,14 +11,21 @@ import jax
 import numpy as np
 from etils import epath
 
-from maeref_jax.errors import CannotGoOn
+from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.training import checkpoint
 from maeref_jax.training.interrupt import Requests, agreed
 from maeref_jax.training.logs import Logs, mean_metrics
-from maeref_jax.training.parallel import is_primary, parallel, parallel_sums, split_batch, sum_over_devices
+from maeref_jax.training.parallel import (
+    from_primary,
+    is_primary,
+    parallel,
+    parallel_sums,
+    split_batch,
+    sum_over_devices,
+)
 from maeref_jax.training.state import initial_state, update
 
-PROFILED = (10, 15)  # steps after the start that a profile shows: compiled, and not yet evaluating
+WARM_STEPS, PROFILED = 10, 5  # steps before a profile, which are compiled then, and how many it shows
 
 
 class Run(NamedTuple):
@@ -32,6 +40,21 @@ class Run(NamedTuple):
     key: Any
 
 
+@contextmanager
+def memory_explained():
+    """Turns the device's lack of memory into advice."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise CannotGoOn(
+            "out of memory; set a smaller batch, or the same in more micro-batches (optimizer.accumulate), or "
+            "model.remat=true, or model.compute_dtype=bfloat16"
+        ) from error
+
+
+@memory_explained()
 def train(method, optimizer, batches, validation, settings, workdir, start_from=None, profile=False):
     """Train until settings["steps"], continuing from the latest checkpoint of `workdir` if there is one.
 
@@ -47,7 +70,9 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
     stepping = partial(update, method, optimizer, average=average, accumulate=accumulate)
     fresh = partial(initial_state, method, optimizer, average=average)
     with checkpoint.open_checkpoints(workdir, settings["checkpoint"]["keep"]) as checkpoints:
-        train_state = checkpoint.restore_latest(checkpoints, jax.eval_shape(fresh, key, first))
+        shapes = jax.eval_shape(fresh, key, first)
+        check_best(settings, method.evaluate, shapes, validation[0])
+        train_state = checkpoint.restore_latest(checkpoints, shapes)
         if train_state is None:
             train_state = started(jax.device_get(jax.jit(fresh)(key, first)), start_from, average)
         start = int(train_state.step)
@@ -61,20 +86,23 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
             requests,
             key,
         )
+        if start >= end:
+            logs.say(f"nothing to do: {start} steps are taken already")
+        trace = Profile(workdir / "profile" if profile and is_primary() else None, end - start)
         with logs, requests:
-            traced = profiled(batches, workdir / "profile", start) if profile else batches
-            train_state = take_steps(run, train_state, traced, range(start, end), settings)
+            train_state = take_steps(run, train_state, batches, range(start, end), settings, trace)
         best = logs.at(int(train_state.progress.best_step))
     return {"steps": int(train_state.step), "seconds": round(time.monotonic() - began, 1), "validation": best}
 
 
-def take_steps(run, train_state, batches, steps, settings):
+def take_steps(run, train_state, batches, steps, settings, profile):
     """The loop itself. Returns the last TrainState, on the host. The report of a step is read while the next one runs;
     a batch is made while two steps before it run, and sent while one does.
     """
     devices, running = jax.local_device_count(), None
-    try:
+    with profile:
         for step, batch in prefetch(batches, steps):
+            profile.at(step - steps.start)
             sent = split_batch(batch, devices), jax.random.fold_in(run.key, step), run.requests.wishes(devices)
             train_state, report = run.step(train_state, *sent)
             exit_code, save = run.read(running)
@@ -82,20 +110,13 @@ def take_steps(run, train_state, batches, steps, settings):
             evaluate = (step + 1) % settings["evaluate_every"] == 0 or step + 1 == steps.stop
             if not (evaluate or save):
                 continue
-            run.read(running)
-            running = None
-            train_state = run.pause(train_state, evaluate and exit_code is None, wait=exit_code is not None)
+            late_code, _ = run.read(running)
+            exit_code, running = exit_code or late_code, None
+            train_state = run.pause(train_state, evaluate, wait=exit_code is not None)
             if exit_code is not None:
                 run.requests.leave(exit_code, step + 1)
             if exhausted(train_state.progress, settings):
                 break
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise CannotGoOn(
-            "out of memory; set a smaller batch, or the same in more micro-batches (optimizer.accumulate), or "
-            "model.remat=true, or model.compute_dtype=bfloat16"
-        ) from error
     return train_state
 
 
@@ -133,7 +154,9 @@ def pausing(method, validation, settings, checkpoints, logs, requests):
         if evaluate:
             model = train_state.used, train_state.state
             metrics = mean_metrics([evaluate_batch(*model, batch) for batch in validation])
-            score = scored(metrics, settings)
+            score = from_primary(scored(metrics, settings))
+            if not np.isfinite(score):
+                raise CannotGoOn(f"validation at step {train_state.step} gives {metrics}, which cannot be compared")
             train_state = train_state._replace(progress=progressed(train_state, score, settings))
             shown = jax.device_get(preview(*model, validation[0])) if preview else None
             logs.evaluated(int(train_state.step), metrics, shown, settings)
@@ -149,9 +172,15 @@ def pausing(method, validation, settings, checkpoints, logs, requests):
 def scored(metrics, settings):
     """What the best checkpoint is chosen by, the lower the better."""
     name = settings["checkpoint"]["best"]
-    if name.lstrip("-") not in metrics:
-        raise CannotGoOn(f"checkpoint.best must be one of {', '.join(metrics)}, or -NAME for the highest; found {name}")
     return -metrics[name[1:]] if name.startswith("-") else metrics[name]
+
+
+def check_best(settings, evaluate, train_state, batch):
+    """BadInput unless checkpoint.best is something that evaluation yields."""
+    names = sorted(jax.eval_shape(evaluate, train_state.params, train_state.state, batch))
+    if settings["checkpoint"]["best"].removeprefix("-") not in names:
+        found = settings["checkpoint"]["best"]
+        raise BadInput(f"checkpoint.best must be one of {', '.join(names)}, or -NAME for the highest; found {found}")
 
 
 def progressed(train_state, score, settings):
@@ -180,18 +209,29 @@ def started(train_state, start_from, average):
     return train_state._replace(params=params, averaged=jax.tree.map(np.copy, params) if average else ())
 
 
-def profiled(batches, folder, start):
-    """`batches`, with a trace of the steps PROFILED written to `folder` on the way."""
+class Profile:
+    """A trace of PROFILED steps, or as many as there are, in `folder`; None for none."""
 
-    def batch(step):
-        if step == start + PROFILED[0]:
-            jax.profiler.start_trace(str(folder))
-        if step == start + PROFILED[1]:
+    def __init__(self, folder, steps):
+        self.folder, self.running = folder, False
+        self.first = max(0, min(WARM_STEPS, steps - PROFILED))
+
+    def __enter__(self):
+        return self
+
+    def at(self, step):
+        """To be called before every step, counted from the start of this run."""
+        if self.folder is not None and step == self.first:
+            jax.profiler.start_trace(str(self.folder))
+            self.running = True
+        elif step == self.first + PROFILED:
+            self.__exit__()
+
+    def __exit__(self, *error):
+        if self.running:
             jax.profiler.stop_trace()
-            print(f"wrote a profile of {PROFILED[1] - PROFILED[0]} steps to {folder}", file=sys.stderr)
-        return batches(step)
-
-    return batch
+            self.running = False
+            print(f"wrote a profile to {self.folder}", file=sys.stderr, flush=True)
 
 
 def seconds_per_step(method, optimizer, batch, samples=2):

@@ -5,14 +5,18 @@ batch (its shape or value) and goes to every device as it is. Every process make
 """
 
 from contextlib import contextmanager
+from itertools import count
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from maeref_jax.errors import BadInput
 
 AXIS = "devices"
+PATIENCE_SECONDS = 24 * 3600  # that the other processes wait for the first one to prepare the data
+_barriers = count()  # every wait needs a name of its own
 HEARTBEAT_SECONDS = 30  # after which the other processes take one that is silent for lost, and end with an error
 
 
@@ -29,16 +33,28 @@ def connect(coordinator=None, processes=None, process_id=None):
             f"cannot join the processes of this run ({error}); "
             "give --coordinator HOST:PORT --processes N --process_id I"
         ) from error
+    multihost_utils.sync_global_devices("connected")  # the first collective must find all of them at once
 
 
 @contextmanager
 def primary_first():
     """A block that process 0 runs before all others: what it writes to the shared workdir, they find there."""
     if not is_primary():
-        multihost_utils.sync_global_devices("primary first")
+        wait_for_all("primary first")
     yield
     if is_primary():
-        multihost_utils.sync_global_devices("primary first")
+        wait_for_all("primary first")
+
+
+def wait_for_all(name):
+    """Until every process has come here. Not a collective of the devices: those give up after half a minute."""
+    if jax.process_count() > 1:
+        multihost.get_barrier_sync_fn()(key=f"{name} {next(_barriers)}", timeout_ms=PATIENCE_SECONDS * 1000)
+
+
+def from_primary(value):
+    """A number as process 0 has it: where a last bit may differ, all decide by the same one."""
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value))) if jax.process_count() > 1 else value
 
 
 def is_primary():

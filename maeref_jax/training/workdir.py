@@ -35,18 +35,31 @@ def claim(workdir, settings):
         raise BadInput(f"cannot make the workdir {workdir}: {error}") from error
 
 
-def starting_point(init_from):
-    """params -> params for a run that starts from the best checkpoint of another workdir; None when there is none.
+def check_starting_point(settings, workdir):
+    """BadInput if a fresh run in `workdir` is to start from what is no workdir."""
+    if settings["init_from"] and not (epath.Path(workdir) / "checkpoints").exists():
+        read_config(settings["init_from"])
 
-    What fits is taken over; layers that depend on the classes stay as they are where the classes differ, saying so.
+
+def starting_point(settings):
+    """params -> params for a run that starts from the best checkpoint of the workdir settings["init_from"]; None for
+    none. Used by a fresh run only, so that one that goes on no longer needs that workdir.
+
+    What fits is taken over; layers that depend on the classes start afresh where the classes differ, saying so.
     """
-    if not init_from:
+    source = settings["init_from"]
+    if not source:
         return None
-    found, _ = checkpoint.load_model_variables(init_from)
 
     def take_over(params):
-        taken, fresh = checkpoint.adopted(params, found, init_from)
-        print(f"starting from {init_from}" + (f"; new are {', '.join(fresh)}" if fresh else ""), flush=True)
+        theirs = read_config(source)["config"]
+        for name in ("method", "token"):
+            if theirs.get(name) != settings.get(name):
+                raise BadInput(f"cannot start from {source}: {name} is {theirs.get(name)} there, {settings[name]} here")
+        same_classes = list(theirs["classes"]["names"]) == list(settings["classes"]["names"])
+        found, _ = checkpoint.load_model_variables(source)
+        taken, fresh = checkpoint.adopted(params, found, source, same_classes)
+        print(f"starting from {source}" + (f"; new are {', '.join(fresh)}" if fresh else ""), flush=True)
         return taken
 
     return take_over
