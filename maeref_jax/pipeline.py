@@ -25,7 +25,7 @@ from maeref_jax.blockwise import decide, hide, refine_block, segment_block
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.training.checkpoint import load_model_variables
-from maeref_jax.training.workdir import read_config
+from maeref_jax.training.workdir import lasting, read_config
 from maeref_jax.volumes import inputs, output
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
 from maeref_jax.volumes.output import Output
@@ -394,5 +394,5 @@ def _model_identity(model: Model) -> dict:
     digest = hashlib.sha256(str(structure).encode())
     for leaf in leaves:
         digest.update(np.ascontiguousarray(leaf).tobytes())
-    config = hashlib.sha256(json.dumps(model.settings, sort_keys=True).encode()).hexdigest()
+    config = hashlib.sha256(json.dumps(lasting(model.settings), sort_keys=True).encode()).hexdigest()
     return {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}

@@ -10,7 +10,7 @@ SETTINGS = {
     "stride": (8, 8),
     "classes": {"names": ("background", "inside", "ambiguous"), "ambiguous": 2},
     "class_weights": (1.0, 1.0, 1.0),
-    "model": {"widths": (4, 4), "strides": ((2, 2),), "norm": "group", "compute_dtype": "float32"},
+    "model": {"widths": (4, 4), "strides": ((2, 2),), "norm": "group", "compute_dtype": "float32", "remat": False},
 }
 
 

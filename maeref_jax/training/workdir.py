@@ -19,11 +19,11 @@ def claim(workdir, settings):
     """Make `workdir` the home of this run. BadInput if it is the home of another one, naming every difference."""
     path = epath.Path(workdir) / "config.json"
     if path.exists():
-        found, wanted = _flat(read_config(workdir)["config"]), _flat(json.loads(json.dumps(settings)))
+        found, wanted = lasting(read_config(workdir)["config"]), lasting(json.loads(json.dumps(settings)))
         changed = [
             f"{key}: {found.get(key, 'absent')} there, {wanted.get(key, 'absent')} here"
             for key in sorted(found.keys() | wanted.keys())
-            if _spelt_out(found.get(key)) != _spelt_out(wanted.get(key)) and key not in MAY_CHANGE
+            if _spelt_out(found.get(key)) != _spelt_out(wanted.get(key))
         ]
         if changed:
             raise BadInput(
@@ -117,6 +117,11 @@ def write_text(path, text):
     temporary = path.parent / f"{path.name}.part"
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def lasting(settings):
+    """{"group.key": value} of the settings that make a run what it is: all but MAY_CHANGE."""
+    return {key: value for key, value in _flat(settings).items() if key not in MAY_CHANGE}
 
 
 def _spelt_out(value):
