@@ -55,12 +55,8 @@ def check(settings):
     if not 0 <= settings["optimizer"]["average"] < 1:
         raise BadInput(f"optimizer.average, a decay, must lie in [0, 1), found {settings['optimizer']['average']}")
     dims = (2, 3) if settings["method"] in pipeline.SEGMENTERS else (2,)
-    if (
-        len(window) not in dims
-        or len(stride) != len(window)
-        or any(map(operator.gt, stride, window))
-        or min(stride) < 1
-    ):
+    fits = len(window) in dims and len(stride) == len(window)
+    if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
         numbers = " or three" if 3 in dims else ""
         raise BadInput(f"window {window} and stride {stride} must be two{numbers} numbers each, 1 <= stride <= window")
     if ambiguous not in (-1, classes - 1):
