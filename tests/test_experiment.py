@@ -26,7 +26,7 @@ def test_what_the_ensemble_calls_ambiguous_is_neither_target_nor_context(root, t
     known = json.loads(json.dumps(settings))
     model = pipeline.Model("E", "ensemble", known, {}, {}, apply, {"member_volumes": [[]]})
     monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: model)
-    prepared = experiment.prepare(settings, tmp_path)
+    prepared = experiment.prepare(settings, tmp_path, range(settings["batch"]))
 
     bright = phantom(3, tuple(settings["data"]["phantom"]["shape"])).image > BRIGHT
     depth, height, width = bright.shape
