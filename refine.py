@@ -27,7 +27,9 @@ from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume, s
 CONFIG = Path(__file__).parent / "configs" / "refine.py"
 SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr")
 # Fields of the config that are settings of pipeline.refine_volume.
-PIPELINE = ("threshold", "ambiguous_threshold", "token", "block", "batch", "seed", "overwrite", "tiff_export")
+PIPELINE = (
+    "threshold", "ambiguous_threshold", "token", "block", "batch", "seed", "overwrite", "tiff_export", "entropy_kind",
+)  # fmt: skip
 
 
 class Request(NamedTuple):

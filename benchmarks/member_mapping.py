@@ -1,8 +1,8 @@
 """How to map the members of an ensemble over one step:  python benchmarks/member_mapping.py [CONFIG] [KEY=VALUE …]
 
 Prints, for this machine, the time to compile, the median of five training steps and of five predictions, and the memory
-the compiler sets aside for a step, for every member_mapping and for unrolled chunks of two. All give the same numbers. CONFIG is
-configs/ensemble.py:smoke if none is given; KEY=VALUE change its settings, e.g. members=6 batch=4.
+the compiler sets aside for a step, for every member_mapping and for unrolled chunks of two. All give the same numbers.
+CONFIG is configs/ensemble.py:smoke if none is given; KEY=VALUE change its settings, e.g. members=6 batch=4.
 """
 
 import statistics

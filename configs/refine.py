@@ -32,6 +32,9 @@ def get_config(mode=""):
             "refiner": "",  # workdir, or "none" to segment only
             # Tokens of higher mean entropy are hidden. none: as the refiner was trained; 0.4 without a refiner.
             "threshold": placeholder(float),
+            # What hides tokens: entropy of the mean probability; of hard votes; or mutual_information, what members
+            # disagree about. mean is what refiners' thresholds are made for; the others need --threshold.
+            "entropy_kind": "mean",
             "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
             "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
