@@ -96,6 +96,15 @@ def test_one_warp_moves_image_and_labels_alike_and_along_z_by_as_many_nanometres
         assert moved_by[0] < 0.5 * moved_by[1], "z voxels are four times as long"
 
 
+def test_a_warp_reads_at_the_voxel_plus_the_displacement_mirrored_and_unknown_outside():
+    image, labels = crop(6, 8)
+    found, drawn = augmentation.warped(image, labels, np.stack([np.full((6, 8), 2.0), np.full((6, 8), -1.0)]))
+    np.testing.assert_allclose(found[:4, 1:], image[2:, :-1], atol=1e-6)
+    np.testing.assert_allclose(found[4:, 1:], image[:3:-1, :-1], atol=1e-6)
+    np.testing.assert_array_equal(drawn[:4, 1:], labels[2:, :-1])
+    assert (np.asarray(drawn)[4:] == -1).all() and (np.asarray(drawn)[:, 0] == -1).all()
+
+
 def test_a_piecewise_affine_field_passes_through_its_nodes_and_is_affine_between_them():
     nodes = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     field = np.asarray(augmentation.piecewise_affine(jnp.asarray(nodes), (17, 25)))

@@ -140,6 +140,22 @@ def test_batch_statistics_of_a_member_follow_its_own_crops(trained):
     assert np.abs(after[0] - after[1]).max() > 1e-3
 
 
+def test_augmentation_differs_between_members_and_samples_and_follows_a_sample_to_another_place(trained):
+    _, params, state, batch = trained
+    params, state = ensemble.select_members(params, state, [0, 0, 0])
+    settings = {**SETTINGS, "augmentation": {**NOTHING, "noise": 0.3}}
+
+    def sums(**changes):
+        return np.asarray(gradients(settings, params, state, {**batch, **changes})[0][1])
+
+    same = {name: np.broadcast_to(batch[name][:1, :1], batch[name].shape) for name in ("image", "labels")}
+    assert len(set(sums(**same).tolist())) == 3, "members are varied alike"
+    once, twice = (sums(**same, index=np.array(index, np.int32)) for index in ((0, 0), (0, 1)))
+    assert (once != twice).all(), "samples are varied alike"
+    swapped = {name: batch[name][::-1] for name in ("image", "labels", "index")}
+    np.testing.assert_allclose(sums(), sums(**swapped), rtol=1e-5)
+
+
 @pytest.mark.parametrize("loss", ensemble.LOSSES)
 def test_unknown_pixels_do_not_count(trained, loss):
     _, params, state, batch = trained
