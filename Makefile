@@ -30,6 +30,7 @@ lint: .venv/installed
 bench: .venv/installed
 	$(PY) benchmarks/training_step.py
 	$(PY) benchmarks/attention.py
+	$(PY) benchmarks/member_mapping.py
 
 evaluate: .venv/installed
 	$(PY) train.py --config configs/ensemble.py:demo --workdir runs/evaluate/ensemble

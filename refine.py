@@ -30,7 +30,9 @@ from maeref_jax.volumes.volume import FILES, MAKERS, Volume, open_probabilities,
 CONFIG = Path(__file__).parent / "configs" / "refine.py"
 SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
 # Fields of the config that are settings of pipeline.refine_volume.
-PIPELINE = ("threshold", "ambiguous_threshold", "token", "block", "batch", "seed", "overwrite", "tiff_export")
+PIPELINE = (
+    "threshold", "ambiguous_threshold", "token", "block", "batch", "seed", "overwrite", "tiff_export", "entropy_kind",
+)  # fmt: skip
 
 
 class Request(NamedTuple):

@@ -13,6 +13,24 @@ from ml_collections import ConfigDict
 from configs.defaults import CLASSES, files, training
 
 MODES = ("", "demo", "smoke")
+# How training crops are varied, all on the device; 0 or False for none. Intensities are those the network sees, 0 to 1;
+# lengths are in voxels of the finest axis.
+AUGMENTATION = {
+    "symmetries": True,  # 8 of the plane; 16 of an anisotropic stack, 48 where all axes are alike
+    "contrast": 0.1,  # standard deviation of the factor, of what is added, and of the logarithm of the exponent
+    "brightness": 0.03,
+    "gamma": 0.1,
+    "noise": 0.03,  # … of the standard deviation of white noise
+    "blur_vx": 0.0,  # largest standard deviation of a Gaussian; the draw is uniform from 0
+    "low_signal": 0,  # up to so many ellipsoids a crop in which the signal is lost towards the background
+    "low_signal_radius_vx": (8.0, 18.0),
+    "low_signal_noise": 0.08,
+    "elastic_vx": 0.0,  # standard deviation of a smooth displacement, and the distance of its nodes
+    "elastic_spacing_vx": 32.0,
+    "piecewise_vx": 0.0,  # the same, affine in each triangle (tetrahedron) of a grid
+    "piecewise_spacing_vx": 32.0,
+}
+PLAIN = {"contrast": 0.0, "brightness": 0.0, "gamma": 0.0, "noise": 0.0}  # symmetries alone
 
 
 def get_config(mode):
@@ -23,20 +41,28 @@ def get_config(mode):
             "steps": 10_000,
             "batch": 8,  # crops per member and step
             "members": 6,
-            "volumes_per_member": 4,  # member i learns from volumes i … i+3, counted around
+            "member_mapping": "auto",  # unroll on CPU, else vmap; or vmap, unroll, scan: the results are the same
+            "member_chunk": 0,  # members computed at a time, where all do not fit into memory; 0 for all
+            # Member i learns from the volumes i … i+3, counted around; or folds (disjoint), all_but_fold, bootstrap
+            # (volumes_per_member draws with replacement), lists (as member_lists says, like ((0,1),(1,2),…)).
+            "subsets": "ring",
+            "volumes_per_member": 4,
+            "member_lists": (),
             "window": (128, 128),
             "stride": (64, 64),
             "min_foreground": 0.05,
-            "intensity_jitter": 0.1,  # brightness, contrast and noise of training crops; 0 for none
             "evaluate_every": 1000,
             "validation_batches": 4,
             "classes": CLASSES,
             "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
+            "loss": "cross_entropy",  # or dice, cross_entropy+dice; unknown pixels never count
+            "augmentation": AUGMENTATION,
             "voxel_size_nm": (20.0, 10.0, 10.0),  # z, y, x of the training volumes; the workdir remembers it
             "model": {
                 "widths": (64, 128, 256, 512),
                 "strides": ((2, 2), (2, 2), (2, 2)),
-                "norm": "group",
+                "norm": "group",  # or instance, batch (statistics of one device's share of a batch), none
+                "block": "plain",  # two convolutions; or residual
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
                 "remat": False,  # recompute activations in the backward pass: slower, less memory
             },
@@ -59,7 +85,8 @@ def get_config(mode):
         config.data.phantom.shape = (24, 112, 112)
     if mode == "demo":
         config.voxel_size_nm = (12.0, 6.0, 6.0)  # finer: structures of several pixels are learned in minutes
-        config.update({"batch": 2, "steps": 1200, "evaluate_every": 400, "intensity_jitter": 0.0})
+        config.update({"batch": 2, "steps": 1200, "evaluate_every": 400})
+        config.augmentation.update(PLAIN)
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 50})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})

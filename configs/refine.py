@@ -33,6 +33,9 @@ def get_config(mode=""):
             # Tokens of higher mean entropy are hidden. none: as the refiner was trained; 0.4 without a refiner.
             "threshold": placeholder(float),
             "ambiguous_threshold": placeholder(float),  # so are tokens of higher mean probability of "ambiguous"
+            # What hides tokens: entropy of the mean probability; of hard votes; or mutual_information, what members
+            # disagree about. mean is what refiners' thresholds are made for; the others need --threshold.
+            "entropy_kind": "mean",
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
             "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
             "batch": 16,  # windows per call of a network

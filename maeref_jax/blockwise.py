@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maeref_jax.entropy import normalised_entropy
+from maeref_jax.entropy import class_count, entropy_of_means, member_means
 from maeref_jax.masking import hidden_tokens
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.tokens import token_mean, token_spread
@@ -21,8 +21,11 @@ from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, wi
 _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
 
 
-def segment_block(apply: Segmenter, variables, members, image: Volume, box: Box, batch: int) -> tuple[np.ndarray, int]:
-    """The members' mean probabilities float32 (z, y, x, c) in `box`, and how many windows that took.
+def segment_block(
+    apply: Segmenter, variables, members, image: Volume, box: Box, batch: int, kind: str = "mean"
+) -> tuple[np.ndarray, int]:
+    """The members' mean probabilities and whatever else the kind of entropy needs of them (entropy.member_means),
+    float32 (z, y, x, n) in `box`, and how many windows that took.
 
     variables: (params, state); members: indices to average, None for all. An image smaller than the window is
     mirrored at its far faces.
@@ -34,24 +37,26 @@ def segment_block(apply: Segmenter, variables, members, image: Volume, box: Box,
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = _stack(around, group, frame, apply.dims)
-        found = np.asarray(_mean_probability(apply.predict, members, *variables, stacked))
+        found = np.asarray(_member_means(apply.predict, members, kind, *variables, stacked))
         return found if apply.dims == 3 else found[:, None]
 
     return _blend(windows, box, probabilities, batch), len(windows)
 
 
-def decide(mean: np.ndarray, ambiguous: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean probabilities (..., c) -> labels int16, entropy float32 in [0, 1], probability of "ambiguous" float32.
+def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What entropy.member_means made for that kind, (..., n), of probabilities of c classes -> labels int16, entropy
+    float32 in [0, 1], mean probability of "ambiguous" float32.
 
     labels: the likeliest class other than `ambiguous`. Where no such class is among the c (-1, or probabilities of the
     real classes only), its probability is 0.
     """
-    flat = mean.reshape(-1, mean.shape[-1])
+    flat = means.reshape(-1, means.shape[-1])
+    mean = means[..., : class_count(means.shape[-1], kind)]
     entropy = np.empty(len(flat), np.float32)
     for start in range(0, len(flat), _ENTROPY_BATCH):
         part = flat[start : start + _ENTROPY_BATCH]
         padded = np.pad(part, ((0, _ENTROPY_BATCH - len(part)), (0, 0)))
-        entropy[start : start + len(part)] = np.asarray(_entropy(padded))[: len(part)]
+        entropy[start : start + len(part)] = np.asarray(_entropy(padded, kind))[: len(part)]
     if not 0 <= ambiguous < mean.shape[-1]:
         doubt, decided = np.zeros(mean.shape[:-1], np.float32), mean
     else:
@@ -111,12 +116,12 @@ _PADDING = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _mean_probability(predict, members, params, state, image):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _member_means(predict, members, kind, params, state, image):
     found = predict(params, state, image)
     if members is not None:
         found = jnp.stack([found[i] for i in members])
-    return found.mean(0)
+    return member_means(found, kind)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -124,7 +129,7 @@ def _refined_probability(refine, params, state, inputs, key):
     return refine(params, state, inputs, key)
 
 
-_entropy = jax.jit(normalised_entropy)
+_entropy = jax.jit(entropy_of_means, static_argnums=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

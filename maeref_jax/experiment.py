@@ -17,6 +17,7 @@ from maeref_jax.records import Method
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.volumes import dataset, sampling
 from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.subsets import member_volumes
 from maeref_jax.volumes.volume import array_volume, share_slices
 from maeref_jax.volumes.windows import whole
 
@@ -80,8 +81,11 @@ def check(settings):
         jnp.dtype(settings["model"]["compute_dtype"])
     except TypeError as error:
         raise BadInput(f"model.compute_dtype must be float32 or bfloat16 ({error})") from error
-    if len(window) != 2 or len(stride) != 2 or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
-        raise BadInput(f"window {window} and stride {stride} must be two numbers each, 1 <= stride <= window")
+    dims = (2, 3) if settings["method"] in pipeline.SEGMENTERS else (2,)
+    fits = len(window) in dims and len(stride) == len(window)
+    if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
+        numbers = " or three" if 3 in dims else ""
+        raise BadInput(f"window {window} and stride {stride} must be two{numbers} numbers each, 1 <= stride <= window")
     if settings["method"] in pipeline.REFINERS:
         _check_tokens(settings)
     if ambiguous not in (-1, classes - 1):
@@ -117,15 +121,16 @@ def _check_tokens(settings):
 
 
 def _segmenter_experiment(settings, indices):
+    method = pipeline.SEGMENTERS[settings["method"]].method(settings)
     train, validation = (_annotated(settings, split) for split in ("train", "validation"))
-    members = member_volumes(train, settings["members"], settings["volumes_per_member"])
+    members = member_volumes(train, settings)
     intensities = sampling.intensity_range(train)
     shape = (tuple(settings["window"]), settings["min_foreground"], intensities)
     # In validation every member sees the same crops.
     same = [validation] * settings["members"]
 
     def batches(step):
-        return sampling.image_batch(members, settings["seed"], step, indices, *shape, settings["intensity_jitter"])
+        return sampling.image_batch(members, settings["seed"], step, indices, *shape)
 
     def validation_batch(step):
         everything = range(settings["batch"])
@@ -142,8 +147,8 @@ def _segmenter_experiment(settings, indices):
         "intensity_range": intensities.tolist(),
         "entropy": "mean",
     }
-    method = pipeline.SEGMENTERS[settings["method"]].method(settings)
-    description = f"{len(train)} volumes, {len(members)} members of {len(members[0])} volumes each"
+    counts = sorted({len(volumes) for volumes in members})
+    description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each"
     return Experiment(
         method,
         batches,
@@ -179,13 +184,6 @@ def _refiner_experiment(settings, workdir, indices):
     }
     method = pipeline.REFINERS[settings["method"]].method(settings)
     return Experiment(method, batches, validation_batches, facts, f"{len(train)} label volumes, {facts['labels']}")
-
-
-def member_volumes(volumes, members, per_member):
-    """The list of volumes of every member: `per_member` neighbours on the ring of all volumes, starting at i."""
-    if not 1 <= per_member <= len(volumes):
-        raise BadInput(f"volumes_per_member must be between 1 and the {len(volumes)} training volumes, is {per_member}")
-    return [[volumes[(i + j) % len(volumes)] for j in range(per_member)] for i in range(members)]
 
 
 def _annotated(settings, split):
@@ -229,7 +227,7 @@ def _predictor(settings, ensemble, output):
     def predict(seed):
         name = f"phantom_{seed}"
         made = phantom(seed, shape, tuple(settings["voxel_size_nm"]))
-        members = out_of_fold(name, model.facts["member_volumes"])
+        members = pipeline.SEGMENTERS["ensemble"].out_of_fold(name, model.facts["member_volumes"])
         image = array_volume(made.image, name, made.voxel_size_nm)
         job = pipeline.Job(stem=name, output=output, image=image, members=members)
         pipeline.refine_volume(job, model, None, only_ambiguous)
@@ -244,11 +242,3 @@ def _predictor(settings, ensemble, output):
         )
 
     return predict
-
-
-def out_of_fold(name, volumes_of_members):
-    """Indices of the members that never saw the volume `name`, None for all of them."""
-    members = tuple(i for i, names in enumerate(volumes_of_members) if name not in names)
-    if not members:
-        raise BadInput(f"every member of the ensemble was trained on {name}: nobody can predict it out of fold")
-    return None if len(members) == len(volumes_of_members) else members

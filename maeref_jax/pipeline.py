@@ -22,6 +22,7 @@ from tqdm import tqdm
 import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
 from maeref_jax.blockwise import decide, hide, refine_block, segment_block
+from maeref_jax.entropy import KINDS, member_means
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.training.checkpoint import load_model_variables
@@ -80,6 +81,7 @@ class Settings(NamedTuple):
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
     batch: windows per call of a network; seed: of a refiner that draws
     overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
+    entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
     """
 
     threshold: float | None = None
@@ -90,6 +92,7 @@ class Settings(NamedTuple):
     seed: int = 0
     overwrite: bool = False
     tiff_export: bool = True
+    entropy_kind: str = "mean"
 
 
 def load_model(workdir: str | Path, kind: str) -> Model:
@@ -142,6 +145,8 @@ def refine_volume(
     token = refiner.apply.token if refiner else settings.token
     if settings.batch < 1 or token < 1:
         raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
+    if settings.entropy_kind not in KINDS or (settings.entropy_kind != "mean" and settings.threshold is None):
+        raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
     thresholds, _ = thresholds_of(settings._asdict(), refiner)
     settings = settings._replace(**thresholds, token=token, block=_round_block(settings.block, token))
     volumes = _check_job(job, segmenter, refiner, settings)
@@ -179,14 +184,15 @@ def refine_volume(
 def _segment(place, job, segmenter, scheme, settings, arrays) -> None:
     variables = segmenter and jax.device_put((segmenter.params, segmenter.state))
     for box in _unfinished(place, "segment", arrays["initial"].shape, settings):
-        started, windows = time.monotonic(), 0
+        started, windows, kind = time.monotonic(), 0, settings.entropy_kind
         painted = np.zeros(box.shape, bool)
         if segmenter is not None:
-            mean, windows = segment_block(segmenter.apply, variables, job.members, job.image, box, settings.batch)
-            labels, entropy, ambiguous = decide(mean, scheme["ambiguous"])
+            source = segmenter.apply, variables, job.members, job.image
+            means, windows = segment_block(*source, box, settings.batch, kind)
+            labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
         elif job.probabilities:
-            mean = sum(volume.read(box) for volume in job.probabilities) / np.float32(len(job.probabilities))
-            labels, entropy, ambiguous = decide(np.moveaxis(mean, 0, -1), scheme["ambiguous"])
+            members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
+            labels, entropy, ambiguous = decide(np.asarray(member_means(members, kind)), scheme["ambiguous"], kind)
         else:
             labels = labels_from_disk(job.labels.read(box))
             ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
@@ -315,9 +321,7 @@ def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     if (segmenter is not None) + own != 1 or (segmenter is not None and job.image is None):
         raise BadInput(f"{job.stem}: expected one of: an image and an ensemble, labels, or probabilities")
     if (job.labels is not None) != ((job.entropy is not None) + (job.hidden is not None) == 1):
-        raise BadInput(
-            f"{job.stem}: labels need entropy or a hidden mask beside them, one of the two, and nothing else does"
-        )
+        raise BadInput(f"{job.stem}: labels, and nothing else, need entropy or a hidden mask beside them, one of both")
     for name in THRESHOLDS:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
@@ -364,14 +368,12 @@ def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
 
 
 def _check_values(job: Job, scheme: dict) -> None:
-    if job.image is not None:
-        inputs.check_image(job.image)
+    for volume in filter(None, (job.image, job.hidden)):
+        inputs.check_image(volume)
     if job.labels is not None:
         inputs.check_labels(job.labels, len(scheme["names"]) or None)
     if job.entropy is not None:
         inputs.check_entropy(job.entropy)
-    if job.hidden is not None:
-        inputs.check_image(job.hidden)
     for volume in job.probabilities:
         inputs.check_probabilities(volume)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from maeref_jax import blockwise, pipeline
+from maeref_jax.entropy import KINDS, entropy_of_means, member_means
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.volumes.volume import array_volume, open_volume
@@ -396,3 +397,25 @@ def test_read_only_output(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OSError, match="denied"):
         pipeline.refine_volume(label_job(tmp_path / "out"), None, refiner(), settings())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_entropy_is_that_of_the_members_and_labels_stay(tmp_path, kind):
+    """Two members in one window: what the pipeline stores is what the members give."""
+    one_window = array_volume(image()[:, :16, :16], "image", (30.0, 5.0, 4.0))
+    job = image_job(tmp_path, kind, image=one_window)
+    pipeline.refine_volume(job, segmenter(), None, settings(entropy_kind=kind, threshold=0.4))
+    members = predict({"scale": np.float32(8.0)}, {}, one_window.read(whole(one_window.shape)))
+    stored = pipeline.open_result(tmp_path, kind, "entropy")
+    expected = np.asarray(entropy_of_means(member_means(members, kind), kind)) * 255
+    assert np.abs(stored.read(whole(stored.shape)) - expected).max() < 0.51
+    labelled = pipeline.open_result(tmp_path, kind, "initial").read(whole(stored.shape))
+    np.testing.assert_array_equal(labelled, np.asarray(members).mean(0)[..., :4].argmax(-1))
+
+
+def test_a_threshold_for_the_mean_is_not_used_for_another_kind_of_entropy(tmp_path):
+    with pytest.raises(BadInput, match="set its --threshold"):
+        pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(entropy_kind="votes"))
+    with pytest.raises(BadInput, match="entropy_kind is vote,"):
+        pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(entropy_kind="vote"))
+    assert not list(tmp_path.iterdir())

@@ -44,6 +44,7 @@ def test_members_draw_from_their_own_volumes(volumes):
     constant = [volume._replace(labels=np.full_like(volume.labels, i)) for i, volume in enumerate(volumes)]
     batch = sampling.image_batch([[v] for v in constant], 0, 0, range(4), (16, 16), 0.0, np.array([0, 1]))
     assert batch["image"].shape == (4, 3, 16, 16)
+    np.testing.assert_array_equal(batch["shared"]["members"], [0, 1, 2])
     for member in range(3):
         assert (batch["labels"][:, member] == member).all()
 
@@ -66,7 +67,7 @@ def test_the_static_length_holds_every_visible_token(tokens, ratio):
 def test_the_masking_ratio_is_uniform_has_few_lengths_and_says_nothing_about_the_samples():
     labels = np.zeros((100, 16, 16), np.int16) + np.arange(100, dtype=np.int16)[:, None, None]
     volumes = [Volume(None, labels)] * 2
-    batches = [sampling.label_batch(volumes, 0, step, 2, (16, 16), 1, -1.0, (0.1, 0.9)) for step in range(2000)]
+    batches = [sampling.label_batch(volumes, 0, step, range(2), (16, 16), 1, -1.0, (0.1, 0.9)) for step in range(2000)]
     hidden = np.array([batch["shared"]["hidden_count"] for batch in batches]) / 256
     assert np.abs(np.sort(hidden) - np.linspace(0.1, 0.9, 2000)).max() < 0.04
     assert len({len(batch["shared"]["slots"]) for batch in batches}) <= len(sampling.LENGTH_SHARES)
@@ -82,9 +83,20 @@ def test_the_eight_orientations_differ_and_keep_every_pixel():
     assert all((np.sort(sampling.oriented(plane, i), axis=None) == np.arange(9)).all() for i in range(8))
 
 
-def test_without_jitter_intensities_are_the_files_own_and_with_it_labels_still_are(volumes):
-    shape = (16, 16), 0.0, np.array([0, 1])
-    plain, jittered = (sampling.image_batch([volumes], 0, 0, range(2), *shape, jitter) for jitter in (0.0, 0.2))
-    assert np.isin(plain["image"], np.concatenate([volume.image.ravel() for volume in volumes])).all()
-    assert (plain["image"] != jittered["image"]).any()
-    np.testing.assert_array_equal(plain["labels"], jittered["labels"])
+def test_crops_for_an_ensemble_are_as_they_lie_in_the_volume_planes_and_boxes_alike(volumes):
+    places = np.arange(3 * 40 * 50, dtype=np.float32).reshape(3, 40, 50)
+    volume = Volume(places, places.astype(np.int64))
+    for size in ((16, 12), (2, 16, 12)):
+        batch = sampling.image_batch([[volume]], 0, 0, range(8), size, 0.0, np.array([0, 1]))
+        assert batch["image"].shape == batch["labels"].shape == (8, 1, *size)
+        for crop in batch["image"][:, 0]:
+            first = np.unravel_index(int(crop.flat[0]), places.shape)
+            box = (1,) * (3 - len(size)) + size
+            window = tuple(slice(start, start + n) for start, n in zip(first, box, strict=True))
+            np.testing.assert_array_equal(crop, places[window].reshape(size))
+
+
+def test_a_box_larger_than_its_volume_is_mirrored_and_unknown_outside(volumes):
+    found = sampling.crop(volumes[0], np.random.default_rng(0), (8, 16, 16), 0.0)
+    assert (found["labels"][3:] == -1).all() and (found["labels"][:3] >= 0).all()
+    np.testing.assert_array_equal(found["image"][3:6], found["image"][2::-1])

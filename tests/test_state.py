@@ -72,6 +72,28 @@ def test_members_do_not_touch_one_another_even_when_clipped():
     np.testing.assert_allclose(together.params["w"][0], alone.params["w"][0], rtol=1e-6)
 
 
+def test_state_is_averaged_over_devices_and_what_nobody_changes_stays_to_the_bit():
+    fixed = np.float32(0.1)
+
+    def loss(params, state, batch, key):
+        moved = {"mean": 0.5 * state["mean"] + 0.5 * batch["x"].mean(), "fixed": state["fixed"]}
+        return (params * batch["x"]).sum(), jnp.float32(batch["x"].size), moved, {}
+
+    method = Method(lambda key, batch: (jnp.float32(1), {"mean": jnp.float32(0), "fixed": fixed}), loss, None, None)
+    optimizer = build_optimizer(SETTINGS)
+    x = np.arange(12, dtype=np.float32)
+    start = initial_state(method, optimizer, jax.random.key(0), {"x": x})
+
+    def on_device(part):
+        return update(
+            method, optimizer, start, {"x": part}, None, sum_over_devices=lambda tree: jax.lax.psum(tree, "devices")
+        )[0].state
+
+    found = jax.vmap(on_device, axis_name="devices")(x.reshape(3, 4))
+    np.testing.assert_allclose(found["mean"], [x.mean() / 2] * 3, rtol=1e-6)
+    np.testing.assert_array_equal(found["fixed"], [fixed] * 3)
+
+
 def test_micro_batches_add_up_to_the_batch():
     data = batch(np.random.default_rng(0), 12, members=2)
     data["known"][:7, 0] = False  # the first micro-batch has no valid sample of the first member

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 REAL = ("ensemble_vnc_sstem", "mae_mef_cristae")
+STACKS = ("ensemble_3d",)  # run by test_ensemble_workdir.py
 
 
 def check_workdir(workdir, method):
@@ -40,7 +41,7 @@ def test_the_same_command_again_continues_and_finds_nothing_to_do(run, smoke):
 
 def test_every_training_config_is_tried_above(root):
     methods = {path.stem for path in (root / "configs").glob("*.py")} - {"defaults", "evaluate", "refine"}
-    assert methods == {"ensemble", "mae", *REAL}
+    assert methods == {"ensemble", "mae", *REAL, *STACKS}
 
 
 @pytest.mark.parametrize(

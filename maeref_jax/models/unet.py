@@ -1,71 +1,121 @@
 """A U-Net for planes or volumes (Ronneberger et al. 2015), logits out."""
 
 import math
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from maeref_jax.errors import BadInput
+
+NORMS = ("group", "instance", "batch", "none")
+BLOCKS = ("plain", "residual")
+MOMENTUM = 0.9  # of the moving averages that batch normalisation keeps for use
+
 
 class UNet(nn.Module):
-    """(b, [z,] y, x, channels) -> float32 logits (b, [z,] y, x, classes).
+    """(b, [z,] y, x, channels) -> float32 logits (b, [z,] y, x, classes). Any number of channels, any spatial size:
+    mirrored behind the far faces to what the strides need, and cropped back.
 
-    Attributes: widths, channels per level; strides, one tuple per step down, so anisotropic stacks need not be pooled
-    along z; norm, `group` or `none`; remat, recompute activations in the backward pass; dtype of the computation
-    (parameters stay float32). Any spatial size: padded inside by mirroring to what the strides need, cropped back.
+    Attributes: widths, channels per level; strides, one tuple per step down, so that anisotropic stacks need not be
+    pooled along z; norm, one of NORMS; block, `plain` (two convolutions) or `residual` (their sum with the input);
+    remat, recompute activations in the backward pass; dtype of the computation (parameters stay float32).
+
+    With norm = "batch" there is a collection `batch_stats`, and train = True normalises by the batch at hand (of one
+    device and micro-batch) and wants that collection mutable. Raises BadInput for attributes that do not fit together.
     """
 
     classes: int
     widths: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     norm: str = "group"
+    block: str = "plain"
     remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x):
-        block = nn.remat(DoubleConvolution) if self.remat else DoubleConvolution
+    def __call__(self, x, train=False):
         spatial = x.shape[1:-1]
+        self._check(len(spatial))
+        block = nn.remat(TwoConvolutions) if self.remat else TwoConvolutions
+        block = partial(block, norm=self.norm, residual=self.block == "residual", train=train, dtype=self.dtype)
         multiples = [math.prod(s[axis] for s in self.strides) for axis in range(len(spatial))]
         pads = [(-size) % multiple for size, multiple in zip(spatial, multiples, strict=True)]
         x = jnp.pad(x.astype(self.dtype), ((0, 0), *((0, pad) for pad in pads), (0, 0)), mode="symmetric")
         skips = []
         for level, width in enumerate(self.widths[:-1]):
-            x = block(width, self.norm, self.dtype, name=f"down{level}")(x)
+            x = block(width, name=f"down{level}")(x)
             skips.append(x)
             x = nn.max_pool(x, self.strides[level], self.strides[level])
-        x = block(self.widths[-1], self.norm, self.dtype, name="bottom")(x)
+        x = block(self.widths[-1], name="bottom")(x)
         for level in reversed(range(len(self.widths) - 1)):
-            x = _upsample(x, self.widths[level], self.strides[level], self.dtype, f"up{level}")
+            x = UpConvolution(self.widths[level], self.strides[level], self.dtype, name=f"up{level}")(x)
             x = jnp.concatenate([skips[level], x], -1)
-            x = block(self.widths[level], self.norm, self.dtype, name=f"merge{level}")(x)
+            x = block(self.widths[level], name=f"merge{level}")(x)
         x = nn.Dense(self.classes, dtype=self.dtype, name="head")(x)
         crop = tuple(slice(0, size) for size in spatial)
         return x[(slice(None), *crop)].astype(jnp.float32)
 
+    def _check(self, dims):
+        for name, allowed in (("norm", NORMS), ("block", BLOCKS)):
+            if getattr(self, name) not in allowed:
+                raise BadInput(f"model.{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}")
+        if len(self.strides) != len(self.widths) - 1 or any(len(stride) != dims for stride in self.strides):
+            raise BadInput(
+                f"model.strides must be {len(self.widths) - 1} tuples, one between each two of the widths "
+                f"{self.widths}, of {dims} numbers each as the window has; found {self.strides}"
+            )
 
-class DoubleConvolution(nn.Module):
-    """Twice: convolution of 3 along every axis, normalisation, ReLU."""
+
+class TwoConvolutions(nn.Module):
+    """Twice: convolution of 3 along every axis, normalisation, ReLU. residual: the input, brought to the new width
+    where it has another, is added before the last ReLU.
+    """
 
     width: int
     norm: str
+    residual: bool
+    train: bool
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x):
+        y = x
         for i in range(2):
-            x = nn.Conv(self.width, (3,) * (x.ndim - 2), dtype=self.dtype, name=f"conv{i}")(x)
-            if self.norm == "group":
-                x = nn.GroupNorm(num_groups=math.gcd(8, self.width), dtype=self.dtype, name=f"norm{i}")(x)
-            x = nn.relu(x)
+            y = nn.Conv(self.width, (3,) * (x.ndim - 2), dtype=self.dtype, name=f"conv{i}")(y)
+            y = self._normalised(y, f"norm{i}")
+            if i == 1 and self.residual:
+                same = x.shape[-1] == self.width
+                y = y + (x if same else nn.Dense(self.width, dtype=self.dtype, name="project")(x))
+            y = nn.relu(y)
+        return y
+
+    def _normalised(self, x, name):
+        if self.norm == "group":
+            return nn.GroupNorm(num_groups=math.gcd(8, self.width), dtype=self.dtype, name=name)(x)
+        if self.norm == "instance":
+            return nn.GroupNorm(num_groups=None, group_size=1, dtype=self.dtype, name=name)(x)
+        if self.norm == "batch":
+            # Statistics of what this device sees, as usual; the moving averages are averaged over devices.
+            return nn.BatchNorm(not self.train, momentum=MOMENTUM, dtype=self.dtype, name=name)(x)
         return x
 
 
-def _upsample(x, width, stride, dtype, name):
+class UpConvolution(nn.Module):
     """A transposed convolution whose kernel equals its stride, written as a dense layer: much faster on CPUs."""
-    b, *spatial, _ = x.shape
-    x = nn.Dense(math.prod(stride) * width, dtype=dtype, name=name)(x).reshape(b, *spatial, *stride, width)
-    dims = len(spatial)
-    order = [axis for pair in zip(range(1, dims + 1), range(dims + 1, 2 * dims + 1), strict=True) for axis in pair]
-    x = jnp.transpose(x, (0, *order, 2 * dims + 1))
-    return x.reshape(b, *(size * step for size, step in zip(spatial, stride, strict=True)), width)
+
+    width: int
+    stride: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        b, *spatial, _ = x.shape
+        dims = len(spatial)
+        x = nn.Dense(math.prod(self.stride) * self.width, use_bias=False, dtype=self.dtype, name="kernel")(x)
+        x = x.reshape(b, *spatial, *self.stride, self.width)
+        order = [axis for pair in zip(range(1, dims + 1), range(dims + 1, 2 * dims + 1), strict=True) for axis in pair]
+        x = jnp.transpose(x, (0, *order, 2 * dims + 1))
+        x = x.reshape(b, *(size * step for size, step in zip(spatial, self.stride, strict=True)), self.width)
+        return x + self.param("bias", nn.initializers.zeros_init(), (self.width,)).astype(self.dtype)

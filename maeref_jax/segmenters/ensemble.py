@@ -1,15 +1,24 @@
 """An ensemble of U-Nets, trained and applied as one tree (paper section 3.1, design law 6).
 
-Every leaf of `params` has a leading member axis k. Member i equals that U-Net alone.
+Every leaf of `params`, and of the batch statistics where there are any, has a leading member axis k. Member i equals
+that U-Net alone: it has its own initialisation, crops and augmentation, and no number of another member reaches it.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maeref_jax import augmentation
 from maeref_jax.entropy import normalised_entropy
+from maeref_jax.errors import BadInput
 from maeref_jax.models.unet import UNet
 from maeref_jax.records import Method, Segmenter
+from maeref_jax.volumes.volume import share_slices
+
+MAPPINGS = ("auto", "vmap", "unroll", "scan")
+LOSSES = ("cross_entropy", "dice", "cross_entropy+dice")
 
 
 def network(settings):
@@ -20,84 +29,161 @@ def network(settings):
         widths=tuple(model["widths"]),
         strides=tuple(tuple(stride) for stride in model["strides"]),
         norm=model["norm"],
+        block=model["block"],
         remat=model["remat"],
         dtype=jnp.dtype(model["compute_dtype"]),
     )
 
 
-def map_members(function, *stacked):
-    """function over the leading member axis of every argument, results stacked.
+def map_members(function, *stacked, mapping="auto", chunk=0):
+    """function over the leading member axis of every argument, results stacked. The results are the same however:
 
-    On CPU the members are unrolled inside one program: vmap over convolution weights becomes a grouped convolution,
-    which is several times slower there. The results are the same.
+    vmap    all members at once; convolutions become grouped ones, which are several times slower on CPUs
+    unroll  one after another in one program, which takes longer to compile
+    scan    one after another in a loop, activations recomputed in the backward pass: the memory of one member
+    auto    unroll on CPU, vmap elsewhere
+
+    chunk: so many members at a time where all do not fit (0: all), each chunk as above and recomputed in the backward
+    pass. Raises BadInput for an unknown mapping.
     """
-    if jax.default_backend() != "cpu":
-        return jax.vmap(function)(*stacked)
+    if mapping not in MAPPINGS:
+        raise BadInput(f"member_mapping must be one of {', '.join(MAPPINGS)}, found {mapping!r}")
+    members = jax.tree.leaves(stacked[0])[0].shape[0]
+    if mapping == "scan":
+        return jax.lax.map(lambda one: jax.checkpoint(function)(*one), stacked)
+    together = _vmapped if mapping == "vmap" or (mapping == "auto" and jax.default_backend() != "cpu") else _unrolled
+    if not 0 < chunk < members:
+        return together(function, *stacked)
+    saving = jax.checkpoint(partial(together, function))
+    parts = [jax.tree.map(lambda x, i=i: x[i : i + chunk], stacked) for i in range(0, members, chunk)]
+    results = []
+    for part in parts:
+        if results:
+            # Without this the compiler may run all chunks at the same time, and their memory adds up.
+            part, results[-1] = jax.lax.optimization_barrier((part, results[-1]))
+        results.append(saving(*part))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *results)
+
+
+def _vmapped(function, *stacked):
+    return jax.vmap(function)(*stacked)
+
+
+def _unrolled(function, *stacked):
     members = jax.tree.leaves(stacked[0])[0].shape[0]
     results = [function(*jax.tree.map(lambda leaf, i=i: leaf[i], stacked)) for i in range(members)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
 
+def scaled(image, intensity_range):
+    """Intensities with `intensity_range` (low, high) scaled to [0, 1], not clipped."""
+    low, high = intensity_range
+    return (image - low) / (high - low)
+
+
 def normalised(image, intensity_range):
     """Intensities clipped to `intensity_range` (low, high) and scaled to [0, 1]."""
-    low, high = intensity_range
-    return (jnp.clip(image, low, high) - low) / (high - low)
+    return jnp.clip(scaled(image, intensity_range), 0.0, 1.0)
 
 
-def select_members(params, members):
-    """The parameters of some members only, e.g. of those that never saw a volume."""
-    return jax.tree.map(lambda leaf: leaf[np.asarray(members)], params)
+def select_members(params, state, members):
+    """(params, state) of some members only: an ensemble of those, e.g. of the ones that never saw a volume."""
+
+    def chosen(tree):
+        return jax.tree.map(lambda leaf: leaf[np.asarray(members)], tree)
+
+    return chosen(params), {name: chosen(tree) if name == "batch_stats" else tree for name, tree in state.items()}
+
+
+def out_of_fold(name, volumes_of_members):
+    """Indices of the members that never saw a slice of the volume `name`, None for all of them.
+
+    volumes_of_members: a list of names for every member. Raises BadInput if every member saw it.
+    """
+    members = tuple(
+        i for i, names in enumerate(volumes_of_members) if not any(share_slices(name, other) for other in names)
+    )
+    if not members:
+        raise BadInput(f"every member of the ensemble was trained on {name}: nobody can predict it out of fold")
+    return None if len(members) == len(volumes_of_members) else members
 
 
 def segmenter(settings):
     """The Segmenter of an ensemble's workdir."""
-    net = network(settings)
+    net, mapped = network(settings), _mapping(settings)
 
     def predict(params, state, image):
         x = normalised(image, state["intensity_range"])[..., None]
-        return map_members(lambda member: jax.nn.softmax(net.apply({"params": member}, x)), params)
 
-    return Segmenter(predict, tuple(settings["window"]), tuple(settings["stride"]), dims=2)
+        def member(params, statistics):
+            return jax.nn.softmax(net.apply({"params": params, **statistics}, x))
+
+        return mapped(member, params, _statistics(state))
+
+    return Segmenter(predict, tuple(settings["window"]), tuple(settings["stride"]), dims=len(settings["window"]))
 
 
 def method(settings):
-    """The Method that trains an ensemble. Batches: volumes.sampling.image_batch."""
-    net = network(settings)
+    """The Method that trains an ensemble. Batches: volumes.sampling.image_batch. Raises BadInput for settings that
+    no network can be made of.
+    """
+    net, mapped = network(settings), _mapping(settings)
     classes = len(settings["classes"]["names"])
     weights = jnp.asarray(settings["class_weights"], jnp.float32)
+    strengths, voxel_size_nm = settings["augmentation"], settings["voxel_size_nm"]
+    augmentation.check(strengths)
+    if settings["loss"] not in LOSSES:
+        raise BadInput(f"loss must be one of {', '.join(LOSSES)}, found {settings['loss']!r}")
+    if settings["member_mapping"] not in MAPPINGS:
+        raise BadInput(f"member_mapping must be one of {', '.join(MAPPINGS)}, found {settings['member_mapping']!r}")
+    # Wrong attributes of the network are found here, before anything is computed or written.
+    jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *settings["window"], 1)))
 
     def init(key, batch):
-        members = batch["image"].shape[1]
         x = jnp.zeros((1, *batch["image"].shape[2:], 1))
-        params = jax.vmap(lambda k: net.init(k, x)["params"])(jax.random.split(key, members))
-        return params, {"intensity_range": batch["shared"]["intensity_range"]}
+        keys = jax.random.split(key, batch["image"].shape[1])
+        variables = jax.vmap(lambda k: net.init(k, x))(keys)
+        params = variables.pop("params")
+        return params, {"intensity_range": batch["shared"]["intensity_range"], **variables}
+
+    def varied(member, images, labels, index, key):
+        """Normalised images and labels of one member, augmented: the key of a sample is its own and the member's."""
+
+        def one(image, labels, index):
+            own = jax.random.fold_in(jax.random.fold_in(key, index), member)
+            return augmentation.augmented(own, image, labels, strengths, voxel_size_nm)
+
+        return jax.vmap(one)(images, labels, index)
+
+    def member_loss(params, statistics, member, images, labels, *, batch, state, key):
+        """Loss sum, weight, new statistics and (right, known) pixels of one member."""
+        images, labels = varied(member, scaled(images, state["intensity_range"]), labels, batch["index"], key)
+        x, variables = jnp.clip(images, 0.0, 1.0)[..., None], {"params": params, **statistics}
+        logits, changed = net.apply(variables, x, train=True, mutable=list(statistics))
+        total, weight = segmentation_loss(settings["loss"], logits, labels, weights)
+        known = (labels >= 0) & (labels < classes)
+        return total, weight, changed, (((logits.argmax(-1) == labels) & known).sum(), known.sum())
+
+    def loss(params, state, batch, key):
+        images, labels = (jnp.swapaxes(batch[name], 0, 1) for name in ("image", "labels"))
+        one = partial(member_loss, batch=batch, state=state, key=key)
+        members = batch["shared"]["members"]
+        total, weight, changed, right = mapped(one, params, _statistics(state), members, images, labels)
+        return total, weight, {**state, **changed}, {"accuracy": jax.tree.map(jnp.sum, right)}
 
     def member_logits(params, state, batch):
         x = normalised(jnp.swapaxes(batch["image"], 0, 1), state["intensity_range"])[..., None]
-        return map_members(lambda member, images: net.apply({"params": member}, images), params, x)
 
-    def member_losses(logits, labels):
-        """Weighted cross-entropy over known pixels: sums and weights, (k,) each."""
-        known = (labels >= 0) & (labels < classes)
-        weight = jnp.where(known, weights[jnp.clip(labels, 0, classes - 1)], 0.0)
-        likelihood = jnp.take_along_axis(
-            jax.nn.log_softmax(logits), jnp.clip(labels, 0, classes - 1)[..., None].astype(jnp.int32), -1
-        )[..., 0]
-        axes = tuple(range(1, labels.ndim))
-        return -(weight * likelihood).sum(axes), weight.sum(axes)
+        def member(params, statistics, images):
+            return net.apply({"params": params, **statistics}, images)
 
-    def loss(params, state, batch, key):
-        logits = member_logits(params, state, batch)
-        labels = jnp.swapaxes(batch["labels"], 0, 1)
-        sums, weight = member_losses(logits, labels)
-        right = ((logits.argmax(-1) == labels) & (labels >= 0)).sum()
-        return sums, weight, state, {"accuracy": (right, (labels >= 0).sum())}
+        return mapped(member, params, _statistics(state), x)
 
     def evaluate(params, state, batch):
         """Members one by one (loss), and their mean (Dice per class, as twice the overlap over the sum of areas)."""
         logits = member_logits(params, state, batch)
         labels = jnp.swapaxes(batch["labels"], 0, 1)
-        sums, weight = member_losses(logits, labels)
+        sums, weight = jax.vmap(lambda x, y: segmentation_loss(settings["loss"], x, y, weights))(logits, labels)
         mean = jax.nn.softmax(logits).mean(0)
         truth, predicted = labels[0], mean.argmax(-1)
         metrics = {"loss": (sums.sum(), weight.sum())}
@@ -119,3 +205,47 @@ def method(settings):
         }
 
     return Method(init, loss, evaluate, preview, members=settings["members"])
+
+
+def segmentation_loss(kind, logits, labels, class_weights):
+    """(sum, weight) of one of LOSSES over crops: logits float32 (b, [z,] y, x, c), labels int (b, [z,] y, x), outside
+    0 … c-1 unknown.
+
+    A crop weighs as much as the class weights of its known pixels sum up to. Cross-entropy is summed over pixels, soft
+    Dice is that of a crop, times the crop's weight: both are sums over crops, so that devices and micro-batches add up
+    (design law 4), and sum / weight of "cross_entropy+dice" is the sum of the two.
+    """
+    classes, axes = logits.shape[-1], tuple(range(1, labels.ndim))
+    known = (labels >= 0) & (labels < classes)
+    target = jnp.where(known, labels, 0).astype(jnp.int32)
+    pixels = jnp.where(known, class_weights[target], 0.0)
+    crops = pixels.sum(axes)
+    total = jnp.zeros_like(crops)
+    if "cross_entropy" in kind:
+        likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], -1)[..., 0]
+        total -= (pixels * likelihood).sum(axes)
+    if "dice" in kind:
+        total += crops * soft_dice_loss(jax.nn.softmax(logits), target, known, class_weights)
+    return total.sum(), crops.sum()
+
+
+def soft_dice_loss(probabilities, target, known, class_weights):
+    """1 - soft Dice of every crop, float32 (b,) in [0, 1]: the weighted mean over the classes that its known pixels
+    have. A class that is not there has no Dice; what is wrongly called so is missing from another one's.
+    """
+    axes, classes = tuple(range(1, target.ndim)), probabilities.shape[-1]
+    truth = jax.nn.one_hot(target, classes) * known[..., None]
+    found = probabilities * known[..., None]
+    overlap, wanted = (found * truth).sum(axes), truth.sum(axes)
+    dice = 2 * overlap / jnp.maximum(found.sum(axes) + wanted, 1e-6)
+    present = jnp.where(wanted > 0, class_weights[:classes], 0.0)
+    return ((1 - dice) * present).sum(-1) / jnp.maximum(present.sum(-1), 1e-6)
+
+
+def _mapping(settings):
+    return partial(map_members, mapping=settings["member_mapping"], chunk=settings["member_chunk"])
+
+
+def _statistics(state):
+    """{"batch_stats": …} where the network has batch statistics, else {}."""
+    return {name: state[name] for name in ("batch_stats",) if name in state}

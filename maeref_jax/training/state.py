@@ -66,6 +66,7 @@ def update(
     """
     gradients, loss_sum, weight, state, logs = _accumulated(method, train_state, batch, key, accumulate)
     gradients, loss_sum, weight, logs, requests = sum_over_devices((gradients, loss_sum, weight, logs, requests))
+    state = _averaged_state(train_state.state, state, sum_over_devices)
     scale = 1.0 / jnp.maximum(weight, 1e-8)
     gradients = jax.tree.map(lambda g: g * scale.reshape(scale.shape + (1,) * (g.ndim - scale.ndim)), gradients)
     updates, optimizer_state = optimizer.update(gradients, train_state.optimizer, train_state.params)
@@ -108,6 +109,12 @@ def _accumulated(method, train_state, batch, key, count):
         (state, found), _ = jax.lax.scan(add, (train_state.state, nothing), parts)
     gradients, loss_sum, weight, logs = found
     return gradients, loss_sum, weight, state, logs
+
+
+def _averaged_state(old, new, sum_over_devices):
+    """The mean over devices of what each of them made of the state; what nobody changed stays as it is, to the bit."""
+    devices = sum_over_devices(1)
+    return jax.tree.map(lambda a, b: a + (sum_over_devices(b - a) / devices).astype(a.dtype), old, new)
 
 
 def _finite(loss_sum, gradients):

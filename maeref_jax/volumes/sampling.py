@@ -9,35 +9,32 @@ OUTSIDE = {"labels": -1, "entropy": 0.0}  # what lies outside a volume; images a
 
 
 def crop(volume, rng, size, min_foreground):
-    """One random (y, x) crop of a TrainingVolume, in one of the eight orientations of the plane.
+    """One random crop of a TrainingVolume: a plane for a `size` of two numbers (y, x), a box for three (z, y, x).
 
     Returns {"image": float32, "labels": int16, "entropy": float32}, those the volume has. Draws up to 16 places until
     more than `min_foreground` of the crop is foreground (> 0), and keeps the last draw. Where a crop reaches
     beyond the volume, the image is mirrored, labels are unknown, -1, and entropy is 0: nothing is undecided there.
     """
-    depth, height, width = volume.labels.shape
+    box = (1,) * (3 - len(size)) + tuple(size)
     for _ in range(16):
-        z = rng.integers(depth)
-        y = rng.integers(max(height - size[0], 0) + 1)
-        x = rng.integers(max(width - size[1], 0) + 1)
-        window = (z, slice(y, y + size[0]), slice(x, x + size[1]))
+        starts = [rng.integers(max(n - s, 0) + 1) for n, s in zip(volume.labels.shape, box, strict=True)]
+        window = tuple(slice(start, start + s) for start, s in zip(starts, box, strict=True))
         if (volume.labels[window] > 0).mean() > min_foreground:
             break
-    orientation = rng.integers(8) & (7 if size[0] == size[1] else 6)  # only a square can be transposed
     arrays = {"image": volume.image, "labels": volume.labels, "entropy": volume.entropy}
     return {
-        name: oriented(padded(array[window], size, OUTSIDE.get(name)), orientation)
+        name: padded(array[window], box, OUTSIDE.get(name)).reshape(size)
         for name, array in arrays.items()
         if array is not None
     }
 
 
-def padded(plane, size, value=None):
-    """A plane grown to `size` behind its last row and column with `value`, or mirrored if that is None."""
-    pads = [(0, wanted - found) for wanted, found in zip(size, plane.shape, strict=True)]
+def padded(array, size, value=None):
+    """An array grown to `size` behind the end of every axis with `value`, or mirrored if that is None."""
+    pads = [(0, wanted - found) for wanted, found in zip(size, array.shape, strict=True)]
     if not any(behind for _, behind in pads):
-        return plane
-    return np.pad(plane, pads, mode="symmetric") if value is None else np.pad(plane, pads, constant_values=value)
+        return array
+    return np.pad(array, pads, mode="symmetric") if value is None else np.pad(array, pads, constant_values=value)
 
 
 def oriented(plane, orientation):
@@ -62,7 +59,9 @@ def label_batch(volumes, seed, step, indices, size, token, min_foreground, maski
     for index in indices:
         # numpy takes (seed, step, 0) for (seed, step), which draws the ratio: samples count from 1.
         rng = np.random.default_rng((seed, step, index + 1))
-        crops.append(crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground))
+        found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
+        orientation = rng.integers(8) & (7 if size[0] == size[1] else 6)  # only a square can be transposed
+        crops.append({name: oriented(plane, orientation) for name, plane in found.items()})
     tokens = (size[0] // token) * (size[1] // token)
     ratio = np.random.default_rng((seed, step)).uniform(*masking_ratio)
     hidden_count, length = masking_length(ratio, tokens)
@@ -83,12 +82,13 @@ def masking_length(ratio, tokens):
     return hidden, next(length for length in lengths if length >= tokens - hidden)
 
 
-def image_batch(member_volumes, seed, step, indices, size, min_foreground, intensities, jitter=0.0):
-    """Crops for an ensemble: image float32 (b, k, y, x), labels int16 (b, k, y, x), index int32 (b,) as given
-    in `indices`, the samples of the whole batch that are wanted here.
+def image_batch(member_volumes, seed, step, indices, size, min_foreground, intensities):
+    """Crops for an ensemble: image float32 (b, k, [z,] y, x), labels int16 (b, k, [z,] y, x), index int32 (b,) as given
+    in `indices`, the samples of the whole batch that are wanted here. Crops are as they lie in the volume: they are
+    varied on the device (augmentation.py).
 
     member_volumes: k lists of TrainingVolume; every member draws from its own list with its own random numbers.
-    shared: intensity_range float32 (2,), the statistics the model keeps. jitter: see `varied`.
+    shared: intensity_range float32 (2,), the statistics the model keeps; members int32 (k,), their numbers.
     """
     images = np.empty((len(indices), len(member_volumes), *size), np.float32)
     labels = np.empty(images.shape, np.int16)
@@ -96,25 +96,13 @@ def image_batch(member_volumes, seed, step, indices, size, min_foreground, inten
         for member, volumes in enumerate(member_volumes):
             rng = np.random.default_rng((seed, step, index, member + 1))
             found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
-            images[place, member], labels[place, member] = varied(found["image"], rng, jitter), found["labels"]
+            images[place, member], labels[place, member] = found["image"], found["labels"]
     return {
         "image": images,
         "labels": labels,
         "index": np.asarray(indices, np.int32),
-        "shared": {"intensity_range": intensities},
+        "shared": {"intensity_range": intensities, "members": np.arange(len(member_volumes), dtype=np.int32)},
     }
-
-
-def varied(image, rng, jitter):
-    """Brightness, contrast and noise as they differ between microscopes. jitter: standard deviation of each of them,
-    relative to the spread of the crop; 0 changes nothing.
-    """
-    if not jitter:
-        return image
-    centre, spread = image.mean(), image.std()
-    contrast, brightness = 1 + jitter * rng.normal(), jitter * spread * rng.normal()
-    noise = abs(rng.normal()) * jitter * spread * rng.standard_normal(image.shape, dtype=np.float32)
-    return (image - centre) * contrast + centre + brightness + noise
 
 
 def intensity_range(volumes, quantile=0.99):

@@ -1,0 +1,79 @@
+"""What an ensemble says of its own training volumes, each predicted only by the members that never saw it:
+
+    python -m maeref_jax.out_of_fold --ensemble runs/ensemble --output runs/ensemble_out_of_fold
+
+Writes what refine.py writes without a refiner: labels, entropy, hidden tokens. A masked autoencoder may learn from them
+as from those of volumes that nobody annotated. The same command again continues an interrupted run.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from maeref_jax import command_line, pipeline
+from maeref_jax.errors import BadInput
+from maeref_jax.segmenters.ensemble import out_of_fold
+from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.volume import array_volume, open_volume, resolved, split_range
+
+
+def annotated(settings):
+    """[(name in the workdir's facts, stem of the results, function that opens the image)] of the training volumes."""
+    data, size = settings["data"], tuple(settings["voxel_size_nm"])
+    if data["phantom"]["train"]:
+
+        def made(seed):
+            found = phantom(seed, tuple(data["phantom"]["shape"]), size)
+            return array_volume(found.image, f"phantom_{seed}", found.voxel_size_nm)
+
+        return [(f"phantom_{s}", f"phantom_{s}", lambda s=s: made(s)) for s in data["phantom"]["train"]]
+    images, labels = data["train"]["images"], data["train"]["labels"]
+    stems = [_stem(path) for path in images]
+    often = Counter(stems)
+    stems = [f"{stem}_{i}" if often[stem] > 1 else stem for i, stem in enumerate(stems)]
+    return [
+        (resolved(label), stem, lambda p=image: open_volume(p, axes=data["axes"] or None))
+        for image, label, stem in zip(images, labels, stems, strict=True)
+    ]
+
+
+def predict(ensemble, output, say=print):
+    """Predict every annotated volume of the workdir `ensemble` out of fold into the folder `output`. {stem: members}.
+
+    Raises BadInput, before anything is computed, if some volume was seen by every member.
+    """
+    model = pipeline.load_model(ensemble, "segmenter")
+    todo = [
+        (stem, opened, out_of_fold(name, model.facts["member_volumes"]))
+        for name, stem, opened in annotated(model.settings)
+    ]
+    settings = pipeline.Settings()
+    if model.apply.dims == 3:
+        # Blocks as deep as a window: none is computed more often than need be.
+        settings = settings._replace(block=(model.apply.window[0], *settings.block[1:]), batch=1)
+    everybody = tuple(range(model.settings["members"]))
+    for stem, opened, members in todo:
+        job = pipeline.Job(stem=stem, output=Path(output), image=opened(), members=members)
+        pipeline.refine_volume(job, model, None, settings, say)
+        say(f"{stem}: members {', '.join(map(str, members or everybody))} of {len(everybody)}")
+    return {stem: members or everybody for stem, _, members in todo}
+
+
+def main(argv):
+    flags = command_line.parser(__doc__)
+    flags.add_argument("--ensemble", required=True, metavar="DIR", help="workdir of the ensemble")
+    flags.add_argument("--output", required=True, metavar="DIR", help="where the results go")
+    arguments, overrides = command_line.parse(flags, argv)
+    if overrides:
+        raise BadInput(f"{overrides[0]}: there are no settings to change here")
+    predict(arguments.ensemble, arguments.output)
+
+
+def _stem(path):
+    """ "stack.ome.tif[2:4]" -> "stack_2_4"."""
+    base, z_range = split_range(path)
+    name = base.name.partition(".")[0]
+    return f"{name}_{z_range[0]}_{z_range[1]}" if z_range else name
+
+
+if __name__ == "__main__":
+    command_line.run(main)

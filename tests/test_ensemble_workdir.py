@@ -1,0 +1,95 @@
+"""A 3-D ensemble from training to use, as a user types it: refine.py, one member by itself, out-of-fold predictions."""
+
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+import tifffile
+
+from maeref_jax import out_of_fold, pipeline
+from maeref_jax.entropy import normalised_entropy
+from maeref_jax.errors import BadInput
+from maeref_jax.export_member import export_member
+from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.volume import array_volume, write_tiff
+
+SETTINGS = (
+    "--config.subsets=folds", "--config.model.norm=batch", "--config.loss=cross_entropy+dice", "--config.steps=2",
+    "--config.model.widths=4,8", "--config.model.strides=((1,2,2),)", "--config.data.phantom.shape=8,32,32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workdir(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stacks") / "ensemble"
+    done = run("train.py", "--config", "configs/ensemble_3d.py:smoke", "--workdir", path, *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def predicted(workdir, tmp_path_factory):
+    output = tmp_path_factory.mktemp("out_of_fold")
+    return output, out_of_fold.predict(workdir, output, say=lambda line: None)
+
+
+def test_training_leaves_a_workdir_with_statistics_per_member(workdir):
+    assert json.loads((workdir / "summary.json").read_text())["steps"] == 2
+    model = pipeline.load_model(workdir, "segmenter")
+    assert model.apply.dims == 3 and {leaf.shape[0] for leaf in jax.tree.leaves(model.params)} == {2}
+    means = model.state["batch_stats"]["bottom"]["norm0"]["mean"]
+    assert means.shape[0] == 2 and np.abs(means[0] - means[1]).max() > 0
+
+
+def test_annotated_volumes_are_predicted_by_the_members_that_did_not_see_them(predicted, workdir):
+    output, members = predicted
+    assert members == {"phantom_0": (1,), "phantom_1": (0,)}
+    model = pipeline.load_model(workdir, "segmenter")
+    for seed, own in ((0, 1), (1, 0)):
+        image = phantom(seed, (8, 32, 32), (40.0, 10.0, 10.0)).image  # one window
+        probabilities = jax.jit(model.apply.predict)(model.params, model.state, image[None])
+        expected = np.asarray(normalised_entropy(probabilities))[:, 0] * 255
+        found = tifffile.imread(output / f"phantom_{seed}_entropy.tif")
+        assert np.abs(found - expected[own]).max() < 0.51 < np.abs(found - expected[1 - own]).max()
+
+
+def test_a_volume_that_everybody_saw_is_refused_before_anything_is_written(workdir, tmp_path):
+    config = json.loads((workdir / "config.json").read_text())
+    config["facts"]["member_volumes"] = [["phantom_0", "phantom_1"]] * 2
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    os.symlink(workdir / "checkpoints", copy / "checkpoints")
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="every member of the ensemble was trained on phantom_0"):
+        out_of_fold.predict(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_member_says_what_it_said_in_the_ensemble(workdir, tmp_path):
+    export_member(workdir, 1, tmp_path / "one")
+    ensemble, alone = (pipeline.load_model(path, "segmenter") for path in (workdir, tmp_path / "one"))
+    image = np.random.default_rng(0).uniform(0, 255, (1, 8, 32, 32)).astype(np.float32)
+    together, own = (jax.jit(model.apply.predict)(model.params, model.state, image) for model in (ensemble, alone))
+    assert own.shape[0] == 1
+    np.testing.assert_allclose(own[0], together[1], atol=1e-6)
+    assert np.abs(own[0] - together[0]).max() > 1e-4
+    assert alone.facts["member_volumes"] == [["phantom_1"]] and alone.facts["volumes"] == ["phantom_1"]
+    with pytest.raises(BadInput, match="there already"):
+        export_member(workdir, 1, tmp_path / "one")
+    with pytest.raises(BadInput, match="members 0 … 1"):
+        export_member(workdir, 2, tmp_path / "other")
+
+
+def test_the_commands_answer_and_an_exported_member_segments_a_stack(run, workdir, tmp_path):
+    done = run("-m", "maeref_jax.export_member", "--ensemble", workdir, "--member", "0", "--output", tmp_path / "zero")
+    assert done.returncode == 0 and "ready" in done.stdout, done.stderr
+    made = phantom(9, (10, 40, 44), (40.0, 10.0, 10.0))
+    write_tiff(tmp_path / "cell.tif", array_volume(made.image, "cell", made.voxel_size_nm), made.voxel_size_nm)
+    models = ("--ensemble", tmp_path / "zero", "--refiner", "none", "--config.batch=1", "--config.block=8,64,64")
+    done = run("refine.py", "--input", tmp_path / "cell.tif", "--output", tmp_path / "out", *models)
+    assert done.returncode == 0, done.stderr
+    assert tifffile.imread(tmp_path / "out" / "cell_initial.tif").shape == (10, 40, 44)
+    done = run("-m", "maeref_jax.out_of_fold", "--ensemble", tmp_path / "nowhere", "--output", tmp_path / "x")
+    assert done.returncode == 2 and "nowhere" in done.stderr and "Traceback" not in done.stderr
