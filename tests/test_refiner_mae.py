@@ -80,7 +80,7 @@ def test_what_lies_outside_the_volume_takes_no_part():
     labels = np.random.default_rng(3).integers(0, 3, (1, 16, 24))
     labels[:, :, 16:] = -1
     tokens = np.asarray(mae.split_tokens(labels, 4))
-    roles = mae.roles(tokens, np.zeros((1, TOKENS), bool), 10.0, (4, 6))
+    roles = mae.roles(tokens, np.zeros((1, TOKENS), bool), (4, 6), 10.0)
     outside = (tokens == -1).all(-1)
     assert outside.sum() == 8 and not np.asarray(roles.kept)[outside].any()
     assert not np.asarray(roles.decoded)[outside].any()
@@ -92,7 +92,7 @@ def test_far_tokens_take_no_part_but_hidden_ones_are_always_decoded():
     tokens[0, 0] = 1
     hidden = np.zeros((1, TOKENS), bool)
     hidden[0, -1] = True
-    roles = mae.roles(tokens, hidden, 1.0, (4, 6))
+    roles = mae.roles(tokens, hidden, (4, 6), 1.0)
     assert np.flatnonzero(roles.kept[0]).tolist() == [0, 1, 6]
     assert np.flatnonzero(roles.decoded[0]).tolist() == [0, 1, 6, TOKENS - 1]
 
@@ -104,7 +104,7 @@ def test_distance_is_measured_from_visible_foreground_only():
     hidden[0, -1] = True
     blanked = np.where(hidden[..., None], -1, tokens)
     np.testing.assert_array_equal(
-        mae.roles(tokens, hidden, 1.0, (4, 6)).kept, mae.roles(blanked, hidden, 1.0, (4, 6)).kept
+        mae.roles(tokens, hidden, (4, 6), 1.0).kept, mae.roles(blanked, hidden, (4, 6), 1.0).kept
     )
 
 
