@@ -58,8 +58,8 @@ def get_config(mode):
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
                 "remat": False,  # recompute activations in the backward pass: slower, less memory
             },
-            # How refine.py uses it, unless told otherwise: the mean over the symmetries of the square; filled in so many
-            # rounds, the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
+            # How refine.py uses it, unless told otherwise: the mean over the symmetries of the square; filled in so
+            # many rounds, the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
             "use": {"symmetries": False, "rounds": 1, "samples": 0},
             # Rules of the original implementation, see configs/mae_original.py and maeref_jax/original.py.
             "original": {"rules": False, "keep": 0.7},
