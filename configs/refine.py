@@ -33,6 +33,13 @@ def get_config(mode=""):
             # Tokens of higher mean entropy are hidden. none: as the refiner was trained; 0.4 without a refiner.
             "threshold": placeholder(float),
             "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
+            # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
+            # the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
+            "use": {
+                "symmetries": placeholder(bool),
+                "rounds": placeholder(int),
+                "samples": placeholder(int),
+            },
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
             "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
             "batch": 16,  # windows per call of a network

@@ -101,9 +101,7 @@ def settings_of(sizes, known, arguments):
     facts = {flag: _fact(flag, known.get(name), getattr(arguments, flag)) for flag, name in REQUIRED.items()}
     missing = [f"--{flag}" for flag, value in facts.items() if value is None]
     if missing:
-        raise BadInput(
-            f"{arguments.checkpoint} does not say what {', '.join(missing)} was: give it, from the training config"
-        )
+        raise BadInput(f"{arguments.checkpoint} does not say {', '.join(missing)}: give it, from the training config")
     for flag, width in (("encoder_heads", sizes.encoder_width), ("decoder_heads", sizes.decoder_width)):
         if facts[flag] < 1 or width % facts[flag]:
             raise BadInput(f"--{flag} {facts[flag]} does not divide the width {width}")

@@ -3,8 +3,12 @@
 Which tokens take part, in training and in use alike:
   hidden    drawn at random or undecided (training), or chosen by entropy (use); always decoded, labels never read
   unknown   every pixel is -1 (outside the volume) and not hidden: neither encoded nor decoded
-  near      within `keep_within` token sides of visible foreground
+  near      within `keep_within` token sides, or `keep_within_nm`, of visible foreground
   kept      visible and near: the encoder sees these; visible far tokens take no part and keep their label
+By the rules of the original (original.py, `original.rules`) near is a rank, and far hidden tokens are background.
+
+What comes out are marginal probabilities: each pixel's own, given what is visible. Equation 2 of the paper asks for a
+joint distribution of all hidden ones; sampled fillings in rounds (filling.py) come nearer to it.
 """
 
 from typing import NamedTuple
@@ -13,8 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from maeref_jax import original
+from maeref_jax.errors import BadInput
 from maeref_jax.filling import filled
-from maeref_jax.masking import gathered_indices, hidden_tokens, near_tokens, shaped_tokens
+from maeref_jax.masking import MASK_SHAPES, gathered_indices, hidden_tokens, near_tokens, shaped_tokens
 from maeref_jax.models.mae import MaskedAutoencoder
 from maeref_jax.records import Method, Refiner
 from maeref_jax.tokens import join_tokens, split_tokens, token_mean
@@ -27,6 +32,19 @@ FORMERLY = {
     "original": {"rules": False, "keep": 1.0},
     "use": {"symmetries": False, "rounds": 1, "samples": 0},
 }
+
+
+def check(settings):
+    """Raises BadInput for settings that no training can work with."""
+    weights, shapes = settings["class_weights"], settings["mask_shapes"]
+    if settings["loss_over"] not in ("hidden", "near"):
+        raise BadInput(f"loss_over must be hidden or near, found {settings['loss_over']!r}")
+    if len(shapes) != len(MASK_SHAPES) or min(shapes) < 0 or not sum(shapes):
+        raise BadInput(f"mask_shapes must be weights >= 0 of {', '.join(MASK_SHAPES)}, found {shapes}")
+    if len(weights) < learned_classes(settings):
+        raise BadInput(f"class_weights needs {learned_classes(settings)} weights, one per class, found {weights}")
+    if settings["original"]["rules"] and not 0 < settings["original"]["keep"] <= 1:
+        raise BadInput(f"original.keep is a share of the tokens, in (0, 1], found {settings['original']['keep']}")
 
 
 class Roles(NamedTuple):
@@ -127,7 +145,9 @@ def loss_and_logs(tokens, logits, weight):
 def refiner(settings):
     """The Refiner of a masked autoencoder's workdir."""
     settings = {**FORMERLY, **settings}
-    net, token = network(settings), settings["token"]
+    net, token, use = network(settings), settings["token"], {**FORMERLY["use"], **settings["use"]}
+    if use["rounds"] < 1 or use["samples"] < 0:
+        raise BadInput(f"use.rounds must be at least 1 and use.samples at least 0, found {use}")
 
     def fill(params, labels, hidden):
         grid = (labels.shape[-2] // token, labels.shape[-1] // token)
@@ -144,7 +164,7 @@ def refiner(settings):
 
     def refine(params, state, inputs, key):
         labels = inputs["labels"].astype(jnp.int32)
-        return filled(lambda *given: fill(params, *given), labels, inputs["hidden"], key, token, **settings["use"])
+        return filled(lambda *given: fill(params, *given), labels, inputs["hidden"], key, token, **use)
 
     return Refiner(
         refine,
@@ -159,6 +179,7 @@ def refiner(settings):
 def method(settings):
     """The Method that trains a masked autoencoder. Batches: volumes.sampling.label_batch."""
     settings = {**FORMERLY, **settings}
+    check(settings)
     net, token, classes = network(settings), settings["token"], learned_classes(settings)
 
     def prepare(batch, key):
