@@ -88,3 +88,13 @@ def test_without_jitter_intensities_are_the_files_own_and_with_it_labels_still_a
     assert np.isin(plain["image"], np.concatenate([volume.image.ravel() for volume in volumes])).all()
     assert (plain["image"] != jittered["image"]).any()
     np.testing.assert_array_equal(plain["labels"], jittered["labels"])
+
+
+def test_donors_are_other_crops_and_leave_the_rest_of_a_batch_as_it_was(volumes):
+    fixed = (volumes, 0, 5, range(6), (16, 16), 4, 0.1, (0.1, 0.9))
+    plain, with_donors = sampling.label_batch(*fixed), sampling.label_batch(*fixed, donors=True)
+    assert "donor" not in plain and with_donors["donor"].shape == (6, 16, 16)
+    for name in ("labels", "entropy", "index"):
+        np.testing.assert_array_equal(plain[name], with_donors[name])
+    few = sampling.label_batch(volumes, 0, 5, range(2, 4), *fixed[4:], donors=True)
+    np.testing.assert_array_equal(few["donor"], with_donors["donor"][2:4])
