@@ -219,6 +219,8 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
         check_apart(Output(Path(config.output), stem), every)
     segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
     refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
+    use = {name: value for name, value in config.use.items() if value is not None}
+    refiner = used_as(refiner, use) if refiner and use else refiner
     settings = pipeline.Settings(**{name: config[name] for name in PIPELINE})
     print(pipeline.thresholds_of(config, refiner)[1], flush=True)
     model = segmenter or refiner
@@ -239,6 +241,14 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
             print(
                 f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json"
             )
+
+
+def used_as(refiner, use: dict):
+    """The refiner with settings of its group `use` replaced: how it fills, not what it has learned."""
+    from maeref_jax import pipeline
+
+    settings = {**refiner.settings, "use": {**refiner.settings.get("use", {}), **use}}
+    return refiner._replace(settings=settings, apply=pipeline.REFINERS[refiner.name].refiner(settings))
 
 
 def of_roles(roles: dict[str, Any]) -> list[Volume]:

@@ -34,6 +34,9 @@ def get_config(mode):
             "min_foreground": 0.3,
             "masking_ratio": (0.1, 0.9),
             "keep_within": 8.0,  # token sides from visible foreground; farther visible tokens take no part
+            "keep_within_nm": 0.0,  # the same in nanometres, by voxel_size_nm; 0: keep_within decides
+            "mask_shapes": (1.0, 0.0, 0.0),  # how often training hides scattered tokens, blobs, others' entropy maps
+            "loss_over": "hidden",  # or near: visible tokens count as well
             "threshold": 0.4,  # tokens above this mean entropy are hidden, in training as in use
             "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
             "train_threshold": 0.1,  # pixels at or above this entropy do not count in the loss
@@ -50,10 +53,17 @@ def get_config(mode):
                 "decoder_depth": 7,
                 "decoder_heads": 8,
                 "mlp_ratio": 2.0,
+                "one_hot": True,  # or the class id as a number
+                "position_weight": 1.0,  # of the encoder's fixed positions
                 "rotary": True,
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
                 "remat": False,  # recompute activations in the backward pass: slower, less memory
             },
+            # How refine.py uses it, unless told otherwise: the mean over the symmetries of the square; filled in so
+            # many rounds, the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
+            "use": {"symmetries": False, "rounds": 1, "samples": 0},
+            # Rules of the original implementation, see configs/mae_original.py and maeref_jax/original.py.
+            "original": {"rules": False, "keep": 0.7},
             **training(warmup_steps=1000, b2=0.95, weight_decay=0.05),
             "data": {
                 "ensemble": "",  # workdir of the ensemble that segments the phantoms; empty trains one first

@@ -36,6 +36,13 @@ def get_config(mode=""):
             # What hides tokens: entropy of the mean probability; of hard votes; or mutual_information, what members
             # disagree about. mean is what refiners' thresholds are made for; the others need --threshold.
             "entropy_kind": "mean",
+            # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
+            # the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
+            "use": {
+                "symmetries": placeholder(bool),
+                "rounds": placeholder(int),
+                "samples": placeholder(int),
+            },
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
             "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
             "batch": 16,  # windows per call of a network

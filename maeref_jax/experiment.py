@@ -165,16 +165,16 @@ def _refiner_experiment(settings, workdir, indices):
     predict = _predictor(settings, ensemble, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
     train, validation = (_label_maps(settings, split, predict) for split in ("train", "validation"))
     crops = (tuple(settings["window"]), settings["token"], settings["min_foreground"])
-    everything = range(settings["batch"])
+    everything, donors = range(settings["batch"]), settings["mask_shapes"][2] > 0
 
     def batches(step):
-        return sampling.label_batch(train, settings["seed"], step, indices, *crops, settings["masking_ratio"])
+        return sampling.label_batch(train, settings["seed"], step, indices, *crops, settings["masking_ratio"], donors)
 
     # Validation covers the range of masking ratios evenly, so that its mean does not depend on few draws.
-    low, high = settings["masking_ratio"]
+    (low, high), validation_seed = settings["masking_ratio"], settings["seed"] + VALIDATION_SEED
     ratios = np.linspace(low, high, 2 * settings["validation_batches"] + 1)[1::2]
     validation_batches = [
-        sampling.label_batch(validation, settings["seed"] + VALIDATION_SEED, step, everything, *crops, (ratio, ratio))
+        sampling.label_batch(validation, validation_seed, step, everything, *crops, (ratio, ratio), donors)
         for step, ratio in enumerate(ratios)
     ]
     facts = {

@@ -7,6 +7,8 @@ marked invalid, so that attention leaves it out (design law 2).
 import jax
 import jax.numpy as jnp
 
+MASK_SHAPES = ("scattered", "blobs", "transplanted")
+
 
 def hidden_tokens(entropy_mean, threshold, ambiguous_mean=0.0, ambiguous_threshold=1.0):
     """The rule of use: a token is hidden where mean entropy > threshold or mean P(ambiguous) > ambiguous_threshold.
@@ -17,7 +19,7 @@ def hidden_tokens(entropy_mean, threshold, ambiguous_mean=0.0, ambiguous_thresho
 
 
 def scattered_tokens(key, count, tokens):
-    """The rule of training: `count` of `tokens` tokens, drawn without replacement. Returns bool (tokens,).
+    """The plain rule of training: `count` of `tokens` tokens, drawn without replacement. Returns bool (tokens,).
 
     Ranks of uniform noise; equal noise is ordered by token index (the sort is stable).
     """
@@ -26,15 +28,53 @@ def scattered_tokens(key, count, tokens):
     return rank < count
 
 
-def near_tokens(foreground, keep_within):
-    """Tokens whose centre lies within `keep_within` token sides of the centre of a foreground token.
+def blob_score(key, grid):
+    """Gaussian noise smoothed over the token grid, float32 (rows, columns): ranked, it gives contiguous blobs.
+
+    The smoothing length is log-uniform between one token side and a quarter of the longer side of the grid; the
+    variance is the same everywhere, so that blobs are as frequent at the border as in the middle.
+    """
+    length_key, noise_key = jax.random.split(key)
+    longest = max(max(grid) / 4, 1.0)
+    length = jnp.exp(jax.random.uniform(length_key) * jnp.log(longest))
+
+    def kernel(size):
+        way = jnp.arange(size)[:, None] - jnp.arange(size)
+        weight = jnp.exp(-jnp.square(way / length) / 2)
+        return weight / jnp.sqrt(jnp.square(weight).sum(1, keepdims=True))
+
+    return kernel(grid[0]) @ jax.random.normal(noise_key, grid) @ kernel(grid[1]).T
+
+
+def shaped_tokens(key, count, grid, weights, donor=None):
+    """The rule of training with shapes: `count` tokens hidden in one of MASK_SHAPES, bool (n,).
+
+    weights: how often each of MASK_SHAPES is drawn, three numbers; donor: float (rows, columns), the mean entropy of
+    another crop's tokens, needed where the third weight is not 0: the most undecided places of the donor are hidden.
+    The count is exact in every shape; ties of the donor are broken at random.
+    """
+    tokens = grid[0] * grid[1]
+    if not any(weights[1:]):
+        return scattered_tokens(key, count, tokens)
+    shape_key, noise_key, blob_key = jax.random.split(key, 3)
+    noise = jax.random.uniform(noise_key, (tokens,))
+    donor = jnp.zeros(tokens) if donor is None else donor.reshape(tokens)
+    # Entropy on disk comes in steps of 1/255, and a mean over pixels in smaller ones: 1e-4 breaks ties only.
+    scores = jnp.stack([noise, blob_score(blob_key, grid).reshape(tokens), 1e-4 * noise - donor])
+    shape = jax.random.choice(shape_key, len(MASK_SHAPES), p=jnp.asarray(weights, jnp.float32) / sum(weights))
+    return jnp.argsort(jnp.argsort(scores[shape])) < count
+
+
+def near_tokens(foreground, keep_within, side=(1.0, 1.0)):
+    """Tokens whose centre lies within `keep_within` of the centre of a foreground token, in the unit of `side`.
 
     foreground: bool (b, rows, columns), visible foreground only, so that nothing under a hidden token can show in the
-    distance (design law 3). Returns bool (b, rows, columns). keep_within may be infinite: then every token is near.
+    distance (design law 3); side: height and width of a token, (1, 1) to measure in token sides. Returns bool
+    (b, rows, columns). keep_within may be infinite: then every token is near.
     """
     b, rows, columns = foreground.shape
     row, column = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
-    row, column = row.ravel(), column.ravel()
+    row, column = row.ravel() * side[0], column.ravel() * side[1]
     squared = (row[:, None] - row[None]) ** 2 + (column[:, None] - column[None]) ** 2
     if keep_within == float("inf"):
         return jnp.ones_like(foreground)

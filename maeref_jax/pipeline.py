@@ -321,7 +321,9 @@ def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     if (segmenter is not None) + own != 1 or (segmenter is not None and job.image is None):
         raise BadInput(f"{job.stem}: expected one of: an image and an ensemble, labels, or probabilities")
     if (job.labels is not None) != ((job.entropy is not None) + (job.hidden is not None) == 1):
-        raise BadInput(f"{job.stem}: labels, and nothing else, need entropy or a hidden mask beside them, one of both")
+        raise BadInput(
+            f"{job.stem}: labels need entropy or a hidden mask beside them, one of the two; nothing else does"
+        )
     for name in THRESHOLDS:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
@@ -352,15 +354,14 @@ def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
 
 
 def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
+    both = f"{segmenter.workdir} and {refiner.workdir}"
     for key in ("names", "ambiguous"):
-        found = [model.settings["classes"][key] for model in (segmenter, refiner)]
-        if found[0] != found[1]:
-            raise BadInput(
-                f"{segmenter.workdir} and {refiner.workdir} were trained for different classes ({key}): "
-                f"{found[0]} and {found[1]}; train them with the same classes"
-            )
+        a, b = (model.settings["classes"][key] for model in (segmenter, refiner))
+        if a != b:
+            raise BadInput(f"{both} were trained for different classes ({key}): {a} and {b}; train them with the same")
     sizes = [model.settings["voxel_size_nm"] for model in (segmenter, refiner)]
-    if not np.allclose(*sizes, rtol=1e-3):
+    # An imported refiner may not know its own.
+    if all(sizes) and not np.allclose(*sizes, rtol=1e-3):
         raise BadInput(
             f"{segmenter.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {refiner.workdir} of {sizes[1]}; "
             "train them with the same voxel_size_nm"

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from maeref_jax.errors import BadInput
 from maeref_jax.refiners import mae
 
 SETTINGS = {
@@ -80,7 +81,7 @@ def test_what_lies_outside_the_volume_takes_no_part():
     labels = np.random.default_rng(3).integers(0, 3, (1, 16, 24))
     labels[:, :, 16:] = -1
     tokens = np.asarray(mae.split_tokens(labels, 4))
-    roles = mae.roles(tokens, np.zeros((1, TOKENS), bool), 10.0, (4, 6))
+    roles = mae.roles(tokens, np.zeros((1, TOKENS), bool), (4, 6), 10.0)
     outside = (tokens == -1).all(-1)
     assert outside.sum() == 8 and not np.asarray(roles.kept)[outside].any()
     assert not np.asarray(roles.decoded)[outside].any()
@@ -92,7 +93,7 @@ def test_far_tokens_take_no_part_but_hidden_ones_are_always_decoded():
     tokens[0, 0] = 1
     hidden = np.zeros((1, TOKENS), bool)
     hidden[0, -1] = True
-    roles = mae.roles(tokens, hidden, 1.0, (4, 6))
+    roles = mae.roles(tokens, hidden, (4, 6), 1.0)
     assert np.flatnonzero(roles.kept[0]).tolist() == [0, 1, 6]
     assert np.flatnonzero(roles.decoded[0]).tolist() == [0, 1, 6, TOKENS - 1]
 
@@ -104,7 +105,7 @@ def test_distance_is_measured_from_visible_foreground_only():
     hidden[0, -1] = True
     blanked = np.where(hidden[..., None], -1, tokens)
     np.testing.assert_array_equal(
-        mae.roles(tokens, hidden, 1.0, (4, 6)).kept, mae.roles(blanked, hidden, 1.0, (4, 6)).kept
+        mae.roles(tokens, hidden, (4, 6), 1.0).kept, mae.roles(blanked, hidden, (4, 6), 1.0).kept
     )
 
 
@@ -155,3 +156,119 @@ def test_a_token_of_high_entropy_is_never_context(trained):
     entropy[:, :4, :4] = 0.9
     hidden = np.asarray(jax.jit(method.preview)(params, state, {**batch, "entropy": entropy})["hidden"])
     assert hidden[:, :4, :4].all()
+
+
+def changed(**changes):
+    return {**SETTINGS, **changes}
+
+
+def batch_of(token, classes, window, hidden_count, seed=0):
+    rng = np.random.default_rng(seed)
+    tokens = window[0] * window[1] // token**2
+    return {
+        "labels": rng.integers(0, classes, (2, *window)).astype(np.int16),
+        "entropy": np.zeros((2, *window), np.float32),
+        "index": np.arange(2, dtype=np.int32),
+        "shared": {"hidden_count": np.int32(hidden_count), "slots": np.arange(tokens, dtype=np.int32)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("token", "classes", "window"), [(2, 2, (8, 12)), (3, 5, (9, 6)), (8, 255, (16, 24)), (1, 3, (4, 5))]
+)
+def test_any_token_side_number_of_classes_and_window(token, classes, window):
+    names = tuple(f"class {i}" for i in range(classes))
+    given = changed(
+        token=token, window=window, stride=window, classes={"names": names, "ambiguous": -1},
+        class_weights=(1.0,) * classes,
+    )  # fmt: skip
+    method, batch = mae.method(given), batch_of(token, classes, window, 3)
+    params, state = jax.jit(method.init)(jax.random.key(0), batch)
+    total, weight, _, _ = jax.jit(method.loss)(params, state, batch, jax.random.key(0))
+    assert np.isfinite(total) and weight == 2 * 3 * token**2
+    hidden = np.zeros((2, *window), bool)
+    hidden[:, :token, :token] = True
+    inputs = {"labels": batch["labels"], "entropy": batch["entropy"], "hidden": hidden}
+    found = jax.jit(mae.refiner(given).refine)(params, state, inputs, jax.random.key(0))
+    assert found.shape == (2, *window, classes)
+    np.testing.assert_allclose(np.asarray(found).sum(-1), 1, atol=1e-4)
+
+
+def test_the_loss_may_be_over_all_near_tokens(trained):
+    _, params, state, batch = trained
+    method, near = (mae.method(changed(loss_over=over, keep_within=float("inf"))) for over in ("hidden", "near"))
+    _, weight, _, _ = jax.jit(near.loss)(params, state, batch, jax.random.key(0))
+    assert weight == 3 * TOKENS * 16
+    hidden_only = jax.device_get(jax.jit(method.evaluate)(params, state, batch))
+    everything = jax.device_get(jax.jit(near.evaluate)(params, state, batch))
+    assert everything["loss"][1] == 2 * hidden_only["loss"][1]
+    # Dice is judged inside hidden tokens either way.
+    assert everything["dice_inside"] == pytest.approx(hidden_only["dice_inside"])
+
+
+def test_physical_distance_is_the_same_rule_in_nanometres():
+    assert mae.reach({**mae.FORMERLY, **SETTINGS}) == (2.0, (1.0, 1.0))
+    physical = changed(keep_within_nm=90.0, voxel_size_nm=(50.0, 10.0, 5.0))
+    assert mae.reach({**mae.FORMERLY, **physical}) == (90.0, (40.0, 20.0))
+    tokens, hidden = np.zeros((1, TOKENS, 16), int), np.zeros((1, TOKENS), bool)
+    tokens[0, 0] = 1
+    kept = mae.roles(tokens, hidden, (4, 6), 90.0, (40.0, 20.0)).kept[0]
+    assert np.asarray(kept).reshape(4, 6)[:, 0].tolist() == [True, True, True, False]
+    assert np.asarray(kept).reshape(4, 6)[0].tolist() == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("use", [{"symmetries": True}, {"rounds": 3}, {"rounds": 2, "samples": 2}])
+def test_however_it_fills_hidden_stays_hidden_and_what_is_defined_stays_defined(trained, use):
+    _, params, state, _ = trained
+    refine = jax.jit(mae.refiner(changed(use=use)).refine)
+    inputs = window(np.random.default_rng(1), 2)
+    inputs["hidden"][1] = True
+    other = {**inputs, "labels": np.where(inputs["hidden"], 2 - inputs["labels"], inputs["labels"])}
+    one, two = (np.asarray(refine(params, state, given, jax.random.key(0))) for given in (inputs, other))
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_allclose(one.sum(-1), 1, atol=1e-5)
+
+
+def test_masks_in_shapes_count_as_many_pixels_and_are_each_samples_own(trained):
+    _, params, state, batch = trained
+    method = mae.method(changed(mask_shapes=(1.0, 1.0, 1.0)))
+    donor = np.random.default_rng(2).random((3, 16, 24)).astype(np.float32)
+    given = {**batch, "donor": donor}
+    _, weight, _, _ = jax.jit(method.loss)(params, state, given, jax.random.key(0))
+    assert weight == 3 * 12 * 16
+    hidden = np.asarray(jax.jit(method.preview)(params, state, given)["hidden"])
+    assert (hidden[0] != hidden[1]).any() and (hidden[1] != hidden[2]).any()
+
+
+def test_a_window_without_foreground_and_one_that_is_all_hidden_are_defined(trained, refine):
+    _, params, state, _ = trained
+    inputs = {**window(np.random.default_rng(3), 2), "labels": np.zeros((2, 16, 24), np.int16)}
+    inputs["hidden"][1] = True
+    found = np.asarray(refine(params, state, inputs, jax.random.key(0)))
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    # Nothing is near: background far from any foreground is no context, and neither is what kind of "nothing" it is.
+    unknown = {**inputs, "labels": np.full((2, 16, 24), -1, np.int16)}
+    np.testing.assert_array_equal(np.asarray(refine(params, state, unknown, jax.random.key(0))), found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss_over": "all"}, "hidden or near"),
+        ({"mask_shapes": (1.0, 0.0)}, "mask_shapes"),
+        ({"mask_shapes": (0.0, 0.0, 0.0)}, "mask_shapes"),
+        ({"class_weights": (1.0, 1.0)}, "3 weights"),
+        ({"original": {"rules": True, "keep": 0.0}, "class_weights": (1.0,) * 4}, "keep"),
+    ],
+)
+def test_settings_that_no_training_can_work_with(changes, message):
+    with pytest.raises(BadInput, match=message):
+        mae.method(changed(**changes))
+
+
+def test_a_workdir_from_before_these_settings_means_what_it_meant(trained, refine):
+    _, params, state, _ = trained
+    inputs = window(np.random.default_rng(1))
+    now = changed(**mae.FORMERLY)
+    found = jax.jit(mae.refiner(now).refine)(params, state, inputs, jax.random.key(0))
+    np.testing.assert_array_equal(found, refine(params, state, inputs, jax.random.key(0)))

@@ -100,3 +100,13 @@ def test_a_box_larger_than_its_volume_is_mirrored_and_unknown_outside(volumes):
     found = sampling.crop(volumes[0], np.random.default_rng(0), (8, 16, 16), 0.0)
     assert (found["labels"][3:] == -1).all() and (found["labels"][:3] >= 0).all()
     np.testing.assert_array_equal(found["image"][3:6], found["image"][2::-1])
+
+
+def test_donors_are_other_crops_and_leave_the_rest_of_a_batch_as_it_was(volumes):
+    fixed = (volumes, 0, 5, range(6), (16, 16), 4, 0.1, (0.1, 0.9))
+    plain, with_donors = sampling.label_batch(*fixed), sampling.label_batch(*fixed, donors=True)
+    assert "donor" not in plain and with_donors["donor"].shape == (6, 16, 16)
+    for name in ("labels", "entropy", "index"):
+        np.testing.assert_array_equal(plain[name], with_donors[name])
+    few = sampling.label_batch(volumes, 0, 5, range(2, 4), *fixed[4:], donors=True)
+    np.testing.assert_array_equal(few["donor"], with_donors["donor"][2:4])

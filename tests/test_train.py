@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+ORIGINAL = "mae_original"
 REAL = ("ensemble_vnc_sstem", "mae_mef_cristae")
 STACKS = ("ensemble_3d",)  # run by test_ensemble_workdir.py
 
@@ -21,6 +22,13 @@ def test_a_fresh_clone_trains_the_ensemble_first_and_learns_from_its_predictions
     check_workdir(smoke, "mae")
     facts = json.loads((smoke / "config.json").read_text())["facts"]
     assert facts["labels"].startswith("predicted by the ensemble") and (smoke / "predictions").is_dir()
+
+
+def test_the_rules_of_the_original_train_as_well(run, smoke, tmp_path):
+    models = f"--config.data.ensemble={smoke / 'ensemble'}"
+    done = run("train.py", "--config", f"configs/{ORIGINAL}.py:smoke", "--workdir", tmp_path / "run", models)
+    assert done.returncode == 0, done.stderr
+    check_workdir(tmp_path / "run", "mae")
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -41,7 +49,7 @@ def test_the_same_command_again_continues_and_finds_nothing_to_do(run, smoke):
 
 def test_every_training_config_is_tried_above(root):
     methods = {path.stem for path in (root / "configs").glob("*.py")} - {"defaults", "evaluate", "refine"}
-    assert methods == {"ensemble", "mae", *REAL, *STACKS}
+    assert methods == {"ensemble", "mae", ORIGINAL, *REAL, *STACKS}
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ class Transformer(nn.Module):
     def __call__(self, x, valid, places=None):
         blocks = nn.scan(
             nn.remat(TransformerBlock, prevent_cse=False) if self.remat else TransformerBlock,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=self.depth,

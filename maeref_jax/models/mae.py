@@ -11,12 +11,19 @@ from maeref_jax.models.blocks import Transformer, sine_cosine_positions
 _xavier = nn.initializers.xavier_uniform()
 
 
+def _uniform_bias(token):
+    """Initial bias of the embedding of one number a pixel: uniform in ±1 / token, where those of one-hot are 0."""
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -1 / token, 1 / token)
+
+
 class MaskedAutoencoder(nn.Module):
     """Label tokens -> class logits.
 
-    Attributes: classes it reads and writes (the ambiguous one is none of them), token side in pixels, width, depth and
-    heads of encoder and decoder, mlp_ratio, rotary (attention sees relative positions; without, only the fixed ones
-    that are added to the tokens), remat (see Transformer), dtype of the computation (parameters stay float32).
+    Attributes: classes it reads and writes, token side in pixels, width, depth and heads of encoder and decoder,
+    mlp_ratio, one_hot (else the class id is read as a number, as the original does), position_weight (what the fixed
+    positions of the encoder's tokens are multiplied by), rotary (attention sees relative positions; without, only the
+    fixed ones that are added to the tokens), remat (see Transformer), dtype of the computation (parameters stay
+    float32).
     """
 
     classes: int
@@ -28,23 +35,25 @@ class MaskedAutoencoder(nn.Module):
     decoder_depth: int
     decoder_heads: int
     mlp_ratio: float = 2.0
+    one_hot: bool = True
+    position_weight: float = 1.0
     rotary: bool = True
     remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, labels, grid, kept, kept_valid, decoded, decoded_valid):
-        """labels: int (b, n, p), any id outside 0 … classes-1 counts as unknown (all-zero one-hot).
+        """labels: int (b, n, p), any id outside 0 … classes-1 counts as unknown (all-zero one-hot, or 0).
         grid: (rows, columns), static. kept, decoded: int32 (b, l), (b, m) token indices with valid bool of the same
         shape. Returns float32 logits (b, m, p, c). Labels of tokens that are not kept are never read.
         """
         labels = jnp.take_along_axis(labels, kept[..., None], axis=1)
-        pixels = jax.nn.one_hot(labels, self.classes, dtype=self.dtype)
-        x = pixels.reshape(*pixels.shape[:2], -1)
-        x = nn.Dense(self.encoder_width, dtype=self.dtype, kernel_init=_xavier, name="embed")(x)
-        positions = jnp.asarray(sine_cosine_positions(grid, self.encoder_width), self.dtype)
+        x = self._embed(labels)
+        positions = jnp.asarray(self.position_weight * sine_cosine_positions(grid, self.encoder_width), self.dtype)
         x, valid = self._with_class_token(x + positions[kept], kept_valid, self.encoder_width, "class_token")
         shared = {"mlp_ratio": self.mlp_ratio, "remat": self.remat, "dtype": self.dtype}
+        # What is sown is for looking inside (import_original.py --verify) and costs nothing otherwise.
+        self.sow("intermediates", "encoder_in", x)
         encoder = Transformer(self.encoder_depth, self.encoder_heads, **shared, name="encoder")
         x = encoder(x, valid, self._places(kept, grid))
         x = nn.Dense(self.decoder_width, dtype=self.dtype, kernel_init=_xavier, name="to_decoder")(x)
@@ -52,10 +61,22 @@ class MaskedAutoencoder(nn.Module):
         x = self._fill_in(latent, grid, kept, kept_valid, decoded)
         x = jnp.concatenate([class_token, x], axis=1)
         valid = jnp.concatenate([valid[:, :1], decoded_valid], axis=1)
+        self.sow("intermediates", "decoder_in", x)
         decoder = Transformer(self.decoder_depth, self.decoder_heads, **shared, name="decoder")
         x = decoder(x, valid, self._places(decoded, grid))
         x = nn.Dense(self.token**2 * self.classes, dtype=self.dtype, kernel_init=_xavier, name="head")(x[:, 1:])
         return x.reshape(*decoded.shape, self.token**2, self.classes).astype(jnp.float32)
+
+    def _embed(self, labels):
+        """Tokens (b, l, p) of labels -> (b, l, d)."""
+        if self.one_hot:
+            pixels, bias = jax.nn.one_hot(labels, self.classes, dtype=self.dtype), nn.initializers.zeros
+            pixels = pixels.reshape(*labels.shape[:2], -1)
+        else:
+            pixels = jnp.where((labels >= 0) & (labels < self.classes), labels, 0).astype(self.dtype)
+            bias = _uniform_bias(self.token)
+        dense = nn.Dense(self.encoder_width, dtype=self.dtype, kernel_init=_xavier, bias_init=bias, name="embed")
+        return dense(pixels)
 
     def _with_class_token(self, x, valid, width, name):
         token = self.param(name, nn.initializers.normal(0.02), (1, 1, width)).astype(self.dtype)

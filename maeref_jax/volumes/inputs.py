@@ -29,7 +29,9 @@ def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_n
     """What to tell a user whose voxels (z, y, x) are over 25 % longer or shorter than those a model was trained on; ""
     where there is no such doubt, or the voxel size is not known.
     """
-    ratio = np.divide(found_nm or trained_nm, trained_nm)
+    if not found_nm or not trained_nm:
+        return ""
+    ratio = np.divide(found_nm, trained_nm)
     if (np.maximum(ratio, 1 / ratio) <= 1.25).all():
         return ""
     sizes = (" x ".join(f"{length:g}" for length in size) for size in (found_nm, trained_nm))

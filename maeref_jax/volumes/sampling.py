@@ -48,31 +48,41 @@ def oriented(plane, orientation):
     return np.ascontiguousarray(plane)
 
 
-def label_batch(volumes, seed, step, indices, size, token, min_foreground, masking_ratio):
+def label_batch(volumes, seed, step, indices, size, token, min_foreground, masking_ratio, donors=False):
     """Crops for a masked autoencoder: labels int16 (b, y, x), entropy float32 (b, y, x) (0 where a volume has none),
-    index int32 (b,) as given in `indices`, the samples of the whole batch that are wanted here.
+    index int32 (b,) as given in `indices`, the samples of the whole batch that are wanted here; with `donors` also
+    donor, the entropy of another crop for every sample, float32 (b, y, x).
 
     shared: hidden_count, how many tokens to hide, and slots, whose length is the static number of places for visible
     tokens. masking_ratio: (lowest, highest) of a uniform draw, one per batch.
     """
-    crops = []
+    crops, others = [], []
     for index in indices:
         # numpy takes (seed, step, 0) for (seed, step), which draws the ratio: samples count from 1.
         rng = np.random.default_rng((seed, step, index + 1))
-        found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
-        orientation = rng.integers(8) & (7 if size[0] == size[1] else 6)  # only a square can be transposed
-        crops.append({name: oriented(plane, orientation) for name, plane in found.items()})
+        crops.append(_oriented_crop(volumes, rng, size, min_foreground))
+        if donors:
+            others.append(_oriented_crop(volumes, rng, size, min_foreground))
     tokens = (size[0] // token) * (size[1] // token)
     ratio = np.random.default_rng((seed, step)).uniform(*masking_ratio)
     hidden_count, length = masking_length(ratio, tokens)
     labels = np.stack([c["labels"] for c in crops])
-    entropy = np.stack([c.get("entropy", np.zeros(size, np.float32)) for c in crops])
+    entropy, donor = (
+        [found.get("entropy", np.zeros(size, np.float32)) for found in several] for several in (crops, others)
+    )
     return {
+        **({"donor": np.stack(donor)} if donors else {}),
         "labels": labels,
-        "entropy": entropy,
+        "entropy": np.stack(entropy),
         "index": np.asarray(indices, np.int32),
         "shared": {"hidden_count": np.int32(hidden_count), "slots": np.arange(length, dtype=np.int32)},
     }
+
+
+def _oriented_crop(volumes, rng, size, min_foreground):
+    found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
+    orientation = rng.integers(8) & (7 if size[0] == size[1] else 6)  # only a square can be transposed
+    return {name: oriented(plane, orientation) for name, plane in found.items()}
 
 
 def masking_length(ratio, tokens):
