@@ -359,8 +359,7 @@ def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
         a, b = (model.settings["classes"][key] for model in (segmenter, refiner))
         if a != b:
             raise BadInput(f"{both} were trained for different classes ({key}): {a} and {b}; train them with the same")
-    sizes = [model.settings["voxel_size_nm"] for model in (segmenter, refiner)]
-    # An imported refiner may not know its own.
+    sizes = [model.settings["voxel_size_nm"] for model in (segmenter, refiner)]  # an imported one may know none
     if all(sizes) and not np.allclose(*sizes, rtol=1e-3):
         raise BadInput(
             f"{segmenter.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {refiner.workdir} of {sizes[1]}; "
