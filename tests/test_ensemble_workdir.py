@@ -14,6 +14,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.export_member import export_member
 from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.volume import array_volume, write_tiff
+from maeref_jax.volumes.windows import whole
 
 SETTINGS = (
     "--config.subsets=folds", "--config.model.norm=batch", "--config.loss=cross_entropy+dice", "--config.steps=2",
@@ -53,6 +54,21 @@ def test_annotated_volumes_are_predicted_by_the_members_that_did_not_see_them(pr
         expected = np.asarray(normalised_entropy(probabilities))[:, 0] * 255
         found = tifffile.imread(output / f"phantom_{seed}_entropy.tif")
         assert np.abs(found - expected[own]).max() < 0.51 < np.abs(found - expected[1 - own]).max()
+
+
+def test_annotated_files_are_known_by_their_labels_and_give_results_of_different_names(tmp_path):
+    stack = np.arange(6 * 8 * 8, dtype=np.uint8).reshape(6, 8, 8)
+    (tmp_path / "b").mkdir()
+    for path in (tmp_path / "image.tif", tmp_path / "b" / "image.tif"):
+        tifffile.imwrite(path, stack)
+    images = tuple(f"{tmp_path}/{name}" for name in ("image.tif[0:2]", "image.tif[2:6]", "image.tif", "b/image.tif"))
+    labels = tuple(f"{tmp_path}/{name}" for name in ("l.tif[0:2]", "l.tif[2:6]", "l.tif", "b/l.tif"))
+    data = {"phantom": {"train": ()}, "train": {"images": images, "labels": labels}, "axes": "ZYX"}
+    found = out_of_fold.annotated({"data": data, "voxel_size_nm": (1.0, 1.0, 1.0)})
+    assert [name for name, _, _ in found] == list(labels)
+    assert [stem for _, stem, _ in found] == ["image_0_2", "image_2_6", "image_2", "image_3"]
+    volume = found[1][2]()
+    np.testing.assert_array_equal(volume.read(whole(volume.shape)), stack[2:6])
 
 
 def test_a_volume_that_everybody_saw_is_refused_before_anything_is_written(workdir, tmp_path):
