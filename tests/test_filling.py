@@ -53,20 +53,20 @@ def test_one_round_is_the_fill_itself():
 
 
 def test_later_rounds_see_what_the_most_certain_tokens_became():
-    """A row of hidden tokens right of a foreground one: each continues its left neighbour only once that is filled."""
+    """A row of hidden tokens left of a foreground one: each continues its right neighbour once that is filled."""
 
     def spreading(labels, hidden):
         seen = jnp.where(hidden, 0, labels)
-        beside = (jnp.roll(seen, 1, 2) > 0) & (jnp.arange(labels.shape[2]) > 0)
+        beside = (jnp.roll(seen, -1, 2) > 0) & (jnp.arange(labels.shape[2]) < 5)
         p = jnp.where(beside, 0.9, 0.4)
         return jnp.stack([1 - p, p], -1)
 
-    labels = jnp.zeros((1, 1, 6), jnp.int32).at[0, 0, 0].set(1)
-    hidden = jnp.arange(6)[None, None] > 0
+    labels = jnp.zeros((1, 1, 6), jnp.int32).at[0, 0, 5].set(1)
+    hidden = jnp.arange(6)[None, None] < 5
     once = filling.in_rounds(spreading, labels, hidden, 1, 1).argmax(-1)
-    assert once[0, 0, 1:].tolist() == [1, 0, 0, 0, 0]
+    assert once[0, 0, :5].tolist() == [0, 0, 0, 0, 1]
     after = filling.in_rounds(spreading, labels, hidden, 1, 5).argmax(-1)
-    assert after[0, 0, 1:].tolist() == [1, 1, 1, 1, 1]
+    assert after[0, 0, :5].tolist() == [1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 50])

@@ -1,0 +1,210 @@
+"""What each choice of the masked autoencoder buys:  python benchmarks/mae_ablation.py [smoke]
+
+Small models (configs/mae.py:demo), one per row, fold and seed. Two data sets: phantoms, the last two held out; and,
+where MAEREF_DATA names a folder with mef_cristae, its mitochondria in three folds, whole ones held out (NI_m6, the test
+volume, takes no part). Prints for either a table of Dice over the hidden tokens of held-out crops, at masking ratios
+from 0.1 to 0.9, tokens scattered and contiguous: mean ± standard error over volumes, the mean over seeds taken first.
+
+    micro   over all classes, background included, hidden pixels within 10 pixels of foreground (the paper's column)
+    macro   mean over the foreground classes, all hidden pixels
+
+"nearest visible label" learns nothing. Rows below "base" change one thing each; "use:" rows take the base model as it
+is and fill in another way. Masks transplanted from entropy maps need an ensemble's predictions and are not in the
+table. 24 small models for the phantoms and 72 for the mitochondria: for a GPU. smoke: two rows, 83 s of a CPU core,
+the numbers mean nothing.
+"""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from maeref_jax import command_line
+from maeref_jax.masking import shaped_tokens
+from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.metrics.overlap import confusion, macro_dice
+from maeref_jax.refiners import mae
+from maeref_jax.tokens import token_spread
+from maeref_jax.training.optimizer import build_optimizer
+from maeref_jax.training.state import initial_state, update
+from maeref_jax.volumes import dataset, sampling
+from maeref_jax.volumes.phantom import phantom
+
+RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9)
+SHAPES = {"scattered": (1, 0, 0), "contiguous": (0, 1, 0)}
+NEAR_PX = 10
+# What is trained: changes of the base config, groups as "group.key".
+TRAINED = {
+    "base: one-hot, scattered, hidden only": {},
+    "class id as a number": {"model.one_hot": False},
+    "no rotary positions": {"model.rotary": False},
+    "blobs": {"mask_shapes": (0.0, 1.0, 0.0)},
+    "half scattered, half blobs": {"mask_shapes": (1.0, 1.0, 0.0)},
+    "loss over all near tokens": {"loss_over": "near"},
+    "constant rate, no warm-up": {"optimizer.schedule": "constant", "optimizer.warmup_steps": 0},
+    "average of the weights (0.99)": {"optimizer.average": 0.99},
+}
+# How the base model is used.
+USED = {
+    "use: mean over 8 symmetries": {"symmetries": True},
+    "use: 4 rounds, most certain first": {"rounds": 4},
+    "use: symmetries and 4 rounds": {"symmetries": True, "rounds": 4},
+    "use: agreement of 8 samples": {"samples": 8},
+}
+NOTHING = "nearest visible label"
+
+
+def main(smoke):
+    settings = command_line.load_config(f"configs/mae.py:{'smoke' if smoke else 'demo'}").to_dict()
+    settings |= {"threshold": 1.0, "train_threshold": 1.1}  # labels are the truth here
+    settings["steps"] = 4 if smoke else 1500
+    seeds, crops = (1, 2) if smoke else (3, 16)
+    print(
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {settings['steps']} steps, seeds {seeds}", flush=True
+    )
+    volumes = phantoms(settings, smoke)
+    rows = dict(list(TRAINED.items())[:2]) if smoke else TRAINED
+    used = {"use: 4 rounds, most certain first": {"rounds": 4}} if smoke else USED
+    table("phantoms", settings, [(volumes[:-2], volumes[-2:])], seeds, crops, rows, used)
+    if "MAEREF_DATA" in os.environ:
+        volumes, settings = mitochondria(settings, smoke)
+        count = 1 if smoke else 3
+        folds = [([v for i, v in enumerate(volumes) if i % 3 != fold], volumes[fold::3]) for fold in range(count)]
+        table("mef_cristae", settings, folds, seeds, crops, rows, used)
+
+
+def phantoms(settings, smoke):
+    """Label maps of phantoms, no images."""
+    shape, voxel_size_nm = settings["data"]["phantom"]["shape"], tuple(settings["voxel_size_nm"])
+    made = ((seed, phantom(seed, tuple(shape), voxel_size_nm)) for seed in range(10, 13 if smoke else 22))
+    return [dataset.TrainingVolume(f"phantom_{seed}", None, one.labels.astype(np.int16)) for seed, one in made]
+
+
+def mitochondria(settings, smoke):
+    """The label volumes of configs/mae_mef_cristae.py, and the settings for them."""
+    data = command_line.load_config("configs/mae_mef_cristae.py:small").to_dict()["data"]
+    paths = (data["train"]["labels"] + data["validation"]["labels"])[: 3 if smoke else None]
+    given = {"images": (), "labels": paths, "entropy": ()}
+    volumes = dataset.volumes_from_files(given, data, len(settings["classes"]["names"]), with_image=False)
+    return volumes, {**settings, "voxel_size_nm": (5.0, 5.0, 5.0)}
+
+
+def table(name, settings, folds, seeds, crops, rows, used):
+    """Trains and judges every row on every fold and seed, and prints the table."""
+    scores: dict[str, list] = {}
+    for train, held_out in folds:
+        cases = [hidden_cases(settings, volume, crops) for volume in held_out]
+        scores.setdefault(NOTHING, []).extend([judged(settings, case, nearest) for case in cases])
+        for row, changes in rows.items():
+            found = []
+            for seed in range(seeds):
+                changed = with_changes(settings, changes)
+                params = trained(changed, train, seed)
+                uses = {row: {}, **(used if not changes else {})}
+                found.append(
+                    [[judged(settings, case, filler(changed, params, use)) for case in cases] for use in uses.values()]
+                )
+                print(f"{name}: {row}, seed {seed}", file=sys.stderr, flush=True)
+            for i, label in enumerate(uses):
+                scores.setdefault(label, []).extend(np.mean([one[i] for one in found], axis=0))
+    print(f"\n{name}, {sum(len(held_out) for _, held_out in folds)} held-out volumes\n")
+    for i, measure in enumerate(("micro", "macro")):
+        for j, shape in enumerate(SHAPES):
+            print(f"{measure + ', ' + shape:40}" + "".join(f"{'ρ = ' + format(ratio, 'g'):>14}" for ratio in RATIOS))
+            for row, values in scores.items():
+                print(f"{row:40}" + "".join(cell([volume[i][j][k] for volume in values]) for k in range(len(RATIOS))))
+            print(flush=True)
+
+
+def cell(values):
+    """Mean ± standard error over volumes; without the error where there is but one."""
+    mean, error = np.nanmean(values), np.nanstd(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+    return f"{mean:.3f} ± {error:.3f}".rjust(14)
+
+
+def with_changes(settings, changes):
+    changed = {name: dict(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    for key, value in changes.items():
+        group, _, name = key.rpartition(".")
+        (changed[group] if group else changed)[name] = value
+    return changed
+
+
+def trained(settings, volumes, seed):
+    """Parameters after settings["steps"] steps on the volumes."""
+    method, average = mae.method(settings), settings["optimizer"]["average"]
+    optimizer = build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
+    crops = tuple(settings["window"]), settings["token"], settings["min_foreground"], settings["masking_ratio"]
+
+    def batch(step):
+        return sampling.label_batch(volumes, seed, step, range(settings["batch"]), *crops)
+
+    key = jax.random.key(seed)
+    state = jax.jit(partial(initial_state, method, optimizer, average=average))(key, batch(0))
+    step = jax.jit(partial(update, method, optimizer, average=average))
+    for number in range(settings["steps"]):
+        state, _ = step(state, batch(number), jax.random.fold_in(key, number))
+    return state.used
+
+
+def hidden_cases(settings, volume, crops):
+    """{shape: {ratio: (truth, hidden)}} for crops of a volume, the same for every row. (b, y, x) each."""
+    window, token = tuple(settings["window"]), settings["token"]
+    grid = tuple(size // token for size in window)
+    drawn = [
+        sampling.crop(volume, np.random.default_rng((99, i)), window, settings["min_foreground"]) for i in range(crops)
+    ]
+    truth = np.stack([one["labels"] for one in drawn])
+    truth = np.where(truth < mae.real_classes(settings), truth, -1)
+
+    def hidden(weights, ratio):
+        keys = jax.random.split(jax.random.key(round(1000 * ratio)), crops)
+        count = round(ratio * grid[0] * grid[1])
+        masks = jax.vmap(lambda key: shaped_tokens(key, count, grid, weights))(keys).reshape(crops, *grid)
+        return np.asarray(token_spread(masks, token))
+
+    return {name: {ratio: (truth, hidden(weights, ratio)) for ratio in RATIOS} for name, weights in SHAPES.items()}
+
+
+def filler(settings, params, use):
+    """(labels, hidden) -> labels with hidden ones filled in by a trained model."""
+    refine = jax.jit(mae.refiner({**settings, "use": {**settings["use"], **use}}).refine)
+
+    def fill(labels, hidden):
+        given = {"labels": jnp.asarray(labels), "hidden": jnp.asarray(hidden)}
+        return np.asarray(refine(params, {}, given, jax.random.key(0)).argmax(-1))
+
+    return fill
+
+
+def nearest(labels, hidden):
+    return np.maximum(nearest_visible_label(labels, hidden), 0)
+
+
+def judged(settings, case, fill):
+    """(micro, macro) Dice, each [shape][ratio], of a fill on one volume's cases."""
+    classes = mae.real_classes(settings)
+    micro, macro = [], []
+    for shape in SHAPES:
+        near, every = [], []
+        for ratio in RATIOS:
+            truth, hidden = case[shape][ratio]
+            filled = fill(np.where(hidden, -1, truth), hidden)
+            distance = np.stack([ndimage.distance_transform_edt(plane <= 0) for plane in truth])
+            counts = confusion(truth, filled, classes, hidden & (distance <= NEAR_PX))
+            near.append(np.trace(counts) / max(counts.sum(), 1))
+            every.append(macro_dice(confusion(truth, filled, classes, hidden), range(1, classes)))
+        micro.append(near)
+        macro.append(every)
+    return micro, macro
+
+
+if __name__ == "__main__":
+    main(smoke="smoke" in sys.argv[1:])
