@@ -11,7 +11,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from test_state import SETTINGS, batch, line
 
@@ -132,10 +131,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, ca
 
 def everything_saved_last(folder):
     """The bytes of the last checkpoint: parameters, their average, the optimiser, the step, the progress."""
-    with checkpoint.look_at_checkpoints(folder) as checkpoints:
-        items = dict.fromkeys(("model", "training"), ocp.args.StandardRestore())
-        restored = checkpoints.restore(checkpoints.latest_step(), args=ocp.args.Composite(**items))
-    leaves = jax.tree_util.tree_leaves_with_path(dict(restored.items()))
+    items = checkpoint.load_items(folder, checkpoint.saved_steps(folder)[-1], ("model", "training"))
+    leaves = jax.tree_util.tree_leaves_with_path(items)
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
 
 

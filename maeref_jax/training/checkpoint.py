@@ -46,12 +46,6 @@ def open_checkpoints(workdir, keep=2):
     return ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS)
 
 
-def look_at_checkpoints(workdir):
-    """The checkpoint manager for everybody but the run itself, which may be saving at this very moment."""
-    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=lambda metrics: metrics["score"], best_mode="min")
-    return ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS)
-
-
 def save(checkpoints, train_state, settings, score=np.inf):
     """Save a TrainState of numpy arrays under its step; returns while it is being written.
 
@@ -99,31 +93,43 @@ def restore_latest(checkpoints, like):
 
 
 def best_step(workdir):
-    """Step of the checkpoint that use should take. BadInput if `workdir` has none."""
+    """Step of the checkpoint that use should take. BadInput if `workdir` has none that was evaluated."""
     directory = _directory(workdir)
     if not directory.is_dir():
         raise BadInput(f"{workdir} has no checkpoints/; expected the workdir of a train.py run that has saved once")
-    for broken in _unreadable_scores(directory):
-        raise BadInput(f"{broken} is damaged; copy the workdir again, or remove that folder to use another checkpoint")
-    with look_at_checkpoints(workdir) as checkpoints:
-        step = checkpoints.best_step()
-        score = None if step is None else checkpoints.metrics(step)["score"]
-    if score is None or not np.isfinite(score):
+    # Read without orbax's manager: it would tidy up what the run itself may be writing.
+    scores = {step: _score(directory / str(step)) for step in saved_steps(workdir)}
+    for step, score in scores.items():
+        if score is None:
+            place = directory / str(step)
+            raise BadInput(f"{place} is damaged; copy the workdir again, or remove that folder to use another one")
+    evaluated = {step: score for step, score in scores.items() if np.isfinite(score)}
+    if not evaluated:
         raise BadInput(f"{directory} holds no evaluated checkpoint; let train.py run until its first evaluation")
-    return step
+    return min(evaluated, key=evaluated.get)
+
+
+def saved_steps(workdir):
+    """Steps of the finished checkpoints, ascending; orbax gives them their final name when they are whole."""
+    return sorted(int(folder.name) for folder in _directory(workdir).iterdir() if folder.name.isdigit())
+
+
+def load_items(workdir, step, names=("model",)):
+    """What `save` wrote at a step, as numpy arrays: "model" is {"params", "state"}, "training" the rest."""
+    with ocp.StandardCheckpointer() as reader:
+        found = {name: reader.restore(_directory(workdir) / str(step) / name) for name in names}
+    return jax.tree.map(np.asarray, found)
 
 
 def load_model_variables(workdir):
     """(params, state) of the best checkpoint, as numpy arrays. BadInput if there is none, or it is damaged."""
     step = best_step(workdir)
-    with look_at_checkpoints(workdir) as checkpoints:
-        try:
-            model = checkpoints.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))["model"]
-        except Exception as error:
-            place = _directory(workdir) / str(step)
-            message = f"{place}, the best checkpoint, is damaged ({_first_line(error)}); copy the workdir again, or "
-            raise BadInput(f"{message}remove that folder to use the next best") from error
-    model = jax.tree.map(np.asarray, model)
+    try:
+        model = load_items(workdir, step)["model"]
+    except Exception as error:
+        place = _directory(workdir) / str(step)
+        message = f"{place}, the best checkpoint, is damaged ({_first_line(error)}); copy the workdir again, or "
+        raise BadInput(f"{message}remove that folder to use the next best") from error
     return model["params"], model["state"]
 
 
@@ -174,21 +180,21 @@ def _set_aside(folder):
         folder.rename(place / f"{folder.name}_{len(list(place.iterdir()))}")
 
 
-def _unreadable_scores(directory):
-    """Folders of checkpoints whose score cannot be read; orbax would end in a traceback on opening them."""
-    for folder in directory.iterdir() if directory.is_dir() else ():
-        file = folder / "metrics" / "metrics"
-        if folder.name.isdigit() and file.exists():
-            try:
-                json.loads(file.read_text())["score"]
-            except (ValueError, KeyError, TypeError):
-                yield folder
+def _score(folder):
+    """The score of a checkpoint, None where it cannot be read."""
+    try:
+        return float(json.loads((folder / "metrics" / "metrics").read_text())["score"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _drop_unreadable_scores(workdir):
-    for folder in list(_unreadable_scores(_directory(workdir))):
-        print(f"checkpoint {folder.name} is damaged (its score); it is set aside", file=sys.stderr, flush=True)
-        _set_aside(folder)
+    """A damaged score would end in a traceback as soon as orbax opens the folder."""
+    directory = _directory(workdir)
+    for step in saved_steps(workdir) if directory.is_dir() else ():
+        if (directory / str(step) / "metrics").is_dir() and _score(directory / str(step)) is None:
+            print(f"checkpoint {step} is damaged (its score); it is set aside", file=sys.stderr, flush=True)
+            _set_aside(directory / str(step))
     wait_for_all("dropped")
 
 
