@@ -30,7 +30,10 @@ from maeref_jax.volumes.volume import FILES, MAKERS, Volume, open_probabilities,
 CONFIG = Path(__file__).parent / "configs" / "refine.py"
 SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
 # Fields of the config that are settings of pipeline.refine_volume.
-PIPELINE = ("threshold", "ambiguous_threshold", "token", "block", "batch", "seed", "overwrite", "tiff_export")
+PIPELINE = (
+    *("threshold", "ambiguous_threshold", "token", "block", "batch", "seed"),
+    *("overwrite", "tiff_export", "copy_image", "ome_zarr"),
+)
 
 
 class Request(NamedTuple):
@@ -82,6 +85,7 @@ def read_config(argv: list[str]):
     add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
     add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
+    add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
     add("--config", default=str(CONFIG), metavar="FILE[:MODE]", help="everything else: see configs/refine.py")
     arguments, overrides = command_line.parse(flags, argv)

@@ -39,6 +39,8 @@ def get_config(mode=""):
             "seed": 0,
             "overwrite": False,
             "tiff_export": True,
+            "copy_image": False,  # into the OME-Zarr, which then opens with the image; else its path is noted there
+            "ome_zarr": "0.5",  # or "0.4", for older readers
         }
     )
     if mode == "smoke":

@@ -1,8 +1,8 @@
 """The folder of one refined volume: what made it, which blocks are finished, and when it is whole.
 
-    {stem}.zarr/initial, refined, entropy, hidden    the arrays
-    {stem}.zarr/progress/made_by.json                input, models and settings; another one is refused
-    {stem}.zarr/progress/{step}/{z}_{y}_{x}.json     a finished block, written after its data is durable
+    {stem}.ome.zarr                                  the arrays, see results.py
+    {stem}.ome.zarr/progress/made_by.json            input, models and settings; another one is refused
+    {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, written after its data is durable
     {stem}_{name}.tif                                exports
     {stem}.json                                      the sidecar, written last: there = complete
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.zarr_store import ZarrArray, create_zarr
+from maeref_jax.volumes.formats.ome_zarr import write_group
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box
 
@@ -34,7 +34,7 @@ class Output(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        return self.directory / f"{self.stem}.zarr"
+        return self.directory / f"{self.stem}.ome.zarr"
 
     @property
     def sidecar(self) -> Path:
@@ -91,15 +91,14 @@ def state(output: Output, made_by: dict) -> str:
     return answer
 
 
-def create(output: Output, made_by: dict) -> None:
-    """Makes the folder with its settings in it, as one step."""
+def create(output: Output, made_by: dict, version: str, attributes: dict) -> None:
+    """Makes the folder, an OME-Zarr group of that version and attributes, with its settings in it, as one step."""
     output.directory.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(output)
-    temporary = output.directory / f".{output.stem}.zarr.{os.getpid()}.partial"
+    temporary = output.directory / f".{output.folder.name}.{os.getpid()}.partial"
     (temporary / "progress").mkdir(parents=True)
     write_json(temporary / "progress" / "made_by.json", made_by)
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-    write_json(temporary / "zarr.json", group)
+    write_group(temporary, version, {}, attributes)
     temporary.rename(output.folder)
 
 
@@ -113,18 +112,13 @@ def remove(output: Output) -> None:
     for name in EXPORTS:
         output.export(name).unlink(missing_ok=True)
     if output.folder.exists():  # last: it says that the exports were ours
-        output.folder.rename(output.directory / f".{output.stem}.zarr.{os.getpid()}.partial")
+        output.folder.rename(output.directory / f".{output.folder.name}.{os.getpid()}.partial")
     _remove_leftovers(output)
 
 
 def load_sidecar(output: Output) -> dict:
     """The summary that a completed run left."""
     return _load(output.sidecar)
-
-
-def array(output: Output, name: str, shape: tuple, chunk: tuple, attributes: dict) -> ZarrArray:
-    """The uint8 array of that name, created or opened."""
-    return create_zarr(output.folder / name, shape, "uint8", chunk, attributes)
 
 
 def mark(output: Output, step: str, box: Box, record: dict) -> None:
