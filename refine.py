@@ -33,6 +33,7 @@ SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=T
 PIPELINE = (
     *("threshold", "ambiguous_threshold", "token", "block", "batch", "seed"),
     *("overwrite", "tiff_export", "copy_image", "ome_zarr"),
+    *("objects", "object_classes", "cristae_class", "smallest_object_vx", "flag_hidden_share"),
 )
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
-from maeref_jax import audit
+from maeref_jax import audit, objects
 from maeref_jax.blockwise import decide, hide, refine_block, segment_block
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
@@ -82,6 +82,8 @@ class Settings(NamedTuple):
     batch: windows per call of a network; seed: of a refiner that draws
     overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
+    objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
+        flag_hidden_share: see `objects.rules`
     """
 
     threshold: float | None = None
@@ -94,6 +96,11 @@ class Settings(NamedTuple):
     tiff_export: bool = True
     copy_image: bool = False
     ome_zarr: str = "0.5"
+    objects: bool = False
+    object_classes: tuple[int, ...] = ()
+    cristae_class: int | None = None
+    smallest_object_vx: int = 64
+    flag_hidden_share: float = 0.5
 
 
 def load_model(workdir: str | Path, kind: str) -> Model:
@@ -158,7 +165,7 @@ def refine_volume(
         return output.load_sidecar(place)
     scheme = _scheme(segmenter, refiner)
     if state == "new":
-        _check_values(job, scheme)
+        inputs.check_values(volumes, len(scheme["names"]) or None)
         output.remove(place)
         image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
         output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}})
@@ -170,6 +177,8 @@ def refine_volume(
     shape = next(iter(volumes.values())).shape
     voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
     roles = ("image",) * settings.copy_image + results.SEGMENTED + (results.REFINED if refiner else ())
+    if settings.objects:
+        roles += ("objects_initial",) + ("objects_refined",) * (refiner is not None)
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
     arrays = results.create_arrays(place, roles, shape, *made)
     if settings.copy_image:
@@ -177,12 +186,16 @@ def refine_volume(
     _segment(place, job, segmenter, scheme, settings, arrays)
     if refiner is not None:
         _refine(place, job, refiner, scheme, settings, arrays)
-    started = time.monotonic()
+    started, found = time.monotonic(), None
+    if settings.objects:
+        rules = _object_rules(scheme, settings)
+        found = objects.measure_objects(place, arrays, settings.block, voxel_size_nm, scheme["names"], rules, say)
     if settings.tiff_export:
         results.export(place, arrays, voxel_size_nm, scheme["colours"])
     results.write_pyramids(place, roles)
     summary = _summary(place, scheme, segmenter, refiner, made_by, time.monotonic() - started)
-    output.write_json(place.sidecar, summary)
+    summary |= {"objects": found} if settings.objects else {}
+    output.finish(place, summary)
     return summary
 
 
@@ -290,6 +303,11 @@ def _scheme(segmenter: Model | None, refiner: Model | None) -> dict:
     return model.settings["classes"] if model else {"names": [], "colours": None, "ambiguous": -1}
 
 
+def _object_rules(scheme: dict, settings: Settings) -> objects.Rules:
+    given = (settings.object_classes, settings.cristae_class, settings.smallest_object_vx, settings.flag_hidden_share)
+    return objects.rules(scheme, *given)
+
+
 def _round_block(block, token: int) -> tuple[int, int, int]:
     if len(block) != 3 or min(block) < 1:
         raise BadInput(f"block is {tuple(block)}, expected three positive numbers of voxels (z, y, x)")
@@ -310,6 +328,7 @@ def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
     if settings.ome_zarr not in VERSIONS:
         raise BadInput(f"ome_zarr is {settings.ome_zarr}, expected one of {', '.join(VERSIONS)}")
+    _object_rules(_scheme(segmenter, refiner), settings)
     if settings.copy_image and job.image is None:
         raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
     if segmenter and refiner:
@@ -352,19 +371,6 @@ def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
             f"{segmenter.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {refiner.workdir} of {sizes[1]}; "
             "train them with the same voxel_size_nm"
         )
-
-
-def _check_values(job: Job, scheme: dict) -> None:
-    if job.image is not None:
-        inputs.check_image(job.image)
-    if job.labels is not None:
-        inputs.check_labels(job.labels, len(scheme["names"]) or None)
-    if job.entropy is not None:
-        inputs.check_entropy(job.entropy)
-    if job.hidden is not None:
-        inputs.check_image(job.hidden)
-    for volume in job.probabilities:
-        inputs.check_probabilities(volume)
 
 
 def _made_by(job, volumes, segmenter, refiner, settings) -> dict:

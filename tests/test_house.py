@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "maeref_jax"
 FLOORS = {
     "errors": 0, "records": 0, "volumes": 0, "tokens": 0, "entropy": 0, "metrics": 0, "": 0,
-    "masking": 1, "models": 2, "audit": 3, "blockwise": 3, "segmenters": 3, "refiners": 3, "training": 3,
+    "masking": 1, "models": 2, "audit": 3, "blockwise": 3, "objects": 3, "segmenters": 3, "refiners": 3, "training": 3,
     "pipeline": 4, "report": 4, "experiment": 5, "evaluation": 5, "realism": 5, "command_line": 5,
 }  # fmt: skip
 SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics"}

@@ -6,6 +6,7 @@
     labels/was         of every voxel that changed: its class before, plus 1; 0 did not change, 256 was unknown
     labels/became      likewise afterwards
     entropy            value / 255 is entropy in [0, 1]
+    labels/objects_initial, labels/objects_refined    the objects of {stem}_objects.csv by their numbers
     confidence         value / 255 is the refiner's probability of the class that it chose; 0 where nothing was hidden
 
 The colours and names of the labels are those of the models. Chunks are blocks, so that no two blocks share a file.
@@ -42,6 +43,7 @@ KINDS = {
     "became": _Kind("labels/became", "uint16", "mode"),
     "confidence": _Kind("confidence", "uint8", "nearest"),  # a mean with places where nothing was hidden says nothing
 }
+KINDS |= {f"objects_{name}": _Kind(f"labels/objects_{name}", "uint32", "mode") for name in ("initial", "refined")}
 SEGMENTED = ("initial", "entropy", "hidden")
 REFINED = ("refined", "was", "became", "confidence")
 
@@ -72,6 +74,8 @@ def create_arrays(
         "hidden": {"names": ["visible", "hidden"], "colours": [(0, 0, 0), HIDDEN_COLOUR]},
         "was": changed,
         "became": changed,
+        "objects_initial": {},
+        "objects_refined": {},
     }
     arrays = {}
     for role in roles:
