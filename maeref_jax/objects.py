@@ -178,13 +178,14 @@ def _shape(arrays, name, number, box, voxel_size_nm, rules, swc: Path):
         row["cristae_count"] = int(ndimage.label(cristae)[1])
     del cristae
     found = skeleton.skeleton_of(mask)
-    measured = skeleton.measure(found, voxel_size_nm)
-    row |= {"skeleton_nm": measured.pop("length_nm")} | measured
+    position, size = None, voxel_size_nm or (1.0, 1.0, 1.0)
+    found, radii = skeleton.pruned(found, skeleton.radii_nm(found, mask, size), size)
     if voxel_size_nm is not None:
-        radii = skeleton.radii_nm(found, mask, voxel_size_nm)
-        lines = skeleton.swc_lines(found, radii, box.start, voxel_size_nm)
+        position = skeleton.positions_nm(found, radii, voxel_size_nm)
+        lines = skeleton.swc_lines(found, position + np.array(box.start) * voxel_size_nm, radii)
         swc.write_text("# nm; number type x y z radius parent\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    return row
+    measured = skeleton.measure(found, position)
+    return row | {"skeleton_nm": measured.pop("length_nm")} | measured
 
 
 def _columns(names, rules):

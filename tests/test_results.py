@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_pipeline import COLOURS, NAMES, SHAPE, image, image_job, label_job, refiner, result, segmenter, settings
 
-from maeref_jax import pipeline
+from maeref_jax import objects, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats.zarr_store import metadata_of
 from maeref_jax.volumes.output import Output
-from maeref_jax.volumes.results import create_arrays, write_pyramids
+from maeref_jax.volumes.results import KINDS, create_arrays, write_pyramids
 from maeref_jax.volumes.volume import array_volume, open_volume
 from maeref_jax.volumes.windows import whole
 
@@ -115,6 +115,15 @@ def test_coarser_levels_are_there_and_of_the_right_kind(tmp_path):
               for role, path in zip(roles, ("labels/initial", "entropy", "confidence"), strict=True)}  # fmt: skip
     assert (levels["initial"] == 0).all(), "three of four voxels are background"
     assert (levels["entropy"] == 1).all() and (levels["confidence"] == 3).all()
+
+
+def test_the_docs_name_every_array_and_column(root):
+    docs = (root / "docs" / "viewers.md").read_text(encoding="utf-8")
+    assert all(f"`{kind.path}`" in docs for kind in KINDS.values() if kind.path)
+    rules = objects.rules({"names": NAMES}, (), None, 1, 0.5)
+    columns = set(objects._columns(NAMES, rules)) - {f"{name}_nm3" for name in NAMES}
+    boxes = {f"{end}_{axis}" for end in ("start", "stop") for axis in "zyx"}
+    assert all(f"`{column}`" in docs for column in columns - boxes)
 
 
 def test_a_run_calls_for_the_coarser_levels_last(tmp_path):

@@ -17,6 +17,8 @@ from skimage.morphology import skeletonize
 
 # One of each pair of opposite neighbours.
 _STEPS = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
+_SMOOTHING = 0.75  # standard deviation of the smoothing, in radii
+_MOST_ROUNDS = 5000
 
 
 class Skeleton(NamedTuple):
@@ -47,17 +49,16 @@ def skeleton_of(mask: np.ndarray) -> Skeleton:
     return Skeleton(points - 1, np.concatenate(edges), int(pieces - euler_number(thin, connectivity=3)))
 
 
-def measure(skeleton: Skeleton, voxel_size_nm: tuple[float, float, float] | None) -> dict[str, float | int | None]:
-    """{"length_nm": None without a voxel size, "branches", "end_points", "cycles"}, as in `validity.skeleton_counts`:
+def measure(skeleton: Skeleton, position_nm: np.ndarray | None) -> dict[str, float | int | None]:
+    """{"length_nm": None without positions, "branches", "end_points", "cycles"}, as in `validity.skeleton_counts`:
     end points have one neighbour; branches are the pieces left when points of three or more are taken out.
     """
     degree = np.bincount(skeleton.edges.ravel(), minlength=len(skeleton.points))
     simple = (degree > 0) & (degree < 3)
     kept = skeleton.edges[simple[skeleton.edges].all(1)]
     pieces = connected_components(_graph(kept, np.ones(len(kept)), len(degree)), directed=False)[1]
-    length = None if voxel_size_nm is None else float(_lengths(skeleton, voxel_size_nm).sum())
     return {
-        "length_nm": length,
+        "length_nm": None if position_nm is None else float(_lengths(skeleton, position_nm).sum()),
         "branches": len(np.unique(pieces[simple])),
         "end_points": int((degree == 1).sum()),
         "cycles": skeleton.cycles,
@@ -71,19 +72,69 @@ def radii_nm(skeleton: Skeleton, mask: np.ndarray, voxel_size_nm: tuple[float, f
     return cKDTree(outside * np.array(voxel_size_nm)).query(skeleton.points * np.array(voxel_size_nm))[0]
 
 
-def swc_lines(
-    skeleton: Skeleton, radii: np.ndarray, start: tuple[int, int, int], voxel_size_nm: tuple[float, float, float]
-) -> Iterator[str]:
-    """Lines "number type x y z radius parent" in nm, the middle of the volume's first voxel being 0; type 0, undefined.
+def pruned(
+    skeleton: Skeleton, radii: np.ndarray, voxel_size_nm: tuple[float, float, float]
+) -> tuple[Skeleton, np.ndarray]:
+    """Without the twigs that thinning grows on the steps of a surface, and the radii of what is left.
 
-    start: the voxel (z, y, x) of the volume where the mask begins. SWC holds trees: a cycle lacks one edge.
+    A twig ends inside the ball around its junction that fits into the object. Cycles stay.
     """
-    position = (skeleton.points + np.array(start)) * np.array(voxel_size_nm)
-    tree = minimum_spanning_tree(_graph(skeleton.edges, _lengths(skeleton, voxel_size_nm), len(position)))
+    position = skeleton.points * np.array(voxel_size_nm)
+    beside: list[set[int]] = [set() for _ in position]
+    for one, other in skeleton.edges.tolist():
+        beside[one].add(other)
+        beside[other].add(one)
+    kept = np.ones(len(position), bool)
+    ends = [at for at, others in enumerate(beside) if len(others) == 1]
+    while ends:
+        twig, at = [ends.pop()], None
+        if len(beside[twig[0]]) != 1:
+            continue  # its neighbour was a twig, too
+        (at,) = beside[twig[0]]
+        while len(beside[at]) == 2:
+            (following,) = beside[at] - {twig[-1]}
+            twig, at = [*twig, at], following
+        if len(beside[at]) < 3 or np.linalg.norm(position[twig[0]] - position[at]) >= radii[at]:
+            continue
+        kept[twig] = False
+        beside[at].discard(twig[-1])
+        for point in twig:
+            beside[point] = set()
+    number = np.cumsum(kept) - 1
+    edges = number[skeleton.edges[kept[skeleton.edges].all(1)]]
+    return Skeleton(skeleton.points[kept], edges, skeleton.cycles), radii[kept]
+
+
+def positions_nm(skeleton: Skeleton, radii: np.ndarray, voxel_size_nm: tuple[float, float, float]) -> np.ndarray:
+    """Where the points are, float64 (n, 3), z y x, the middle of the mask's first voxel being 0.
+
+    The staircase of the voxels, steep where slices are thick, is smoothed along the skeleton, over a length that goes
+    with the thickness of the object: finer bends of a centreline mean nothing. Ends and junctions stay.
+    """
+    position = skeleton.points * np.array(voxel_size_nm)
+    if not len(skeleton.edges):
+        return position
+    points, steps = len(position), _lengths(skeleton, position)
+    between = np.bincount(skeleton.edges.ravel(), minlength=points) == 2
+    links = _graph(skeleton.edges, np.ones(len(steps)), points)
+    neighbours = (links + links.T).tocsr()
+    # Each round adds half a squared step to the variance.
+    rounds = int(2 * (_SMOOTHING * np.median(radii) / steps.mean()) ** 2)
+    for _ in range(min(rounds, _MOST_ROUNDS)):
+        position[between] = (position / 2 + neighbours @ position / 4)[between]
+    return position
+
+
+def swc_lines(skeleton: Skeleton, position_nm: np.ndarray, radii: np.ndarray) -> Iterator[str]:
+    """Lines "number type x y z radius parent" in nm; type 0 is undefined. SWC holds trees: a cycle lacks one edge.
+
+    position_nm: float (n, 3), z y x, of the points.
+    """
+    tree = minimum_spanning_tree(_graph(skeleton.edges, _lengths(skeleton, position_nm), len(position_nm)))
     owner = connected_components(tree, directed=False)[1]
-    degree = np.bincount(np.concatenate(tree.nonzero()), minlength=len(position))
+    degree = np.bincount(np.concatenate(tree.nonzero()), minlength=len(position_nm))
     number = 0
-    line_of = np.zeros(len(position), int)
+    line_of = np.zeros(len(position_nm), int)
     for piece in range(owner.max(initial=-1) + 1):
         members = np.flatnonzero(owner == piece)
         root = members[np.argmin(np.where(degree[members] > 0, degree[members], 99))]  # an end, if there is one
@@ -91,7 +142,7 @@ def swc_lines(
         for at in order:
             number += 1
             line_of[at] = number
-            z, y, x = position[at]
+            z, y, x = position_nm[at]
             parent = line_of[parents[at]] if at != root else -1
             yield f"{number} 0 {x:.1f} {y:.1f} {z:.1f} {radii[at]:.1f} {parent}"
 
@@ -109,9 +160,9 @@ def _is_in(wanted, flat):
     return flat[np.minimum(np.searchsorted(flat, wanted), len(flat) - 1)] == wanted
 
 
-def _lengths(skeleton, voxel_size_nm):
-    first, second = (skeleton.points[skeleton.edges[:, i]] for i in (0, 1))
-    return np.linalg.norm((first - second) * np.array(voxel_size_nm), axis=1)
+def _lengths(skeleton, position_nm):
+    first, second = position_nm[skeleton.edges.T]
+    return np.linalg.norm(first - second, axis=1)
 
 
 def _graph(edges, lengths, points):
