@@ -24,7 +24,7 @@ def drawn():
     initial[2:7, 4:11, 5:45] = 1
     initial[3:6, 5:10, 6:44] = 3
     initial[4, 6:9, 10:13] = initial[4, 6:9, 30:33] = 2
-    initial[0:3, 20:26, 40:50] = 3
+    initial[0:3, 20:26, 38:48] = 3
     initial[8, 15, 3:6] = 3
     refined = initial.copy()
     refined[2:7, 4:11, 20:25] = 0  # the bar falls apart
@@ -72,13 +72,14 @@ def test_rows_by_hand(tmp_path):
     assert bar["cut"] == "0" and block["cut"] == "1"
     assert float(block["hidden_share"]) == 0.8 and block["flag"] == "hidden" and block["changed_share"] == "0"
     assert sum(int(row["voxels"]) for row in rows[3:]) == 5 * 7 * 35
+    *_, speck = (row for row in measured(tmp_path / "all", smallest_vx=1)[2] if row["map"] == "initial")
+    assert speck["voxels"] == "3" and speck["cut"] == "1", "the last slice is a face, too"
     ids = open_volume(tmp_path / "a.ome.zarr" / "labels" / "objects_initial").read(whole(SHAPE))
     assert (ids[2:7, 4:11, 5:45] == 2).all() and (ids[8] == 0).all()
     trees = sorted(path.name for path in output.skeletons.iterdir())
     assert trees == [f"{row['map']}_{int(row['object']):05}.swc" for row in rows]
     points = np.loadtxt(output.skeletons / "initial_00002.swc")
     assert points[:, 2].min() > 5 * 4 and points[:, 2].max() < 45 * 4 and points[:, 4] == pytest.approx(4 * 30)
-    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_table_does_not_depend_on_blocks(tmp_path):

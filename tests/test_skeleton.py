@@ -65,9 +65,22 @@ def test_a_ring_a_cross_and_an_enclosed_hole():
     cross[:, 19:22, 2:39] = cross[:, 2:39, 19:22] = True
     got = found(cross)
     assert (got["branches"], got["end_points"], got["cycles"]) == (4, 4, 0)
+    lines = np.zeros((1, 21, 21), bool)
+    lines[0, 10, :] = lines[0, :, 10] = True
+    skeleton = skeleton_of(lines)
+    steps = measure(skeleton, skeleton.points * np.array(SIZE))
+    assert steps["length_nm"] == 20 * 4 + 20 * 5 and steps["branches"] == 4, "no shortcut around a junction"
     hollow = tube()
     hollow[3, 4, 20:40] = False
     assert found(hollow) == found(tube())
+
+
+def test_loops_through_many_slices_are_counted_once():
+    ladder = np.zeros((60, 1, 21), bool)
+    ladder[:, 0, 0] = ladder[:, 0, 20] = True
+    ladder[::10] = True
+    for turned in (ladder, ladder.transpose(2, 0, 1), ladder.transpose(1, 2, 0)):
+        assert skeleton_of(turned).cycles == 5
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
