@@ -10,7 +10,8 @@
   several volumes:
     python refine.py --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
 
-Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz. The
+Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz.
+Results are STEM.ome.zarr with all maps, TIFF stacks, STEM_objects.csv, skeletons and STEM.json: docs/viewers.md. The
 same command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
 failed, 2 bad usage or bad input, 130 and 143 interrupted.
 """
