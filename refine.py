@@ -10,7 +10,8 @@
   several volumes:
     python refine.py --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
 
-Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz. The
+Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz.
+Results are STEM.ome.zarr with all maps, TIFF stacks, STEM_objects.csv, skeletons and STEM.json: docs/viewers.md. The
 same command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
 failed, 2 bad usage or bad input, 130 and 143 interrupted.
 """
@@ -31,8 +32,10 @@ CONFIG = Path(__file__).parent / "configs" / "refine.py"
 SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
 # Fields of the config that are settings of pipeline.refine_volume.
 PIPELINE = (
-    "threshold", "ambiguous_threshold", "token", "block", "batch", "seed", "overwrite", "tiff_export", "entropy_kind",
-)  # fmt: skip
+    *("threshold", "ambiguous_threshold", "token", "block", "batch", "seed"),
+    *("overwrite", "tiff_export", "copy_image", "ome_zarr", "entropy_kind"),
+    *("objects", "object_classes", "cristae_class", "smallest_object_vx", "flag_hidden_share"),
+)
 
 
 class Request(NamedTuple):
@@ -84,6 +87,7 @@ def read_config(argv: list[str]):
     add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
     add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
+    add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
     add("--config", default=str(CONFIG), metavar="FILE[:MODE]", help="everything else: see configs/refine.py")
     arguments, overrides = command_line.parse(flags, argv)

@@ -3,8 +3,8 @@
     python refine.py --input image.tif --output refined --ensemble runs/ensemble --refiner runs/mae
     python refine.py ... --config configs/refine.py --config.block=8,1024,1024 --config.tiff_export=false
 
-Device: any; the networks decide. Modes: "" and "smoke" (small blocks and batches, no TIFF export: a test of the way
-through, not of speed).
+Device: any; the networks decide. Modes: "" and "smoke" (small blocks and batches, no TIFF export, no table of
+objects: a test of the way through, not of speed).
 """
 
 from ml_collections import ConfigDict
@@ -49,8 +49,17 @@ def get_config(mode=""):
             "seed": 0,
             "overwrite": False,
             "tiff_export": True,
+            "copy_image": False,  # into the OME-Zarr, which then opens with the image; else its path is noted there
+            "ome_zarr": "0.5",  # or "0.4", for older readers
+            # STEM_objects.csv: a row for every connected piece of these classes; (): all but 0. Lengths, branches and
+            # skeletons where the classes are those of mitochondria, or named here.
+            "objects": True,
+            "object_classes": (),
+            "cristae_class": placeholder(int),  # none: the class of that name in the mitochondria's scheme
+            "smallest_object_vx": 64,
+            "flag_hidden_share": 0.5,  # objects of which more is hidden are flagged
         }
     )
     if mode == "smoke":
-        config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False})
+        config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False, "objects": False})
     return config

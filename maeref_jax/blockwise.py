@@ -80,8 +80,11 @@ def hide(entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: floa
 
 def refine_block(
     apply: Refiner, variables, key, volumes: dict[str, Volume], box: Box, batch: int
-) -> tuple[np.ndarray, int, int]:
-    """Labels int16 (z, y, x) of `box` with hidden voxels filled in; windows computed; windows there are.
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Labels int16 (z, y, x) of `box` with hidden voxels filled in; how sure the refiner is of those; windows computed;
+    windows there are.
+
+    How sure: the probability of the chosen class as uint8, value / 255, 0 where nothing is hidden.
 
     volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and "image" if the refiner needs it,
     as Volumes. Windows that show no hidden voxel of the box are not computed.
@@ -93,7 +96,7 @@ def refine_block(
     everywhere = windows_touching(in_tokens, window, stride, box)
     windows = [w for w in everywhere if hidden[w.intersect(box).within(box).slices].any()]
     if not windows:
-        return labels, 0, len(everywhere)
+        return labels, np.zeros(labels.shape, np.uint8), 0, len(everywhere)
     frame = functools.reduce(Box.hull, windows)
     around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
     # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
@@ -104,8 +107,9 @@ def refine_block(
         found = np.asarray(_refined_probability(apply.refine, *variables, stacked, key))
         return found if apply.dims == 3 else found[:, None]
 
-    filled = _blend(windows, box, probabilities, batch).argmax(-1).astype(np.int16)
-    return np.where(hidden, filled, labels), len(windows), len(everywhere)
+    blended = _blend(windows, box, probabilities, batch)
+    filled, sure = blended.argmax(-1).astype(np.int16), np.rint(255 * blended.max(-1).clip(0, 1)).astype(np.uint8)
+    return np.where(hidden, filled, labels), np.where(hidden, sure, np.uint8(0)), len(windows), len(everywhere)
 
 
 _PADDING = {

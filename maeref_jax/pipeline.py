@@ -9,7 +9,6 @@ import hashlib
 import json
 import platform
 import time
-from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -21,16 +20,18 @@ from tqdm import tqdm
 
 import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
+from maeref_jax import audit, objects
 from maeref_jax.blockwise import decide, hide, refine_block, segment_block
 from maeref_jax.entropy import KINDS, member_means
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.training.checkpoint import load_model_variables
 from maeref_jax.training.workdir import lasting, read_config
-from maeref_jax.volumes import inputs, output
+from maeref_jax.volumes import inputs, output, results
+from maeref_jax.volumes.formats.ome_metadata import VERSIONS
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
 from maeref_jax.volumes.output import Output
-from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, open_volume, write_tiff
+from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, open_volume
 from maeref_jax.volumes.windows import blocks, round_up
 
 SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
@@ -82,6 +83,9 @@ class Settings(NamedTuple):
     batch: windows per call of a network; seed: of a refiner that draws
     overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
     entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
+    copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
+    objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
+        flag_hidden_share: see `objects.rules`
     """
 
     threshold: float | None = None
@@ -93,6 +97,13 @@ class Settings(NamedTuple):
     overwrite: bool = False
     tiff_export: bool = True
     entropy_kind: str = "mean"
+    copy_image: bool = False
+    ome_zarr: str = "0.5"
+    objects: bool = False
+    object_classes: tuple[int, ...] = ()
+    cristae_class: int | None = None
+    smallest_object_vx: int = 64
+    flag_hidden_share: float = 0.5
 
 
 def load_model(workdir: str | Path, kind: str) -> Model:
@@ -121,10 +132,10 @@ def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[st
 
 
 def open_result(directory: str | Path, stem: str, role: str) -> Volume:
-    """The result array `role` of a finished volume, as stored (uint8): initial, refined, entropy (0 to 255 for 0 to 1),
-    hidden (0 or 1).
+    """The result array `role` of a finished volume as stored, its finest level: initial, refined, entropy (0 to 255
+    for 0 to 1), hidden (0 or 1), … see volumes/results.py.
     """
-    return open_volume(Output(Path(directory), stem).folder / role)
+    return open_volume(results.path_of(Output(Path(directory), stem), role))
 
 
 def refine_volume(
@@ -159,9 +170,10 @@ def refine_volume(
         return output.load_sidecar(place)
     scheme = _scheme(segmenter, refiner)
     if state == "new":
-        _check_values(job, scheme)
+        inputs.check_values(volumes, len(scheme["names"]) or None)
         output.remove(place)
-        output.create(place, made_by)
+        image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
+        output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}})
     for volume in volumes.values():
         if volume.note:
             say(f"{volume.path}: {volume.note}")
@@ -169,16 +181,33 @@ def refine_volume(
         say(f"{job.entropy.path}: uint8 entropy is read as value / 255")
     shape = next(iter(volumes.values())).shape
     voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
-    arrays = _create_arrays(place, shape, voxel_size_nm, scheme, settings, refined=refiner is not None)
+    roles = ("image",) * settings.copy_image + results.SEGMENTED + (results.REFINED if refiner else ())
+    if settings.objects:
+        roles += ("objects_initial",) + ("objects_refined",) * (refiner is not None)
+    made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
+    arrays = results.create_arrays(place, roles, shape, *made)
+    if settings.copy_image:
+        _copy(place, job.image, settings, arrays["image"])
     _segment(place, job, segmenter, scheme, settings, arrays)
     if refiner is not None:
         _refine(place, job, refiner, scheme, settings, arrays)
-    started = time.monotonic()
+    started, found = time.monotonic(), None
+    if settings.objects:
+        rules = _object_rules(scheme, settings)
+        found = objects.measure_objects(place, arrays, settings.block, voxel_size_nm, scheme["names"], rules, say)
     if settings.tiff_export:
-        _export(place, arrays, voxel_size_nm, scheme)
+        results.export(place, arrays, voxel_size_nm, scheme["colours"])
+    results.write_pyramids(place, roles)
     summary = _summary(place, scheme, segmenter, refiner, made_by, time.monotonic() - started)
-    output.write_json(place.sidecar, summary)
+    summary |= {"objects": found} if settings.objects else {}
+    output.finish(place, summary)
     return summary
+
+
+def _copy(place, image, settings, copied) -> None:
+    for box in _unfinished(place, "copy", image.shape, settings):
+        copied.write(box, image.read(box).astype(copied.dtype))  # of another byte order at most
+        output.mark(place, "copy", box, {})
 
 
 def _segment(place, job, segmenter, scheme, settings, arrays) -> None:
@@ -234,14 +263,15 @@ def _refine(place, job, refiner, scheme, settings, arrays) -> None:
         volumes["image"] = job.image
     for box in _unfinished(place, "refine", shape, settings):
         started = time.monotonic()
-        filled, computed, windows = refine_block(refiner.apply, variables, key, volumes, box, settings.batch)
+        filled, sure, computed, windows = refine_block(refiner.apply, variables, key, volumes, box, settings.batch)
         initial = arrays["initial"].read(box)
         refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)
         arrays["refined"].write(box, refined)
-        changed = Counter(zip(*(a[initial != refined].tolist() for a in (initial, refined)), strict=True))
-        record = {"changed": [[before, after, n] for (before, after), n in sorted(changed.items())]}
-        record |= {"windows": windows, "computed": computed, "seconds": time.monotonic() - started}
-        output.mark(place, "refine", box, record)
+        arrays["confidence"].write(box, sure)
+        for name, labels in (("was", initial), ("became", refined)):
+            arrays[name].write(box, np.where(initial != refined, labels + np.uint16(1), np.uint16(0)))
+        record = {"windows": windows, "computed": computed, "seconds": time.monotonic() - started}
+        output.mark(place, "refine", box, audit.changes(initial, refined, sure) | record)
 
 
 def _unfinished(place, step, shape, settings):
@@ -253,32 +283,9 @@ def _unfinished(place, step, shape, settings):
     return tqdm(todo, initial=len(boxes) - len(todo), total=len(boxes), **bar)
 
 
-def _create_arrays(place, shape, voxel_size_nm, scheme, settings, *, refined) -> dict:
-    scales = {"entropy": {"meaning": "value / 255 is entropy in [0, 1]"}, "hidden": {"meaning": "1 is hidden"}}
-    common = {"voxel_size_nm": voxel_size_nm} if voxel_size_nm else {}
-    names = [name for name in output.EXPORTS if refined or name != "refined"]
-    return {
-        name: output.array(place, name, shape, settings.block, common | scales.get(name, {"classes": scheme["names"]}))
-        for name in names
-    }
-
-
-def _export(place, arrays, voxel_size_nm, scheme) -> None:
-    for name, array in arrays.items():
-        path, colours = place.export(name), scheme["colours"] if name in ("initial", "refined") else None
-        if name == "hidden":
-            array = Volume(name, array.shape, np.dtype(bool), None, None, None, lambda box, a=array: a.read(box) != 0)
-        write_tiff(path, array, voxel_size_nm, colours)
-
-
 def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict:
     segmented, refined = (list(output.marks(place, step).values()) for step in ("segment", "refine"))
     voxels, hidden = (sum(record[name] for record in segmented) for name in ("voxels", "hidden"))
-    changed: dict[str, dict[str, int]] = {}
-    for record in refined:
-        for before, after, count in record["changed"]:
-            row = changed.setdefault(_class_name(scheme, before), {})
-            row[_class_name(scheme, after)] = row.get(_class_name(scheme, after), 0) + count
     seconds = {"segment": sum(r["seconds"] for r in segmented), "refine": sum(r["seconds"] for r in refined)}
     packages = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "tifffile")
     return {
@@ -288,8 +295,7 @@ def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict
         "classes": scheme["names"],
         "voxels": voxels,
         "hidden_share": hidden / voxels,
-        "changed_voxels": sum(sum(row.values()) for row in changed.values()),
-        "changed": changed,
+        **audit.table(refined, scheme["names"]),
         "windows": {"refine": sum(r["windows"] for r in refined), "computed": sum(r["computed"] for r in refined)},
         "seconds": {name: round(value, 3) for name, value in (seconds | {"export": export_seconds}).items()},
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
@@ -297,16 +303,15 @@ def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict
     }
 
 
-def _class_name(scheme: dict, label: int) -> str:
-    if label == 255:
-        return "unknown"
-    return scheme["names"][label] if label < len(scheme["names"]) else str(label)
-
-
 def _scheme(segmenter: Model | None, refiner: Model | None) -> dict:
     """The class scheme of the models: names, colours, ambiguous (an id or -1); empty without any model."""
     model = refiner or segmenter
     return model.settings["classes"] if model else {"names": [], "colours": None, "ambiguous": -1}
+
+
+def _object_rules(scheme: dict, settings: Settings) -> objects.Rules:
+    given = (settings.object_classes, settings.cristae_class, settings.smallest_object_vx, settings.flag_hidden_share)
+    return objects.rules(scheme, *given)
 
 
 def _round_block(block, token: int) -> tuple[int, int, int]:
@@ -327,6 +332,11 @@ def _check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     for name in THRESHOLDS:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
+    if settings.ome_zarr not in VERSIONS:
+        raise BadInput(f"ome_zarr is {settings.ome_zarr}, expected one of {', '.join(VERSIONS)}")
+    _object_rules(_scheme(segmenter, refiner), settings)
+    if settings.copy_image and job.image is None:
+        raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
     if segmenter and refiner:
         _check_same_scheme(segmenter, refiner)
     volumes = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
@@ -367,21 +377,10 @@ def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
         )
 
 
-def _check_values(job: Job, scheme: dict) -> None:
-    for volume in filter(None, (job.image, job.hidden)):
-        inputs.check_image(volume)
-    if job.labels is not None:
-        inputs.check_labels(job.labels, len(scheme["names"]) or None)
-    if job.entropy is not None:
-        inputs.check_entropy(job.entropy)
-    for volume in job.probabilities:
-        inputs.check_probabilities(volume)
-
-
 def _made_by(job, volumes, segmenter, refiner, settings) -> dict:
     """What decides about the result, as JSON: another one of these means another output."""
     return {
-        "format": 1,
+        "format": 2,
         "inputs": {name: volume.identity() for name, volume in volumes.items()},
         "segmenter": segmenter and _model_identity(segmenter),
         "refiner": refiner and _model_identity(refiner),

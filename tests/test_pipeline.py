@@ -116,7 +116,7 @@ def test_results_do_not_depend_on_blocks_or_batches(tmp_path):
     for i, (block, batch) in enumerate([((1, 8, 12), 1), ((3, 64, 64), 7), ((2, 20, 8), 4)]):
         directory = tmp_path / str(i)
         pipeline.refine_volume(image_job(directory), segmenter(), refiner(), settings(block=block, batch=batch))
-        made.append([result(directory, role) for role in ("initial", "refined", "entropy", "hidden")])
+        made.append([result(directory, role) for role in ("initial", "refined", "entropy", "hidden", "confidence")])
     for other in made[1:]:
         for first, second in zip(made[0], other, strict=True):
             np.testing.assert_array_equal(first, second)
@@ -232,12 +232,12 @@ def test_completed_is_left_alone_and_other_settings_are_refused(tmp_path):
 
 
 def test_foreign_folders_are_never_touched(tmp_path):
-    (tmp_path / "a.zarr").mkdir()
-    (tmp_path / "a.zarr" / "precious").write_text("data")
+    (tmp_path / "a.ome.zarr").mkdir()
+    (tmp_path / "a.ome.zarr" / "precious").write_text("data")
     for overwrite in (False, True):
         with pytest.raises(BadInput, match="not made by"):
             pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(overwrite=overwrite))
-    assert (tmp_path / "a.zarr" / "precious").read_text() == "data"
+    assert (tmp_path / "a.ome.zarr" / "precious").read_text() == "data"
 
 
 def test_output_that_would_overwrite_its_input_is_refused(tmp_path):
@@ -292,7 +292,7 @@ def test_killed_at_any_moment(tmp_path):
     process = subprocess.Popen([sys.executable, script, directory, root], stdout=subprocess.PIPE, text=True)
     with process:
         process.stdout.readline()
-        progress = directory / "a.zarr" / "progress" / "segment"
+        progress = directory / "a.ome.zarr" / "progress" / "segment"
         while process.poll() is None and len(list(progress.glob("[0-9]*.json"))) < 3:
             pass
         process.send_signal(signal.SIGKILL)

@@ -152,7 +152,7 @@ def test_probabilities_and_zarr_and_slices(run):
     assert (code, err) == (0, "")
     np.testing.assert_array_equal(result("out", "first", "initial"), draw.argmax(-1))
     code, _, err = run(
-        *["--labels", "out/first.zarr/initial[1:3]", "--entropy", "out/first.zarr/entropy[1:3]"],
+        *["--labels", "out/first.ome.zarr/labels/initial[1:3]", "--entropy", "out/first.ome.zarr/entropy[1:3]"],
         *["--refiner", "mae", "--output", "again"],
     )
     assert (code, err) == (0, "")
@@ -165,7 +165,7 @@ def test_refiner_none_only_segments(run):
         "--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "none", "--output", "out", *SMALL
     )
     assert code == 0 and "0.00% relabelled" in out
-    assert not Path("out/a.zarr/refined").exists() and Path("out/a.zarr/entropy").exists()
+    assert not Path("out/a.ome.zarr/labels/refined").exists() and Path("out/a.ome.zarr/entropy").exists()
 
 
 def test_one_failing_input_does_not_stop_the_rest(run):
@@ -177,7 +177,7 @@ def test_one_failing_input_does_not_stop_the_rest(run):
     code, out, err = run(*command)
     assert code == 1 and "1 of 3 inputs done; failed: c, b" in out
     assert "error: b: stacks/b.tif holds nan" in err and "error: c: stacks/c.tif" in err and err.count("\n") == 2
-    assert sorted(path.name for path in Path("out").iterdir()) == ["a.json", "a.zarr"], "half-written output"
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.json", "a.ome.zarr"], "half-written output"
     write_tiff("stacks/b.tif", image(1), SIZE)
     write_tiff("stacks/c.tif", image(2), SIZE)
     code, out, _ = run(*command)
@@ -200,7 +200,7 @@ def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_look
     code, out, err = run(*command, "--input", "stacks/b.tif")
     assert code == 2 and "relabelled" not in out
     assert err.startswith("error: stacks/b.tif: page 2 cannot be decoded") and err.count("\n") == 1
-    assert [path.name for path in Path("out").iterdir()] == ["b.zarr"], "a sidecar or an export looks finished"
+    assert [path.name for path in Path("out").iterdir()] == ["b.ome.zarr"], "a sidecar or an export looks finished"
     code, out, err = run(*command, "--input", "stacks/[ab].tif")
     assert code == 1 and "1 of 2 inputs done; failed: b" in out and err.startswith("error: b: stacks/b.tif: page 2")
     assert Path("out/a.json").exists() and not Path("out/b.json").exists()

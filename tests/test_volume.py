@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.zarr_store import create_zarr
 from maeref_jax.volumes.volume import (
     FILES,
     MAKERS,
@@ -73,9 +72,8 @@ def test_zarr_round_trip_block_by_block(array, data, chunk):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.zarr"
         for box in blocks(array.shape, chunk):  # opened anew for every block, as after a kill
-            create_zarr(path, array.shape, "uint8", chunk, {"voxel_size_nm": [30.0, 5.0, 4.0]}).write(
-                box, array[box.slices]
-            )
+            made = create_volume(path, array.shape, "uint8", voxel_size_nm=(30.0, 5.0, 4.0), chunk=chunk)
+            made.write(box, array[box.slices])
         volume = open_volume(path)
         assert (volume.shape, volume.dtype, volume.voxel_size_nm) == (array.shape, np.uint8, (30.0, 5.0, 4.0))
         box = inner_box(data, array.shape)
@@ -214,7 +212,7 @@ def test_damage_inside_is_an_error_and_not_wrong_voxels(tmp_path):
         file.write(b"\0" * 20)
     with pytest.raises(BadInput, match="page 3 cannot be decoded"):
         read(open_volume(path))
-    array = create_zarr(tmp_path / "a.zarr", STACK.shape, "uint8", (2, 12, 17), {})
+    array = create_volume(tmp_path / "a.zarr", STACK.shape, "uint8", chunk=(2, 12, 17))
     array.write(whole(STACK.shape), STACK)
     chunk = tmp_path / "a.zarr" / "c" / "1" / "0" / "0"
     content = bytearray(chunk.read_bytes())

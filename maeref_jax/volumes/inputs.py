@@ -41,6 +41,19 @@ def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_n
     )
 
 
+def check_values(volumes: dict[str, Volume], classes: int | None) -> None:
+    """Checks every volume by its role: image, labels (of so many classes), entropy, hidden, probabilities_0, …"""
+    for role, volume in volumes.items():
+        if role == "labels":
+            check_labels(volume, classes)
+        elif role == "entropy":
+            check_entropy(volume)
+        elif role in ("image", "hidden"):
+            check_image(volume)
+        else:
+            check_probabilities(volume)
+
+
 def check_image(image: Volume) -> None:
     """No NaN or Inf. Raises BadInput that names the first such voxel."""
     if np.dtype(image.dtype).kind == "f":

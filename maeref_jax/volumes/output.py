@@ -1,9 +1,10 @@
 """The folder of one refined volume: what made it, which blocks are finished, and when it is whole.
 
-    {stem}.zarr/initial, refined, entropy, hidden    the arrays
-    {stem}.zarr/progress/made_by.json                input, models and settings; another one is refused
-    {stem}.zarr/progress/{step}/{z}_{y}_{x}.json     a finished block, written after its data is durable
+    {stem}.ome.zarr                                  the arrays, see results.py
+    {stem}.ome.zarr/progress/made_by.json            input, models and settings; another one is refused
+    {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, written after its data is durable
     {stem}_{name}.tif                                exports
+    {stem}_objects.csv, {stem}_skeletons             the table of objects, a folder with a SWC file for each
     {stem}.json                                      the sidecar, written last: there = complete
 
 A process may be killed at any moment: every file appears whole under its name or not at all, and a block without a
@@ -14,12 +15,13 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.zarr_store import ZarrArray, create_zarr
+from maeref_jax.volumes.formats.ome_zarr import write_group
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box
 
@@ -34,7 +36,7 @@ class Output(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        return self.directory / f"{self.stem}.zarr"
+        return self.directory / f"{self.stem}.ome.zarr"
 
     @property
     def sidecar(self) -> Path:
@@ -44,18 +46,36 @@ class Output(NamedTuple):
     def progress(self) -> Path:
         return self.folder / "progress"
 
+    @property
+    def objects(self) -> Path:
+        return self.directory / f"{self.stem}_objects.csv"
+
+    @property
+    def skeletons(self) -> Path:
+        return self.directory / f"{self.stem}_skeletons"
+
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """All that is made beside the OME-Zarr and the sidecar."""
+        return (*map(self.export, EXPORTS), self.objects, self.skeletons)
+
     def export(self, name: str) -> Path:
         return self.directory / f"{self.stem}_{name}.tif"
 
 
 def check_apart(output: Output, inputs: Iterable[Volume]) -> None:
     """Raises BadInput if writing the output would destroy an input."""
-    written = {output.sidecar.resolve(), *(output.export(name).resolve() for name in EXPORTS)}
+    written = {path.resolve() for path in (output.sidecar, *output.beside)}
     for volume in inputs:
         if volume.source is None:
             continue
         source, folder = volume.source.resolve(), output.folder.resolve()
-        if source in written or folder == source or folder in source.parents or source in folder.parents:
+        if (
+            written & {source, *source.parents}
+            or folder == source
+            or folder in source.parents
+            or source in folder.parents
+        ):
             raise BadInput(
                 f"the output {output.folder} would overwrite the input {volume.path}; choose another --output"
             )
@@ -76,7 +96,7 @@ def state(output: Output, made_by: dict) -> str:
             raise BadInput(f"{output.folder} is there but was not made by refine.py; choose another --output")
         found, answer = _load(settings), "partial"
     else:
-        foreign = [path for path in map(output.export, EXPORTS) if path.exists()]
+        foreign = [path for path in output.beside if path.exists()]
         if foreign:
             raise BadInput(
                 f"{foreign[0]} is there already and would be replaced; choose another --output, or --overwrite"
@@ -91,15 +111,14 @@ def state(output: Output, made_by: dict) -> str:
     return answer
 
 
-def create(output: Output, made_by: dict) -> None:
-    """Makes the folder with its settings in it, as one step."""
+def create(output: Output, made_by: dict, version: str, attributes: dict) -> None:
+    """Makes the folder, an OME-Zarr group of that version and attributes, with its settings in it, as one step."""
     output.directory.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(output)
-    temporary = output.directory / f".{output.stem}.zarr.{os.getpid()}.partial"
+    temporary = output.directory / f".{output.folder.name}.{os.getpid()}.partial"
     (temporary / "progress").mkdir(parents=True)
     write_json(temporary / "progress" / "made_by.json", made_by)
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-    write_json(temporary / "zarr.json", group)
+    write_group(temporary, version, {}, attributes)
     temporary.rename(output.folder)
 
 
@@ -110,21 +129,22 @@ def remove(output: Output) -> None:
             f"{output.folder} was not made by refine.py, so --overwrite will not remove it; choose another --output"
         )
     output.sidecar.unlink(missing_ok=True)  # first: what follows is no longer complete
-    for name in EXPORTS:
-        output.export(name).unlink(missing_ok=True)
+    for path in output.beside:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if output.folder.exists():  # last: it says that the exports were ours
-        output.folder.rename(output.directory / f".{output.stem}.zarr.{os.getpid()}.partial")
+        output.folder.rename(output.directory / f".{output.folder.name}.{os.getpid()}.partial")
     _remove_leftovers(output)
+
+
+def finish(output: Output, summary: dict) -> None:
+    """Writes the sidecar, when all else is done and nothing of killed runs is left."""
+    _remove_leftovers(output)
+    write_json(output.sidecar, summary)
 
 
 def load_sidecar(output: Output) -> dict:
     """The summary that a completed run left."""
     return _load(output.sidecar)
-
-
-def array(output: Output, name: str, shape: tuple, chunk: tuple, attributes: dict) -> ZarrArray:
-    """The uint8 array of that name, created or opened."""
-    return create_zarr(output.folder / name, shape, "uint8", chunk, attributes)
 
 
 def mark(output: Output, step: str, box: Box, record: dict) -> None:
@@ -142,16 +162,32 @@ def marks(output: Output, step: str) -> dict[tuple[int, ...], dict]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes the file whole or not at all, and durably."""
+    write_text(path, json.dumps(content, indent=1))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes the file whole or not at all, and durably; UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `path` when everything in it is written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary.mkdir()
+    yield temporary
+    if path.exists():  # of a run that was killed before its sidecar
+        shutil.rmtree(path)
+    temporary.rename(path)
+
+
 def _remove_leftovers(output: Output) -> None:
-    for name in (output.folder.name, *(output.export(name).name for name in EXPORTS)):
+    for name in (path.name for path in (output.folder, *output.beside)):
         for leftover in output.directory.glob(f".{glob.escape(name)}.*.partial"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 

@@ -89,15 +89,25 @@ def create_labels(
     if has_image and open_zarr(image).shape[-3:] != tuple(shape):
         raise BadInput(f"labels '{name}' of shape {tuple(shape)} for {image} of shape {open_zarr(image).shape}")
     if is_array is None:
-        _write_group(image, version, {"version": version} if version == "0.5" else {})
+        write_group(image, version, {})
     labels = join(image, "labels")
     _, _, listed = metadata_of(labels)
     found = ome_attributes(listed).get("labels", [])
     extra = label_attributes(version, names, colours, "../../" if has_image else None)
     stored = _create(join(labels, name), shape, dtype, voxel_size_nm, None, chunk, shard, version, extra)
     if name not in found:
-        _write_group(labels, version, ({"version": version} if version == "0.5" else {}) | {"labels": [*found, name]})
+        write_group(labels, version, {"labels": [*found, name]})
     return stored
+
+
+def write_group(path: str | Path, version: str, ome: dict, others: dict | None = None) -> None:
+    """Writes a group's metadata, what was there is gone: `ome` as the version wants it, and `others` beside them."""
+    if version == "0.5":
+        attributes = {"ome": {"version": version} | ome} | (others or {})
+        write_json(path, "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    else:
+        write_json(path, ".zgroup", {"zarr_format": 2})
+        write_json(path, ".zattrs", ome | (others or {}))
 
 
 def _create(path, shape, dtype, voxel_size_nm, classes, chunk, shard, version, extra) -> Stored:
@@ -139,7 +149,8 @@ def _create(path, shape, dtype, voxel_size_nm, classes, chunk, shard, version, e
         version=2 if version == "0.4" else 3,
     )
     if not levels:
-        _write_group(path, version, ome_attributes(present) | attributes | extra)
+        others = {name: value for name, value in present.items() if name != "ome"} if version == "0.5" else {}
+        write_group(path, version, ome_attributes(present) | attributes | extra, others)
     return stored_array(
         path,
         store,
@@ -157,11 +168,3 @@ def _check_version(path: str | Path, version: str, is_array: bool | None, presen
     found = present["ome"].get("version") if "ome" in present else multiscales[0].get("version")
     if is_array is not None and found not in (None, version):
         raise BadInput(f"{path} is OME-Zarr {found}, expected {version}; choose another name or version")
-
-
-def _write_group(path: str | Path, version: str, attributes: dict) -> None:
-    if version == "0.5":
-        write_json(path, "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}})
-    else:
-        write_json(path, ".zgroup", {"zarr_format": 2})
-        write_json(path, ".zattrs", attributes)

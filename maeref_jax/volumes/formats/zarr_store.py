@@ -22,28 +22,8 @@ from maeref_jax.volumes.formats.store import (
     write_store,
 )
 from maeref_jax.volumes.formats.stored import Stored, to_voxel_size
-from maeref_jax.volumes.windows import Box
 
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
-
-
-class ZarrArray:
-    """A (z, y, x) array on disk; `read` and `write` take boxes inside its shape."""
-
-    def __init__(self, store: tensorstore.TensorStore):
-        self._store = store
-        self.shape = tuple(store.shape)
-        self.dtype = store.dtype.numpy_dtype
-
-    def read(self, box: Box) -> np.ndarray:
-        """The voxels of `box`. Raises BadInput for a chunk that is damaged."""
-        return read_store(self._store, box.slices)
-
-    def write(self, box: Box, array: np.ndarray) -> None:
-        """Writes `box` and returns when it is on disk (TensorStore syncs and renames every chunk file)."""
-        if array.shape != box.shape or array.dtype != self.dtype:
-            raise ValueError(f"cannot write {array.dtype} {array.shape} to a {self.dtype} box of {box.shape}")
-        write_store(self._store, box.slices, array)
 
 
 def is_zarr(location: str | Path) -> bool:
@@ -79,20 +59,6 @@ def open_zarr(location: str | Path) -> Stored:
     return _open_array(location, inner, metadata, own, attributes, paths[0])
 
 
-def create_zarr(
-    path: Path, shape: tuple[int, int, int], dtype: Any, chunk: tuple[int, int, int], attributes: dict
-) -> ZarrArray:
-    """Creates the (z, y, x) array, or opens the one that is there with the same shape, type and chunks.
-
-    Chunks are compressed and carry a checksum, so that a damaged one is an error and never wrong voxels.
-    Voxels that were never written read as 0.
-
-    Raises:
-        BadInput: another array is there, or the folder cannot be written.
-    """
-    return ZarrArray(create_array(path, shape, dtype, chunk, attributes=attributes, names="zyx"))
-
-
 def create_bare_zarr(
     path: str | Path,
     shape: tuple[int, int, int],
@@ -102,7 +68,7 @@ def create_bare_zarr(
     classes: int | None = None,
     chunk: tuple[int, int, int] = (32, 128, 128),
 ) -> Stored:
-    """As `create_zarr`, (c, z, y, x) where `classes` is set, with the attribute "voxel_size_nm"."""
+    """A (z, y, x) array, (c, z, y, x) where `classes` is set, with the attribute "voxel_size_nm"; as `create_array`."""
     lead = () if classes is None else (classes,)
     axes = "ZYX" if classes is None else "CZYX"
     attributes = {} if voxel_size_nm is None else {"voxel_size_nm": [float(size) for size in voxel_size_nm]}
@@ -123,11 +89,18 @@ def create_array(
     shard: tuple[int, ...] | None = None,
     version: int = 3,
 ) -> tensorstore.TensorStore:
-    """As `create_zarr`, of any rank; `names` has one letter per axis.
+    """Creates the array, or opens the one that is there with the same shape, type and chunks.
+
+    Chunks are compressed and carry a checksum, so that a damaged one is an error and never wrong voxels.
+    Voxels that were never written read as 0.
 
     Args:
+        names: one letter per axis.
         shard: shape of the files, a multiple of `chunk`, each with many chunks (version 3); None: a file per chunk.
         version: 3, or 2 with chunk files in folders ("0/0/0") and gzip, whose checksum v2's other codecs lack.
+
+    Raises:
+        BadInput: another array is there, or the folder cannot be written.
     """
     dtype = np.dtype(dtype)
     chunk = [min(c, s) for c, s in zip(chunk, shape, strict=True)]

@@ -1,0 +1,106 @@
+"""Connected components of a volume of any size, block by block.
+
+Voxels are connected by faces. Components are numbered by their first voxel (in z, y, x order), so that the numbers do
+not depend on the blocks. Memory: a block, and a few numbers per piece of a component in a block; one plane of the
+volume is kept in a temporary file.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from maeref_jax.volumes.windows import Box, blocks
+
+Mask = Callable[[Box], np.ndarray]
+
+
+class Components(NamedTuple):
+    """What `find_components` found: the components 1 … `count`, and those that were too small.
+
+    boxes: the blocks, in order; first_piece: of each block, how many pieces the blocks before have
+    number: int64, of each piece, its component, 0 for one that is too small
+    """
+
+    count: int
+    small: int
+    small_voxels: int
+    boxes: list[Box]
+    first_piece: list[int]
+    number: np.ndarray
+
+
+def find_components(
+    mask: Mask, shape: tuple[int, int, int], block: tuple[int, int, int], smallest_vx: int, scratch: Path
+) -> Components:
+    """Numbers the components of `mask` that have at least `smallest_vx` voxels.
+
+    mask: bool array of a Box, always the same for the same box; scratch: folder for a temporary file.
+    """
+    boxes, first_piece, total = blocks(shape, block), [], 0
+    first, sizes, edges = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        below = np.memmap(file, np.int64, "w+", shape=shape[1:])
+        before = np.zeros((block[0], shape[2]), np.int64)
+        beside = np.zeros((0, 0), np.int64)
+        for box in boxes:
+            pieces, count = ndimage.label(mask(box))
+            first_piece.append(total)
+            first.append(_first_voxels(pieces, count, box, shape))
+            sizes.append(np.bincount(pieces.ravel(), minlength=count + 1)[1:])
+            ids = np.where(pieces, pieces + np.int64(total), 0)
+            _, rows, columns = box.slices
+            if box.start[0]:
+                edges.append(_touching(below[rows, columns], ids[0]))
+            if box.start[1]:
+                edges.append(_touching(before[: len(ids), columns], ids[:, 0]))
+            if box.start[2]:
+                edges.append(_touching(beside, ids[:, :, 0]))
+            below[rows, columns], before[: len(ids), columns], beside = ids[-1], ids[:, -1], ids[:, :, -1]
+            total += count
+    return _number(boxes, first_piece, np.concatenate(first), np.concatenate(sizes), edges, smallest_vx)
+
+
+def pieces_of(found: Components, mask: Mask) -> Iterator[tuple[Box, np.ndarray, np.ndarray]]:
+    """Every block again: its box, its pieces int32 (z, y, x), 0 outside, and the component of each piece; [0] is 0."""
+    for box, start in zip(found.boxes, found.first_piece, strict=True):
+        pieces, count = ndimage.label(mask(box))
+        yield box, pieces, np.concatenate([[0], found.number[start : start + count]])
+
+
+def _first_voxels(pieces, count, box, shape):
+    """Index in the whole volume of each piece's first voxel."""
+    inside = np.flatnonzero(pieces)
+    first = np.zeros(count + 1, np.int64)
+    first[pieces.ravel()[inside[::-1]]] = inside[::-1]  # the last one assigned stays
+    at = np.unravel_index(first[1:], box.shape)
+    return np.ravel_multi_index([i + start for i, start in zip(at, box.start, strict=True)], shape)
+
+
+def _touching(one, other):
+    both = (one > 0) & (other > 0)
+    pairs = np.stack([one[both], other[both]], -1)
+    new = np.ones(len(pairs), bool)
+    new[1:] = (pairs[1:] != pairs[:-1]).any(1)  # most repeat their neighbour: fewer to sort
+    return np.unique(pairs[new], axis=0)
+
+
+def _number(boxes, first_piece, first, sizes, edges, smallest_vx):
+    pieces = len(first)
+    pairs = np.concatenate([*edges, np.zeros((0, 2), np.int64)]) - 1
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(pieces, pieces))
+    count, joined = connected_components(graph, directed=False) if pieces else (0, np.zeros(0, np.int64))
+    earliest, voxels = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
+    np.minimum.at(earliest, joined, first)
+    np.add.at(voxels, joined, sizes)
+    large = voxels >= smallest_vx
+    order = np.argsort(np.where(large, earliest, np.iinfo(np.int64).max), kind="stable")[: large.sum()]
+    number = np.zeros(count, np.int64)
+    number[order] = np.arange(1, len(order) + 1)
+    small = count - len(order)
+    return Components(len(order), int(small), int(voxels[~large].sum()), boxes, first_piece, number[joined])
