@@ -44,7 +44,7 @@ def main(argv):
     if arguments.distributed or arguments.coordinator:
         parallel.connect(arguments.coordinator, arguments.processes, arguments.process_id)
     parallel.own_share(settings["batch"], settings["optimizer"]["accumulate"])
-    folder.claim(arguments.workdir, settings)
+    folder.check_same_run(arguments.workdir, settings)
     if settings["method"] == "mae" and settings["data"]["phantom"]["train"] and not settings["data"]["ensemble"]:
         train_ensemble_first(settings, arguments)
     train(settings, arguments.workdir, arguments.profile)
@@ -71,7 +71,7 @@ def train(settings, workdir, profile=False):
 
     optimizer_settings = settings["optimizer"]
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
-    folder.claim(workdir, settings)
+    folder.check_same_run(workdir, settings)
     start_from = folder.starting_point(settings)
     with primary_first():  # which writes the predictions that a masked autoencoder learns from
         prepared = experiment.prepare(settings, workdir, indices)

@@ -225,11 +225,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 def test_a_workdir_of_other_settings_is_refused_naming_the_difference(tmp_path):
     settings = {"method": "line", "steps": 10, "model": {"width": 4, "strides": ((2, 2),)}}
-    workdir.claim(tmp_path, settings)
+    workdir.check_same_run(tmp_path, settings)
     workdir.write_config(tmp_path, settings, {})
-    workdir.claim(tmp_path, {**settings, "steps": 20})
+    workdir.check_same_run(tmp_path, {**settings, "steps": 20})
     with pytest.raises(BadInput, match=r"model\.width: 4 there, 8 here"):
-        workdir.claim(tmp_path, {**settings, "model": {"width": 8, "strides": ((2, 2),)}})
+        workdir.check_same_run(tmp_path, {**settings, "model": {"width": 8, "strides": ((2, 2),)}})
 
 
 def test_event_files_hold_scalars_and_a_picture(tmp_path):

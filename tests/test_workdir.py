@@ -3,7 +3,7 @@
 import pytest
 
 from maeref_jax.errors import BadInput
-from maeref_jax.training.workdir import claim, write_config
+from maeref_jax.training.workdir import check_same_run, write_config
 
 SETTINGS = {"method": "mae", "steps": 4, "rate": 0.1, "data": {"ensemble": "runs/e", "labels": ("a.tif[0:4]", "b.tif")}}
 
@@ -11,7 +11,7 @@ SETTINGS = {"method": "mae", "steps": 4, "rate": 0.1, "data": {"ensemble": "runs
 @pytest.fixture
 def claimed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    claim("run", SETTINGS)
+    check_same_run("run", SETTINGS)
     write_config("run", SETTINGS, {})
     return tmp_path
 
@@ -21,8 +21,8 @@ def changed(**data):
 
 
 def test_a_path_is_the_same_however_it_is_typed(claimed):
-    claim(claimed / "run", changed(ensemble=f"{claimed}/runs/e"))
-    claim("./run", changed(labels=(f"{claimed}/a.tif[0:4]", "./b.tif")))
+    check_same_run(claimed / "run", changed(ensemble=f"{claimed}/runs/e"))
+    check_same_run("./run", changed(labels=(f"{claimed}/a.tif[0:4]", "./b.tif")))
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_a_path_is_the_same_however_it_is_typed(claimed):
 )
 def test_another_run_is_refused_with_the_differences(claimed, settings, message):
     with pytest.raises(BadInput, match=message):
-        claim("run", settings)
+        check_same_run("run", settings)
 
 
 def test_a_run_may_be_made_longer(claimed):
-    claim("run", {**SETTINGS, "steps": 8})
+    check_same_run("run", {**SETTINGS, "steps": 8})

@@ -15,8 +15,8 @@ MAY_CHANGE = ("steps", "evaluate_every", "stop_after", "checkpoint.minutes", "ch
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def claim(workdir, settings):
-    """Make `workdir` the home of this run. BadInput if it is the home of another one, naming every difference."""
+def check_same_run(workdir, settings):
+    """BadInput if `workdir` is the home of another run, naming every difference. Nothing is written."""
     path = epath.Path(workdir) / "config.json"
     if path.exists():
         found, wanted = lasting(read_config(workdir)["config"]), lasting(json.loads(json.dumps(settings)))
@@ -29,10 +29,6 @@ def claim(workdir, settings):
             raise BadInput(
                 f"{workdir} belongs to a run with other settings ({'; '.join(changed)}); take a new --workdir"
             )
-    try:
-        epath.Path(workdir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"cannot make the workdir {workdir}: {error}") from error
 
 
 def check_starting_point(settings, workdir):
@@ -67,6 +63,10 @@ def starting_point(settings):
 
 def write_config(workdir, settings, facts):
     """config.json: the method's name, its settings, facts of the data it met, library versions."""
+    try:
+        epath.Path(workdir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot make the workdir {workdir}: {error}") from error
     versions = {library: version(library) for library in LIBRARIES}
     content = {"method": settings["method"], "config": settings, "facts": facts, "versions": versions}
     write_text(epath.Path(workdir) / "config.json", json.dumps(content, indent=1))
