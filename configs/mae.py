@@ -7,7 +7,7 @@ on a CPU. Without --config.data.ensemble the ensemble of configs/ensemble.py, sa
 WORKDIR/ensemble. It never learns from the phantoms' truth, only from the ensemble's predictions where their entropy is
 low, and from members that have not seen the volume if it was annotated. Modes:
 
-    :demo    small, for `make demo`, about four minutes on 2 CPU cores
+    :demo    small, for `make demo`, about five minutes on 2 CPU cores
     :smoke   seconds, learns nothing
 
 Your own label maps: --config.data.phantom.train= --config.data.train.labels="('a.tif','b.tif')" and the same for

@@ -126,7 +126,7 @@ def load_model_variables(workdir):
     step = best_step(workdir)
     try:
         model = load_items(workdir, step)["model"]
-    except Exception as error:
+    except Exception as error:  # as above: a damaged file shows in many ways, and the user is told which one it is
         place = _directory(workdir) / str(step)
         message = f"{place}, the best checkpoint, is damaged ({_first_line(error)}); copy the workdir again, or "
         raise BadInput(f"{message}remove that folder to use the next best") from error
