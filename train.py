@@ -43,6 +43,7 @@ def main(argv):
     folder.check_starting_point(settings, arguments.workdir)
     if arguments.distributed or arguments.coordinator:
         parallel.connect(arguments.coordinator, arguments.processes, arguments.process_id)
+    # What can be refused is refused before an ensemble is trained first.
     parallel.own_share(settings["batch"], settings["optimizer"]["accumulate"])
     folder.check_same_run(arguments.workdir, settings)
     if settings["method"] == "mae" and settings["data"]["phantom"]["train"] and not settings["data"]["ensemble"]:

@@ -259,6 +259,7 @@ def method(settings):
         hidden = jnp.broadcast_to(part.hidden[..., None], tokens.shape)
         filled = jnp.where(hidden, logits.argmax(-1), tokens)
         return {
+            "input": join_tokens(jnp.where(hidden, -1, tokens), grid, token),
             "hidden": join_tokens(hidden, grid, token),
             "prediction": join_tokens(filled, grid, token),
             "truth": join_tokens(tokens, grid, token),

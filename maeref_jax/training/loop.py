@@ -20,9 +20,11 @@ from maeref_jax.training.parallel import (
     is_primary,
     parallel,
     parallel_sums,
+    samples_of,
     split_batch,
     sum_over_devices,
 )
+from maeref_jax.training.pictures import ROWS
 from maeref_jax.training.state import initial_state, update
 
 WARM_STEPS, PROFILED = 10, 5  # steps before a profile, which are compiled then, and how many it shows
@@ -147,6 +149,7 @@ def pausing(method, validation, settings, checkpoints, logs, requests):
     Without `wait` the checkpoint is written while training goes on.
     """
     evaluate_batch, preview = parallel_sums(method.evaluate), jax.jit(method.preview) if method.preview else None
+    few = samples_of(validation[0], 0, ROWS)
 
     def pause(train_state, evaluate, wait):
         # Copies: what the device holds is given away to the next step.
@@ -158,7 +161,7 @@ def pausing(method, validation, settings, checkpoints, logs, requests):
             if not np.isfinite(score):
                 raise CannotGoOn(f"validation at step {train_state.step} gives {metrics}, which cannot be compared")
             train_state = train_state._replace(progress=progressed(train_state, score, settings))
-            shown = jax.device_get(preview(*model, validation[0])) if preview else None
+            shown = jax.device_get(preview(*model, few)) if preview else None
             logs.evaluated(int(train_state.step), metrics, shown, settings)
         checkpoint.save(checkpoints, train_state, settings, score)
         if wait:
@@ -236,8 +239,7 @@ class Profile:
 
 def seconds_per_step(method, optimizer, batch, samples=2):
     """About how long a step takes on one device: two samples of the batch are timed, once compiled, and scaled up."""
-    size = len(batch["index"])
-    few = {name: value if name == "shared" else value[:samples] for name, value in batch.items()}
+    size, few = len(batch["index"]), samples_of(batch, 0, samples)
     key = jax.random.key(0)
     train_state = jax.jit(partial(initial_state, method, optimizer))(key, few)
     step = jax.jit(partial(update, method, optimizer))

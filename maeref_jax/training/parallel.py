@@ -97,11 +97,11 @@ def parallel_sums(function):
                     lambda p, s, b: sum_over_devices(function(p, s, b)),
                     axis_name=AXIS, in_axes=(None, None, _batch_axes(batch)), out_axes=None, devices=devices,
                 )  # fmt: skip
-            found.append(together[names](params, state, split_batch(_samples(batch, 0, even), len(devices))))
+            found.append(together[names](params, state, split_batch(samples_of(batch, 0, even), len(devices))))
         else:
             even = 0
         if even < size:
-            found.append(alone(params, state, _samples(batch, even, size)))
+            found.append(alone(params, state, samples_of(batch, even, size)))
         return jax.tree.map(lambda *values: np.sum(values, axis=0), *jax.device_get(found))
 
     return sums
@@ -129,7 +129,8 @@ def split_batch(batch, devices):
     }
 
 
-def _samples(batch, start, stop):
+def samples_of(batch, start, stop):
+    """The batch of the samples start … stop-1 alone."""
     return {name: value if name == "shared" else value[start:stop] for name, value in batch.items()}
 
 
