@@ -30,7 +30,7 @@ def main(argv):
 
 def judge_refinement(settings, workdir):
     """Refine every held-out volume, count against the truth, print and write the report."""
-    from maeref_jax import evaluation, pipeline
+    from maeref_jax import evaluation, jobs, pipeline
     from maeref_jax.metrics import scores
     from maeref_jax.training.workdir import write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
@@ -46,7 +46,7 @@ def judge_refinement(settings, workdir):
     refiner = None if settings["refiner"] == "none" else pipeline.load_model(folders["refiner"], "refiner")
     if ensemble is None and refiner is None:
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
-    thresholds, said = pipeline.thresholds_of(settings["refine"], refiner)
+    thresholds, said = jobs.thresholds_of(settings["refine"], refiner)
     settings["refine"].update(thresholds)
     print(said, flush=True)
     scheme = (refiner or ensemble).settings["classes"]

@@ -213,7 +213,7 @@ def open_request(request: Request, config) -> dict[str, Any]:
 def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several: bool) -> None:
     """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest."""
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
-    from maeref_jax import pipeline
+    from maeref_jax import jobs, pipeline
     from maeref_jax.volumes.inputs import doubt_about_scale
     from maeref_jax.volumes.output import Output, check_apart
 
@@ -225,15 +225,15 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
     refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner
-    settings = pipeline.Settings(**{name: config[name] for name in PIPELINE})
-    print(pipeline.thresholds_of(config, refiner)[1], flush=True)
+    settings = jobs.Settings(**{name: config[name] for name in PIPELINE})
+    print(jobs.thresholds_of(config, refiner)[1], flush=True)
     model = segmenter or refiner
     for stem, roles in volumes.items():
         found_nm = next((v.voxel_size_nm for v in of_roles(roles) if v.voxel_size_nm), None)
         doubt = model and doubt_about_scale(stem, found_nm, model.workdir, model.settings["voxel_size_nm"])
         if doubt:
             print(f"warning: {doubt}", file=sys.stderr)
-        job = pipeline.Job(stem=stem, output=Path(config.output), **roles)
+        job = jobs.Job(stem=stem, output=Path(config.output), **roles)
         try:
             summary = pipeline.refine_volume(job, segmenter, refiner, settings)
         except (BadInput, OSError) as error:
@@ -251,7 +251,7 @@ def used_as(refiner, use: dict):
     """The refiner with settings of its group `use` replaced: how it fills, not what it has learned."""
     from maeref_jax import pipeline
 
-    settings = {**refiner.settings, "use": {**refiner.settings.get("use", {}), **use}}
+    settings = {**refiner.settings, "use": {**refiner.settings["use"], **use}}
     return refiner._replace(settings=settings, apply=pipeline.REFINERS[refiner.name].refiner(settings))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax import pipeline, report
+from maeref_jax import jobs, pipeline, report
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap, scores, validity
 from maeref_jax.metrics.baselines import nearest_visible_label
@@ -101,8 +101,8 @@ def cases(settings, classes, output):
 
 def refine(case, ensemble, refiner, settings, output):
     """Runs the pipeline on a Case, only segments it where `refiner` is None. Returns {role: Volume} of the results."""
-    job = pipeline.Job(stem=case.stem, output=output, **case.inputs)
-    pipeline.refine_volume(job, ensemble, refiner, pipeline.Settings(**settings["refine"]))
+    job = jobs.Job(stem=case.stem, output=output, **case.inputs)
+    pipeline.refine_volume(job, ensemble, refiner, jobs.Settings(**settings["refine"]))
     roles = ("initial", "entropy", "hidden", *(("refined",) if refiner else ()))
     return {role: pipeline.open_result(output, case.stem, role) for role in roles}
 

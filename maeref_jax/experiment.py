@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from maeref_jax import pipeline
+from maeref_jax import jobs, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Method
 from maeref_jax.training.optimizer import build_optimizer
@@ -222,14 +222,14 @@ def _predictor(settings, ensemble, output):
             raise BadInput(f"{model.workdir} was trained with {name} {model.settings[name]}, this config has {wanted}")
     shape = tuple(settings["data"]["phantom"]["shape"])
     # No mean entropy is above 1: "ambiguous" alone hides tokens here.
-    only_ambiguous = pipeline.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)
+    only_ambiguous = jobs.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)
 
     def predict(seed):
         name = f"phantom_{seed}"
         made = phantom(seed, shape, tuple(settings["voxel_size_nm"]))
         members = pipeline.SEGMENTERS["ensemble"].out_of_fold(name, model.facts["member_volumes"])
         image = array_volume(made.image, name, made.voxel_size_nm)
-        job = pipeline.Job(stem=name, output=output, image=image, members=members)
+        job = jobs.Job(stem=name, output=output, image=image, members=members)
         pipeline.refine_volume(job, model, None, only_ambiguous)
         labels, entropy, ambiguous = (
             pipeline.open_result(output, name, role).read(whole(shape)) for role in ("initial", "entropy", "hidden")

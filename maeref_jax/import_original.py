@@ -17,9 +17,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from maeref_jax import command_line, original_weights, verify_original
+from maeref_jax import command_line
 from maeref_jax.errors import BadInput
-from maeref_jax.torch_files import read_checkpoint
+from maeref_jax.original import verify, weights
+from maeref_jax.original.torch_files import read_checkpoint
 from maeref_jax.training import checkpoint, workdir
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import Progress, TrainState
@@ -61,10 +62,10 @@ def main(argv):
     if arguments.output and Path(arguments.output).exists():
         raise BadInput(f"--output {arguments.output} exists already; give a new folder")
     found = read_checkpoint(arguments.checkpoint)
-    tensors = original_weights.without_prefix(found.tensors)
-    sizes = original_weights.sizes(tensors)
+    tensors = weights.without_prefix(found.tensors)
+    sizes = weights.sizes(tensors)
     settings = settings_of(sizes, hyper_parameters(found.rest), arguments)
-    params = original_weights.to_params(tensors)
+    params = weights.to_params(tensors)
     if arguments.verify and not verified(settings, params, arguments.verify):
         return 1
     if arguments.output:
@@ -137,12 +138,12 @@ def verified(settings, params, path):
             vectors = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
         raise BadInput(f"--verify {path} is no .npz of plain arrays ({error})") from error
-    lines = verify_original.compare(settings, params, vectors)
+    lines = verify.compare(settings, params, vectors)
     for line in lines:
-        print(verify_original.text(line))
+        print(verify.text(line))
     bad = [line.key for line in lines if not line.good]
     compared = sum(not np.isnan(line.absolute) for line in lines)
-    which = f": {original_weights.listed(bad)}" if bad else ""
+    which = f": {weights.listed(bad)}" if bad else ""
     print(f"{compared} keys compared, {len(bad)} outside their tolerance{which}")
     return not bad
 
@@ -180,7 +181,7 @@ Not known: the checkpoint does not say. Ask whoever trained it before trusting i
 
 ## Use and limits
 
-It works by the original's own rules (maeref_jax/original.py): of a window only the nearest
+It works by the original's own rules (maeref_jax/original_rules.py): of a window only the nearest
 {settings["original"]["keep"]:.0%} of the tokens take part, by their rank of distance from foreground, hidden foreground
 included; hidden tokens farther away become background. It restores what is typical of its training data: do not use it
 to count rare events, on pathology it has not seen, or to measure inside repaired voxels without reporting the hidden

@@ -9,7 +9,7 @@ as from those of volumes that nobody annotated. The same command again continues
 from collections import Counter
 from pathlib import Path
 
-from maeref_jax import command_line, pipeline
+from maeref_jax import command_line, jobs, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.volumes.phantom import phantom
@@ -46,13 +46,13 @@ def predict(ensemble, output, say=print):
         (stem, opened, out_of_fold(name, model.facts["member_volumes"]))
         for name, stem, opened in annotated(model.settings)
     ]
-    settings = pipeline.Settings()
+    settings = jobs.Settings()
     if model.apply.dims == 3:
         # Blocks as deep as a window: none is computed more often than need be.
         settings = settings._replace(block=(model.apply.window[0], *settings.block[1:]), batch=1)
     everybody = tuple(range(model.settings["members"]))
     for stem, opened, members in todo:
-        job = pipeline.Job(stem=stem, output=Path(output), image=opened(), members=members)
+        job = jobs.Job(stem=stem, output=Path(output), image=opened(), members=members)
         pipeline.refine_volume(job, model, None, settings, say)
         say(f"{stem}: members {', '.join(map(str, members or everybody))} of {len(everybody)}")
     return {stem: members or everybody for stem, _, members in todo}

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 import evaluate
-from maeref_jax import evaluation, pipeline
+from maeref_jax import evaluation, jobs, pipeline
 from maeref_jax.command_line import load_config
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
@@ -46,10 +46,8 @@ def models(monkeypatch):
     """Puts the two closed-form models where trained workdirs would be."""
     refiner = Refiner(always_background, (32, 32), (16, 16), 2, (), 4)
     found = {
-        "segmenter": pipeline.Model(
-            "E", "ensemble", SETTINGS, {}, {}, Segmenter(by_intensity, (32, 32), (16, 16), 2), {}
-        ),
-        "refiner": pipeline.Model("R", "mae", SETTINGS, {}, {}, refiner, {"volumes": ["phantom_10"]}),
+        "segmenter": jobs.Model("E", "ensemble", SETTINGS, {}, {}, Segmenter(by_intensity, (32, 32), (16, 16), 2), {}),
+        "refiner": jobs.Model("R", "mae", SETTINGS, {}, {}, refiner, {"volumes": ["phantom_10"]}),
     }
     monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: found[kind])
 
@@ -132,7 +130,7 @@ def test_volumes_a_model_has_seen_are_refused(root, tmp_path, models):
 
 def test_files_a_model_has_seen_are_refused_by_their_slices_however_the_path_is_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    trained = pipeline.Model("R", "mae", SETTINGS, {}, {}, None, {"volumes": [f"{tmp_path}/a.tif[0:4]"]})
+    trained = jobs.Model("R", "mae", SETTINGS, {}, {}, None, {"volumes": [f"{tmp_path}/a.tif[0:4]"]})
     validated = trained._replace(facts={"validation_volumes": [f"{tmp_path}/b.tif"]})
 
     def check(*truths):

@@ -5,7 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 
-from maeref_jax import experiment, pipeline
+from maeref_jax import experiment, jobs, pipeline
 from maeref_jax.command_line import load_config
 from maeref_jax.records import Segmenter
 from maeref_jax.volumes.phantom import phantom
@@ -24,7 +24,7 @@ def test_what_the_ensemble_calls_ambiguous_is_neither_target_nor_context(root, t
     settings = load_config(f"{root / 'configs' / 'mae.py'}:smoke").to_dict()
     apply = Segmenter(bright_is_ambiguous, (32, 32), (16, 16), 2)
     known = json.loads(json.dumps(settings))
-    model = pipeline.Model("E", "ensemble", known, {}, {}, apply, {"member_volumes": [[]]})
+    model = jobs.Model("E", "ensemble", known, {}, {}, apply, {"member_volumes": [[]]})
     monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: model)
     prepared = experiment.prepare(settings, tmp_path, range(settings["batch"]))
 

@@ -1,4 +1,4 @@
-"""import_original.py, original_weights.py, verify_original.py: from the original's file to a workdir, same numbers."""
+"""import_original.py, original/weights.py, original/verify.py: from the original's file to a workdir, same numbers."""
 
 import json
 import math
@@ -9,13 +9,14 @@ import pytest
 import tifffile
 from test_torch_files import number, write_state_dict
 
-from maeref_jax import import_original, original_weights, pipeline, verify_original
+from maeref_jax import import_original, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.models.blocks import sine_cosine_positions
+from maeref_jax.original import verify, weights
 from maeref_jax.refiners import mae
 
-PAPER = original_weights.Sizes(128, 4, 5, 128, 14, 64, 7, 2.0)
-SMALL = original_weights.Sizes(16, 4, 5, 16, 2, 8, 1, 2.0)
+PAPER = weights.Sizes(128, 4, 5, 128, 14, 64, 7, 2.0)
+SMALL = weights.Sizes(16, 4, 5, 16, 2, 8, 1, 2.0)
 KNOWN = {"num_heads": 1, "decoder_num_heads": 8, "patch_perc_keep": 0.7, "pos_encode_w": 0.08}
 FLAGS = ["--encoder_heads", "1", "--decoder_heads", "2", "--keep", "0.7", "--position_weight", "0.08"]
 
@@ -41,9 +42,9 @@ def imported(golden, tmp_path_factory):
 def tensors_of(sizes, seed=0):
     """Random weights under the original's names, with its position tables."""
     rng = np.random.default_rng(seed)
-    shapes = original_weights.expected_shapes(sizes)
+    shapes = weights.expected_shapes(sizes)
     tensors = {name: (0.1 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
-    for name in original_weights.POSITIONS:
+    for name in weights.POSITIONS:
         table = sine_cosine_positions((sizes.window // sizes.token,) * 2, shapes[name][-1])
         tensors[name] = np.concatenate([np.zeros((1, shapes[name][-1]), np.float32), table])[None]
     return tensors
@@ -52,21 +53,21 @@ def tensors_of(sizes, seed=0):
 def test_the_model_has_the_originals_numbers(imported, vectors):
     """Indices, masks, activations, logits, losses, gradients, optimiser steps, predictions."""
     model = pipeline.load_model(imported, "refiner")
-    lines = verify_original.compare(model.settings, model.params, vectors)
+    lines = verify.compare(model.settings, model.params, vectors)
     assert [line for line in lines if not line.good] == []
     compared = {line.key for line in lines if not np.isnan(line.absolute)}
-    inputs = {key for key in vectors if verify_original.INPUTS.fullmatch(key)}
+    inputs = {key for key in vectors if verify.INPUTS.fullmatch(key)}
     assert compared | inputs == set(vectors) and len(compared) == 163
 
 
 def test_another_model_is_outside_the_tolerances(imported, vectors):
     model = pipeline.load_model(imported, "refiner")
-    few = {key: vectors[key] for key in (*verify_original.NEEDED, "logits", "mask", "argmax_image", "loss_weighted")}
+    few = {key: vectors[key] for key in (*verify.NEEDED, "logits", "mask", "argmax_image", "loss_weighted")}
     other = {**model.settings, "original": {"rules": True, "keep": 0.6}}
-    bad = {line.key for line in verify_original.compare(other, model.params, few) if not line.good}
+    bad = {line.key for line in verify.compare(other, model.params, few) if not line.good}
     assert bad == {"logits", "mask", "argmax_image", "loss_weighted"}
     scaled = jax.tree.map(lambda leaf: leaf * np.float32(1.001), model.params)
-    bad = {line.key for line in verify_original.compare(model.settings, scaled, few) if not line.good}
+    bad = {line.key for line in verify.compare(model.settings, scaled, few) if not line.good}
     assert {"logits", "loss_weighted"} <= bad and "mask" not in bad
 
 
@@ -86,7 +87,7 @@ def test_the_workdir_is_one_that_refining_accepts(imported):
 
 
 def test_verification_prints_a_line_a_key_and_its_exit_code_is_the_verdict(golden, vectors, tmp_path, capsys):
-    few = {key: vectors[key] for key in (*verify_original.NEEDED, "mask", "ids_keep")}
+    few = {key: vectors[key] for key in (*verify.NEEDED, "mask", "ids_keep")}
     np.savez(tmp_path / "good.npz", **few)
     np.savez(tmp_path / "bad.npz", **{**few, "mask": 1 - few["mask"]})
     command = [str(golden / "tiny.ckpt"), "--verify"]
@@ -106,11 +107,11 @@ def test_a_file_of_paper_size_makes_the_round_trip_and_keeps_its_function(tmp_pa
     model = pipeline.load_model(tmp_path / "mae", "refiner")
     assert sum(leaf.size for leaf in jax.tree.leaves(model.params)) == 2_105_232
     assert model.settings["voxel_size_nm"] == [20.0, 10.0, 10.0]
-    back = original_weights.to_tensors(model.params, 4)
+    back = weights.to_tensors(model.params, 4)
     for name, value in back.items():
         np.testing.assert_array_equal(value, tensors[name])
-    assert set(back) == set(tensors) - set(original_weights.POSITIONS)
-    net = mae.network({**mae.FORMERLY, **model.settings})
+    assert set(back) == set(tensors) - set(weights.POSITIONS)
+    net = mae.network(model.settings)
     rng = np.random.default_rng(1)
     labels, kept, decoded = (
         rng.integers(0, 5, (1, 1024, 16)),
@@ -238,7 +239,7 @@ def test_hyper_parameters_are_found_at_any_depth_unless_they_disagree():
 def test_vectors_without_their_inputs_are_refused(imported):
     model = pipeline.load_model(imported, "refiner")
     with pytest.raises(BadInput, match="lack entropy, dist, noise"):
-        verify_original.compare(model.settings, model.params, {"labels": np.zeros((1, 8, 8)), "mask_ratio": 0.5})
+        verify.compare(model.settings, model.params, {"labels": np.zeros((1, 8, 8)), "mask_ratio": 0.5})
 
 
 def test_the_command_refines_with_what_it_wrote(run, imported, tmp_path):

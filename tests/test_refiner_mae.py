@@ -16,6 +16,11 @@ SETTINGS = {
     "train_threshold": 0.1,
     "classes": {"names": ("background", "shell", "inside", "ambiguous"), "ambiguous": 3},
     "class_weights": (1.0, 1.0, 1.0),
+    "mask_shapes": (1.0, 0.0, 0.0),
+    "keep_within_nm": 0.0,
+    "loss_over": "hidden",
+    "original": {"rules": False, "keep": 1.0},
+    "use": {"symmetries": False, "rounds": 1, "samples": 0},
     "model": {
         "encoder_width": 16, "encoder_depth": 1, "encoder_heads": 2,
         "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2, "mlp_ratio": 2.0, "compute_dtype": "float32",
@@ -207,9 +212,9 @@ def test_the_loss_may_be_over_all_near_tokens(trained):
 
 
 def test_physical_distance_is_the_same_rule_in_nanometres():
-    assert mae.reach({**mae.FORMERLY, **SETTINGS}) == (2.0, (1.0, 1.0))
+    assert mae.reach(SETTINGS) == (2.0, (1.0, 1.0))
     physical = changed(keep_within_nm=90.0, voxel_size_nm=(50.0, 10.0, 5.0))
-    assert mae.reach({**mae.FORMERLY, **physical}) == (90.0, (40.0, 20.0))
+    assert mae.reach(physical) == (90.0, (40.0, 20.0))
     tokens, hidden = np.zeros((1, TOKENS, 16), int), np.zeros((1, TOKENS), bool)
     tokens[0, 0] = 1
     kept = mae.roles(tokens, hidden, (4, 6), 90.0, (40.0, 20.0)).kept[0]
@@ -220,7 +225,7 @@ def test_physical_distance_is_the_same_rule_in_nanometres():
 @pytest.mark.parametrize("use", [{"symmetries": True}, {"rounds": 3}, {"rounds": 2, "samples": 2}])
 def test_however_it_fills_hidden_stays_hidden_and_what_is_defined_stays_defined(trained, use):
     _, params, state, _ = trained
-    refine = jax.jit(mae.refiner(changed(use=use)).refine)
+    refine = jax.jit(mae.refiner(changed(use=SETTINGS["use"] | use)).refine)
     inputs = window(np.random.default_rng(1), 2)
     inputs["hidden"][1] = True
     other = {**inputs, "labels": np.where(inputs["hidden"], 2 - inputs["labels"], inputs["labels"])}
@@ -264,11 +269,3 @@ def test_a_window_without_foreground_and_one_that_is_all_hidden_are_defined(trai
 def test_settings_that_no_training_can_work_with(changes, message):
     with pytest.raises(BadInput, match=message):
         mae.method(changed(**changes))
-
-
-def test_a_workdir_from_before_these_settings_means_what_it_meant(trained, refine):
-    _, params, state, _ = trained
-    inputs = window(np.random.default_rng(1))
-    now = changed(**mae.FORMERLY)
-    found = jax.jit(mae.refiner(now).refine)(params, state, inputs, jax.random.key(0))
-    np.testing.assert_array_equal(found, refine(params, state, inputs, jax.random.key(0)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_pipeline import COLOURS, NAMES, SHAPE, image, image_job, label_job, refiner, result, segmenter, settings
 
-from maeref_jax import objects, pipeline
+from maeref_jax import jobs, objects, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats.zarr_store import metadata_of
 from maeref_jax.volumes.output import Output
@@ -90,7 +90,7 @@ def test_confidence_is_the_blended_probability_of_the_class_chosen(tmp_path):
     labels[:, :, 10:] = 2
     hidden = np.zeros((1, 16, 16), np.uint8)
     hidden[0, 4:8, 4:8] = 1
-    job = pipeline.Job("a", tmp_path, labels=array_volume(labels, "labels"), hidden=array_volume(hidden, "hidden"))
+    job = jobs.Job("a", tmp_path, labels=array_volume(labels, "labels"), hidden=array_volume(hidden, "hidden"))
     pipeline.refine_volume(job, None, refiner(), settings())
     counts = np.array([6, 0, 6, 0])  # visible in rows 4 to 7: six of class 0, six of class 2, moved on by one
     power = (np.roll(counts, 1) + 0.5) ** 2

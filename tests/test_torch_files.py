@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from maeref_jax.errors import BadInput
-from maeref_jax.torch_files import read_checkpoint
+from maeref_jax.original.torch_files import read_checkpoint
 
 
 def opcodes(*parts):

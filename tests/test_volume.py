@@ -12,7 +12,7 @@ import tensorstore
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
+from test_tiff import inner_box, volumes_of, write_plain
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.volume import (
@@ -38,34 +38,6 @@ def read(volume):
     return volume.read(whole(volume.shape))
 
 
-def volumes_of(dtype):
-    shape = st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12))
-    elements = {"allow_nan": False, "allow_infinity": False} if dtype == np.float32 else {}
-    return shape.flatmap(lambda s: arrays.arrays(dtype, s, elements=arrays.from_dtype(np.dtype(dtype), **elements)))
-
-
-def inner_box(data, shape):
-    start = tuple(data.draw(st.integers(0, size - 1)) for size in shape)
-    return Box(start, tuple(data.draw(st.integers(a + 1, size)) for a, size in zip(start, shape, strict=True)))
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_tiff_round_trip(dtype):
-    @settings(max_examples=25, deadline=None)
-    @given(volumes_of(dtype), st.data(), st.tuples(*[st.sampled_from([0.5, 4.6, 5.0, 30.0, 1234.5])] * 3))
-    def check(array, data, size):
-        with tempfile.TemporaryDirectory() as folder:
-            write_tiff(Path(folder) / "stack.tif", array, size)
-            volume = open_volume(Path(folder) / "stack.tif")
-            assert (volume.shape, volume.dtype) == (array.shape, array.dtype)
-            np.testing.assert_allclose(volume.voxel_size_nm, size, rtol=1e-6)
-            box = inner_box(data, array.shape)
-            np.testing.assert_array_equal(volume.read(box), array[box.slices])
-            assert os.listdir(folder) == ["stack.tif"]
-
-    check()
-
-
 @settings(max_examples=25, deadline=None)
 @given(volumes_of(np.uint8), st.data(), st.tuples(*[st.integers(1, 6)] * 3))
 def test_zarr_round_trip_block_by_block(array, data, chunk):
@@ -78,69 +50,6 @@ def test_zarr_round_trip_block_by_block(array, data, chunk):
         assert (volume.shape, volume.dtype, volume.voxel_size_nm) == (array.shape, np.uint8, (30.0, 5.0, 4.0))
         box = inner_box(data, array.shape)
         np.testing.assert_array_equal(volume.read(box), array[box.slices])
-
-
-def write_plain(path, array, **options):
-    tifffile.imwrite(path, array, **({"photometric": "minisblack"} | options))
-    return path
-
-
-@pytest.mark.parametrize("compression", [None, "zlib"])
-def test_plain_stack_says_no_axes_and_is_asked_for_them(tmp_path, compression):
-    path = write_plain(tmp_path / "plain.tif", STACK, compression=compression)
-    with pytest.raises(BadInput, match=r"\(5, 12, 17\) does not say what its axes are.*--axes ZYX"):
-        open_volume(path)
-    volume = open_volume(path, axes="zyx", voxel_size_nm=(30, 5, 5))
-    assert volume.voxel_size_nm == (30, 5, 5)
-    np.testing.assert_array_equal(read(volume), STACK)
-    np.testing.assert_array_equal(volume.read(Box((1, 2, 3), (4, 9, 16))), STACK[1:4, 2:9, 3:16])
-    np.testing.assert_array_equal(read(open_volume(path, axes="XZY")), STACK.transpose(1, 2, 0))
-
-
-def test_three_slices_taken_for_colours_by_their_writer(tmp_path):
-    tifffile.imwrite(tmp_path / "three.tif", STACK[:3], photometric="rgb", planarconfig="separate")
-    with pytest.raises(BadInput, match="does not say what its axes are"):
-        open_volume(tmp_path / "three.tif")
-    np.testing.assert_array_equal(read(open_volume(tmp_path / "three.tif", axes="ZYX")), STACK[:3])
-
-
-def test_pages_written_one_by_one(tmp_path):
-    with tifffile.TiffWriter(tmp_path / "pages.tif") as file:
-        for plane in STACK:
-            file.write(plane, contiguous=False, metadata=None, compression="zlib")
-    volume = open_volume(tmp_path / "pages.tif", axes="ZYX")
-    np.testing.assert_array_equal(volume.read(Box((2, 0, 5), (4, 12, 9))), STACK[2:4, :, 5:9])
-
-
-def test_imagej_and_ome_say_what_they_are(tmp_path):
-    tifffile.imwrite(
-        tmp_path / "imagej.tif",
-        STACK.astype(np.uint16),
-        imagej=True,
-        resolution=(1 / 0.005, 1 / 0.0046),
-        metadata={"axes": "ZYX", "spacing": 0.03, "unit": "um"},
-    )
-    volume = open_volume(tmp_path / "imagej.tif")
-    assert volume.voxel_size_nm == pytest.approx((30, 4.6, 5))
-    np.testing.assert_array_equal(read(volume), STACK)
-    sizes = {"PhysicalSizeX": 5.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.0046, "PhysicalSizeZ": 0.03}
-    write_plain(tmp_path / "a.ome.tif", STACK.astype(">f4"), metadata={"axes": "ZYX", **sizes})
-    volume = open_volume(tmp_path / "a.ome.tif")
-    assert volume.voxel_size_nm == pytest.approx((30, 4.6, 5))
-    np.testing.assert_array_equal(read(volume), STACK)
-    tifffile.imwrite(tmp_path / "pixels.tif", STACK, imagej=True, metadata={"axes": "ZYX", "unit": "pixel"})
-    assert open_volume(tmp_path / "pixels.tif").voxel_size_nm is None
-
-
-def test_planes_need_a_word(tmp_path):
-    path = write_plain(tmp_path / "plane.tif", STACK[0])
-    with pytest.raises(BadInput, match=r"is a plane of shape \(12, 17\).*--axes YX"):
-        open_volume(path)
-    np.testing.assert_array_equal(read(open_volume(path, axes="YX")), STACK[:1])
-    with pytest.raises(BadInput, match=r"names 3 axes.*has 2"):
-        open_volume(path, axes="ZYX")
-    with pytest.raises(BadInput, match="does not say"):
-        open_volume(write_plain(tmp_path / "one.tif", STACK[:1]))
 
 
 def test_channels_are_chosen(tmp_path):
@@ -184,55 +93,6 @@ def test_z_ranges(tmp_path):
     named = tmp_path / "a[0:2]"
     named.mkdir()
     assert split_range(named) == (named, None), "what exists wins over a range"
-
-
-@pytest.mark.parametrize("share", [0.0, 0.002, 0.3, 0.6, 0.95, 0.999])
-@pytest.mark.parametrize("kind", ["imagej", "zlib", "plain", "ome"])
-def test_truncated_tiffs_are_refused(tmp_path, kind, share):
-    path = tmp_path / ("a.ome.tif" if kind == "ome" else "a.tif")
-    noise = np.random.default_rng(0).integers(0, 255, (12, 60, 80)).astype(np.uint8)
-    options = {"imagej": True} if kind == "imagej" else {"compression": "zlib" if kind == "zlib" else None}
-    write_plain(path, noise, metadata={"axes": "ZYX"}, **options)
-    assert open_volume(path).shape == noise.shape
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    if kind == "imagej" and share == 0.999:  # only the list of pages is cut, behind the voxels
-        np.testing.assert_array_equal(read(open_volume(path)), noise)
-        return
-    with pytest.raises(BadInput, match="truncated"):
-        open_volume(path, axes="ZYX")
-
-
-def test_damage_inside_is_an_error_and_not_wrong_voxels(tmp_path):
-    path = write_plain(tmp_path / "a.tif", STACK, compression="zlib", metadata={"axes": "ZYX"})
-    with tifffile.TiffFile(path) as tif:
-        offset = tif.pages[3].dataoffsets[0]
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(b"\0" * 20)
-    with pytest.raises(BadInput, match="page 3 cannot be decoded"):
-        read(open_volume(path))
-    array = create_volume(tmp_path / "a.zarr", STACK.shape, "uint8", chunk=(2, 12, 17))
-    array.write(whole(STACK.shape), STACK)
-    chunk = tmp_path / "a.zarr" / "c" / "1" / "0" / "0"
-    content = bytearray(chunk.read_bytes())
-    content[len(content) // 2] ^= 1
-    chunk.write_bytes(content)
-    with pytest.raises(BadInput, match="is a chunk damaged"):
-        read(open_volume(tmp_path / "a.zarr"))
-
-
-# The file is no real LZW: with imagecodecs installed the message is that of damage.
-MISSING_LZW = r"cannot be decoded" if importlib.util.find_spec("imagecodecs") else r"LZW.*pip install imagecodecs"
-
-
-def test_missing_codec_is_named(tmp_path):
-    path = write_plain(tmp_path / "lzw.tif", STACK, compression="zlib", metadata={"axes": "ZYX"})
-    with tifffile.TiffFile(path, mode="r+") as tif:
-        for page in tif.pages:
-            page.tags["Compression"].overwrite(5)
-    with pytest.raises(BadInput, match=MISSING_LZW):
-        open_volume(path)
 
 
 @pytest.mark.parametrize(
@@ -310,23 +170,6 @@ def test_probabilities(tmp_path):
         open_probabilities(tmp_path / "s.tif")
 
 
-def test_label_colours_and_kinds_for_fiji(tmp_path):
-    labels = np.array([[[0, 1, 2], [3, -1, 0]]], np.int16)
-    colours = [[0, 0, 0], [40, 90, 255], [40, 200, 80], [250, 220, 60]]
-    write_tiff(tmp_path / "labels.tif", labels, (30.0, 5.0, 5.0), colours)
-    with tifffile.TiffFile(tmp_path / "labels.tif") as tif:
-        assert tif.is_imagej and tif.imagej_metadata["unit"] == "nm" and tif.imagej_metadata["spacing"] == 30
-        table = tif.pages[0].colormap // 257
-        np.testing.assert_array_equal(table[:, [0, 1, 2, 3, 255]].T, [*colours, [255, 255, 255]])
-        np.testing.assert_array_equal(tif.asarray(), [[0, 1, 2], [3, 255, 0]])
-    write_tiff(tmp_path / "mask.tif", labels == 1, None)
-    np.testing.assert_array_equal(read(open_volume(tmp_path / "mask.tif")), np.where(labels == 1, 255, 0))
-    for wrong in (labels.astype(np.int64), labels + np.int16(300)):
-        with pytest.raises(BadInput, match=r"ImageJ holds|expected -1"):
-            write_tiff(tmp_path / "wrong.tif", wrong, None)
-    assert not list(tmp_path.glob("*wrong*")) and not list(tmp_path.glob(".*"))
-
-
 def test_labels_on_disk_and_in_memory():
     labels = np.array([-1, 0, 3, 254], np.int16)
     np.testing.assert_array_equal(labels_to_disk(labels), [255, 0, 3, 254])
@@ -387,26 +230,6 @@ def test_slices_of_the_same_file_are_recognised_however_the_path_is_typed(tmp_pa
     Path("link.tif").symlink_to("a.tif")
     one, other = (path.format(here=tmp_path) for path in (one, other))
     assert share_slices(one, other) == share_slices(other, one) == shared
-
-
-def test_a_page_that_an_installed_codec_cannot_decode_is_named(tmp_path, monkeypatch):
-    class CodecError(RuntimeError):
-        """As those of imagecodecs."""
-
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, STACK, compression="zlib", photometric="minisblack")
-    volume, decode = open_volume(path, axes="ZYX"), tifffile.TiffPage.asarray
-
-    def damaged(page):
-        if page.index == 3:
-            raise CodecError("corrupt")
-        return decode(page)
-
-    monkeypatch.setattr(tifffile.TiffPage, "asarray", damaged)
-    monkeypatch.setattr(tifffile.TiffFrame, "asarray", damaged)
-    np.testing.assert_array_equal(volume.read(Box((0, 0, 0), (3, 12, 17))), STACK[:3])
-    with pytest.raises(BadInput, match=r"a\.tif: page 3 cannot be decoded \(corrupt\)"):
-        volume.read(whole(volume.shape))
 
 
 MADE = {"voxel_size_nm": (30.0, 4.6, 4.6), "chunk": (2, 8, 8)}

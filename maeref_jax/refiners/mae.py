@@ -5,7 +5,7 @@ Which tokens take part, in training and in use alike:
   unknown   every pixel is -1 (outside the volume) and not hidden: neither encoded nor decoded
   near      within `keep_within` token sides, or `keep_within_nm`, of visible foreground
   kept      visible and near: the encoder sees these; visible far tokens take no part and keep their label
-By the rules of the original (original.py, `original.rules`) near is a rank, and far hidden tokens are background.
+By the rules of the original (original_rules.py, `original.rules`) near is a rank, and far hidden tokens are background.
 
 What comes out are marginal probabilities: each pixel's own, given what is visible. Equation 2 of the paper asks for a
 joint distribution of all hidden ones; sampled fillings in rounds (filling.py) come nearer to it.
@@ -16,22 +16,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from maeref_jax import original
+from maeref_jax import original_rules
 from maeref_jax.errors import BadInput
 from maeref_jax.filling import filled
 from maeref_jax.masking import MASK_SHAPES, gathered_indices, hidden_tokens, near_tokens, shaped_tokens
 from maeref_jax.models.mae import MaskedAutoencoder
 from maeref_jax.records import Method, Refiner
 from maeref_jax.tokens import join_tokens, split_tokens, token_mean
-
-# What workdirs of earlier versions do not say, and what it was then.
-FORMERLY = {
-    "keep_within_nm": 0.0,
-    "mask_shapes": (1.0, 0.0, 0.0),
-    "loss_over": "hidden",
-    "original": {"rules": False, "keep": 1.0},
-    "use": {"symmetries": False, "rounds": 1, "samples": 0},
-}
 
 
 def check(settings):
@@ -102,8 +93,8 @@ def known(labels):
 
 def near_by_rank(settings, labels):
     """Bool (b, n): the tokens that are near by the rule of the original. labels: int (b, y, x), none blanked."""
-    distance = token_mean(original.foreground_distance(labels), settings["token"])
-    return original.near(distance.reshape(len(labels), -1), settings["original"]["keep"])
+    distance = token_mean(original_rules.foreground_distance(labels), settings["token"])
+    return original_rules.near(distance.reshape(len(labels), -1), settings["original"]["keep"])
 
 
 def logits_of(settings, net, params, labels, grid, roles, length):
@@ -117,7 +108,7 @@ def logits_of(settings, net, params, labels, grid, roles, length):
     # It knows no "unknown": for such a pixel of a known token it is told "ambiguous", or background without that class.
     labels = jnp.where(labels < 0, max(settings["classes"]["ambiguous"], 0), labels)
     logits = net.apply({"params": params}, labels, grid, kept, kept_valid, everything, roles.decoded)
-    return original.far_as_background(logits, roles.decoded)
+    return original_rules.far_as_background(logits, roles.decoded)
 
 
 def pixel_weights(settings, tokens, entropy, roles):
@@ -144,8 +135,7 @@ def loss_and_logs(tokens, logits, weight):
 
 def refiner(settings):
     """The Refiner of a masked autoencoder's workdir."""
-    settings = {**FORMERLY, **settings}
-    net, token, use = network(settings), settings["token"], {**FORMERLY["use"], **settings["use"]}
+    net, token, use = network(settings), settings["token"], settings["use"]
     if use["rounds"] < 1 or use["samples"] < 0:
         raise BadInput(f"use.rounds must be at least 1 and use.samples at least 0, found {use}")
 
@@ -155,7 +145,7 @@ def refiner(settings):
         tokens = split_tokens(jnp.where(hidden, -1, labels), token)
         masked = split_tokens(hidden, token).any(-1)
         if settings["original"]["rules"]:
-            # Not blanked: the exception of its own distance rule, see original.py.
+            # Not blanked: the exception of its own distance rule, see original_rules.py.
             part = roles_by_rank(tokens, masked, near_by_rank(settings, labels))
         else:
             part = roles(tokens, masked, grid, *reach(settings))
@@ -178,7 +168,6 @@ def refiner(settings):
 
 def method(settings):
     """The Method that trains a masked autoencoder. Batches: volumes.sampling.label_batch."""
-    settings = {**FORMERLY, **settings}
     check(settings)
     net, token, classes = network(settings), settings["token"], learned_classes(settings)
 
@@ -195,8 +184,8 @@ def method(settings):
         if settings["original"]["rules"]:
             near = near_by_rank(settings, labels)
             noise = jax.vmap(lambda k: jax.random.uniform(k, (tokens.shape[1],)))(keys)
-            counts = original.visible_counts(tokens.shape[1], settings["original"]["keep"])
-            visible = original.visible(noise, near, jnp.asarray(counts)[batch["shared"]["hidden_count"]])
+            counts = original_rules.visible_counts(tokens.shape[1], settings["original"]["keep"])
+            visible = original_rules.visible(noise, near, jnp.asarray(counts)[batch["shared"]["hidden_count"]])
             return tokens, tokens, roles_by_rank(tokens, near & known(tokens) & ~visible, near), grid
         hidden = drawn(batch, keys, grid) & known(tokens)
         undecided = hidden_tokens(token_mean(batch["entropy"], token), settings["threshold"])
@@ -224,7 +213,7 @@ def method(settings):
         if not settings["original"]["rules"]:
             return length
         tokens = batch["labels"][0].size // token**2
-        return min(length, original.near_count(tokens, settings["original"]["keep"]))
+        return min(length, original_rules.near_count(tokens, settings["original"]["keep"]))
 
     def loss(params, state, batch, key):
         tokens, _, logits, weight, _ = forward(params, batch, key)

@@ -1,4 +1,4 @@
-"""An imported model beside numbers that the original computed (`import_original.py --verify VECTORS.npz`).
+"""An imported model beside numbers that the original computed (`import_original_rules.py --verify VECTORS.npz`).
 
 A vectors file holds inputs (label maps, entropy, distances, noise) and what the original made of them, under the names
 that `reproduced` gives; it may hold any part of them, at any image size.
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from maeref_jax import original
+from maeref_jax import original_rules
 from maeref_jax.errors import BadInput
-from maeref_jax.original_weights import to_tensors
+from maeref_jax.original.weights import to_tensors
 from maeref_jax.refiners import mae
 from maeref_jax.tokens import join_tokens, split_tokens, token_mean
 from maeref_jax.training.optimizer import build_optimizer
@@ -51,7 +51,7 @@ def compare(settings, params, vectors):
     if len(shape) != 3 or shape[1] % token or shape[2] % token:
         raise BadInput(f"labels of the vectors have shape {shape}, expected (n, y, x) in multiples of {token}")
     with jax.default_matmul_precision("highest"):
-        found = reproduced({**mae.FORMERLY, **settings}, params, vectors)
+        found = reproduced(settings, params, vectors)
     return [_line(key, np.asarray(vectors[key]), found) for key in vectors]
 
 
@@ -72,7 +72,7 @@ def _line(key, wanted, found):
         return Line(key, np.inf, np.inf, f"shape {wanted.shape}, found {given.shape}", False)
     size = np.abs(wanted.astype(np.float64))
     # The constant of far tokens is no measure for the logits that were computed.
-    size = size[size != original.FAR_LOGIT] if key.endswith("logits") else size
+    size = size[size != original_rules.FAR_LOGIT] if key.endswith("logits") else size
     absolute = float(np.abs(given.astype(np.float64) - wanted.astype(np.float64)).max(initial=0))
     relative = absolute / max(float(size.max(initial=0)), 1e-30)
     if exact:
@@ -113,15 +113,15 @@ def _computed(settings, ratio, shares, stepped, params, given):
     grid = tuple(size // token for size in given["labels"].shape[1:])
     b, n, _ = tokens.shape
     distance, undecided = (token_mean(given[key], token).reshape(b, n) for key in ("dist", "entropy"))
-    near_count, count = original.near_count(n, keep), original.visible_count(n, keep, ratio)
-    near = original.near(distance, keep)
-    visible = original.visible(given["noise"], near, count)
+    near_count, count = original_rules.near_count(n, keep), original_rules.visible_count(n, keep, ratio)
+    near = original_rules.near(distance, keep)
+    visible = original_rules.visible(given["noise"], near, count)
     ids_keep = _first(jnp.where(visible, given["noise"], jnp.inf), count)
     decoded, far = jnp.split(_first(distance, n), [near_count], axis=1)
     found = {"len_keep": count, "n_decoder_keep": near_count, "patch_mean_dist": distance}
     found |= {"patch_mean_entropy": undecided, "mask": 1.0 - visible, "ids_keep": ids_keep, "decoder_ids_keep": decoded}
     if "noise_dist" in given:
-        found["ids_restore"] = original.rank(_with_far_noise(given["noise"], far, given["noise_dist"]))
+        found["ids_restore"] = original_rules.rank(_with_far_noise(given["noise"], far, given["noise_dist"]))
     if "ties/patch_mean_dist" in given:
         found["ties/argsort_stable"] = jnp.argsort(given["ties/patch_mean_dist"], -1, stable=True)
     found |= _activations(net, params, tokens, grid, ids_keep, decoded)
@@ -153,13 +153,13 @@ def _computed(settings, ratio, shares, stepped, params, given):
         trees["adamw3"], found["adamw3/losses"] = _three_steps(settings, params, gradient_of)
     if "nodist/noise" in given:
         everything = jnp.ones((b, n), bool)
-        shown = original.visible(given["nodist/noise"], everything, count)
+        shown = original_rules.visible(given["nodist/noise"], everything, count)
         nodist = mae.Roles(kept=shown, decoded=everything, hidden=~shown)
         logits = logits_of(params, nodist)
         found |= {"nodist/mask": 1.0 - shown, "nodist/logits": logits, "nodist/loss_weighted": loss_of(logits, nodist)}
     for name in shares:
-        shown_count = original.visible_count(n, keep, float(name.removeprefix("full_pred_")))
-        shown = original.visible(undecided, near, shown_count)
+        shown_count = original_rules.visible_count(n, keep, float(name.removeprefix("full_pred_")))
+        shown = original_rules.visible(undecided, near, shown_count)
         part = mae.Roles(kept=shown, decoded=near, hidden=near & ~shown)
         labels = mae.logits_of(settings, net, params, tokens, grid, part, shown_count).argmax(-1)
         pixels = jnp.broadcast_to(~shown[..., None], labels.shape).astype(jnp.uint8)

@@ -1,11 +1,11 @@
-"""original.py and the rules of the original in refiners/mae.py, and the size of configs/mae_original.py."""
+"""original_rules.py and the rules of the original in refiners/mae.py, and the size of configs/mae_original.py."""
 
 import jax
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from maeref_jax import original
+from maeref_jax import original_rules
 from maeref_jax.command_line import load_config
 from maeref_jax.refiners import mae
 
@@ -36,10 +36,10 @@ def trained(settings):
 
 
 def test_the_counts_of_the_paper():
-    assert original.near_count(1024, 0.7) == 716
-    counts = [original.visible_count(1024, 0.7, ratio) for ratio in (0.1, 0.25, 0.5, 0.75, 0.9)]
+    assert original_rules.near_count(1024, 0.7) == 716
+    counts = [original_rules.visible_count(1024, 0.7, ratio) for ratio in (0.1, 0.25, 0.5, 0.75, 0.9)]
     assert counts == [645, 537, 358, 179, 71]
-    assert original.visible_counts(1024, 0.7)[[256, 512, 768]].tolist() == [537, 358, 179]
+    assert original_rules.visible_counts(1024, 0.7)[[256, 512, 768]].tolist() == [537, 358, 179]
 
 
 def test_the_paper_size_model_has_the_originals_number_of_parameters(root):
@@ -75,7 +75,7 @@ def test_distance_is_the_euclidean_distance_transform(shape):
     labels = (np.random.default_rng(1).random((3, *shape)) < 0.03).astype(np.int32) * 2
     labels[2] = 0
     labels[1, 0, 0] = 3
-    found = np.asarray(original.foreground_distance(labels))
+    found = np.asarray(original_rules.foreground_distance(labels))
     for plane, distance in zip(labels[:2], found[:2], strict=True):
         np.testing.assert_allclose(distance, ndimage.distance_transform_edt(plane == 0), rtol=1e-6)
     np.testing.assert_array_equal(found[2], sum(shape))
@@ -83,10 +83,10 @@ def test_distance_is_the_euclidean_distance_transform(shape):
 
 def test_ties_go_by_index_and_far_tokens_are_never_visible():
     distance = np.array([[2.0, 1, 2, 1, 2, 0, 2, 2, 2, 2]])
-    near = np.asarray(original.near(distance, 0.5))
+    near = np.asarray(original_rules.near(distance, 0.5))
     assert np.flatnonzero(near[0]).tolist() == [0, 1, 2, 3, 5]
     noise = np.array([[0.5, 0.5, 0.9, 0.5, 0, 0.7, 0, 0, 0, 0]])
-    assert np.flatnonzero(original.visible(noise, near, 2)[0]).tolist() == [0, 1]
+    assert np.flatnonzero(original_rules.visible(noise, near, 2)[0]).tolist() == [0, 1]
 
 
 def test_training_shows_the_right_number_of_near_tokens_to_the_encoder(settings, trained):

@@ -1,0 +1,190 @@
+"""What one volume is refined from, by which models and how; and whether these fit together, before any work."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from maeref_jax import objects
+from maeref_jax.errors import BadInput
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.training.workdir import lasting
+from maeref_jax.volumes import inputs
+from maeref_jax.volumes.formats.ome_metadata import VERSIONS
+from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
+from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.windows import round_up
+
+THRESHOLDS = ("threshold", "ambiguous_threshold")
+
+
+class Model(NamedTuple):
+    """A trained workdir, ready to be applied.
+
+    name: the method; settings: the workdir's config; facts: what it remembers of its training data
+    """
+
+    workdir: str
+    name: str
+    settings: dict
+    params: Any
+    state: Any
+    apply: Segmenter | Refiner
+    facts: dict
+
+
+class Job(NamedTuple):
+    """One volume to refine, results under `output`/`stem`...
+
+    Either `image` and a segmenter; or `labels` with `entropy` or with `hidden` (a painted mask, nonzero is hidden); or
+    `probabilities`, one volume or one per member. `image` may accompany the last two for a refiner that needs it.
+    members: which members of the ensemble to average, None for all (out-of-fold predictions use some).
+    """
+
+    stem: str
+    output: Path
+    image: Volume | None = None
+    labels: Volume | None = None
+    entropy: Volume | None = None
+    hidden: Volume | None = None
+    probabilities: tuple[Volume, ...] = ()
+    members: tuple[int, ...] | None = None
+
+
+class Settings(NamedTuple):
+    """threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
+    ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it; None likewise
+    token: side of a token in voxels, used only without a refiner, which has its own
+    block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
+    batch: windows per call of a network; seed: of a refiner that draws
+    overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
+    entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
+    copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
+    objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
+        flag_hidden_share: see `objects.rules`
+    """
+
+    threshold: float | None = None
+    ambiguous_threshold: float | None = None
+    token: int = 4
+    block: tuple[int, int, int] = (4, 512, 512)
+    batch: int = 16
+    seed: int = 0
+    overwrite: bool = False
+    tiff_export: bool = True
+    entropy_kind: str = "mean"
+    copy_image: bool = False
+    ome_zarr: str = "0.5"
+    objects: bool = False
+    object_classes: tuple[int, ...] = ()
+    cristae_class: int | None = None
+    smallest_object_vx: int = 64
+    flag_hidden_share: float = 0.5
+
+
+def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[str, float], str]:
+    """The two thresholds, and a line that says where they come from: as `given`, or as the refiner was trained with."""
+    source = refiner.settings if refiner else {"threshold": 0.4, "ambiguous_threshold": 0.5}
+    origin = f"of {refiner.workdir}" if refiner else "default without a refiner"
+    found = {name: source[name] if given[name] is None else given[name] for name in THRESHOLDS}
+    said = (f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS)
+    return found, "; ".join(said)
+
+
+def scheme_of(segmenter: Model | None, refiner: Model | None) -> dict:
+    """The class scheme of the models: names, colours, ambiguous (an id or -1); empty without any model."""
+    model = refiner or segmenter
+    return model.settings["classes"] if model else {"names": [], "colours": None, "ambiguous": -1}
+
+
+def object_rules(scheme: dict, settings: Settings) -> objects.Rules:
+    given = (settings.object_classes, settings.cristae_class, settings.smallest_object_vx, settings.flag_hidden_share)
+    return objects.rules(scheme, *given)
+
+
+def round_block(block, token: int) -> tuple[int, int, int]:
+    if len(block) != 3 or min(block) < 1:
+        raise BadInput(f"block is {tuple(block)}, expected three positive numbers of voxels (z, y, x)")
+    return (block[0], round_up(block[1], token), round_up(block[2], token))
+
+
+def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
+    """The volumes of the job by role. Raises BadInput where they, the models and the settings do not fit together."""
+    own = sum(source is not None for source in (job.labels, job.probabilities or None))
+    if (segmenter is not None) + own != 1 or (segmenter is not None and job.image is None):
+        raise BadInput(f"{job.stem}: expected one of: an image and an ensemble, labels, or probabilities")
+    if (job.labels is not None) != ((job.entropy is not None) + (job.hidden is not None) == 1):
+        raise BadInput(
+            f"{job.stem}: labels need entropy or a hidden mask beside them, one of the two; nothing else does"
+        )
+    for name in THRESHOLDS:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
+    if settings.ome_zarr not in VERSIONS:
+        raise BadInput(f"ome_zarr is {settings.ome_zarr}, expected one of {', '.join(VERSIONS)}")
+    object_rules(scheme_of(segmenter, refiner), settings)
+    if settings.copy_image and job.image is None:
+        raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
+    if segmenter and refiner:
+        _check_same_scheme(segmenter, refiner)
+    volumes = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
+    volumes |= {f"probabilities_{i}": volume for i, volume in enumerate(job.probabilities)}
+    volumes = {name: volume for name, volume in volumes.items() if volume is not None}
+    inputs.check_same_grid(*volumes.values())
+    scheme = scheme_of(segmenter, refiner)
+    for volume in job.probabilities:
+        allowed = {len(scheme["names"]), len(scheme["names"]) - (scheme["ambiguous"] >= 0)}
+        if scheme["names"] and volume.classes not in allowed:
+            names = ", ".join(scheme["names"])
+            raise BadInput(
+                f"{volume.path} has {volume.classes} classes, but the refiner {refiner.workdir} has: {names}"
+            )
+        if volume.classes != job.probabilities[0].classes:
+            raise BadInput(f"{volume.path} has {volume.classes} classes, {job.probabilities[0].path} another number")
+    if refiner:
+        missing = [need for need in refiner.apply.needs if need != "image" or job.image is None]
+        if missing:
+            raise BadInput(f"{job.stem}: the refiner {refiner.workdir} needs {', '.join(missing)} as well")
+    shape = next(iter(volumes.values())).shape
+    if settings.tiff_export and np.prod(shape, dtype=float) > LARGEST_BYTES:
+        raise BadInput(f"{job.stem} of shape {shape} is too large for TIFF export; set tiff_export to false")
+    return volumes
+
+
+def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
+    both = f"{segmenter.workdir} and {refiner.workdir}"
+    for key in ("names", "ambiguous"):
+        a, b = (model.settings["classes"][key] for model in (segmenter, refiner))
+        if a != b:
+            raise BadInput(f"{both} were trained for different classes ({key}): {a} and {b}; train them with the same")
+    sizes = [model.settings["voxel_size_nm"] for model in (segmenter, refiner)]  # an imported one may know none
+    if all(sizes) and not np.allclose(*sizes, rtol=1e-3):
+        raise BadInput(
+            f"{segmenter.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {refiner.workdir} of {sizes[1]}; "
+            "train them with the same voxel_size_nm"
+        )
+
+
+def identity(job, volumes, segmenter, refiner, settings) -> dict:
+    """What decides about the result, as JSON: another one of these means another output."""
+    return {
+        "format": 2,
+        "inputs": {name: volume.identity() for name, volume in volumes.items()},
+        "segmenter": segmenter and _model_identity(segmenter),
+        "refiner": refiner and _model_identity(refiner),
+        "members": job.members,
+        "settings": {name: value for name, value in settings._asdict().items() if name != "overwrite"},
+    }
+
+
+def _model_identity(model: Model) -> dict:
+    """Method and digests, not the path: a workdir may be moved, and may be trained further under the same path."""
+    leaves, structure = jax.tree.flatten((model.params, model.state))
+    digest = hashlib.sha256(str(structure).encode())
+    for leaf in leaves:
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    config = hashlib.sha256(json.dumps(lasting(model.settings), sort_keys=True).encode()).hexdigest()
+    return {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}
