@@ -3,8 +3,9 @@
     python benchmarks/kills.py [--kills 30] [--folder runs/kills]
 
 The masked autoencoder of configs/mae.py:smoke with a save every five steps, so that many kills hit one. SIGKILL, twice
-of three times, or SIGTERM. Prints a line per kill and the hash of the last checkpoint of both runs; exit code 1 if
-they differ. About 10 s a kill on 2 CPU cores.
+of three times, or SIGTERM; every fifth while the program starts or restores, the others at random after its first
+evaluation. Prints a line per kill and the hash of the last checkpoint of both runs; exit code 1 if they differ.
+About 10 s a kill on 2 CPU cores.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import jax
 from maeref_jax.training.checkpoint import load_items, saved_steps
 
 ROOT = Path(__file__).parent.parent
-STEPS = 400
+STEPS = 1000
 
 
 def command(folder, name):
@@ -40,6 +41,15 @@ def last_step(workdir):
     return max(saved_steps(workdir), default=0) if (workdir / "checkpoints").is_dir() else 0
 
 
+def size_of(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def wait_until(process, happened):
+    while process.poll() is None and not happened():
+        time.sleep(0.01)
+
+
 def main():
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--kills", type=int, default=30)
@@ -51,20 +61,23 @@ def main():
     ensemble = [sys.executable, "train.py", "--config", "configs/ensemble.py:smoke", "--workdir"]
     subprocess.run([*ensemble, folder / "whole" / "ensemble"], check=True, **quiet)
     subprocess.run(command(folder, "whole"), check=True, **quiet)
+    log = folder / "killed" / "metrics.jsonl"
     for kill in range(given.kills):
         number = signal.SIGTERM if kill % 3 == 2 else signal.SIGKILL
         process = subprocess.Popen(command(folder, "killed"), **quiet)
-        # From before the first step to the end of what is left of the run.
-        wait = rng.uniform(2, 14)
+        starting = kill % 5 == 4
+        if not starting:
+            wait_until(process, lambda size=size_of(log): size_of(log) > size)
+        wait = rng.uniform(0, 8 if starting else 1.5)
         began = time.monotonic()
-        while process.poll() is None and time.monotonic() - began < wait:
-            time.sleep(0.01)
+        wait_until(process, lambda began=began, wait=wait: time.monotonic() - began > wait)
         ended = process.poll() is not None
         process.send_signal(number)
         process.communicate()
         state = "had ended" if ended else f"exit code {process.returncode}"
-        print(f"{kill + 1:3} {number.name:8} after {wait:4.1f} s: {state}, saved at step", flush=True, end=" ")
-        print(last_step(folder / "killed"), flush=True)
+        since = "the start" if starting else "an evaluation"
+        saved = last_step(folder / "killed")
+        print(f"{kill + 1:3} {number.name:8} {wait:4.2f} s after {since}: {state}, saved at step {saved}", flush=True)
     subprocess.run(command(folder, "killed"), check=True, **quiet)
     whole, killed = final_hash(folder / "whole"), final_hash(folder / "killed")
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}: in one go {whole}, killed {killed}")
