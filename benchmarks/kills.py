@@ -73,7 +73,9 @@ def main():
         wait_until(process, lambda began=began, wait=wait: time.monotonic() - began > wait)
         ended = process.poll() is not None
         process.send_signal(number)
-        process.communicate()
+        error = process.communicate()[1].decode()
+        if ended and process.returncode:
+            sys.exit(f"it ended by itself with exit code {process.returncode}:\n{error}")
         state = "had ended" if ended else f"exit code {process.returncode}"
         since = "the start" if starting else "an evaluation"
         saved = last_step(folder / "killed")

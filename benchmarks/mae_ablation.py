@@ -1,20 +1,24 @@
-"""What each choice of the masked autoencoder buys:  python benchmarks/mae_ablation.py [smoke]
+"""What each choice of the masked autoencoder buys.
 
-Small models (configs/mae.py:demo), one per row, fold and seed. Two data sets: phantoms, the last two held out; and,
-where MAEREF_DATA names a folder with mef_cristae, its mitochondria in three folds, whole ones held out (NI_m6, the test
-volume, takes no part). Prints for either a table of Dice over the hidden tokens of held-out crops, at masking ratios
-from 0.1 to 0.9, tokens scattered and contiguous: mean ± standard error over volumes, the mean over seeds taken first.
+    python benchmarks/mae_ablation.py [--data phantoms|mef_cristae] [--predictions runs/demo/mae/predictions]
+        [--rows 'base' 'blobs' …] [--steps 1500] [--seeds 3] [--output runs/ablation]
+
+Small models (configs/mae.py:demo), one per row, fold and seed, trained on true label maps: phantoms, the last two held
+out; or the mitochondria of mef_cristae (MAEREF_DATA names the folder) in three folds, whole ones held out (NI_m6, the
+test volume, takes no part). Prints tables of Dice over the hidden tokens of held-out crops, at masking ratios from 0.1
+to 0.9, tokens scattered and contiguous: mean ± standard error over volumes, the mean over seeds taken first.
 
     micro   over all classes, background included, hidden pixels within 10 pixels of foreground (the paper's column)
     macro   mean over the foreground classes, all hidden pixels
 
 "nearest visible label" learns nothing. Rows below "base" change one thing each; "use:" rows take the base model as it
-is and fill in another way. Masks transplanted from entropy maps need an ensemble's predictions and are not in the
-table. 24 small models for the phantoms and 72 for the mitochondria: for a GPU. smoke: two rows, 83 s of a CPU core,
-the numbers mean nothing.
+is and fill in another way. Rows that transplant entropy need --predictions, entropy maps of the phantoms by an
+ensemble; without it, and for mef_cristae, they are left out. What is done is kept in --output, and the same command
+again goes on from there. 30 small models for the phantoms: an hour on 2 CPU cores. --smoke: seconds, means nothing.
 """
 
-import os
+import argparse
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -36,6 +40,8 @@ from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update
 from maeref_jax.volumes import dataset, sampling
 from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.volume import open_volume
+from maeref_jax.volumes.windows import whole
 
 RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9)
 SHAPES = {"scattered": (1, 0, 0), "contiguous": (0, 1, 0)}
@@ -47,6 +53,8 @@ TRAINED = {
     "no rotary positions": {"model.rotary": False},
     "blobs": {"mask_shapes": (0.0, 1.0, 0.0)},
     "half scattered, half blobs": {"mask_shapes": (1.0, 1.0, 0.0)},
+    "from scattered to blobs": {"mask_shapes": (0.0, 1.0, 0.0), "curriculum": 1.0},
+    "half scattered, half transplanted": {"mask_shapes": (1.0, 0.0, 1.0)},
     "loss over all near tokens": {"loss_over": "near"},
     "constant rate, no warm-up": {"optimizer.schedule": "constant", "optimizer.warmup_steps": 0},
     "average of the weights (0.99)": {"optimizer.average": 0.99},
@@ -61,30 +69,52 @@ USED = {
 NOTHING = "nearest visible label"
 
 
-def main(smoke):
-    settings = command_line.load_config(f"configs/mae.py:{'smoke' if smoke else 'demo'}").to_dict()
+def main():
+    given = command()
+    # Seeds of a row run the same programs.
+    jax.config.update("jax_compilation_cache_dir", str(given.output.absolute() / "compiled"))
+    settings = command_line.load_config(f"configs/mae.py:{'smoke' if given.smoke else 'demo'}").to_dict()
     settings |= {"threshold": 1.0, "train_threshold": 1.1}  # labels are the truth here
-    settings["steps"] = 4 if smoke else 1500
-    seeds, crops = (1, 2) if smoke else (3, 16)
-    print(
-        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {settings['steps']} steps, seeds {seeds}", flush=True
-    )
-    volumes = phantoms(settings, smoke)
-    rows = dict(list(TRAINED.items())[:2]) if smoke else TRAINED
-    used = {"use: 4 rounds, most certain first": {"rounds": 4}} if smoke else USED
-    table("phantoms", settings, [(volumes[:-2], volumes[-2:])], seeds, crops, rows, used)
-    if "MAEREF_DATA" in os.environ:
-        volumes, settings = mitochondria(settings, smoke)
-        count = 1 if smoke else 3
-        folds = [([v for i, v in enumerate(volumes) if i % 3 != fold], volumes[fold::3]) for fold in range(count)]
-        table("mef_cristae", settings, folds, seeds, crops, rows, used)
+    settings["steps"] = given.steps
+    if given.data == "phantoms":
+        volumes = phantoms(settings, given.smoke, given.predictions)
+        folds = [(volumes[:-2], volumes[-2:])]
+    else:
+        volumes, settings = mitochondria(settings, given.smoke)
+        folds = [([v for i, v in enumerate(volumes) if i % 3 != fold], volumes[fold::3]) for fold in range(3)]
+    rows = {name: changes for name, changes in TRAINED.items() if not given.rows or name in given.rows}
+    if volumes[0].entropy is None:
+        rows = {name: changes for name, changes in rows.items() if not changes.get("mask_shapes", (0, 0, 0))[2]}
+    device = jax.devices()[0].device_kind
+    print(f"{device}, jax {jax.__version__}, {given.steps} steps, seeds 0 to {given.seeds - 1}", flush=True)
+    table(given, settings, folds, rows)
 
 
-def phantoms(settings, smoke):
-    """Label maps of phantoms, no images."""
-    shape, voxel_size_nm = settings["data"]["phantom"]["shape"], tuple(settings["voxel_size_nm"])
-    made = ((seed, phantom(seed, tuple(shape), voxel_size_nm)) for seed in range(10, 13 if smoke else 22))
-    return [dataset.TrainingVolume(f"phantom_{seed}", None, one.labels.astype(np.int16)) for seed, one in made]
+def command():
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--data", choices=("phantoms", "mef_cristae"), default="phantoms")
+    flags.add_argument("--predictions", type=Path)
+    flags.add_argument("--rows", nargs="+", choices=TRAINED, metavar="ROW")
+    flags.add_argument("--steps", type=int, default=1500)
+    flags.add_argument("--seeds", type=int, default=3)
+    flags.add_argument("--crops", type=int, default=16, help="of every held-out volume")
+    flags.add_argument("--output", type=Path, default=Path("runs/ablation"))
+    flags.add_argument("--smoke", action="store_true")
+    return flags.parse_args()
+
+
+def phantoms(settings, smoke, predictions):
+    """Label maps of phantoms, no images; entropy of those that are trained on, where predictions are given."""
+    shape, voxel_size_nm = tuple(settings["data"]["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
+
+    def volume(seed):
+        labels, entropy = phantom(seed, shape, voxel_size_nm).labels.astype(np.int16), None
+        if predictions is not None:
+            path = predictions / f"phantom_{seed}.ome.zarr" / "entropy"
+            entropy = open_volume(path).read(whole(shape)).astype(np.float32) / 255 if path.exists() else labels * 0.0
+        return dataset.TrainingVolume(f"phantom_{seed}", None, labels, entropy)
+
+    return [volume(seed) for seed in range(10, 13 if smoke else 22)]
 
 
 def mitochondria(settings, smoke):
@@ -96,25 +126,31 @@ def mitochondria(settings, smoke):
     return volumes, {**settings, "voxel_size_nm": (5.0, 5.0, 5.0)}
 
 
-def table(name, settings, folds, seeds, crops, rows, used):
+def table(given, settings, folds, rows):
     """Trains and judges every row on every fold and seed, and prints the table."""
     scores: dict[str, list] = {}
-    for train, held_out in folds:
-        cases = [hidden_cases(settings, volume, crops) for volume in held_out]
+    for fold, (train, held_out) in enumerate(folds):
+        cases = [hidden_cases(settings, volume, given.crops) for volume in held_out]
         scores.setdefault(NOTHING, []).extend([judged(settings, case, nearest) for case in cases])
         for row, changes in rows.items():
+            uses = {row: {}, **(USED if not changes else {})}
             found = []
-            for seed in range(seeds):
-                changed = with_changes(settings, changes)
-                params = trained(changed, train, seed)
-                uses = {row: {}, **(used if not changes else {})}
-                found.append(
-                    [[judged(settings, case, filler(changed, params, use)) for case in cases] for use in uses.values()]
-                )
-                print(f"{name}: {row}, seed {seed}", file=sys.stderr, flush=True)
+            for seed in range(given.seeds):
+                settled = given.output / f"{given.data}, fold {fold}, {row}, seed {seed}, {given.steps} steps.json"
+                if not settled.exists():
+                    changed = with_changes(settings, changes)
+                    params = trained(changed, train, seed)
+                    one = [
+                        [judged(settings, case, filler(changed, params, use)) for case in cases]
+                        for use in uses.values()
+                    ]
+                    settled.parent.mkdir(parents=True, exist_ok=True)
+                    settled.write_text(json.dumps(one))
+                    print(settled, file=sys.stderr, flush=True)
+                found.append(json.loads(settled.read_text()))
             for i, label in enumerate(uses):
                 scores.setdefault(label, []).extend(np.mean([one[i] for one in found], axis=0))
-    print(f"\n{name}, {sum(len(held_out) for _, held_out in folds)} held-out volumes\n")
+    print(f"\n{given.data}, {sum(len(held_out) for _, held_out in folds)} held-out volumes\n")
     for i, measure in enumerate(("micro", "macro")):
         for j, shape in enumerate(SHAPES):
             print(f"{measure + ', ' + shape:40}" + "".join(f"{'ρ = ' + format(ratio, 'g'):>14}" for ratio in RATIOS))
@@ -143,8 +179,11 @@ def trained(settings, volumes, seed):
     optimizer = build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
     crops = tuple(settings["window"]), settings["token"], settings["min_foreground"], settings["masking_ratio"]
 
+    donors = settings["mask_shapes"][2] > 0
+
     def batch(step):
-        return sampling.label_batch(volumes, seed, step, range(settings["batch"]), *crops)
+        drawn = donors, step / settings["steps"]
+        return sampling.label_batch(volumes, seed, step, range(settings["batch"]), *crops, *drawn)
 
     key = jax.random.key(seed)
     state = jax.jit(partial(initial_state, method, optimizer, average=average))(key, batch(0))
@@ -207,4 +246,4 @@ def judged(settings, case, fill):
 
 
 if __name__ == "__main__":
-    main(smoke="smoke" in sys.argv[1:])
+    main()

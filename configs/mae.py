@@ -36,6 +36,7 @@ def get_config(mode):
             "keep_within": 8.0,  # token sides from visible foreground; farther visible tokens take no part
             "keep_within_nm": 0.0,  # the same in nanometres, by voxel_size_nm; 0: keep_within decides
             "mask_shapes": (1.0, 0.0, 0.0),  # how often training hides scattered tokens, blobs, others' entropy maps
+            "curriculum": 0.0,  # share of the training that goes from scattered tokens alone to mask_shapes; 0: none
             "loss_over": "hidden",  # or near: visible tokens count as well
             "threshold": 0.4,  # tokens above this mean entropy are hidden, in training as in use
             "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"

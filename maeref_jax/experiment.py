@@ -168,7 +168,8 @@ def _refiner_experiment(settings, workdir, indices):
     everything, donors = range(settings["batch"]), settings["mask_shapes"][2] > 0
 
     def batches(step):
-        return sampling.label_batch(train, settings["seed"], step, indices, *crops, settings["masking_ratio"], donors)
+        drawn = (settings["masking_ratio"], donors, step / settings["steps"])
+        return sampling.label_batch(train, settings["seed"], step, indices, *crops, *drawn)
 
     # Validation covers the range of masking ratios evenly, so that its mean does not depend on few draws.
     (low, high), validation_seed = settings["masking_ratio"], settings["seed"] + VALIDATION_SEED

@@ -49,20 +49,31 @@ def blob_score(key, grid):
 def shaped_tokens(key, count, grid, weights, donor=None):
     """The rule of training with shapes: `count` tokens hidden in one of MASK_SHAPES, bool (n,).
 
-    weights: how often each of MASK_SHAPES is drawn, three numbers; donor: float (rows, columns), the mean entropy of
-    another crop's tokens, needed where the third weight is not 0: the most undecided places of the donor are hidden.
+    weights: how often each of MASK_SHAPES is drawn, three numbers or an array of them; donor: float (rows, columns),
+    the mean entropy of another crop's tokens, needed where the third weight is not 0: the most undecided places of the
+    donor are hidden.
     The count is exact in every shape; ties of the donor are broken at random.
     """
     tokens = grid[0] * grid[1]
-    if not any(weights[1:]):
+    if isinstance(weights, tuple) and not any(weights[1:]):
         return scattered_tokens(key, count, tokens)
     shape_key, noise_key, blob_key = jax.random.split(key, 3)
     noise = jax.random.uniform(noise_key, (tokens,))
     donor = jnp.zeros(tokens) if donor is None else donor.reshape(tokens)
     # Entropy on disk comes in steps of 1/255, and a mean over pixels in smaller ones: 1e-4 breaks ties only.
     scores = jnp.stack([noise, blob_score(blob_key, grid).reshape(tokens), 1e-4 * noise - donor])
-    shape = jax.random.choice(shape_key, len(MASK_SHAPES), p=jnp.asarray(weights, jnp.float32) / sum(weights))
+    share = jnp.asarray(weights, jnp.float32)
+    shape = jax.random.choice(shape_key, len(MASK_SHAPES), p=share / share.sum())
     return jnp.argsort(jnp.argsort(scores[shape])) < count
+
+
+def shapes_after(weights, curriculum, progress):
+    """How often each of MASK_SHAPES is drawn when `progress` of the training is over, float32 (3,): scattered tokens
+    alone at first, `weights` once the share `curriculum` (above 0) of the training is, evenly in between.
+    """
+    wanted = jnp.asarray(weights, jnp.float32)
+    way = jnp.minimum(progress / curriculum, 1.0)
+    return way * wanted / wanted.sum() + (1 - way) * jnp.asarray((1.0, 0.0, 0.0))
 
 
 def near_tokens(foreground, keep_within, side=(1.0, 1.0)):

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maeref_jax.masking import blob_score, gathered_indices, hidden_tokens, near_tokens, scattered_tokens, shaped_tokens
+from maeref_jax.masking import (
+    blob_score,
+    gathered_indices,
+    hidden_tokens,
+    near_tokens,
+    scattered_tokens,
+    shaped_tokens,
+    shapes_after,
+)
 
 
 def test_a_token_is_hidden_above_the_threshold_and_equal_stays_visible():
@@ -98,3 +106,14 @@ def test_the_weights_say_how_often_a_shape_is_drawn():
     draw = jax.vmap(lambda seed: shaped_tokens(jax.random.key(seed), 8, (4, 4), (3.0, 0.0, 1.0), donor))
     transplanted = (np.asarray(draw(np.arange(400)))[:, :8]).all(1)
     assert 0.17 < transplanted.mean() < 0.33
+
+
+@settings(max_examples=25)
+@given(st.floats(0.05, 1.0), st.floats(0.0, 1.0), st.tuples(*[st.floats(0.0, 5.0)] * 3).filter(lambda w: sum(w) > 0.1))
+def test_a_curriculum_begins_scattered_and_ends_with_the_shapes_asked_for(curriculum, progress, weights):
+    shares = np.asarray(shapes_after(weights, curriculum, progress))
+    wanted = np.asarray(weights) / sum(weights)
+    np.testing.assert_allclose(shares.sum(), 1, atol=1e-5)
+    np.testing.assert_allclose(shapes_after(weights, curriculum, 0.0), (1, 0, 0), atol=1e-6)
+    np.testing.assert_allclose(shapes_after(weights, curriculum, 1.0), wanted, atol=1e-5)
+    assert (shares[1:] <= wanted[1:] + 1e-5).all()

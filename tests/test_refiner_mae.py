@@ -18,6 +18,7 @@ SETTINGS = {
     "class_weights": (1.0, 1.0, 1.0),
     "mask_shapes": (1.0, 0.0, 0.0),
     "keep_within_nm": 0.0,
+    "curriculum": 0.0,
     "loss_over": "hidden",
     "original": {"rules": False, "keep": 1.0},
     "use": {"symmetries": False, "rounds": 1, "samples": 0},
@@ -155,6 +156,18 @@ def test_the_loss_counts_the_hidden_pixels_and_every_sample_has_its_own_mask(tra
     assert (hidden[0] != hidden[1]).any() and (hidden[1] != hidden[2]).any()
 
 
+def test_a_curriculum_draws_what_it_is_said_to_draw_at_its_end(trained):
+    _, params, state, batch = trained
+
+    def hidden(**changes):
+        given = {**batch, "shared": {**batch["shared"], "progress": np.float32(changes.pop("progress", 1))}}
+        method = mae.method(changed(mask_shapes=(0.0, 1.0, 0.0), **changes))
+        return np.asarray(jax.jit(method.preview)(params, state, given)["hidden"])
+
+    np.testing.assert_array_equal(hidden(curriculum=0.5, progress=0.6), hidden())
+    assert (hidden(curriculum=0.5, progress=0.0) != hidden()).any()
+
+
 def test_a_token_of_high_entropy_is_never_context(trained):
     method, params, state, batch = trained
     entropy = batch["entropy"].copy()
@@ -260,6 +273,7 @@ def test_a_window_without_foreground_and_one_that_is_all_hidden_are_defined(trai
     ("changes", "message"),
     [
         ({"loss_over": "all"}, "hidden or near"),
+        ({"curriculum": 1.5}, "curriculum"),
         ({"mask_shapes": (1.0, 0.0)}, "mask_shapes"),
         ({"mask_shapes": (0.0, 0.0, 0.0)}, "mask_shapes"),
         ({"class_weights": (1.0, 1.0)}, "3 weights"),

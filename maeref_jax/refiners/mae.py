@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from maeref_jax import original_rules
 from maeref_jax.errors import BadInput
 from maeref_jax.filling import filled
-from maeref_jax.masking import MASK_SHAPES, gathered_indices, hidden_tokens, near_tokens, shaped_tokens
+from maeref_jax.masking import MASK_SHAPES, gathered_indices, hidden_tokens, near_tokens, shaped_tokens, shapes_after
 from maeref_jax.models.mae import MaskedAutoencoder
 from maeref_jax.records import Method, Refiner
 from maeref_jax.tokens import join_tokens, split_tokens, token_mean
@@ -32,6 +32,8 @@ def check(settings):
         raise BadInput(f"loss_over must be hidden or near, found {settings['loss_over']!r}")
     if len(shapes) != len(MASK_SHAPES) or min(shapes) < 0 or not sum(shapes):
         raise BadInput(f"mask_shapes must be weights >= 0 of {', '.join(MASK_SHAPES)}, found {shapes}")
+    if not 0 <= settings["curriculum"] <= 1:
+        raise BadInput(f"curriculum is a share of the training, 0 to 1, found {settings['curriculum']}")
     if len(weights) < learned_classes(settings):
         raise BadInput(f"class_weights needs {learned_classes(settings)} weights, one per class, found {weights}")
     if settings["original"]["rules"] and not 0 < settings["original"]["keep"] <= 1:
@@ -196,7 +198,10 @@ def method(settings):
     def drawn(batch, keys, grid):
         """Bool (b, n): the tokens that training hides. Every sample draws its own."""
         count, weights = batch["shared"]["hidden_count"], tuple(settings["mask_shapes"])
-        if not weights[2]:
+        needs_donor = weights[2] > 0
+        if settings["curriculum"]:
+            weights = shapes_after(weights, settings["curriculum"], batch["shared"]["progress"])
+        if not needs_donor:
             return jax.vmap(lambda k: shaped_tokens(k, count, grid, weights))(keys)
         donor = token_mean(batch["donor"], token)
         return jax.vmap(lambda k, entropy: shaped_tokens(k, count, grid, weights, entropy))(keys, donor)

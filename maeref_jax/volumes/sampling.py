@@ -48,13 +48,14 @@ def oriented(plane, orientation):
     return np.ascontiguousarray(plane)
 
 
-def label_batch(volumes, seed, step, indices, size, token, min_foreground, masking_ratio, donors=False):
+def label_batch(volumes, seed, step, indices, size, token, min_foreground, masking_ratio, donors=False, progress=1.0):
     """Crops for a masked autoencoder: labels int16 (b, y, x), entropy float32 (b, y, x) (0 where a volume has none),
     index int32 (b,) as given in `indices`, the samples of the whole batch that are wanted here; with `donors` also
     donor, the entropy of another crop for every sample, float32 (b, y, x).
 
     shared: hidden_count, how many tokens to hide, and slots, whose length is the static number of places for visible
-    tokens. masking_ratio: (lowest, highest) of a uniform draw, one per batch.
+    tokens; progress, as given: the share of the training that is over. masking_ratio: (lowest, highest) of a uniform
+    draw, one per batch.
     """
     crops, others = [], []
     for index in indices:
@@ -75,7 +76,11 @@ def label_batch(volumes, seed, step, indices, size, token, min_foreground, maski
         "labels": labels,
         "entropy": np.stack(entropy),
         "index": np.asarray(indices, np.int32),
-        "shared": {"hidden_count": np.int32(hidden_count), "slots": np.arange(length, dtype=np.int32)},
+        "shared": {
+            "hidden_count": np.int32(hidden_count),
+            "slots": np.arange(length, dtype=np.int32),
+            "progress": np.float32(progress),
+        },
     }
 
 
