@@ -24,7 +24,7 @@ def main(argv):
     flags.add_argument("--workdir", required=True, type=Path, help="where the report goes, and where the models are")
     arguments, overrides = command_line.parse(flags, argv)
     settings = command_line.load_config(arguments.config, overrides).to_dict()
-    tasks = {"refinement": judge_refinement, "phantoms": compare_phantoms}
+    tasks = {"refinement": judge_refinement, "uncertainty": judge_uncertainty, "phantoms": compare_phantoms}
     return tasks[settings["task"]](settings, arguments.workdir)
 
 
@@ -97,6 +97,45 @@ def judge_refinement(settings, workdir):
     words = (textwrap.fill(paragraph, 100) for paragraph in lead)
     print("\n" + "\n\n".join([*map(report.text_table, tables), *words]))
     print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")
+
+
+def judge_uncertainty(settings, workdir):
+    """Members against their mean, entropy against errors, entropy before and after the signal is taken away."""
+    from maeref_jax import degradation, doubt, evaluation, pipeline
+    from maeref_jax.training.workdir import write_text
+
+    evaluation.check(settings)
+    model = pipeline.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter")
+    evaluation.check_held_out(settings, [model])
+    scheme, found, cases = model.settings["classes"], None, []
+    for case in evaluation.cases(settings, scheme, workdir / "held_out"):
+        if "image" not in case.inputs:
+            raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
+        print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
+        one = doubt.count(model, case.inputs["image"], case.truth)
+        found, cases = one if found is None else doubt.add(found, one), [*cases, case]
+    tables = doubt.tables(found, real_classes(scheme)["names"])
+    if settings["phantom"]["seeds"]:
+        size = (1,) * (3 - model.apply.dims) + tuple(model.apply.window)
+        windows = degradation.windows(settings, size, settings["mitochondria"])
+        tables.append(degradation.table(degradation.measure(windows, degradation.ensemble_entropy(model))))
+    facts = {
+        "Held-out volumes": {case.stem: described(case) for case in cases},
+        "Ensemble": {"workdir": model.workdir, **flat(model.settings)},
+        "Evaluation settings": flat(settings),
+        "Versions": {"maeref_jax": __version__, **{library: version(library) for library in LIBRARIES}},
+    }
+    page = report.html_page(
+        title="Does the ensemble know where it is wrong?",
+        lead=[],
+        pictures=[],
+        tables=tables,
+        classes=real_classes(scheme),
+        facts=facts,
+    )
+    write_text(workdir / "uncertainty.html", page)
+    print("\n" + "\n\n".join(map(report.text_table, tables)))
+    print(f"\nThe same as a page: {workdir / 'uncertainty.html'}")
 
 
 def compare_phantoms(settings, workdir):

@@ -8,12 +8,14 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
 
     :demo     one phantom, for `make demo`; under a minute
     :smoke    seconds, for models trained with `:smoke`
+    :uncertainty  the ensemble alone, WORKDIR/ensemble: members against their mean, whether entropy knows of errors, and
+                  how it rises where the signal of 100 mitochondria is taken away; minutes
     :phantom  needs no models: how real the phantoms are, beside real labels (MAEREF_DATA) and the paper's control group
     :mef_cristae  a refiner of configs/mae_mef_cristae.py on the held-out NI_m6 with regions taken away; no ensemble:
                   MAEREF_DATA=FOLDER python evaluate.py --config configs/evaluate.py:mef_cristae --workdir runs/mef_test
                   --config.refiner=runs/mef
     :vnc_sstem    an ensemble of configs/ensemble_vnc_sstem.py on the held-out slices 10-13; no refiner: the same with
-                  --config.ensemble=runs/vnc
+                  --config.ensemble=runs/vnc; with --config.task=uncertainty its members and its entropy
 
 Your own volumes instead of phantoms: --config.phantom.seeds= --config.files.truths="('labels.tif',)" and
 --config.files.images="('image.tif',)". Labels of other people's making instead of an image: files.labels with
@@ -26,7 +28,7 @@ import os
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-MODES = ("", "demo", "smoke", "phantom", "mef_cristae", "vnc_sstem")
+MODES = ("", "demo", "smoke", "uncertainty", "phantom", "mef_cristae", "vnc_sstem")
 Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")
 MEF_LABEL_MAP = ((0, 0), (1, 3), (2, 2), (3, 1))
@@ -39,6 +41,7 @@ def get_config(mode):
             "ensemble": "",  # workdir; empty: WORKDIR/ensemble
             "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
             "pictures": 3,
+            "mitochondria": 100,  # of the task "uncertainty", whose signal is taken away
             # Held out: training and validation use seeds below 100.
             "phantom": {
                 "seeds": (100, 101, 102, 103),
@@ -81,6 +84,10 @@ def get_config(mode):
         config.validity.update({"size": 64, "min_foreground": 0.1})
         config.pictures = 1
         config.refine.threshold = 0.4  # a refiner of :smoke has 1, at which nothing would be hidden
+    if mode == "uncertainty":
+        config.task = "uncertainty"
+        config.phantom.update({"seeds": tuple(range(100, 106)), "shape": (24, 256, 256)})
+        config.phantom.voxel_size_nm = (12.0, 6.0, 6.0)
     if mode == "phantom":
         config.task = "phantoms"
         folder = os.path.join(data, "mef_cristae")

@@ -45,12 +45,34 @@ def lower_signal(
         noise = settings.noise[rng.integers(len(settings.noise))]
         if centre is None:
             continue
-        box, depth = _ellipsoid(centre, radius, labels.shape)
-        weight = settings.amplitude * (np.sqrt(depth) if profile == "sqrt" else depth)
-        target = background + noise * _grain(rng, depth.shape, settings.grain_vx)
-        image[box] += weight * (target - image[box])
+        drawn = {"background": background, "profile": profile, "noise": noise, "grain_vx": settings.grain_vx}
+        box, weight = fade(image, rng, centre, radius, amplitude=settings.amplitude, **drawn)
         regions[box] |= weight > settings.counts_from
     return image, regions
+
+
+def fade(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    centre: tuple[int, int, int],
+    radius_vx: float,
+    *,
+    background: float,
+    profile: str,
+    noise: float,
+    amplitude: float,
+    grain_vx: float,
+) -> tuple[tuple[slice, slice, slice], np.ndarray]:
+    """Takes the signal of a float32 image (z, y, x) away, in place, in one ellipsoid around `centre`.
+
+    radius_vx: in the plane, half of it along z; profile: "sqrt" or "linear"; the rest as in LowSignalSettings.
+    Returns the box and in it the share of the signal that is lost, float32 in [0, amplitude].
+    """
+    box, depth = _ellipsoid(centre, radius_vx, image.shape)
+    weight = amplitude * (np.sqrt(depth) if profile == "sqrt" else depth)
+    target = background + noise * _grain(rng, depth.shape, grain_vx)
+    image[box] += weight * (target - image[box])
+    return box, weight
 
 
 def _grain(rng, shape, grain_vx):
