@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
 
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import topology
