@@ -251,6 +251,8 @@ def used_as(refiner, use: dict):
     """The refiner with settings of its group `use` replaced: how it fills, not what it has learned."""
     from maeref_jax import pipeline
 
+    if "use" not in refiner.settings:
+        raise BadInput(f"{refiner.workdir}: a refiner of method '{refiner.name}' has no settings `use` ({use})")
     settings = {**refiner.settings, "use": {**refiner.settings["use"], **use}}
     return refiner._replace(settings=settings, apply=pipeline.REFINERS[refiner.name].refiner(settings))
 

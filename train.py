@@ -35,10 +35,18 @@ def main(argv):
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
-    from maeref_jax import experiment
+    from maeref_jax import experiment, parameter_search, pipeline
     from maeref_jax.training import parallel
     from maeref_jax.training import workdir as folder
 
+    if settings["method"] in pipeline.SEARCHED:
+        parameter_search.check(settings)
+        folder.check_same_run(arguments.workdir, settings)
+        if arguments.distributed or arguments.coordinator or arguments.profile:
+            raise BadInput(f"method {settings['method']} is searched in one process; leave --distributed and such out")
+        if settings["data"]["phantom"]["validation"] and not settings["data"]["ensemble"]:
+            train_ensemble_first(settings, arguments)
+        return search(settings, arguments.workdir)
     experiment.check(settings)
     folder.check_starting_point(settings, arguments.workdir)
     if arguments.distributed or arguments.coordinator:
@@ -89,6 +97,20 @@ def train(settings, workdir, profile=False):
         folder.write_summary(workdir, settings, prepared.facts, summary)
         card = epath.Path(workdir) / "model_card.md"
         print(f"{workdir} is ready; its best step was {summary['validation'].get('step')}, see {card}")
+
+
+def search(settings, workdir):
+    """Choose the parameters of a method without gradients into `workdir`, or go on choosing there."""
+    from maeref_jax import parameter_search
+    from maeref_jax.training import search as trials
+    from maeref_jax.training import workdir as folder
+
+    prepared = parameter_search.prepare(settings, workdir)
+    folder.write_config(workdir, settings, prepared.facts)
+    print(f"{settings['method']}: {prepared.description}", flush=True)
+    summary = trials.search(prepared.candidates, prepared.state, prepared.evaluate, prepared.batches, settings, workdir)
+    folder.write_summary(workdir, settings, prepared.facts, summary)
+    print(f"{workdir} is ready; the best of {summary['steps']} trials: {summary['parameters']}, all in metrics.jsonl")
 
 
 def warn_of_slowness(seconds, steps):

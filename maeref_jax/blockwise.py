@@ -51,7 +51,7 @@ def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.nd
     real classes only), its probability is 0.
     """
     flat = means.reshape(-1, means.shape[-1])
-    mean = means[..., : class_count(means.shape[-1], kind)]
+    mean = _mean_of(means, kind)
     entropy = np.empty(len(flat), np.float32)
     for start in range(0, len(flat), _ENTROPY_BATCH):
         part = flat[start : start + _ENTROPY_BATCH]
@@ -63,6 +63,21 @@ def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.nd
         doubt, decided = mean[..., ambiguous], mean.copy()
         decided[..., ambiguous] = -1.0
     return decided.argmax(-1).astype(np.int16), entropy.reshape(mean.shape[:-1]), doubt
+
+
+def real_probabilities(means: np.ndarray, ambiguous: int, kind: str = "mean") -> np.ndarray:
+    """What entropy.member_means made for that kind, (..., n), -> the mean probability of every class but `ambiguous`
+    (the last one, or -1 or none among them), float32 (..., c), summing to 1; equal where "ambiguous" had all of it.
+    """
+    mean = _mean_of(means, kind)
+    mean = mean[..., :ambiguous] if 0 <= ambiguous < mean.shape[-1] else mean
+    total = mean.sum(-1, keepdims=True)
+    some = total > np.float32(1e-6)
+    return np.where(some, mean / np.where(some, total, 1), np.float32(1 / mean.shape[-1])).astype(np.float32)
+
+
+def _mean_of(means: np.ndarray, kind: str) -> np.ndarray:
+    return means[..., : class_count(means.shape[-1], kind)]
 
 
 def hide(entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: float, ambiguous_threshold: float):
@@ -86,8 +101,8 @@ def refine_block(
 
     How sure: the probability of the chosen class as uint8, value / 255, 0 where nothing is hidden.
 
-    volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and "image" if the refiner needs it,
-    as Volumes. Windows that show no hidden voxel of the box are not computed.
+    volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image"
+    and "probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box are not computed.
     """
     labels, hidden = volumes["labels"].read(box), volumes["hidden"].read(box)
     window, stride = _in_3d(apply)
@@ -99,6 +114,7 @@ def refine_block(
         return labels, np.zeros(labels.shape, np.uint8), 0, len(everywhere)
     frame = functools.reduce(Box.hull, windows)
     around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
+    around |= {name: around[name].astype(np.float32) for name in ("image",) if name in around}
     # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
     around["hidden"] = _complete_tokens(around["hidden"], frame, shape, in_tokens)
 
@@ -117,6 +133,7 @@ _PADDING = {
     "entropy": {"mode": "constant", "constant_values": 0},
     "hidden": {"mode": "constant", "constant_values": False},
     "image": {"mode": "symmetric"},
+    "probabilities": {"mode": "constant", "constant_values": 0},
 }
 
 
@@ -151,10 +168,12 @@ def _in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]
 
 
 def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:
-    """`frame` of the volume, padded where it reaches beyond the far faces."""
+    """`frame` of the volume, padded where it reaches beyond the far faces; classes, if there are any, come last."""
     inside = frame.intersect(whole(volume.shape))
     missing = [(0, end - stop) for end, stop in zip(frame.stop, inside.stop, strict=True)]
-    return np.pad(volume.read(inside), missing, **padding)
+    if volume.classes is None:
+        return np.pad(volume.read(inside), missing, **padding)
+    return np.pad(np.moveaxis(volume.read(inside), 0, -1), [*missing, (0, 0)], **padding)
 
 
 def _complete_tokens(hidden: np.ndarray, frame: Box, shape, in_tokens) -> np.ndarray:

@@ -64,16 +64,9 @@ def _between(least, most):
 
 
 def check(settings):
-    """Raises BadInput for settings that no run can work with."""
-    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
-    window, stride, data = settings["window"], settings["stride"], settings["data"]
-    for name, (least, most) in RANGES.items():
-        *groups, key = name.split(".")
-        found = functools.reduce(dict.__getitem__, groups, settings).get(key, least)
-        if not least <= found <= most:
-            raise BadInput(f"{name} must be {_between(least, most)}, found {found}")
-    if not settings["voxel_size_nm"] or min(settings["voxel_size_nm"]) <= 0:
-        raise BadInput(f"voxel_size_nm must be positive, found {settings['voxel_size_nm']}")
+    """Raises BadInput for settings that no training can work with."""
+    classes, ambiguous, data = len(settings["classes"]["names"]), settings["classes"]["ambiguous"], settings["data"]
+    check_common(settings)
     if min(settings["class_weights"]) < 0:
         raise BadInput(f"class_weights must not be negative, found {settings['class_weights']}")
     build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
@@ -81,19 +74,10 @@ def check(settings):
         jnp.dtype(settings["model"]["compute_dtype"])
     except TypeError as error:
         raise BadInput(f"model.compute_dtype must be float32 or bfloat16 ({error})") from error
-    dims = (2, 3) if settings["method"] in pipeline.SEGMENTERS else (2,)
-    fits = len(window) in dims and len(stride) == len(window)
-    if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
-        numbers = " or three" if 3 in dims else ""
-        raise BadInput(f"window {window} and stride {stride} must be two{numbers} numbers each, 1 <= stride <= window")
     if settings["method"] in pipeline.REFINERS:
-        _check_tokens(settings)
-    if ambiguous not in (-1, classes - 1):
-        raise BadInput(f"classes.ambiguous must be the last class, {classes - 1}, or -1 for none, found {ambiguous}")
+        _check_masking_ratio(settings)
     if len(settings["class_weights"]) < classes - (ambiguous >= 0):
         raise BadInput(f"class_weights needs one weight per class, found {settings['class_weights']}")
-    if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in data["label_map"]):
-        raise BadInput(f'label_map is pairs, like "((0,0),(255,1),)", found {data["label_map"]}')
     if data["phantom"]["train"] and (data["train"]["labels"] or data["validation"]["labels"]):
         raise BadInput("both phantoms and files are given; for files only, add --config.data.phantom.train=")
     if data["phantom"]["train"] and not data["phantom"]["validation"]:
@@ -106,17 +90,36 @@ def check(settings):
             raise BadInput(f"{theirs} in data.validation shares slices with {ours} in data.train; keep them apart")
 
 
-def _check_tokens(settings):
-    """BadInput for a masked autoencoder whose window or masking ratio no token grid can have."""
-    token = settings["token"]
+def check_common(settings):
+    """BadInput for what every method has: numbers out of range, classes, voxel size, window and its tokens."""
+    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
+    window, stride, label_map = settings["window"], settings["stride"], settings["data"]["label_map"]
+    for name, (least, most) in RANGES.items():
+        *groups, key = name.split(".")
+        found = functools.reduce(lambda tree, group: tree.get(group, {}), groups, settings).get(key, least)
+        if not least <= found <= most:
+            raise BadInput(f"{name} must be {_between(least, most)}, found {found}")
+    if not settings["voxel_size_nm"] or min(settings["voxel_size_nm"]) <= 0:
+        raise BadInput(f"voxel_size_nm must be positive, found {settings['voxel_size_nm']}")
+    dims = (2, 3) if settings["method"] in pipeline.SEGMENTERS else (2,)
+    fits = len(window) in dims and len(stride) == len(window)
+    if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
+        numbers = " or three" if 3 in dims else ""
+        raise BadInput(f"window {window} and stride {stride} must be two{numbers} numbers each, 1 <= stride <= window")
+    token = settings.get("token", 1)
+    if any(size % token for size in (*window, *stride)):
+        raise BadInput(f"window {window} and stride {stride} must be multiples of token, {token}")
+    if ambiguous not in (-1, classes - 1):
+        raise BadInput(f"classes.ambiguous must be the last class, {classes - 1}, or -1 for none, found {ambiguous}")
+    if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in label_map):
+        raise BadInput(f'label_map is pairs, like "((0,0),(255,1),)", found {label_map}')
+
+
+def _check_masking_ratio(settings):
     low, high = settings["masking_ratio"] if len(settings["masking_ratio"]) == 2 else (1, 0)
     if not 0 <= low <= high <= 1:
         raise BadInput(
             f"masking_ratio must be two numbers, 0 <= lowest <= highest <= 1, is {settings['masking_ratio']}"
-        )
-    if any(size % token for size in (*settings["window"], *settings["stride"])):
-        raise BadInput(
-            f"window {settings['window']} and stride {settings['stride']} must be multiples of token, {token}"
         )
 
 
@@ -210,17 +213,23 @@ def _from_files(settings, split, with_image):
     return dataset.volumes_from_files(files, settings["data"], len(settings["classes"]["names"]), with_image)
 
 
+def load_ensemble(settings, workdir):
+    """The segmenter in a workdir; BadInput unless it was trained for the classes and voxels of these settings."""
+    model = pipeline.load_model(workdir, "segmenter")
+    for name in ("classes", "voxel_size_nm"):
+        wanted = json.loads(json.dumps(settings[name]))
+        if model.settings[name] != wanted:
+            raise BadInput(f"{model.workdir} was trained with {name} {model.settings[name]}, this config has {wanted}")
+    return model
+
+
 def _predictor(settings, ensemble, output):
     """phantom seed -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated.
 
     Tokens that the ensemble calls ambiguous are unknown, and undecided (entropy 1): the label it has for them is only
     its second choice, so they are hidden in training as in use, and never a target.
     """
-    model = pipeline.load_model(ensemble, "segmenter")
-    for name in ("classes", "voxel_size_nm"):
-        wanted = json.loads(json.dumps(settings[name]))
-        if model.settings[name] != wanted:
-            raise BadInput(f"{model.workdir} was trained with {name} {model.settings[name]}, this config has {wanted}")
+    model = load_ensemble(settings, ensemble)
     shape = tuple(settings["data"]["phantom"]["shape"])
     # No mean entropy is above 1: "ambiguous" alone hides tokens here.
     only_ambiguous = jobs.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)

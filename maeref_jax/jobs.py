@@ -145,9 +145,14 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
         if volume.classes != job.probabilities[0].classes:
             raise BadInput(f"{volume.path} has {volume.classes} classes, {job.probabilities[0].path} another number")
     if refiner:
-        missing = [need for need in refiner.apply.needs if need != "image" or job.image is None]
+        given = {"image": job.image is not None, "probabilities": segmenter is not None or bool(job.probabilities)}
+        missing = [need for need in refiner.apply.needs if not given[need]]
         if missing:
-            raise BadInput(f"{job.stem}: the refiner {refiner.workdir} needs {', '.join(missing)} as well")
+            hint = "; an ensemble or your own class probabilities have them, labels do not"
+            raise BadInput(
+                f"{job.stem}: the refiner {refiner.workdir} needs {', '.join(missing)} as well"
+                f"{hint if 'probabilities' in missing else ''}"
+            )
     shape = next(iter(volumes.values())).shape
     if settings.tiff_export and np.prod(shape, dtype=float) > LARGEST_BYTES:
         raise BadInput(f"{job.stem} of shape {shape} is too large for TIFF export; set tiff_export to false")

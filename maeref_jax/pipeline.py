@@ -16,10 +16,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+import maeref_jax.refiners.crf
 import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
 from maeref_jax import audit, objects
-from maeref_jax.blockwise import decide, hide, refine_block, segment_block
+from maeref_jax.blockwise import decide, hide, real_probabilities, refine_block, segment_block
 from maeref_jax.entropy import KINDS, member_means
 from maeref_jax.errors import BadInput
 from maeref_jax.jobs import (
@@ -41,7 +42,9 @@ from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, 
 from maeref_jax.volumes.windows import blocks
 
 SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
-REFINERS = {"mae": maeref_jax.refiners.mae}
+REFINERS = {"mae": maeref_jax.refiners.mae, "crf": maeref_jax.refiners.crf}
+# Refiners without gradients: train.py chooses their parameters by trying them on validation data.
+SEARCHED = ("crf",)
 METHODS = SEGMENTERS | REFINERS
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
 
@@ -121,7 +124,7 @@ def refine_volume(
         _copy(place, job.image, settings, arrays["image"])
     _segment(place, job, segmenter, scheme, settings, arrays)
     if refiner is not None:
-        _refine(place, job, refiner, scheme, settings, arrays)
+        _refine(place, job, segmenter, refiner, scheme, settings, arrays)
     started, found = time.monotonic(), None
     if settings.objects:
         rules = object_rules(scheme, settings)
@@ -146,13 +149,9 @@ def _segment(place, job, segmenter, scheme, settings, arrays) -> None:
     for box in _unfinished(place, "segment", arrays["initial"].shape, settings):
         started, windows, kind = time.monotonic(), 0, settings.entropy_kind
         painted = np.zeros(box.shape, bool)
-        if segmenter is not None:
-            source = segmenter.apply, variables, job.members, job.image
-            means, windows = segment_block(*source, box, settings.batch, kind)
+        if segmenter is not None or job.probabilities:
+            means, windows = _means(job, segmenter, variables, box, settings)
             labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
-        elif job.probabilities:
-            members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
-            labels, entropy, ambiguous = decide(np.asarray(member_means(members, kind)), scheme["ambiguous"], kind)
         else:
             labels = labels_from_disk(job.labels.read(box))
             ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
@@ -171,7 +170,32 @@ def _segment(place, job, segmenter, scheme, settings, arrays) -> None:
         output.mark(place, "segment", box, record | {"seconds": time.monotonic() - started})
 
 
-def _refine(place, job, refiner, scheme, settings, arrays) -> None:
+def _means(job, segmenter, variables, box, settings) -> tuple[np.ndarray, int]:
+    """What the entropy needs of the members, averaged over them, float32 (z, y, x, n); windows that took."""
+    if segmenter is not None:
+        source = segmenter.apply, variables, job.members, job.image
+        return segment_block(*source, box, settings.batch, settings.entropy_kind)
+    members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
+    return np.asarray(member_means(members, settings.entropy_kind)), 0
+
+
+def _probabilities(job, segmenter, scheme, settings, shape) -> Volume:
+    """The class probabilities that the segmentation was decided by, computed (or read) again for whatever box is asked.
+
+    The alternative is to store them: as many times the volume as there are classes, rounded to bytes, and one more
+    thing to resume. Boxes are asked for only where something is hidden, and the numbers are the same to the bit.
+    """
+    variables = segmenter and jax.device_put((segmenter.params, segmenter.state))
+    classes = len(scheme["names"]) - (scheme["ambiguous"] >= 0)
+
+    def read(box):
+        means, _ = _means(job, segmenter, variables, box, settings)
+        return np.moveaxis(real_probabilities(means, scheme["ambiguous"], settings.entropy_kind), -1, 0)
+
+    return Volume("probabilities", shape, np.dtype(np.float32), None, None, classes, read)
+
+
+def _refine(place, job, segmenter, refiner, scheme, settings, arrays) -> None:
     variables = jax.device_put((refiner.params, refiner.state))
     key = jax.random.key(settings.seed)
     shape = arrays["initial"].shape
@@ -192,6 +216,8 @@ def _refine(place, job, refiner, scheme, settings, arrays) -> None:
     }
     if "image" in refiner.apply.needs:
         volumes["image"] = job.image
+    if "probabilities" in refiner.apply.needs:
+        volumes["probabilities"] = _probabilities(job, segmenter, scheme, settings, shape)
     for box in _unfinished(place, "refine", shape, settings):
         started = time.monotonic()
         filled, sure, computed, windows = refine_block(refiner.apply, variables, key, volumes, box, settings.batch)

@@ -49,7 +49,9 @@ class Refiner(NamedTuple):
     refine(params, state, inputs, key) -> float32 (b, [z,] y, x, c) over the refiner's own classes (never the ambiguous
         one), summing to 1. `inputs` holds labels int16 (b, [z,] y, x), -1 unknown or outside the volume; entropy
         float32 in [0, 1] and hidden bool of the same shape, hidden being constant inside a token; and, if `needs` names
-        them, image and probabilities. Jit-able. The caller composites: only hidden voxels are ever replaced.
+        them, image float32 (b, [z,] y, x) in the units of the file, and probabilities float32 (b, [z,] y, x, c): the
+        members' mean over the refiner's classes, as the segmentation was decided by; 0 outside the volume. Jit-able.
+        The caller composites: only hidden voxels are ever replaced.
     window, stride: as in Segmenter; multiples of `token`
     token: side in pixels of the squares that are hidden as one
     """

@@ -79,3 +79,21 @@ def test_other_shapes_and_labels_outside_the_scheme_are_refused():
         overlap.confusion(np.array([0, 255], np.uint8), np.array([0, 1]), 3)
     with pytest.raises(BadInput, match="bool"):
         overlap.confusion(TRUTH, PREDICTED, 4, np.full(TRUTH.shape, 255, np.uint8))
+
+
+def test_intersection_over_union_by_hand_and_pooled_counts():
+    counts = overlap.confusion(TRUTH, PREDICTED, 4)
+    np.testing.assert_allclose(overlap.iou(counts), [1 / 3, 2 / 3, 2 / 3, np.nan])
+    assert overlap.macro(overlap.iou(counts), (1, 2, 3)) == pytest.approx(2 / 3)
+    # classes 1 and 2: 4 right; claimed 2 + 3 by the truth, 3 + 2 by the prediction
+    assert overlap.pooled_dice(counts, (1, 2)) == pytest.approx(2 * 4 / 10)
+    assert overlap.pooled_dice(counts, range(4)) == pytest.approx(np.trace(counts) / counts.sum())
+    assert np.isnan(overlap.pooled_dice(counts, (3,)))
+    assert np.isnan(overlap.iou(np.zeros((2, 2), np.int64))).all()
+    np.testing.assert_allclose(overlap.iou(np.array([[0, 2], [0, 0]])), [0, 0])
+
+
+def test_the_ceiling_of_a_repair_is_the_share_of_errors_inside():
+    region = np.array([[1, 1, 0, 0], [0, 0, 0, 0]], bool)
+    inside, everywhere = (overlap.errors(overlap.confusion(TRUTH, PREDICTED, 4, where)) for where in (region, None))
+    assert (inside, everywhere) == (1, 2)

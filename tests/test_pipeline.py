@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from maeref_jax import jobs, pipeline
+from maeref_jax.blockwise import real_probabilities
 from maeref_jax.entropy import KINDS, entropy_of_means, member_means
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
@@ -207,6 +208,71 @@ def test_a_refiner_may_need_the_image(tmp_path):
     pipeline.refine_volume(job, None, refiner(needs=("image",)), settings())
 
 
+def echo(params, state, inputs, key):
+    """Gives back the probabilities it is given, one sure class where there are none (outside the volume)."""
+    assert inputs["probabilities"].dtype == jnp.float32
+    nowhere = inputs["probabilities"].sum(-1, keepdims=True) == 0
+    return jnp.where(nowhere, jnp.array([1.0, 0.0, 0.0, 0.0]), inputs["probabilities"])
+
+
+def echoing(window=(16, 16), dims=2):
+    apply = Refiner(echo, window, tuple(side // 2 for side in window), dims, ("probabilities",), TOKEN)
+    return refiner()._replace(apply=apply)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_refiner_may_need_the_probabilities_the_segmentation_was_decided_by(tmp_path, kind, dims):
+    """Labels that come back as they were say that every voxel got its own probabilities."""
+    made = echoing((4, 16, 16)[-dims:], dims)
+    job = image_job(tmp_path, kind)
+    pipeline.refine_volume(job, segmenter(), made, settings(entropy_kind=kind, threshold=0.0, block=(2, 20, 16)))
+    hidden, initial, refined, sure = (
+        result(tmp_path, role, kind) for role in ("hidden", "initial", "refined", "confidence")
+    )
+    assert hidden.mean() > 0.4
+    np.testing.assert_array_equal(refined, initial)
+    job = image_job(tmp_path, f"{kind}_2")
+    pipeline.refine_volume(job, segmenter(), made, settings(entropy_kind=kind, threshold=0.0, block=(3, 64, 64)))
+    np.testing.assert_array_equal(result(tmp_path, "confidence", f"{kind}_2"), sure)
+
+
+@pytest.mark.parametrize("classes", [4, 5])
+def test_own_probabilities_reach_a_refiner_that_needs_them(tmp_path, classes):
+    draw = np.random.default_rng(1).dirichlet(np.ones(classes) * 0.5, (2, *SHAPE)).astype(np.float32)
+    members = tuple(array_volume(np.moveaxis(draw[i], -1, 0), f"member {i}") for i in range(2))
+    job = jobs.Job("a", tmp_path, probabilities=members)
+    pipeline.refine_volume(job, None, echoing(), settings(threshold=0.0, ambiguous_threshold=0.0))
+    np.testing.assert_array_equal(result(tmp_path, "refined"), result(tmp_path, "initial"))
+    mean = draw.mean(0)[..., :4]
+    expected = (mean / mean.sum(-1, keepdims=True)).max(-1) * 255
+    assert result(tmp_path, "hidden").all() and np.abs(result(tmp_path, "confidence") - expected).max() < 0.51
+
+
+def test_labels_alone_do_not_satisfy_a_refiner_that_needs_probabilities(tmp_path):
+    with pytest.raises(BadInput, match="runs/fill needs probabilities as well; an ensemble or your own class"):
+        pipeline.refine_volume(label_job(tmp_path), None, echoing(), settings())
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_ambiguous_has_all_the_probability_the_real_classes_share_equally():
+    means = np.array([[0.0, 0.0, 1.0], [0.2, 0.6, 0.2]], np.float32)
+    np.testing.assert_allclose(real_probabilities(means, 2), [[0.5, 0.5], [0.25, 0.75]])
+    np.testing.assert_allclose(real_probabilities(means, -1), means)
+    np.testing.assert_allclose(real_probabilities(means, 3), means), "given without that class"
+
+
+def test_an_image_of_another_byte_order_reaches_a_refiner_as_float(tmp_path):
+    def brightness(params, state, inputs, key):
+        assert inputs["image"].dtype == jnp.float32
+        return jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0]), (*inputs["image"].shape, 4))
+
+    swapped = array_volume(image().astype(np.uint16).astype(">u2"), "image")
+    needing = refiner()._replace(apply=Refiner(brightness, (16, 16), (8, 8), 2, ("image",), TOKEN))
+    pipeline.refine_volume(label_job(tmp_path, image=swapped), None, needing, settings())
+    assert (result(tmp_path, "refined")[result(tmp_path, "hidden") == 1] == 3).all()
+
+
 def test_uint8_entropy_is_scaled_and_said(tmp_path):
     said, entropy = [], np.zeros(SHAPE, np.uint8)
     entropy[0, :4, :4], entropy[0, :4, 4:8] = 103, 102  # 103 / 255 > 0.4 >= 102 / 255
@@ -221,7 +287,7 @@ def test_a_workdir_is_checked(tmp_path):
         pipeline.load_model(tmp_path, "refiner")
     content = {"method": "ensemble", "config": {}, "facts": {}, "versions": {}}
     (tmp_path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(BadInput, match="method 'ensemble', expected a refiner: mae"):
+    with pytest.raises(BadInput, match="method 'ensemble', expected a refiner: mae, crf"):
         pipeline.load_model(tmp_path, "refiner")
 
 

@@ -47,9 +47,25 @@ def test_the_same_command_again_continues_and_finds_nothing_to_do(run, smoke):
     check_workdir(smoke, "mae")
 
 
+def test_a_method_without_gradients_is_searched_used_and_judged(run, smoke, tmp_path):
+    ensemble, workdir = smoke / "ensemble", tmp_path / "crf"
+    command = ("train.py", "--config", "configs/crf.py:smoke", "--workdir", workdir)
+    done = run(*command, f"--config.data.ensemble={ensemble}")
+    assert done.returncode == 0, done.stderr
+    trials = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert [row["step"] for row in trials] == [1, 2, 3] and summary["steps"] == 3
+    assert summary["validation"]["validation_score"] == max(row["validation_score"] for row in trials)
+    assert "The best of 3 settings" in (workdir / "model_card.md").read_text()
+    models = (f"--config.ensemble={ensemble}", f"--config.refiner={workdir}")
+    judged = run("evaluate.py", "--config", "configs/evaluate.py:smoke", "--workdir", tmp_path / "judged", *models)
+    assert judged.returncode == 0, judged.stderr
+    assert "Outside the hidden tokens no voxel changed" in " ".join(judged.stdout.split())
+
+
 def test_every_training_config_is_tried_above(root):
     methods = {path.stem for path in (root / "configs").glob("*.py")} - {"defaults", "evaluate", "refine"}
-    assert methods == {"ensemble", "mae", ORIGINAL, *REAL, *STACKS}
+    assert methods == {"ensemble", "mae", "crf", ORIGINAL, *REAL, *STACKS}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +90,9 @@ def test_every_training_config_is_tried_above(root):
         (["--config", "configs/mae.py:smoke", "--config.data.phantom.validation=3"], "keep whole volumes apart"),
         (["--config", "configs/mae.py:smoke", "--config.optimizer.accumulate=3"], "set batch to 6 or 9"),
         (["--config", "configs/mae.py:smoke", "--init_from", "nowhere"], "nowhere is not the workdir"),
+        (["--config", "configs/crf.py:smoke", "--distributed"], "searched in one process"),
+        (["--config", "configs/crf.py:smoke", "--config.search.iterations=0,5"], "search.iterations must be"),
+        (["--config", "configs/crf.py:smoke", "--config.data.phantom.validation="], "data.ensemble is missing"),
         (["--config", "configs/mae.py:smoke", "--processes", "2"], "belong together"),
         (
             ["--config", "configs/mae.py:smoke", "--config.data.phantom.train=", "--config.data.train.labels=a.tif"],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import euler_number
 
+from maeref_jax.errors import BadInput
 from maeref_jax.metrics import validity
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.npz"
@@ -178,3 +179,28 @@ def test_original_boundaries_equal_the_authors_code():
             np.testing.assert_array_equal(found["inner"], golden["find_inner_boundary"][index])
             np.testing.assert_array_equal(found["cristae"], golden["find_cristae_IB_boundary"][index])
             np.testing.assert_array_equal(found["inner_background"], golden["find_inner_BG_boundary"][index])
+
+
+def test_lengths_and_areas_in_nanometres_do_not_depend_on_the_pixel_size():
+    coarse, fine = NESTED, NESTED.repeat(2, 0).repeat(2, 1)
+    one = validity.metrics(validity.counts(coarse, voxel_size_nm=(10.0, 10.0)))
+    other = validity.metrics(validity.counts(fine, voxel_size_nm=(5.0, 5.0)))
+    assert one["boundary_to_area"] == pytest.approx(other["boundary_to_area"]) == pytest.approx(28 / 45 / 10)
+    flat = validity.counts(NESTED, voxel_size_nm=(2.0, 10.0))
+    assert flat["inner_edges"] == 2 * (5 * 2 + 9 * 10) and flat["inner_area"] == 45 * 20
+    with pytest.raises(BadInput, match="2 axes"):
+        validity.counts(NESTED, voxel_size_nm=(1.0, 1.0, 1.0))
+
+
+def test_the_same_counts_of_a_box():
+    box = np.stack([np.zeros_like(NESTED), *[NESTED] * 3, np.zeros_like(NESTED)])
+    counts = validity.counts(box)
+    assert counts["inner_area"] == 3 * 45 and counts["inner_intermembrane_edges"] == 3 * 28
+    assert counts["inner_background_edges"] == 2 * 45, "above and below"
+    assert counts["end_points"] == 2 and counts["cycles"] == 0 and counts["skeleton_components"] == 1
+    nm = validity.counts(box, voxel_size_nm=(20.0, 5.0, 5.0))
+    assert nm["inner_background_edges"] == 90 * 25 and nm["inner_intermembrane_edges"] == 3 * 28 * 100
+    empty = validity.skeleton_counts(np.zeros((3, 3, 3), bool))
+    one = np.zeros((3, 3, 3), bool)
+    one[0, 0, 0] = True
+    assert set(empty.values()) == {0} and tuple(validity.skeleton_counts(one).values()) == (0, 0, 0, 1)

@@ -1,9 +1,11 @@
-"""Agreement of a label map with the truth: confusion counts, Dice, and what a refinement repaired or broke.
+"""Agreement of a label map with the truth: confusion counts, Dice, IoU, and what a refinement repaired or broke.
 
 Laws of this file:
 - Everything is a count, and counts add: sum confusions (or repairs) over crops, blocks or volumes, then take
   the ratio once. A mean of Dice values over crops is never formed.
 - Voxels whose truth is unknown (-1) belong to no count. A prediction must commit itself: -1 there is refused.
+- Empty masks: a class that neither truth nor prediction has scores NaN, and no mean counts it; a class that only one
+  of them has scores 0. A mean over no class at all is NaN.
 """
 
 import numpy as np
@@ -43,18 +45,47 @@ def dice(confusion_counts):
     return np.divide(2 * agreed, claimed, out=np.full(len(agreed), np.nan), where=claimed > 0)
 
 
-def macro_dice(confusion_counts, class_ids):
-    """Unweighted mean of the Dice coefficients of `class_ids`.
+def iou(confusion_counts):
+    """Intersection over union per class, TP / (TP + FP + FN); otherwise as `dice`."""
+    found = dice(confusion_counts)
+    return found / (2 - found)
 
-    Returns a float in [0, 1] over those classes that truth or prediction has, NaN if they have none.
+
+def macro(scores, class_ids):
+    """Unweighted mean of the scores per class, float (c,), of `class_ids`.
+
+    Returns a float over those classes that are not NaN, NaN if there are none.
     """
-    scores = dice(confusion_counts)[list(class_ids)]
-    present = scores[~np.isnan(scores)]
+    chosen = np.asarray(scores, np.float64)[list(class_ids)]
+    present = chosen[~np.isnan(chosen)]
     return float(present.mean()) if present.size else float("nan")
 
 
+def macro_dice(confusion_counts, class_ids):
+    """Unweighted mean of the Dice coefficients of `class_ids`, see `macro`."""
+    return macro(dice(confusion_counts), class_ids)
+
+
+def pooled_dice(confusion_counts, class_ids):
+    """2 TP / (2 TP + FP + FN) of the counts of `class_ids` added up (micro Dice), float in [0, 1].
+
+    Of all classes, background included, it is the share of voxels that are right. Common classes decide; NaN where
+    none of the classes is in truth or prediction.
+    """
+    chosen = list(class_ids)
+    claimed = confusion_counts.sum(axis=0)[chosen].sum() + confusion_counts.sum(axis=1)[chosen].sum()
+    return float(2 * np.diag(confusion_counts)[chosen].sum() / claimed) if claimed else float("nan")
+
+
+def errors(confusion_counts):
+    """Number of voxels that are called another class than theirs. Those inside hidden tokens / those everywhere is the
+    ceiling of any repair there (docs/metrics.md).
+    """
+    return int(confusion_counts.sum() - np.trace(confusion_counts))
+
+
 def repairs(truth, initial, refined, region=None):
-    """What a refinement did to each voxel, judged by the truth (EVALUATION.md, E2).
+    """What a refinement did to each voxel, judged by the truth.
 
     truth, initial, refined: integers of one shape; truth -1 is left out.
     region: None for everywhere, or bool of the same shape.

@@ -69,7 +69,7 @@ def dice_with_mean(confusion_counts):
 
 def share_of_errors_hidden(scores, name="initial"):
     """Share of a map's errors that lie inside hidden tokens: the ceiling of any repair; NaN without."""
-    inside, everywhere = (_errors(scores.confusions[region][name]) for region in ("hidden", "all"))
+    inside, everywhere = (overlap.errors(scores.confusions[region][name]) for region in ("hidden", "all"))
     return inside / everywhere if everywhere else float("nan")
 
 
@@ -77,10 +77,6 @@ def share_hidden(scores):
     """Share of the voxels with known truth that were hidden; NaN where there are none."""
     inside, everywhere = (int(scores.confusions[region]["initial"].sum()) for region in ("hidden", "all"))
     return inside / everywhere if everywhere else float("nan")
-
-
-def _errors(confusion_counts):
-    return int(confusion_counts.sum() - np.trace(confusion_counts))
 
 
 def _add(one, other):

@@ -8,6 +8,9 @@ Laws of this file:
 - An interface is a pair of face neighbours (4 in 2-D, 6 in 3-D) of two classes. The border of the crop is no
   interface, and neither is the border to unknown (-1) voxels.
 - Inner means cristae or matrix. Foreground means every known class but background.
+- Empty masks: counts are 0, ratios over nothing are NaN and no mean counts them.
+
+Pieces, holes and cristae on their own are in topology.py; single mitochondria are cut out by instances.py.
 """
 
 from typing import NamedTuple
@@ -16,6 +19,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import euler_number
 from skimage.morphology import skeletonize
+
+from maeref_jax.errors import BadInput
+from maeref_jax.metrics import skeleton
 
 METRICS = ("end_points", "cycles", "boundary_to_area", "cristae_boundary", "inner_background")
 # The control group of the paper's Table 2 as (mean, standard error); fractions, not per cent.
@@ -41,60 +47,84 @@ class Classes(NamedTuple):
 MITOCHONDRIA = Classes(background=0, intermembrane=1, cristae=2, matrix=3)
 
 
-def edge_count(first, second):
-    """Number of face-neighbour pairs with one voxel in `first` and the other in `second`.
+def edge_count(first, second, voxel_size_nm=None):
+    """Number of face-neighbour pairs with one voxel in `first` and the other in `second`, an int.
 
-    first, second: bool arrays of one shape, 1-D to 3-D, disjoint. Returns an int.
+    first, second: bool arrays of one shape, 1-D to 3-D, disjoint.
+    voxel_size_nm: a number per axis; then the sum of what the faces measure, a float: nm in 2-D, nm² in 3-D.
     """
     total = 0
-    for axis in range(first.ndim):
+    for axis, face in enumerate(face_sizes(voxel_size_nm, first.ndim)):
         low = (slice(None),) * axis + (slice(None, -1),)
         high = (slice(None),) * axis + (slice(1, None),)
-        total += np.count_nonzero(first[low] & second[high]) + np.count_nonzero(second[low] & first[high])
-    return int(total)
+        pairs = np.count_nonzero(first[low] & second[high]) + np.count_nonzero(second[low] & first[high])
+        total += int(pairs) * face
+    return total
+
+
+def face_sizes(voxel_size_nm, dims):
+    """Of the face between two neighbours along each axis: its length in nm (2-D) or area in nm² (3-D); 1 without a
+    voxel size. Raises BadInput where that has another number of axes.
+    """
+    if voxel_size_nm is None:
+        return (1,) * dims
+    if len(voxel_size_nm) != dims:
+        raise BadInput(f"expected a voxel size for {dims} axes, found {voxel_size_nm}")
+    return tuple(float(np.prod(voxel_size_nm) / side) for side in voxel_size_nm)
 
 
 def skeleton_counts(mask):
-    """Lee thinning of a 2-D mask and its graph.
+    """Lee thinning of a mask and its graph.
 
-    mask: bool (y, x).
-    Returns {end_points, branches, cycles, skeleton_components: int}, all 8-connected.
-        end_points: skeleton pixels with exactly one neighbour; an isolated pixel has none, so it is none.
-        branches: pieces left when junctions (three or more neighbours) are taken out, isolated pixels aside.
+    mask: bool (y, x), or (z, y, x), of which enclosed holes are filled first (skeleton.py).
+    Returns {end_points, branches, cycles, skeleton_components: int}, all 8-connected (26 in 3-D).
+        end_points: skeleton voxels with exactly one neighbour; an isolated one has none, so it is none.
+        branches: pieces left when junctions (three or more neighbours) are taken out, isolated voxels aside.
         cycles: components minus the Euler number of the skeleton.
-    An empty mask gives zeros; one pixel gives one component and nothing else.
+    An empty mask gives zeros; one voxel gives one component and nothing else.
     """
     if not mask.any():
         return {"end_points": 0, "branches": 0, "cycles": 0, "skeleton_components": 0}
-    skeleton = skeletonize(mask, method="lee").astype(bool)
-    neighbours = ndimage.convolve(skeleton.astype(np.int8), _EIGHT, mode="constant") - skeleton
-    components = ndimage.label(skeleton, _EIGHT)[1]
+    if mask.ndim == 3:
+        found = skeleton.measure(skeleton.skeleton_of(mask), None)
+        pieces = int(ndimage.label(mask, np.ones((3, 3, 3), int))[1])
+        return {name: found[name] for name in ("end_points", "branches", "cycles")} | {"skeleton_components": pieces}
+    thin = skeletonize(mask, method="lee").astype(bool)
+    neighbours = ndimage.convolve(thin.astype(np.int8), _EIGHT, mode="constant") - thin
+    components = ndimage.label(thin, _EIGHT)[1]
     return {
-        "end_points": int(np.count_nonzero(skeleton & (neighbours == 1))),
-        "branches": int(ndimage.label(skeleton & (neighbours > 0) & (neighbours < 3), _EIGHT)[1]),
-        "cycles": int(components - euler_number(skeleton, connectivity=2)),
+        "end_points": int(np.count_nonzero(thin & (neighbours == 1))),
+        "branches": int(ndimage.label(thin & (neighbours > 0) & (neighbours < 3), _EIGHT)[1]),
+        "cycles": int(components - euler_number(thin, connectivity=2)),
         "skeleton_components": int(components),
     }
 
 
-def counts(labels, classes=MITOCHONDRIA):
-    """Every count the validity metrics are made of, for one 2-D crop.
+def counts(labels, classes=MITOCHONDRIA, voxel_size_nm=None):
+    """Every count the validity metrics are made of, for one crop or one instance.
 
-    labels: integers (y, x); -1 unknown: no part of any class, interface or area.
-    Returns {name: int}; the counts of several crops may be added.
+    labels: integers (y, x), or (z, y, x); -1 unknown: no part of any class, interface or area.
+    voxel_size_nm: a number per axis; then edges are lengths in nm and the area is in nm² (3-D: areas and a volume), so
+        that boundary_to_area, in 1/nm, no longer depends on the pixel size. None counts voxels and their faces.
+    Returns {name: number}; those of several crops may be added. Values of 2-D and of 3-D are never compared.
     """
     labels = np.asarray(labels)
     background, known = labels == classes.background, labels != -1
     intermembrane, cristae = labels == classes.intermembrane, labels == classes.cristae
     inner = cristae | (labels == classes.matrix)
+    voxel = 1 if voxel_size_nm is None else float(np.prod(voxel_size_nm))
+
+    def edges(first, second):
+        return edge_count(first, second, voxel_size_nm)
+
     return {
         "pixels": int(np.count_nonzero(known)),
-        "inner_area": int(np.count_nonzero(inner)),
-        "inner_edges": edge_count(inner, known & ~inner),
-        "cristae_intermembrane_edges": edge_count(cristae, intermembrane),
-        "inner_intermembrane_edges": edge_count(inner, intermembrane),
-        "inner_background_edges": edge_count(inner, background),
-        "foreground_background_edges": edge_count(known & ~background, background),
+        "inner_area": int(np.count_nonzero(inner)) * voxel,
+        "inner_edges": edges(inner, known & ~inner),
+        "cristae_intermembrane_edges": edges(cristae, intermembrane),
+        "inner_intermembrane_edges": edges(inner, intermembrane),
+        "inner_background_edges": edges(inner, background),
+        "foreground_background_edges": edges(known & ~background, background),
         **skeleton_counts(inner),
     }
 

@@ -88,11 +88,16 @@ def write_summary(workdir, settings, facts, summary):
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(settings["classes"]["names"]))
     metrics = "\n".join(f"- {name}: {value:.4g}" for name, value in summary["validation"].items())
     data = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    made = (
+        "The best of {} settings on validation data"
+        if "parameters" in summary
+        else "Trained with maeref_jax for {} steps"
+    )
     write_text(
         epath.Path(workdir) / "model_card.md",
         f"""# {settings["method"]}
 
-Trained with maeref_jax for {summary["steps"]} steps, seed {settings["seed"]}, on {device}.
+{made.format(summary["steps"])}, seed {settings["seed"]}, on {device}.
 Classes: {classes}. Window {tuple(settings["window"])} pixels.
 
 ## Data
