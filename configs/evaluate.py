@@ -86,7 +86,7 @@ def get_config(mode):
         config.refine.threshold = 0.4  # a refiner of :smoke has 1, at which nothing would be hidden
     if mode == "uncertainty":
         config.task = "uncertainty"
-        config.phantom.update({"seeds": tuple(range(100, 106)), "shape": (24, 256, 256)})
+        config.phantom.update({"seeds": tuple(range(100, 104)), "shape": (24, 256, 256)})
         config.phantom.voxel_size_nm = (12.0, 6.0, 6.0)
     if mode == "phantom":
         config.task = "phantoms"

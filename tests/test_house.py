@@ -13,7 +13,8 @@ FLOORS = {
     "blockwise": 3, "audit": 3, "objects": 3, "segmenters": 3, "refiners": 3, "training": 3,
     "jobs": 4, "report": 4, "original": 4, "pipeline": 5, "experiment": 6, "evaluation": 6, "doubt": 6,
     "degradation": 6, "realism": 6, "command_line": 6,
-    "parameter_search": 7, "export_member": 7, "out_of_fold": 7, "import_original": 7,  # commands: python -m maeref_jax.…
+    # commands: python -m maeref_jax.…
+    "parameter_search": 7, "export_member": 7, "out_of_fold": 7, "import_original": 7,
 }  # fmt: skip
 SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original"}
 FILES = sorted(PACKAGE.rglob("*.py"))
