@@ -1,0 +1,46 @@
+"""suggestion.py: the threshold that repairs most, with what it belongs to; without a truth no advice."""
+
+import json
+
+import numpy as np
+import pytest
+from test_pipeline import SHAPE, image_job, refiner, segmenter, settings
+
+from maeref_jax import report, suggestion
+from maeref_jax.errors import BadInput
+
+PNG = b"\x89PNG"
+
+
+def tried(threshold, repaired, broken):
+    return suggestion.Tried(threshold, 0.1, 0.2, repaired, broken)
+
+
+def test_the_best_threshold_repairs_most_net_and_hides_no_more_than_helps():
+    assert suggestion.best([tried(0.1, 90, 80), tried(0.3, 60, 20), tried(0.5, 45, 5), tried(0.9, 3, 0)]) == 0.5
+    assert suggestion.best([tried(0.1, 5, 9), tried(0.9, 0, 0)]) == 0.9
+    assert suggestion.best([suggestion.Tried(0.1, 0.2, None, None, None)]) is None
+
+
+def test_thresholds_are_tried_counted_and_stored(tmp_path):
+    truth = np.random.default_rng(0).integers(-1, 4, SHAPE)
+    model, where = refiner()._replace(workdir=str(tmp_path)), tmp_path / "out"
+    given = image_job(where), segmenter(), model, settings()
+    found = suggestion.suggest(*given, truth=truth, thresholds=(0.2, 0.5, 0.9), say=lambda text: None)
+    shares = [one.hidden for one in found.tried]
+    assert shares[0] > shares[1] >= shares[2] and found.best in (0.2, 0.5, 0.9)
+    assert found.tried[0].repaired + found.tried[0].broken > 0 and 0 < found.tried[0].caught <= 1
+    path = suggestion.store(found, model, segmenter(), "mean", 6, "a.tif")
+    known = json.loads(path.read_text())
+    assert (known["threshold"], known["classes"], known["members"]) == (found.best, 5, 6)
+    assert "← recommended" in report.text_table(suggestion.table(found))
+    assert suggestion.curve(found).startswith(PNG) and suggestion.pictures(found).startswith(PNG)
+
+
+def test_without_truth_there_is_the_area_and_no_advice(tmp_path):
+    given = image_job(tmp_path / "out"), segmenter(), refiner(), settings()
+    found = suggestion.suggest(*given, thresholds=(0.3, 0.6), say=lambda text: None)
+    assert found.best is None and found.tried[0].hidden > found.tried[1].hidden
+    assert "no recommendation" in suggestion.table(found).note and suggestion.curve(found).startswith(PNG)
+    with pytest.raises(BadInput, match="the truth has shape"):
+        suggestion.suggest(*given, truth=np.zeros((1, 2, 3), int), thresholds=(0.3,), say=lambda text: None)
