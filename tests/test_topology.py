@@ -108,6 +108,8 @@ def test_reaching_the_inner_membrane_is_asked_in_a_box_only():
     box[4, 8:10, 5:8] = 2  # free, but on the last slice
     found = topology.cristae_counts(box)
     assert found == {"cristae": 3, "cristae_detached": 0, "cristae_reaching": 1, "cristae_cut": 1}
+    box[0, 2:5, 3:5] = 2  # on the first slice, and reaches
+    assert topology.cristae_counts(box) == {**found, "cristae": 4, "cristae_reaching": 2}
     assert "cristae_reaching" not in topology.cristae_counts(box[2])
 
 
