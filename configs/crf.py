@@ -6,10 +6,10 @@ Nothing is learned: `trials` settings, drawn from the grid of `search`, are trie
 by macro Dice inside hidden tokens is kept; runs/crf/metrics.jsonl has them all. Without --config.data.ensemble the
 ensemble of configs/ensemble.py, same mode, is trained first, in WORKDIR/ensemble. It needs the image and class
 probabilities: refine.py takes it with --ensemble, or with --probabilities and --input, not with --labels. As published
-it works on everything: refine.py --threshold 0. Meant for a GPU (minutes; windows of 128 x 128 pixels, all pairs of
-pixels); on 2 CPU cores hours. Modes:
+it works on everything: refine.py --threshold 0. Meant for a GPU (not timed yet; windows of 128 x 128 pixels, all pairs
+of pixels); on 2 CPU cores hours. Modes:
 
-    :demo    small windows, under a minute on 2 CPU cores
+    :demo    small windows, about a minute on 2 CPU cores
     :smoke   seconds
 
 Your own volumes: --config.data.phantom.validation= --config.data.validation.images="('a.tif',)" and

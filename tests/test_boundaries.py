@@ -65,6 +65,11 @@ def test_border_of_the_image_and_unknown_truth_are_no_boundary():
     assert counts.true[1] == 3, "the side to the unknown column counts no more"
 
 
+def test_a_prediction_has_no_boundary_where_nobody_knows():
+    truth, predicted = np.array([[0, 0, -1, 1, 1]], np.int16), np.array([[0, 0, 1, 1, 1]], np.int16)
+    assert boundaries.count(truth, predicted, 2, 1).predicted.sum() == 0
+
+
 def test_a_region_restricts_what_is_counted_but_not_what_meets_it():
     truth, shifted = square(4, 3), square(4, 4)
     region = np.zeros(truth.shape, bool)
@@ -81,6 +86,15 @@ def test_counts_of_planes_add_and_a_box_has_surfaces():
     parts = [boundaries.count(t, p, 2, 1) for t, p in zip(truth, predicted, strict=True)]
     total = boundaries.add(boundaries.add(parts[0], parts[1]), parts[2])
     assert total.true[1] == 36 and total.true.sum() == sum(part.true.sum() for part in parts)
+    region = truth == 0
+    for where in (None, region):
+        slices = [None] * 3 if where is None else where
+        parts = [boundaries.count(*of, 2, 1, part) for *of, part in zip(truth, predicted, slices, strict=True)]
+        stacked = boundaries.count_planes(truth, predicted, 2, 1, where)
+        np.testing.assert_array_equal(stacked, boundaries.add(boundaries.add(parts[0], parts[1]), parts[2]))
+    size = (90.0, 5.0, 5.0)
+    assert (boundaries.f1(boundaries.count_planes(truth, predicted, 2, 5.0, None, size)) == 1).all()
+    assert boundaries.count_planes(truth[:0], predicted[:0], 2, 1).true.tolist() == [0, 0]
     cube = np.zeros((5, 5, 5), np.int16)
     cube[1:4, 1:4, 1:4] = 1
     assert boundaries.count(cube, cube, 2, 0).true.tolist() == [6 * 9, 26]

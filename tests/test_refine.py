@@ -334,6 +334,12 @@ def test_other_formats_give_the_same_result(run):
     assert code == 2 and "no channel of that name" in err and "called back, em" in err
 
 
+def test_a_refiner_without_ways_to_fill_says_so(run):
+    given = ("--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out")
+    code, _, err = run(*given, "--config.use.rounds=2")
+    assert code == 2 and "method 'fill' has no settings `use`" in err
+
+
 def test_stems_and_patterns():
     assert [refine.stem_of(p) for p in ("x/a.ome.tif", "a.tif[0:8]", "a.b.TIFF", "a.zarr", "a")] == [
         *["a", "a", "a.b", "a", "a"]

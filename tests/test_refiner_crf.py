@@ -1,7 +1,5 @@
 """The dense CRF: against the formula pixel by pixel, against another implementation, and what it may read."""
 
-from functools import partial
-
 import jax
 import numpy as np
 import pytest
@@ -10,6 +8,8 @@ from scipy.ndimage import gaussian_filter
 from maeref_jax.command_line import load_config
 from maeref_jax.errors import BadInput
 from maeref_jax.refiners import crf
+
+mean_field = jax.jit(crf.mean_field, static_argnames="chunk")
 
 
 def params(*values):
@@ -69,7 +69,7 @@ def test_mean_field_equals_the_formula_pixel_by_pixel(found):
     probabilities[outside] = 0
     given = params(*found)
     expected = written_out(probabilities, image, given, outside)
-    result = np.asarray(crf.mean_field(probabilities, image, given, chunk=5))
+    result = np.asarray(mean_field(probabilities, image, given, chunk=5))
     for place, values in expected.items():
         np.testing.assert_allclose(result[place], values, atol=2e-5)
     assert np.abs(result - probabilities)[~outside].max() > 0.05
@@ -91,7 +91,7 @@ def test_another_implementation_agrees_up_to_its_approximation(found):
     features = np.stack([*places, image / found[4]]).reshape(3, -1).astype(np.float32)
     reference.addPairwiseEnergy(np.ascontiguousarray(features), compat=found[2], **kind)
     expected = np.array(reference.inference(found[5])).reshape(4, 48, 48).transpose(1, 2, 0)
-    result = np.asarray(crf.mean_field(probabilities, image, given, chunk=500))
+    result = np.asarray(mean_field(probabilities, image, given, chunk=500))
     moved = (probabilities.argmax(-1) != result.argmax(-1)).mean()
     assert np.abs(result - expected).mean() < 0.02
     assert (result.argmax(-1) != expected.argmax(-1)).mean() < min(0.04, moved / 3)
@@ -100,16 +100,16 @@ def test_another_implementation_agrees_up_to_its_approximation(found):
 def test_chunks_do_not_matter_and_bound_the_memory():
     probabilities, image = window(24, 20)
     given = params(2, 2, 5, 6, 0.1, 3)
-    whole, parts = (np.asarray(crf.mean_field(probabilities, image, given, chunk)) for chunk in (480, 77))
+    whole, parts = (np.asarray(mean_field(probabilities, image, given, chunk)) for chunk in (480, 77))
     np.testing.assert_allclose(whole, parts, atol=1e-5)
     big, grey = window(64, 64)
-    compiled = jax.jit(partial(crf.mean_field, chunk=64)).lower(big, grey, given).compile()
+    compiled = mean_field.lower(big, grey, given, chunk=64).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * 64 * 64 * 64 * 4 < 64**4 * 4 / 8
 
 
 def test_without_weights_nothing_changes():
     probabilities, image = window(12, 12)
-    result = crf.mean_field(probabilities, image, params(0, 1, 0, 1, 1, 10), 144)
+    result = mean_field(probabilities, image, params(0, 1, 0, 1, 1, 10), 144)
     np.testing.assert_allclose(result, probabilities, atol=1e-4)
 
 
@@ -117,7 +117,7 @@ def test_specks_go_and_edges_of_the_image_stay():
     truth = np.repeat(np.arange(20) >= 10, 20).reshape(20, 20).T  # left and right half
     noisy = truth ^ (np.random.default_rng(0).random(truth.shape) < 0.15)
     probabilities = np.where(noisy[..., None], [0.3, 0.7], [0.7, 0.3]).astype(np.float32)
-    result = crf.mean_field(probabilities, truth.astype(np.float32), params(0, 1, 10, 5, 0.1, 5), 100)
+    result = mean_field(probabilities, truth.astype(np.float32), params(0, 1, 10, 5, 0.1, 5), 100)
     assert (noisy != truth).mean() > 0.1
     np.testing.assert_array_equal(np.asarray(result).argmax(-1), truth)
 
@@ -135,12 +135,12 @@ def test_the_refiner_reads_no_label_and_nothing_outside_the_volume(root):
     blank = np.zeros((1, 32, 32))
     inputs = {"labels": blank.astype(np.int16), "hidden": blank > 0, "entropy": blank.astype(np.float32)}
     inputs |= {"image": 10 + 50 * image[None], "probabilities": probabilities[None]}
-    first = np.asarray(apply.refine(given, state, inputs, jax.random.key(0)))
+    first = np.asarray(jax.jit(apply.refine)(given, state, inputs, jax.random.key(0)))
     other = {**inputs, "labels": inputs["labels"] + 3, "hidden": blank == 0, "image": inputs["image"].copy()}
     other["image"][..., 28:] = 1e6
-    second = np.asarray(apply.refine(given, state, other, jax.random.key(1)))
+    second = np.asarray(jax.jit(apply.refine)(given, state, other, jax.random.key(1)))
     np.testing.assert_array_equal(first[:, :, :28], second[:, :, :28])
-    alone = crf.mean_field(probabilities, image, given, 100)
+    alone = mean_field(probabilities, image, given, 100)
     np.testing.assert_allclose(first[0, :, :28], alone[:, :28], atol=1e-4)
 
 

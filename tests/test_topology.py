@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import topology
+from maeref_jax.volumes.dataset import mapped_labels
+from maeref_jax.volumes.volume import open_volume
 
 RING = np.zeros((7, 7), bool)
 RING[1:6, 1:6] = True
@@ -108,7 +110,23 @@ def test_reaching_the_inner_membrane_is_asked_in_a_box_only():
     box[4, 8:10, 5:8] = 2  # free, but on the last slice
     found = topology.cristae_counts(box)
     assert found == {"cristae": 3, "cristae_detached": 0, "cristae_reaching": 1, "cristae_cut": 1}
+    box[0, 2:5, 3:5] = 2  # on the first slice, and reaches
+    assert topology.cristae_counts(box) == {**found, "cristae": 4, "cristae_reaching": 2}
     assert "cristae_reaching" not in topology.cristae_counts(box[2])
+
+
+def test_true_cristae_are_attached_and_reach_the_membrane_in_three_dimensions(real_data):
+    """Why detached cristae count against a mask, and pieces that end in the matrix of a plane do not."""
+    volume = open_volume(real_data / "mef_cristae" / "NI_m1_label.tif", axes="ZYX")
+    scheme = {"label_map": ((0, 0), (1, 3), (2, 2), (3, 1)), "shell_class": 1, "shell_vx": 6.0}
+    labels = mapped_labels(volume, scheme, 4)
+    solid = topology.cristae_counts(labels)
+    planes = [topology.cristae_counts(labels[z : z + 1]) for z in range(0, len(labels), 4)]
+    pieces, detached, reaching = (
+        sum(plane[name] for plane in planes) for name in ("cristae", "cristae_detached", "cristae_reaching")
+    )
+    assert pieces > 50 and detached == solid["cristae_detached"] == 0
+    assert solid["cristae_reaching"] > 0.8 * (solid["cristae"] - solid["cristae_cut"]) and reaching < 0.7 * pieces
 
 
 def test_all_counts_of_one_crop_and_class_ids_are_arguments():

@@ -49,7 +49,7 @@ def cristae_counts(labels, classes=MITOCHONDRIA, voxel_size_nm=None):
         cristae_detached: pieces with less than half of their boundary on matrix. The boundary is that to known voxels
             inside the crop; a piece without any (it fills the crop) is not detached.
         cristae_reaching: 3-D only: pieces with a face on the intermembrane space, which is to reach the inner membrane.
-            In a plane three quarters of true cristae do not, so there it says nothing.
+            In a plane most true cristae do not, so there it says nothing.
         cristae_cut: 3-D only: pieces that do not, but touch the border of the box: they may reach it outside
     """
     labels = np.asarray(labels)
