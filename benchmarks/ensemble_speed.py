@@ -1,0 +1,112 @@
+"""Six U-Nets: seconds of a joint training step and of a prediction, beside a PyTorch loop over six.
+
+    python benchmarks/ensemble_speed.py [--config configs/ensemble.py] [--batch 1] [--rounds 5] [--dtype float32]
+
+The opponent (pytorch_models.py, where torch is installed) trains the members one after another in channels_last, on a
+GPU with torch.compile; calls alternate in one run. Every member mapping of the library is timed (--mappings). Shares
+are of the floating-point operations a second of a large matrix product; the operations are those of the convolutions.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import measuring
+from mae_speed import WITH_TORCH
+
+from maeref_jax import command_line
+from maeref_jax.segmenters import ensemble
+from maeref_jax.training.optimizer import build_optimizer
+from maeref_jax.training.state import initial_state, update
+
+
+def main():
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--config", default="configs/ensemble.py")
+    flags.add_argument("--batch", type=int, default=1, help="crops of a member")
+    flags.add_argument("--rounds", type=int, default=5)
+    flags.add_argument("--dtype", default="float32")
+    flags.add_argument("--mappings", nargs="+", default=["auto"], choices=ensemble.MAPPINGS)
+    given = flags.parse_args()
+    settings = command_line.load_config(given.config).to_dict()
+    settings["model"]["compute_dtype"] = given.dtype
+    settings["augmentation"] = {**settings["augmentation"], "symmetries": False}
+    settings["augmentation"] |= dict.fromkeys(("contrast", "brightness", "gamma", "noise"), 0.0)
+    batch = random_batch(settings, given.batch)
+    peak = measuring.best_flops(dtype=given.dtype)
+    steps, predictions = {}, {}
+    for mapping in given.mappings:
+        steps[mapping], predictions[mapping] = ours({**settings, "member_mapping": mapping}, batch)
+    if WITH_TORCH:
+        import pytorch_calls
+
+        images, labels = batch["image"] / 255, batch["labels"]
+        steps["PyTorch"], predictions["PyTorch"] = pytorch_calls.ensemble(settings, images, labels, given.dtype)
+    voxels = given.batch * int(np.prod(settings["window"]))
+    work = voxels * operations(settings) * settings["members"]
+    print(f"\npeak of a matrix product: {peak / 1e9:.0f} GFLOP/s; {work / voxels / 1e6:.2f} MFLOP a voxel, forward")
+    for name, calls, times in (("ensemble_step", steps, 3), ("ensemble_inference", predictions, 1)):
+        seconds = measuring.alternating(calls, given.rounds)
+        opponent = seconds.get("PyTorch", float("nan"))
+        rows = [
+            (key, found, found / opponent, voxels / found / 1e6, times * work / found / peak)
+            for key, found in seconds.items()
+        ]
+        what = f"{settings['members']} members, {given.batch} crops, {given.dtype}"
+        measuring.report(name, (what, "seconds", "ratio", "Mvoxel/s", "share of peak"), rows)
+
+
+def random_batch(settings, crops):
+    rng, shape = np.random.default_rng(0), (crops, settings["members"], *settings["window"])
+    return {
+        "image": rng.uniform(0, 255, shape).astype(np.float32),
+        "labels": rng.integers(0, len(settings["classes"]["names"]), shape).astype(np.int16),
+        "index": np.arange(crops, dtype=np.int32),
+        "shared": {
+            "intensity_range": np.array([0, 255], np.float32),
+            "members": np.arange(settings["members"], dtype=np.int32),
+        },
+    }
+
+
+def ours(settings, batch):
+    """(training step of all members, prediction of all): calls that wait for their result."""
+    method, segmenter = ensemble.method(settings), ensemble.segmenter(settings)
+    optimizer = build_optimizer({**settings["optimizer"], "steps": 1000}, method.members)
+    key = jax.random.key(0)
+    state = [jax.jit(partial(initial_state, method, optimizer))(key, batch)]
+    params, rest = jax.tree.map(np.copy, jax.device_get((state[0].params, state[0].state)))
+    step = jax.jit(partial(update, method, optimizer), donate_argnums=0)
+    predict = jax.jit(lambda *given: segmenter.predict(*given).mean(0))
+    image = batch["image"][:, 0]
+    variables = jax.device_put((params, rest))
+
+    def train():
+        state[0], _ = step(state[0], batch, key)
+        jax.block_until_ready(state[0])
+
+    return train, lambda: jax.block_until_ready(predict(*variables, image))
+
+
+def operations(settings):
+    """Floating-point operations a voxel of one U-Net's convolutions of 3 along every axis, forward."""
+    widths, strides = settings["model"]["widths"], settings["model"]["strides"]
+    kernel, share, total = 3 ** len(strides[0]), 1.0, 0.0
+    for level, width in enumerate(widths):
+        before = widths[level - 1] if level else 1
+        total += share * 2 * kernel * width * (before + width)
+        if level < len(widths) - 1:
+            # On the way up: from twice the width to the width, and the width again; and the stride's convolution.
+            total += share * (2 * kernel * width * 3 * width + 2 * widths[level + 1] * width)
+            share /= np.prod(strides[level])
+    return total
+
+
+if __name__ == "__main__":
+    main()
