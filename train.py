@@ -46,7 +46,8 @@ def main(argv):
     # What can be refused is refused before an ensemble is trained first.
     parallel.own_share(settings["batch"], settings["optimizer"]["accumulate"])
     folder.check_same_run(arguments.workdir, settings)
-    if settings["method"] == "mae" and settings["data"]["phantom"]["train"] and not settings["data"]["ensemble"]:
+    data = settings["data"]
+    if data["phantom"]["train"] and "ensemble" in data and not data["ensemble"]:
         train_ensemble_first(settings, arguments)
     train(settings, arguments.workdir, arguments.profile)
 

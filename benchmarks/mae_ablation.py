@@ -27,6 +27,7 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from maeref_jax import command_line
+from maeref_jax.masked_training import real_classes
 from maeref_jax.masking import shaped_tokens
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.metrics.overlap import confusion, macro_dice
@@ -162,7 +163,7 @@ def hidden_cases(settings, volume, crops):
         sampling.crop(volume, np.random.default_rng((99, i)), window, settings["min_foreground"]) for i in range(crops)
     ]
     truth = np.stack([one["labels"] for one in drawn])
-    truth = np.where(truth < mae.real_classes(settings), truth, -1)
+    truth = np.where(truth < real_classes(settings), truth, -1)
 
     def hidden(weights, ratio):
         keys = jax.random.split(jax.random.key(round(1000 * ratio)), crops)
@@ -190,7 +191,7 @@ def nearest(labels, hidden):
 
 def judged(settings, case, fill):
     """(micro, macro) Dice, each [shape][ratio], of a fill on one volume's cases."""
-    classes = mae.real_classes(settings)
+    classes = real_classes(settings)
     micro, macro = [], []
     for shape in SHAPES:
         near, every = [], []

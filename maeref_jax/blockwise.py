@@ -101,6 +101,9 @@ def refine_block(
     around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
     # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
     around["hidden"] = _complete_tokens(around["hidden"], frame, shape, in_tokens)
+    if not apply.sees_hidden:
+        # No refiner can look at them by mistake: hidden means hidden (design law 3).
+        around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+import maeref_jax.refiners.inpainter
 import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
 from maeref_jax import audit, objects
@@ -41,7 +42,7 @@ from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, 
 from maeref_jax.volumes.windows import blocks
 
 SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
-REFINERS = {"mae": maeref_jax.refiners.mae}
+REFINERS = {"mae": maeref_jax.refiners.mae, "inpainter": maeref_jax.refiners.inpainter}
 METHODS = SEGMENTERS | REFINERS
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
 
