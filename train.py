@@ -101,12 +101,11 @@ def warn_of_slowness(seconds, steps):
 
 
 def train_ensemble_first(settings, arguments):
-    """Without an ensemble there are no predictions to learn from: train configs/ensemble.py in the same mode, for the
-    same seed, classes and voxel size.
+    """Without an ensemble there are no predictions to learn from: train configs/ensemble.py in the mode that the config
+    names, for the same seed, classes and voxel size.
     """
-    workdir = epath.Path(arguments.workdir) / "ensemble"
-    mode = arguments.config.partition(".py")[2]
-    config = f"{Path(__file__).parent / 'configs' / 'ensemble.py'}{mode}"
+    workdir, mode = epath.Path(arguments.workdir) / "ensemble", settings["data"]["ensemble_mode"]
+    config = f"{Path(__file__).parent / 'configs' / 'ensemble.py'}{mode and ':'}{mode}"
     if not (workdir / "summary.json").exists():
         print(f"no --config.data.ensemble given: training {config} into {workdir} first", flush=True)
         same = {name: settings[name] for name in ("seed", "classes", "voxel_size_nm")}

@@ -107,17 +107,20 @@ def check(settings):
 
 
 def _check_tokens(settings):
-    """BadInput for a masked autoencoder whose window or masking ratio no token grid can have."""
-    token = settings["token"]
-    low, high = settings["masking_ratio"] if len(settings["masking_ratio"]) == 2 else (1, 0)
+    """BadInput for a refiner whose window or masking ratio no token grid can have."""
+    token, ratio = settings["token"], _masking_ratio(settings)
+    low, high = (0, 1) if ratio is None else ratio if len(ratio) == 2 else (1, 0)
     if not 0 <= low <= high <= 1:
-        raise BadInput(
-            f"masking_ratio must be two numbers, 0 <= lowest <= highest <= 1, is {settings['masking_ratio']}"
-        )
+        raise BadInput(f"masking_ratio must be two numbers, 0 <= lowest <= highest <= 1, is {ratio}")
     if any(size % token for size in (*settings["window"], *settings["stride"])):
         raise BadInput(
             f"window {settings['window']} and stride {settings['stride']} must be multiples of token, {token}"
         )
+
+
+def _masking_ratio(settings):
+    """(lowest, highest); None for a refiner that is trained without hiding anything."""
+    return settings.get("masking_ratio")
 
 
 def _segmenter_experiment(settings, indices):
@@ -163,21 +166,25 @@ def _refiner_experiment(settings, workdir, indices):
         raise BadInput(f"{workdir}: the ensemble's predictions are written beside the model, on a local disk only")
     ensemble = settings["data"]["ensemble"] or workdir / "ensemble"
     predict = _predictor(settings, ensemble, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
-    train, validation = (_label_maps(settings, split, predict) for split in ("train", "validation"))
+    with_image = "image" in pipeline.REFINERS[settings["method"]].refiner(settings).needs
+    train, validation = (_label_maps(settings, split, predict, with_image) for split in ("train", "validation"))
+    intensities = sampling.intensity_range(train) if with_image else None
     crops = (tuple(settings["window"]), settings["token"], settings["min_foreground"])
-    everything, donors = range(settings["batch"]), settings["mask_shapes"][2] > 0
+    masking, everything = _masking_ratio(settings), range(settings["batch"])
+    beside = (masking is not None and settings["mask_shapes"][2] > 0, intensities)
 
     def batches(step):
-        return sampling.label_batch(train, settings["seed"], step, indices, *crops, settings["masking_ratio"], donors)
+        return sampling.label_batch(train, settings["seed"], step, indices, *crops, masking, *beside)
 
     # Validation covers the range of masking ratios evenly, so that its mean does not depend on few draws.
-    (low, high), validation_seed = settings["masking_ratio"], settings["seed"] + VALIDATION_SEED
-    ratios = np.linspace(low, high, 2 * settings["validation_batches"] + 1)[1::2]
+    number, validation_seed = settings["validation_batches"], settings["seed"] + VALIDATION_SEED
+    ratios = [None] * number if masking is None else [(r, r) for r in np.linspace(*masking, 2 * number + 1)[1::2]]
     validation_batches = [
-        sampling.label_batch(validation, validation_seed, step, everything, *crops, (ratio, ratio), donors)
+        sampling.label_batch(validation, validation_seed, step, everything, *crops, ratio, *beside)
         for step, ratio in enumerate(ratios)
     ]
     facts = {
+        **({"intensity_range": intensities.tolist()} if with_image else {}),
         "volumes": [volume.name for volume in train],
         "validation_volumes": [volume.name for volume in validation],
         "labels": f"predicted by the ensemble {ensemble}" if predict else "from files",
@@ -195,11 +202,12 @@ def _annotated(settings, split):
     return _from_files(settings, split, with_image=True)
 
 
-def _label_maps(settings, split, predict):
+def _label_maps(settings, split, predict, with_image):
     data = settings["data"]
     if predict is not None:
-        return [predict(seed) for seed in data["phantom"][split]]
-    return _from_files(settings, split, with_image=False)
+        found = [predict(seed) for seed in data["phantom"][split]]
+        return found if with_image else [volume._replace(image=None) for volume in found]
+    return _from_files(settings, split, with_image)
 
 
 def _from_files(settings, split, with_image):
@@ -236,7 +244,7 @@ def _predictor(settings, ensemble, output):
         )
         return dataset.TrainingVolume(
             name,
-            None,
+            made.image,
             np.where(ambiguous, np.int16(-1), labels.astype(np.int16)),
             np.where(ambiguous, np.float32(1), entropy.astype(np.float32) / 255),
         )

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+import maeref_jax.refiners.autoencoder
 import maeref_jax.refiners.inpainter
 import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
@@ -42,7 +43,11 @@ from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, 
 from maeref_jax.volumes.windows import blocks
 
 SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
-REFINERS = {"mae": maeref_jax.refiners.mae, "inpainter": maeref_jax.refiners.inpainter}
+REFINERS = {
+    "mae": maeref_jax.refiners.mae,
+    "autoencoder": maeref_jax.refiners.autoencoder,
+    "inpainter": maeref_jax.refiners.inpainter,
+}
 METHODS = SEGMENTERS | REFINERS
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
 
