@@ -19,6 +19,7 @@ from tqdm import tqdm
 import maeref_jax.refiners.autoencoder
 import maeref_jax.refiners.inpainter
 import maeref_jax.refiners.mae
+import maeref_jax.refiners.mae_image
 import maeref_jax.segmenters.ensemble
 from maeref_jax import audit, objects
 from maeref_jax.blockwise import decide, hide, refine_block, segment_block
@@ -45,6 +46,7 @@ from maeref_jax.volumes.windows import blocks
 SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
 REFINERS = {
     "mae": maeref_jax.refiners.mae,
+    "mae_image": maeref_jax.refiners.mae_image,
     "autoencoder": maeref_jax.refiners.autoencoder,
     "inpainter": maeref_jax.refiners.inpainter,
 }
