@@ -35,11 +35,16 @@ def main(argv):
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
-    from maeref_jax import experiment
+    from maeref_jax import experiment, pipeline
     from maeref_jax.training import parallel
     from maeref_jax.training import workdir as folder
 
     experiment.check(settings)
+    if settings["method"] in pipeline.UNLEARNED:
+        folder.check_same_run(arguments.workdir, settings)
+        folder.write_config(arguments.workdir, settings, {})
+        print(f"{settings['method']} learns nothing; {arguments.workdir} is ready")
+        return
     folder.check_starting_point(settings, arguments.workdir)
     if arguments.distributed or arguments.coordinator:
         parallel.connect(arguments.coordinator, arguments.processes, arguments.process_id)

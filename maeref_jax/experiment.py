@@ -65,22 +65,14 @@ def _between(least, most):
 
 def check(settings):
     """Raises BadInput for settings that no run can work with."""
-    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
-    window, stride, data = settings["window"], settings["stride"], settings["data"]
     for name, (least, most) in RANGES.items():
         *groups, key = name.split(".")
-        found = functools.reduce(dict.__getitem__, groups, settings).get(key, least)
+        found = functools.reduce(lambda tree, group: tree.get(group, {}), groups, settings).get(key, least)
         if not least <= found <= most:
             raise BadInput(f"{name} must be {_between(least, most)}, found {found}")
     if not settings["voxel_size_nm"] or min(settings["voxel_size_nm"]) <= 0:
         raise BadInput(f"voxel_size_nm must be positive, found {settings['voxel_size_nm']}")
-    if min(settings["class_weights"]) < 0:
-        raise BadInput(f"class_weights must not be negative, found {settings['class_weights']}")
-    build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
-    try:
-        jnp.dtype(settings["model"]["compute_dtype"])
-    except TypeError as error:
-        raise BadInput(f"model.compute_dtype must be float32 or bfloat16 ({error})") from error
+    window, stride = settings["window"], settings["stride"]
     dims = (2, 3) if settings["method"] in pipeline.SEGMENTERS else (2,)
     fits = len(window) in dims and len(stride) == len(window)
     if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
@@ -88,10 +80,31 @@ def check(settings):
         raise BadInput(f"window {window} and stride {stride} must be two{numbers} numbers each, 1 <= stride <= window")
     if settings["method"] in pipeline.REFINERS:
         _check_tokens(settings)
+    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
     if ambiguous not in (-1, classes - 1):
         raise BadInput(f"classes.ambiguous must be the last class, {classes - 1}, or -1 for none, found {ambiguous}")
-    if len(settings["class_weights"]) < classes - (ambiguous >= 0):
+    if settings["method"] in pipeline.UNLEARNED:
+        pipeline.UNLEARNED[settings["method"]].refiner(settings)
+        return
+    _check_training(settings, classes - (ambiguous >= 0))
+    _check_data(settings["data"])
+    if settings["method"] in pipeline.LEARNED:
+        pipeline.LEARNED[settings["method"]].method(settings)
+
+
+def _check_training(settings, real_classes):
+    if min(settings["class_weights"]) < 0:
+        raise BadInput(f"class_weights must not be negative, found {settings['class_weights']}")
+    if len(settings["class_weights"]) < real_classes:
         raise BadInput(f"class_weights needs one weight per class, found {settings['class_weights']}")
+    build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
+    try:
+        jnp.dtype(settings["model"]["compute_dtype"])
+    except TypeError as error:
+        raise BadInput(f"model.compute_dtype must be float32 or bfloat16 ({error})") from error
+
+
+def _check_data(data):
     if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in data["label_map"]):
         raise BadInput(f'label_map is pairs, like "((0,0),(255,1),)", found {data["label_map"]}')
     if data["phantom"]["train"] and (data["train"]["labels"] or data["validation"]["labels"]):

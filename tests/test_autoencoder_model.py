@@ -14,7 +14,7 @@ def test_the_architecture_is_the_published_one_and_takes_any_multiple_of_64_and_
     logits, variables = jax.eval_shape(net.init_with_output, jax.random.key(0), labels)
     assert logits.shape == (2, 128, 64, 255) and logits.dtype == np.float32
     kernels = {name: layer["kernel"].shape for name, layer in variables["params"].items() if "kernel" in layer}
-    assert [kernels[f"down{i}"][-1] for i in range(6)] == [64, 64, 128, 128, 256, 256]
+    assert [kernels[name][-1] for name in ("embed", *(f"down{i}" for i in range(1, 6)))] == [64, 64, 128, 128, 256, 256]
     assert [kernels[f"up{i}"][-1] for i in range(6)] == [64, 64, 128, 128, 256, 256]
     assert kernels["to_latent"] == (2 * 1 * 256, 512) and kernels["from_latent"] == (512, 2 * 1 * 256)
 

@@ -31,7 +31,7 @@ class Autoencoder(nn.Module):
         known = (labels >= 0) & (labels < self.classes)
         x = jax.nn.one_hot(jnp.where(known, labels, self.classes), self.classes + 1, dtype=self.dtype)
         for i, width in enumerate(self.widths):
-            x = nn.Conv(width, (4, 4), (2, 2), dtype=self.dtype, name=f"down{i}")(x)
+            x = nn.Conv(width, (4, 4), (2, 2), dtype=self.dtype, name=f"down{i}" if i else "embed")(x)
             x = self._activated(x, f"down_norm{i}")
         middle = x.shape[1:]
         x = nn.Dense(self.latent, dtype=self.dtype, name="to_latent")(x.reshape(len(x), -1))

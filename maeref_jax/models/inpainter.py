@@ -38,7 +38,7 @@ class Inpainter(nn.Module):
             if level:
                 skips.append(x)
                 x = GatedConvolution(channels, stride=2, dtype=self.dtype, name=f"down{level}")(x)
-            x = GatedConvolution(channels, dtype=self.dtype, name=f"encode{level}")(x)
+            x = GatedConvolution(channels, dtype=self.dtype, name=f"encode{level}" if level else "embed")(x)
         for i, dilation in enumerate(self.dilations):
             x = x + GatedConvolution(self.widths[-1], dilation=dilation, dtype=self.dtype, name=f"bottom{i}")(x)
         for level in reversed(range(len(self.widths) - 1)):
