@@ -252,9 +252,15 @@ def used_as(refiner, use: dict):
     from maeref_jax import pipeline
 
     if "use" not in refiner.settings:
-        raise BadInput(f"{refiner.workdir}: a refiner of method '{refiner.name}' has no settings `use` ({use})")
+        raise BadInput(
+            f"{refiner.workdir}: a refiner of method '{refiner.name}' fills in one way; leave out {_flags(use)}"
+        )
     settings = {**refiner.settings, "use": {**refiner.settings["use"], **use}}
     return refiner._replace(settings=settings, apply=pipeline.REFINERS[refiner.name].refiner(settings))
+
+
+def _flags(use: dict) -> str:
+    return ", ".join(f"--config.use.{name}" for name in use)
 
 
 def of_roles(roles: dict[str, Any]) -> list[Volume]:

@@ -48,13 +48,19 @@ def main(argv):
             train_ensemble_first(settings, arguments)
         return search(settings, arguments.workdir)
     experiment.check(settings)
+    if settings["method"] in pipeline.UNLEARNED:
+        folder.check_same_run(arguments.workdir, settings)
+        folder.write_config(arguments.workdir, settings, {})
+        print(f"{settings['method']} learns nothing; {arguments.workdir} is ready")
+        return
     folder.check_starting_point(settings, arguments.workdir)
     if arguments.distributed or arguments.coordinator:
         parallel.connect(arguments.coordinator, arguments.processes, arguments.process_id)
     # What can be refused is refused before an ensemble is trained first.
     parallel.own_share(settings["batch"], settings["optimizer"]["accumulate"])
     folder.check_same_run(arguments.workdir, settings)
-    if settings["method"] == "mae" and settings["data"]["phantom"]["train"] and not settings["data"]["ensemble"]:
+    data = settings["data"]
+    if data["phantom"]["train"] and "ensemble" in data and not data["ensemble"]:
         train_ensemble_first(settings, arguments)
     train(settings, arguments.workdir, arguments.profile)
 
@@ -122,12 +128,11 @@ def warn_of_slowness(seconds, steps):
 
 
 def train_ensemble_first(settings, arguments):
-    """Without an ensemble there are no predictions to learn from: train configs/ensemble.py in the same mode, for the
-    same seed, classes and voxel size.
+    """Without an ensemble there are no predictions to learn from: train configs/ensemble.py in the mode that the config
+    names, for the same seed, classes and voxel size.
     """
-    workdir = epath.Path(arguments.workdir) / "ensemble"
-    mode = arguments.config.partition(".py")[2]
-    config = f"{Path(__file__).parent / 'configs' / 'ensemble.py'}{mode}"
+    workdir, mode = epath.Path(arguments.workdir) / "ensemble", settings["data"]["ensemble_mode"]
+    config = f"{Path(__file__).parent / 'configs' / 'ensemble.py'}{mode and ':'}{mode}"
     if not (workdir / "summary.json").exists():
         print(f"no --config.data.ensemble given: training {config} into {workdir} first", flush=True)
         same = {name: settings[name] for name in ("seed", "classes", "voxel_size_nm")}

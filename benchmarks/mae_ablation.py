@@ -31,6 +31,7 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from maeref_jax import command_line
+from maeref_jax.masked_training import real_classes
 from maeref_jax.masking import shaped_tokens
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.metrics.overlap import confusion, macro_dice
@@ -182,8 +183,8 @@ def trained(settings, volumes, seed):
     donors = settings["mask_shapes"][2] > 0
 
     def batch(step):
-        drawn = donors, step / settings["steps"]
-        return sampling.label_batch(volumes, seed, step, range(settings["batch"]), *crops, *drawn)
+        drawn = {"donors": donors, "progress": step / settings["steps"]}
+        return sampling.label_batch(volumes, seed, step, range(settings["batch"]), *crops, **drawn)
 
     key = jax.random.key(seed)
     state = jax.jit(partial(initial_state, method, optimizer, average=average))(key, batch(0))
@@ -201,7 +202,7 @@ def hidden_cases(settings, volume, crops):
         sampling.crop(volume, np.random.default_rng((99, i)), window, settings["min_foreground"]) for i in range(crops)
     ]
     truth = np.stack([one["labels"] for one in drawn])
-    truth = np.where(truth < mae.real_classes(settings), truth, -1)
+    truth = np.where(truth < real_classes(settings), truth, -1)
 
     def hidden(weights, ratio):
         keys = jax.random.split(jax.random.key(round(1000 * ratio)), crops)
@@ -229,7 +230,7 @@ def nearest(labels, hidden):
 
 def judged(settings, case, fill):
     """(micro, macro) Dice, each [shape][ratio], of a fill on one volume's cases."""
-    classes = mae.real_classes(settings)
+    classes = real_classes(settings)
     micro, macro = [], []
     for shape in SHAPES:
         near, every = [], []

@@ -67,7 +67,8 @@ def get_config(mode):
             "original": {"rules": False, "keep": 0.7},
             **training(warmup_steps=1000, b2=0.95, weight_decay=0.05),
             "data": {
-                "ensemble": "",  # workdir of the ensemble that segments the phantoms; empty trains one first
+                "ensemble": "",  # workdir of the ensemble that segments the phantoms; empty trains one first,
+                "ensemble_mode": mode,  # of configs/ensemble.py in this mode
                 "phantom": {"train": tuple(range(10, 22)), "validation": (22,), "shape": (32, 256, 256)},
                 "train": files(),
                 "validation": files(),

@@ -117,6 +117,9 @@ def refine_block(
     around |= {name: around[name].astype(np.float32) for name in ("image",) if name in around}
     # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
     around["hidden"] = _complete_tokens(around["hidden"], frame, shape, in_tokens)
+    if not apply.sees_hidden:
+        # No refiner can look at them by mistake: hidden means hidden (design law 3).
+        around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}

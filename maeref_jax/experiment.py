@@ -64,20 +64,34 @@ def _between(least, most):
 
 
 def check(settings):
-    """Raises BadInput for settings that no training can work with."""
-    classes, ambiguous, data = len(settings["classes"]["names"]), settings["classes"]["ambiguous"], settings["data"]
+    """Raises BadInput for settings that no run can work with."""
     check_common(settings)
+    method = settings["method"]
+    if method in pipeline.REFINERS:
+        _check_masking_ratio(settings)
+    if method in pipeline.UNLEARNED:
+        pipeline.UNLEARNED[method].refiner(settings)
+        return
+    _check_training(settings)
+    _check_data(settings["data"])
+    if method in pipeline.LEARNED:
+        pipeline.LEARNED[method].method(settings)
+
+
+def _check_training(settings):
     if min(settings["class_weights"]) < 0:
         raise BadInput(f"class_weights must not be negative, found {settings['class_weights']}")
+    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
+    if len(settings["class_weights"]) < classes - (ambiguous >= 0):
+        raise BadInput(f"class_weights needs one weight per class, found {settings['class_weights']}")
     build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
     try:
         jnp.dtype(settings["model"]["compute_dtype"])
     except TypeError as error:
         raise BadInput(f"model.compute_dtype must be float32 or bfloat16 ({error})") from error
-    if settings["method"] in pipeline.REFINERS:
-        _check_masking_ratio(settings)
-    if len(settings["class_weights"]) < classes - (ambiguous >= 0):
-        raise BadInput(f"class_weights needs one weight per class, found {settings['class_weights']}")
+
+
+def _check_data(data):
     if data["phantom"]["train"] and (data["train"]["labels"] or data["validation"]["labels"]):
         raise BadInput("both phantoms and files are given; for files only, add --config.data.phantom.train=")
     if data["phantom"]["train"] and not data["phantom"]["validation"]:
@@ -93,7 +107,7 @@ def check(settings):
 def check_common(settings):
     """BadInput for what every method has: numbers out of range, classes, voxel size, window and its tokens."""
     classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
-    window, stride, label_map = settings["window"], settings["stride"], settings["data"]["label_map"]
+    window, stride = settings["window"], settings["stride"]
     for name, (least, most) in RANGES.items():
         *groups, key = name.split(".")
         found = functools.reduce(lambda tree, group: tree.get(group, {}), groups, settings).get(key, least)
@@ -111,16 +125,21 @@ def check_common(settings):
         raise BadInput(f"window {window} and stride {stride} must be multiples of token, {token}")
     if ambiguous not in (-1, classes - 1):
         raise BadInput(f"classes.ambiguous must be the last class, {classes - 1}, or -1 for none, found {ambiguous}")
+    label_map = settings.get("data", {}).get("label_map", ())
     if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in label_map):
         raise BadInput(f'label_map is pairs, like "((0,0),(255,1),)", found {label_map}')
 
 
 def _check_masking_ratio(settings):
-    low, high = settings["masking_ratio"] if len(settings["masking_ratio"]) == 2 else (1, 0)
+    ratio = _masking_ratio(settings)
+    low, high = (0, 1) if ratio is None else ratio if len(ratio) == 2 else (1, 0)
     if not 0 <= low <= high <= 1:
-        raise BadInput(
-            f"masking_ratio must be two numbers, 0 <= lowest <= highest <= 1, is {settings['masking_ratio']}"
-        )
+        raise BadInput(f"masking_ratio must be two numbers, 0 <= lowest <= highest <= 1, is {ratio}")
+
+
+def _masking_ratio(settings):
+    """(lowest, highest); None for a refiner that is trained without hiding anything."""
+    return settings.get("masking_ratio")
 
 
 def _segmenter_experiment(settings, indices):
@@ -166,22 +185,26 @@ def _refiner_experiment(settings, workdir, indices):
         raise BadInput(f"{workdir}: the ensemble's predictions are written beside the model, on a local disk only")
     ensemble = settings["data"]["ensemble"] or workdir / "ensemble"
     predict = _predictor(settings, ensemble, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
-    train, validation = (_label_maps(settings, split, predict) for split in ("train", "validation"))
+    with_image = "image" in pipeline.REFINERS[settings["method"]].refiner(settings).needs
+    train, validation = (_label_maps(settings, split, predict, with_image) for split in ("train", "validation"))
+    intensities = sampling.intensity_range(train) if with_image else None
     crops = (tuple(settings["window"]), settings["token"], settings["min_foreground"])
-    everything, donors = range(settings["batch"]), settings["mask_shapes"][2] > 0
+    masking, everything = _masking_ratio(settings), range(settings["batch"])
+    beside = (masking is not None and settings["mask_shapes"][2] > 0, intensities)
 
     def batches(step):
-        drawn = (settings["masking_ratio"], donors, step / settings["steps"])
-        return sampling.label_batch(train, settings["seed"], step, indices, *crops, *drawn)
+        progress = step / settings["steps"]
+        return sampling.label_batch(train, settings["seed"], step, indices, *crops, masking, *beside, progress=progress)
 
     # Validation covers the range of masking ratios evenly, so that its mean does not depend on few draws.
-    (low, high), validation_seed = settings["masking_ratio"], settings["seed"] + VALIDATION_SEED
-    ratios = np.linspace(low, high, 2 * settings["validation_batches"] + 1)[1::2]
+    number, validation_seed = settings["validation_batches"], settings["seed"] + VALIDATION_SEED
+    ratios = [None] * number if masking is None else [(r, r) for r in np.linspace(*masking, 2 * number + 1)[1::2]]
     validation_batches = [
-        sampling.label_batch(validation, validation_seed, step, everything, *crops, (ratio, ratio), donors)
+        sampling.label_batch(validation, validation_seed, step, everything, *crops, ratio, *beside)
         for step, ratio in enumerate(ratios)
     ]
     facts = {
+        **({"intensity_range": intensities.tolist()} if with_image else {}),
         "volumes": [volume.name for volume in train],
         "validation_volumes": [volume.name for volume in validation],
         "labels": f"predicted by the ensemble {ensemble}" if predict else "from files",
@@ -199,11 +222,12 @@ def _annotated(settings, split):
     return _from_files(settings, split, with_image=True)
 
 
-def _label_maps(settings, split, predict):
+def _label_maps(settings, split, predict, with_image):
     data = settings["data"]
     if predict is not None:
-        return [predict(seed) for seed in data["phantom"][split]]
-    return _from_files(settings, split, with_image=False)
+        found = [predict(seed) for seed in data["phantom"][split]]
+        return found if with_image else [volume._replace(image=None) for volume in found]
+    return _from_files(settings, split, with_image)
 
 
 def _from_files(settings, split, with_image):
@@ -246,7 +270,7 @@ def _predictor(settings, ensemble, output):
         )
         return dataset.TrainingVolume(
             name,
-            None,
+            made.image,
             np.where(ambiguous, np.int16(-1), labels.astype(np.int16)),
             np.where(ambiguous, np.float32(1), entropy.astype(np.float32) / 255),
         )

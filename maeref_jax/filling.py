@@ -1,8 +1,9 @@
 """Ways to use whatever fills hidden tokens: over the symmetries of the square, in rounds, as samples.
 
 A `fill` is a function: labels int (b, y, x), hidden bool (b, y, x), constant inside a token -> class probabilities
-float32 (b, y, x, c). What is made here of a fill is one again. None of it looks at a label that the fill does not look
-at, so hidden stays hidden (design law 3); and a window's result does not depend on its place in a batch.
+float32 (b, y, x, c). It may want other planes (b, y, x) after those two, such as the image: they stay as they are. What
+is made here of a fill is one again. None of it looks at a label that the fill does not look at, so hidden stays hidden
+(design law 3); and a window's result does not depend on its place in a batch.
 """
 
 import jax
@@ -11,13 +12,14 @@ import jax.numpy as jnp
 from maeref_jax.tokens import token_mean, token_spread
 
 
-def filled(fill, labels, hidden, key, token, *, symmetries, rounds, samples):
+def filled(fill, labels, hidden, key, token, planes=(), *, symmetries, rounds, samples):
     """Class probabilities (b, y, x, c) by a fill, used as the settings say.
 
-    token: side in pixels; symmetries: average over those of the square; rounds: fill the most certain tokens first, in
-    so many rounds; samples: the share of so many sampled fillings that agree on a class, 0 for none.
+    token: side in pixels; planes: what the fill wants beside labels and hidden; symmetries: average over those of the
+    square; rounds: fill the most certain tokens first, in so many rounds; samples: the share of so many sampled
+    fillings that agree on a class, 0 for none.
     """
-    fill = over_symmetries(fill) if symmetries else fill
+    fill = over_symmetries(fill, planes) if symmetries else _given(fill, planes)
     if samples:
         return over_samples(fill, labels, hidden, key, token, rounds, samples)
     return in_rounds(fill, labels, hidden, token, rounds) if rounds > 1 else fill(labels, hidden)
@@ -37,13 +39,20 @@ def turned_back(planes, symmetry):
     return jnp.swapaxes(planes, 1, 2) if symmetry & 1 else planes
 
 
-def over_symmetries(fill):
-    """A fill that averages the probabilities over the eight orientations of a square window, four of another one."""
+def _given(fill, planes):
+    return lambda labels, hidden: fill(labels, hidden, *planes)
+
+
+def over_symmetries(fill, planes=()):
+    """A fill that averages the probabilities over the eight orientations of a square window, four of another one.
+    planes: what the fill wants beside labels and hidden, in the window's own orientation.
+    """
 
     def averaged(labels, hidden):
         square = labels.shape[1] == labels.shape[2]
         orientations = [s for s in range(8) if square or not s & 1]
-        found = [turned_back(fill(turned(labels, s), turned(hidden, s)), s) for s in orientations]
+        given = (labels, hidden, *planes)
+        found = [turned_back(fill(*(turned(plane, s) for plane in given)), s) for s in orientations]
         return sum(found) / len(found)
 
     return averaged

@@ -16,8 +16,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+import maeref_jax.refiners.autoencoder
 import maeref_jax.refiners.crf
+import maeref_jax.refiners.inpainter
 import maeref_jax.refiners.mae
+import maeref_jax.refiners.mae_image
+import maeref_jax.refiners.morphology
+import maeref_jax.refiners.nearest
 import maeref_jax.segmenters.ensemble
 from maeref_jax import audit, objects
 from maeref_jax.blockwise import decide, hide, real_probabilities, refine_block, segment_block
@@ -42,9 +47,17 @@ from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, 
 from maeref_jax.volumes.windows import blocks
 
 SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
-REFINERS = {"mae": maeref_jax.refiners.mae, "crf": maeref_jax.refiners.crf}
+LEARNED = {
+    "mae": maeref_jax.refiners.mae,
+    "mae_image": maeref_jax.refiners.mae_image,
+    "autoencoder": maeref_jax.refiners.autoencoder,
+    "inpainter": maeref_jax.refiners.inpainter,
+}
 # Refiners without gradients: train.py chooses their parameters by trying them on validation data.
-SEARCHED = ("crf",)
+SEARCHED = {"crf": maeref_jax.refiners.crf}
+# These learn nothing: the workdir is a config.json.
+UNLEARNED = {"nearest": maeref_jax.refiners.nearest, "morphology": maeref_jax.refiners.morphology}
+REFINERS = LEARNED | SEARCHED | UNLEARNED
 METHODS = SEGMENTERS | REFINERS
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
 
@@ -61,7 +74,7 @@ def load_model(workdir: str | Path, kind: str) -> Model:
         raise BadInput(f"{workdir} holds a model of method '{name}', expected a {kind}: {', '.join(methods)}")
     module, settings = methods[name], config["config"]
     apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
-    params, state = load_model_variables(workdir)
+    params, state = ({}, {}) if name in UNLEARNED else load_model_variables(workdir)
     return Model(str(workdir), name, settings, params, state, apply, config["facts"])
 
 

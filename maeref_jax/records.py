@@ -54,6 +54,8 @@ class Refiner(NamedTuple):
         The caller composites: only hidden voxels are ever replaced.
     window, stride: as in Segmenter; multiples of `token`
     token: side in pixels of the squares that are hidden as one
+    sees_hidden: whether labels under hidden tokens reach `refine`. Only where what was published looks at them, because
+        it knows no hidden places, or measures distances from what they hid; all others get -1 there (design law 3).
     """
 
     refine: Callable[..., Any]
@@ -62,3 +64,4 @@ class Refiner(NamedTuple):
     dims: int
     needs: tuple[str, ...]
     token: int
+    sees_hidden: bool = False

@@ -32,9 +32,9 @@ def predict(params, state, image):
 
 
 def refine(params, state, inputs, key):
-    """Fills with the class after the commonest visible one in the window's row: depends on visible labels only."""
-    labels = jnp.where(inputs["hidden"], -1, inputs["labels"])
-    counts = jnp.stack([(labels == c).sum(-1, keepdims=True) * jnp.ones(labels.shape) for c in range(4)], -1)
+    """Fills with the class after the commonest one in the window's row, of all labels that it is given."""
+    given = inputs["labels"]
+    counts = jnp.stack([(given == c).sum(-1, keepdims=True) * jnp.ones(given.shape) for c in range(4)], -1)
     probabilities = (jnp.roll(counts, 1, -1) + params["floor"]) ** 2
     return probabilities / probabilities.sum(-1, keepdims=True)
 
@@ -150,6 +150,21 @@ def test_labels_under_hidden_tokens_do_not_matter(tmp_path):
     job = label_job(tmp_path / "1", labels=array_volume(disturbed, "labels"))
     pipeline.refine_volume(job, None, refiner(), settings())
     np.testing.assert_array_equal(result(tmp_path / "0", "refined"), result(tmp_path / "1", "refined"))
+
+
+def test_only_a_refiner_that_says_so_is_given_labels_under_hidden_tokens(tmp_path):
+    for seen, same in ((False, True), (True, False)):
+        made, given = [], labels()
+        model = refiner()
+        model = model._replace(apply=model.apply._replace(sees_hidden=seen))
+        for i in range(2):
+            place = tmp_path / f"{seen}{i}"
+            pipeline.refine_volume(label_job(place, labels=array_volume(given, "labels")), None, model, settings())
+            made.append(result(place, "refined"))
+            hidden = result(place, "hidden") == 1
+            given = np.where(hidden, (given + 1) % 4, given).astype(np.uint8)
+        assert (made[0][hidden] == made[1][hidden]).all() == same
+        np.testing.assert_array_equal(made[0][~hidden], labels()[~hidden])
 
 
 def test_windows_without_hidden_voxels_are_not_computed(tmp_path):

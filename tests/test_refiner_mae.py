@@ -83,38 +83,6 @@ def test_extreme_windows_are_defined(trained, refine, share):
     assert np.isfinite(refine(params, state, inputs, jax.random.key(0))).all()
 
 
-def test_what_lies_outside_the_volume_takes_no_part():
-    labels = np.random.default_rng(3).integers(0, 3, (1, 16, 24))
-    labels[:, :, 16:] = -1
-    tokens = np.asarray(mae.split_tokens(labels, 4))
-    roles = mae.roles(tokens, np.zeros((1, TOKENS), bool), (4, 6), 10.0)
-    outside = (tokens == -1).all(-1)
-    assert outside.sum() == 8 and not np.asarray(roles.kept)[outside].any()
-    assert not np.asarray(roles.decoded)[outside].any()
-    assert np.asarray(roles.kept)[~outside].all()
-
-
-def test_far_tokens_take_no_part_but_hidden_ones_are_always_decoded():
-    tokens = np.zeros((1, TOKENS, 16), int)
-    tokens[0, 0] = 1
-    hidden = np.zeros((1, TOKENS), bool)
-    hidden[0, -1] = True
-    roles = mae.roles(tokens, hidden, (4, 6), 1.0)
-    assert np.flatnonzero(roles.kept[0]).tolist() == [0, 1, 6]
-    assert np.flatnonzero(roles.decoded[0]).tolist() == [0, 1, 6, TOKENS - 1]
-
-
-def test_distance_is_measured_from_visible_foreground_only():
-    tokens = np.zeros((1, TOKENS, 16), int)
-    tokens[0, [0, TOKENS - 1]] = 1
-    hidden = np.zeros((1, TOKENS), bool)
-    hidden[0, -1] = True
-    blanked = np.where(hidden[..., None], -1, tokens)
-    np.testing.assert_array_equal(
-        mae.roles(tokens, hidden, (4, 6), 1.0).kept, mae.roles(blanked, hidden, (4, 6), 1.0).kept
-    )
-
-
 def test_undecided_and_ambiguous_pixels_do_not_count_and_an_empty_batch_costs_nothing(trained):
     method, params, state, batch = trained
     loss = jax.jit(method.loss)
@@ -224,17 +192,6 @@ def test_the_loss_may_be_over_all_near_tokens(trained):
     assert everything["dice_inside"][1] == hidden_only["dice_inside"][1]
 
 
-def test_physical_distance_is_the_same_rule_in_nanometres():
-    assert mae.reach(SETTINGS) == (2.0, (1.0, 1.0))
-    physical = changed(keep_within_nm=90.0, voxel_size_nm=(50.0, 10.0, 5.0))
-    assert mae.reach(physical) == (90.0, (40.0, 20.0))
-    tokens, hidden = np.zeros((1, TOKENS, 16), int), np.zeros((1, TOKENS), bool)
-    tokens[0, 0] = 1
-    kept = mae.roles(tokens, hidden, (4, 6), 90.0, (40.0, 20.0)).kept[0]
-    assert np.asarray(kept).reshape(4, 6)[:, 0].tolist() == [True, True, True, False]
-    assert np.asarray(kept).reshape(4, 6)[0].tolist() == [True] * 5 + [False]
-
-
 @pytest.mark.parametrize("use", [{"symmetries": True}, {"rounds": 3}, {"rounds": 2, "samples": 2}])
 def test_however_it_fills_hidden_stays_hidden_and_what_is_defined_stays_defined(trained, use):
     _, params, state, _ = trained
@@ -273,10 +230,6 @@ def test_a_window_without_foreground_and_one_that_is_all_hidden_are_defined(trai
     ("changes", "message"),
     [
         ({"loss_over": "all"}, "hidden or near"),
-        ({"curriculum": 1.5}, "curriculum"),
-        ({"mask_shapes": (1.0, 0.0)}, "mask_shapes"),
-        ({"mask_shapes": (0.0, 0.0, 0.0)}, "mask_shapes"),
-        ({"class_weights": (1.0, 1.0)}, "3 weights"),
         ({"original": {"rules": True, "keep": 0.0}, "class_weights": (1.0,) * 4}, "keep"),
     ],
 )

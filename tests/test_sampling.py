@@ -110,3 +110,21 @@ def test_donors_are_other_crops_and_leave_the_rest_of_a_batch_as_it_was(volumes)
         np.testing.assert_array_equal(plain[name], with_donors[name])
     few = sampling.label_batch(volumes, 0, 5, range(2, 4), *fixed[4:], donors=True)
     np.testing.assert_array_equal(few["donor"], with_donors["donor"][2:4])
+
+
+def test_a_batch_has_images_and_masks_only_where_they_are_asked_for(volumes):
+    fixed, known = (volumes, 0, 5, range(4), (16, 16), 4, 0.1), np.array([60, 140], np.float32)
+    plain, bare = sampling.label_batch(*fixed, (0.1, 0.9)), sampling.label_batch(*fixed)
+    shown = sampling.label_batch(*fixed, intensities=known)
+    assert bare["shared"] == {} and "image" not in plain
+    assert set(shown["shared"]) == {"intensity_range"} and shown["image"].dtype == np.float32
+    for other in (bare, shown):
+        np.testing.assert_array_equal(plain["labels"], other["labels"])
+
+
+def test_the_image_is_turned_as_its_labels_are():
+    places = np.arange(40 * 50).reshape(1, 40, 50)
+    batch = sampling.label_batch(
+        [Volume(places, places.astype(np.int16))], 0, 0, range(8), (16, 16), 4, 0.0, intensities=np.zeros(2)
+    )
+    np.testing.assert_array_equal(batch["image"], batch["labels"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 ORIGINAL = "mae_original"
+COMPETITORS = ("autoencoder", "inpainter", "mae_image", "morphology", "nearest")  # run by test_competitors.py
 REAL = ("ensemble_vnc_sstem", "mae_mef_cristae")
 STACKS = ("ensemble_3d",)  # run by test_ensemble_workdir.py
 
@@ -65,7 +66,7 @@ def test_a_method_without_gradients_is_searched_used_and_judged(run, smoke, tmp_
 
 def test_every_training_config_is_tried_above(root):
     methods = {path.stem for path in (root / "configs").glob("*.py")} - {"defaults", "evaluate", "refine"}
-    assert methods == {"ensemble", "mae", "crf", ORIGINAL, *REAL, *STACKS}
+    assert methods == {"ensemble", "mae", "crf", ORIGINAL, *REAL, *STACKS, *COMPETITORS}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,8 @@ def test_every_training_config_is_tried_above(root):
         (["--config", "configs/mae.py:smoke", "--config.masking_ratio=0.9,0.1"], "masking_ratio must be"),
         (["--config", "configs/mae.py:smoke", "--config.model.compute_dtype=float9"], "float32 or bfloat16"),
         (["--config", "configs/mae.py:smoke", "--config.token=5"], "multiples of token, 5"),
+        (["--config", "configs/autoencoder.py:smoke", "--config.window=32,64"], "multiples of 64"),
+        (["--config", "configs/morphology.py", "--config.radius_px=0"], "radius_px must be at least 1"),
         (["--config", "configs/mae.py:smoke", "--config.data.phantom.validation=3"], "keep whole volumes apart"),
         (["--config", "configs/mae.py:smoke", "--config.optimizer.accumulate=3"], "set batch to 6 or 9"),
         (["--config", "configs/mae.py:smoke", "--init_from", "nowhere"], "nowhere is not the workdir"),

@@ -42,10 +42,12 @@ class MaskedAutoencoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, labels, grid, kept, kept_valid, decoded, decoded_valid):
+    def __call__(self, labels, grid, kept, kept_valid, decoded, decoded_valid, context=None):
         """labels: int (b, n, p), any id outside 0 … classes-1 counts as unknown (all-zero one-hot, or 0).
         grid: (rows, columns), static. kept, decoded: int32 (b, l), (b, m) token indices with valid bool of the same
-        shape. Returns float32 logits (b, m, p, c). Labels of tokens that are not kept are never read.
+        shape. context: (b, n, decoder width) or None, what else is known of every token, added to the latents of kept
+        ones and to the mask token of the others. Returns float32 logits (b, m, p, c). Labels of tokens that are not
+        kept are never read.
         """
         labels = jnp.take_along_axis(labels, kept[..., None], axis=1)
         x = self._embed(labels)
@@ -58,7 +60,7 @@ class MaskedAutoencoder(nn.Module):
         x = encoder(x, valid, self._places(kept, grid))
         x = nn.Dense(self.decoder_width, dtype=self.dtype, kernel_init=_xavier, name="to_decoder")(x)
         class_token, latent = x[:, :1], x[:, 1:]
-        x = self._fill_in(latent, grid, kept, kept_valid, decoded)
+        x = self._fill_in(latent, grid, kept, kept_valid, decoded, context)
         x = jnp.concatenate([class_token, x], axis=1)
         valid = jnp.concatenate([valid[:, :1], decoded_valid], axis=1)
         self.sow("intermediates", "decoder_in", x)
@@ -89,7 +91,7 @@ class MaskedAutoencoder(nn.Module):
             return None
         return jnp.pad(jnp.stack([index // grid[1], index % grid[1]], -1), ((0, 0), (1, 0), (0, 0)))
 
-    def _fill_in(self, latent, grid, kept, kept_valid, decoded):
+    def _fill_in(self, latent, grid, kept, kept_valid, decoded, context):
         """Kept latents at their places, the mask token everywhere else; then the decoded places, with positions."""
         mask_token = self.param("mask_token", nn.initializers.normal(0.02), (1, 1, self.decoder_width))
         n = grid[0] * grid[1]
@@ -97,5 +99,6 @@ class MaskedAutoencoder(nn.Module):
         slots = jnp.where(kept_valid, kept, n)
         full = jnp.broadcast_to(mask_token.astype(self.dtype), (len(latent), n + 1, self.decoder_width))
         full = jax.vmap(lambda rows, index, values: rows.at[index].set(values))(full, slots, latent)
+        full = full if context is None else full[:, :n] + context
         positions = jnp.asarray(sine_cosine_positions(grid, self.decoder_width), self.dtype)
         return jnp.take_along_axis(full, decoded[..., None], axis=1) + positions[decoded]

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from maeref_jax import original_rules
+from maeref_jax import masked_training, original_rules
 from maeref_jax.errors import BadInput
 from maeref_jax.original.weights import to_tensors
 from maeref_jax.refiners import mae
+from maeref_jax.roles import Roles
 from maeref_jax.tokens import join_tokens, split_tokens, token_mean
 from maeref_jax.training.optimizer import build_optimizer
 
@@ -132,12 +133,16 @@ def _computed(settings, ratio, shares, stepped, params, given):
     def logits_of(params, part):
         return mae.logits_of(settings, net, params, tokens, grid, part, count)
 
+    def counted(settings, part):
+        over = part.decoded & ~part.kept if settings["loss_over"] == "hidden" else part.decoded
+        return masked_training.pixel_weights(settings, tokens, entropy, over[..., None], original=True)
+
     def loss_of(logits, part, settings=settings):
-        weight = mae.pixel_weights(settings, tokens, entropy, part)
-        total, weight, _ = mae.loss_and_logs(tokens, logits, weight)
+        weight = counted(settings, part)
+        total, weight, _ = masked_training.loss_and_logs(tokens, logits, weight)
         return total / jnp.maximum(weight, 1e-8)
 
-    part = mae.Roles(kept=visible, decoded=near, hidden=near & ~visible)
+    part = Roles(kept=visible, decoded=near)
 
     def loss(params):
         logits = logits_of(params, part)
@@ -146,7 +151,7 @@ def _computed(settings, ratio, shares, stepped, params, given):
     gradient_of = jax.value_and_grad(loss, has_aux=True)
     (value, logits), gradients = gradient_of(params)
     found |= {"logits": logits, "argmax_image": join_tokens(logits.argmax(-1), grid, token)}
-    found["loss_target"] = jnp.where(mae.pixel_weights(unweighted, tokens, entropy, part) > 0, tokens, -1)
+    found["loss_target"] = jnp.where(counted(unweighted, part) > 0, tokens, -1)
     found |= {"loss_weighted": value, "loss_weighted_f64": value, "loss_unweighted": loss_of(logits, part, unweighted)}
     trees = {"grad": gradients}
     if stepped:
@@ -154,13 +159,13 @@ def _computed(settings, ratio, shares, stepped, params, given):
     if "nodist/noise" in given:
         everything = jnp.ones((b, n), bool)
         shown = original_rules.visible(given["nodist/noise"], everything, count)
-        nodist = mae.Roles(kept=shown, decoded=everything, hidden=~shown)
+        nodist = Roles(kept=shown, decoded=everything)
         logits = logits_of(params, nodist)
         found |= {"nodist/mask": 1.0 - shown, "nodist/logits": logits, "nodist/loss_weighted": loss_of(logits, nodist)}
     for name in shares:
         shown_count = original_rules.visible_count(n, keep, float(name.removeprefix("full_pred_")))
         shown = original_rules.visible(undecided, near, shown_count)
-        part = mae.Roles(kept=shown, decoded=near, hidden=near & ~shown)
+        part = Roles(kept=shown, decoded=near)
         labels = mae.logits_of(settings, net, params, tokens, grid, part, shown_count).argmax(-1)
         pixels = jnp.broadcast_to(~shown[..., None], labels.shape).astype(jnp.uint8)
         found |= {

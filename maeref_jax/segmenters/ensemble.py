@@ -13,6 +13,7 @@ import numpy as np
 from maeref_jax import augmentation
 from maeref_jax.entropy import normalised_entropy
 from maeref_jax.errors import BadInput
+from maeref_jax.intensities import normalised, scaled
 from maeref_jax.models.unet import UNet
 from maeref_jax.records import Method, Segmenter
 from maeref_jax.volumes.volume import share_slices
@@ -73,17 +74,6 @@ def _unrolled(function, *stacked):
     members = jax.tree.leaves(stacked[0])[0].shape[0]
     results = [function(*jax.tree.map(lambda leaf, i=i: leaf[i], stacked)) for i in range(members)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
-
-
-def scaled(image, intensity_range):
-    """Intensities with `intensity_range` (low, high) scaled to [0, 1], not clipped."""
-    low, high = intensity_range
-    return (image - low) / (high - low)
-
-
-def normalised(image, intensity_range):
-    """Intensities clipped to `intensity_range` (low, high) and scaled to [0, 1]."""
-    return jnp.clip(scaled(image, intensity_range), 0.0, 1.0)
 
 
 def select_members(params, state, members):

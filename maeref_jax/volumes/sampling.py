@@ -48,14 +48,27 @@ def oriented(plane, orientation):
     return np.ascontiguousarray(plane)
 
 
-def label_batch(volumes, seed, step, indices, size, token, min_foreground, masking_ratio, donors=False, progress=1.0):
-    """Crops for a masked autoencoder: labels int16 (b, y, x), entropy float32 (b, y, x) (0 where a volume has none),
-    index int32 (b,) as given in `indices`, the samples of the whole batch that are wanted here; with `donors` also
-    donor, the entropy of another crop for every sample, float32 (b, y, x).
+def label_batch(
+    volumes,
+    seed,
+    step,
+    indices,
+    size,
+    token,
+    min_foreground,
+    masking_ratio=None,
+    donors=False,
+    intensities=None,
+    progress=1.0,
+):
+    """Crops for a refiner: labels int16 (b, y, x), entropy float32 (b, y, x) (0 where a volume has none), index int32
+    (b,) as given in `indices`, the samples of the whole batch that are wanted here; with `donors` also donor, the
+    entropy of another crop for every sample, float32 (b, y, x); with `intensities` also image, float32 (b, y, x).
 
-    shared: hidden_count, how many tokens to hide, and slots, whose length is the static number of places for visible
-    tokens; progress, as given: the share of the training that is over. masking_ratio: (lowest, highest) of a uniform
-    draw, one per batch.
+    shared: what belongs to all of them. With a masking_ratio, (lowest, highest) of a uniform draw, one per batch:
+    hidden_count, how many tokens to hide; slots, whose length is the static number of places for visible tokens; and
+    progress, as given, the share of the training that is over. With intensities: intensity_range float32 (2,), the
+    statistics the model keeps.
     """
     crops, others = [], []
     for index in indices:
@@ -64,24 +77,20 @@ def label_batch(volumes, seed, step, indices, size, token, min_foreground, maski
         crops.append(_oriented_crop(volumes, rng, size, min_foreground))
         if donors:
             others.append(_oriented_crop(volumes, rng, size, min_foreground))
-    tokens = (size[0] // token) * (size[1] // token)
-    ratio = np.random.default_rng((seed, step)).uniform(*masking_ratio)
-    hidden_count, length = masking_length(ratio, tokens)
-    labels = np.stack([c["labels"] for c in crops])
-    entropy, donor = (
-        [found.get("entropy", np.zeros(size, np.float32)) for found in several] for several in (crops, others)
-    )
-    return {
-        **({"donor": np.stack(donor)} if donors else {}),
-        "labels": labels,
-        "entropy": np.stack(entropy),
-        "index": np.asarray(indices, np.int32),
-        "shared": {
-            "hidden_count": np.int32(hidden_count),
-            "slots": np.arange(length, dtype=np.int32),
-            "progress": np.float32(progress),
-        },
-    }
+    batch, shared = {"index": np.asarray(indices, np.int32)}, {}
+    batch["labels"] = np.stack([c["labels"] for c in crops])
+    batch["entropy"] = np.stack([c.get("entropy", np.zeros(size, np.float32)) for c in crops])
+    if donors:
+        batch["donor"] = np.stack([c.get("entropy", np.zeros(size, np.float32)) for c in others])
+    if intensities is not None:
+        batch["image"] = np.stack([c["image"].astype(np.float32) for c in crops])
+        shared["intensity_range"] = intensities
+    if masking_ratio is not None:
+        ratio = np.random.default_rng((seed, step)).uniform(*masking_ratio)
+        hidden_count, length = masking_length(ratio, (size[0] // token) * (size[1] // token))
+        shared |= {"hidden_count": np.int32(hidden_count), "slots": np.arange(length, dtype=np.int32)}
+        shared["progress"] = np.float32(progress)
+    return {**batch, "shared": shared}
 
 
 def _oriented_crop(volumes, rng, size, min_foreground):

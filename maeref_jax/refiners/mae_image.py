@@ -1,0 +1,52 @@
+"""The masked autoencoder that sees the image too (MAE+X): labels are hidden and filled in as by refiners/mae.py, with
+the image's features at every token, hidden ones included.
+"""
+
+import jax.numpy as jnp
+
+from maeref_jax import masked_training
+from maeref_jax.intensities import normalised
+from maeref_jax.masked_training import Filler, real_classes
+from maeref_jax.models.mae import MaskedAutoencoder
+from maeref_jax.models.mae_image import ImageMaskedAutoencoder
+from maeref_jax.roles import gathered, reach, roles
+from maeref_jax.tokens import split_tokens
+
+
+def network(settings):
+    """The ImageMaskedAutoencoder of a config of configs/mae_image.py, as a dict."""
+    model, image = dict(settings["model"]), settings["image_model"]
+    dtype = jnp.dtype(model.pop("compute_dtype"))
+    labels = MaskedAutoencoder(classes=real_classes(settings), token=settings["token"], dtype=dtype, **model)
+    return ImageMaskedAutoencoder(labels, image["width"], image["depth"], image["heads"])
+
+
+def filler(settings):
+    """The Filler of a masked autoencoder with the image. Its state keeps the range of intensities of training."""
+    net, token = network(settings), settings["token"]
+
+    def arguments(state, tokens, hidden, grid, given, length):
+        part = roles(tokens, hidden, grid, *reach(settings))
+        image = normalised(given["image"].astype(jnp.float32), state["intensity_range"])
+        return (*gathered(tokens, grid, part, length), split_tokens(image, token)), part.decoded
+
+    def init(key, tokens, hidden, grid, given):
+        state = {"intensity_range": jnp.asarray(given["shared"]["intensity_range"])}
+        shown, _ = arguments(state, tokens, hidden, grid, given, tokens.shape[1])
+        return net.init(key, *shown)["params"], state
+
+    def logits(params, state, tokens, hidden, grid, given, length):
+        shown, decoded = arguments(state, tokens, hidden, grid, given, length)
+        return net.apply({"params": params}, *shown), decoded
+
+    return Filler(init, logits, needs=("image",))
+
+
+def refiner(settings):
+    """The Refiner of such a workdir; it needs the image."""
+    return masked_training.refiner(settings, filler(settings))
+
+
+def method(settings):
+    """The Method that trains it. Batches: volumes.sampling.label_batch, with images."""
+    return masked_training.method(settings, filler(settings), real_classes(settings))
