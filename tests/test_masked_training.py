@@ -114,7 +114,7 @@ def test_no_label_under_a_hidden_token_reaches_a_filler_in_use_and_planes_beside
     one, two = (np.asarray(apply.refine({"bias": jnp.zeros(3)}, {}, inputs, KEY)) for inputs in (given, other))
     np.testing.assert_array_equal(one, two)
     np.testing.assert_allclose(one.sum(-1), 1, atol=1e-5)
-    assert (one[:, 3, 3].argmax(-1) == 2).all(), "the image lies where the labels lie, however they are turned"
+    assert (one[:, 3, 3, 2] > 0.99).all(), "the image lies where the labels lie, however they are turned"
     assert (one[:, 4, 4].argmax(-1) == one[:, 5, 5].argmax(-1)).all() or use.get("samples")
 
 
