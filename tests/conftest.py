@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,12 @@ from hypothesis import settings
 settings.register_profile("maeref", deadline=None, max_examples=25)
 settings.load_profile("maeref")
 ROOT = Path(__file__).parent.parent
+# Tests, and programs they start, share one compilation cache, and are not optimised: they run for seconds. Set before
+# any module of tests can wake the compiler.
+COMPILED = tempfile.TemporaryDirectory(prefix="maeref_jax_tests_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +36,6 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist (set MAEREF_DATA)")
     return folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compile_once(tmp_path_factory):
-    """Programs started by the tests share one compilation cache, and are not optimised: they run for seconds."""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
-    os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ FLOORS = {
     "jobs": 4, "report": 4, "original": 4, "pipeline": 5, "experiment": 6, "evaluation": 6, "doubt": 6, "suggestion": 6,
     "degradation": 6, "realism": 6, "command_line": 6,
     # commands: python -m maeref_jax.…
-    "parameter_search": 7, "export_member": 7, "out_of_fold": 7, "import_original": 7,
+    "parameter_search": 7, "calibrate": 7, "export_member": 7, "out_of_fold": 7, "import_original": 7,
 }  # fmt: skip
 SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original"}
 FILES = sorted(PACKAGE.rglob("*.py"))
