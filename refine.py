@@ -10,20 +10,26 @@
   several volumes:
     python refine.py --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
 
+  many processes, on one machine or on many (docs/clusters.md):
+    python refine.py ... --workers 4
+    python refine.py ... --num_parts 8 --part_id 3
+
 Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz.
 Results are STEM.ome.zarr with all maps, TIFF stacks, STEM_objects.csv, skeletons and STEM.json: docs/viewers.md. The
 same command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
 failed, 2 bad usage or bad input, 130 and 143 interrupted.
 """
 
+import argparse
 import glob
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax import command_line
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.volumes.formats.store import is_url, join, split
 from maeref_jax.volumes.formats.stored import split_inner
 from maeref_jax.volumes.volume import FILES, MAKERS, Volume, open_probabilities, open_volume, split_range
@@ -35,6 +41,7 @@ PIPELINE = (
     *("threshold", "ambiguous_threshold", "token", "block", "batch", "seed"),
     *("overwrite", "tiff_export", "copy_image", "ome_zarr", "entropy_kind"),
     *("objects", "object_classes", "cristae_class", "smallest_object_vx", "flag_hidden_share"),
+    *("num_parts", "part_id", "wait_minutes"),
 )
 
 
@@ -47,7 +54,7 @@ class Request(NamedTuple):
 
 def main(argv: list[str]) -> int:
     config = read_config(argv)
-    requests = find_requests(config)
+    requests = [request for request in find_requests(config) if config.serve in ("", request.stem)]
     several = len(requests) > 1
     # All files are opened before the first second is spent on networks.
     volumes, failed = {}, {}
@@ -58,11 +65,14 @@ def main(argv: list[str]) -> int:
             if not several and isinstance(error, BadInput):
                 raise
             fail(failed, request.stem, error)
-    if volumes:
-        refine_all(config, volumes, failed, several)
+    if config.serve:
+        serve(config, volumes)
+        return 0
+    waiting = refine_all(config, volumes, failed, several, argv) if volumes else []
     if several:
         ending = f"; failed: {', '.join(failed)}" if failed else ""
-        print(f"{len(requests) - len(failed)} of {len(requests)} inputs done{ending}")
+        ending += f"; waiting for other parts: {', '.join(waiting)}" if waiting else ""
+        print(f"{len(requests) - len(failed) - len(waiting)} of {len(requests)} inputs done{ending}")
     return 1 if failed else 0
 
 
@@ -89,6 +99,10 @@ def read_config(argv: list[str]):
     add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
     add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
+    add("--num_parts", metavar="N", help="so many processes work on the same output, started by you, on any machine")
+    add("--part_id", metavar="I", help="which of them this is, from 0 to N - 1")
+    add("--workers", metavar="N", help="so many processes, started and watched by this one (pip install 'daisy>=2')")
+    add("--serve", help=argparse.SUPPRESS)  # what a worker is started with: the stem
     add("--config", default=str(CONFIG), metavar="FILE[:MODE]", help="everything else: see configs/refine.py")
     arguments, overrides = command_line.parse(flags, argv)
     # A flag wins over the config field of its name; its value is read and checked as that field's.
@@ -121,6 +135,8 @@ def check_usage(config) -> None:
         )
     if beside and not config.labels:
         raise BadInput(f"{' and '.join(beside)} belongs to --labels, which is missing")
+    if config.workers < 0 or (config.workers and config.num_parts > 1):
+        raise BadInput(f"--workers {config.workers} with --num_parts {config.num_parts}, expected one of the two")
     size = config.voxel_size_nm
     if size and not (len(size) == 3 and all(isinstance(length, int | float) and length > 0 for length in size)):
         raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {size}")
@@ -210,8 +226,10 @@ def open_request(request: Request, config) -> dict[str, Any]:
     return volumes | {"probabilities": tuple(probabilities)}
 
 
-def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several: bool) -> None:
-    """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest."""
+def refine_all(config, volumes, failed: dict[str, str], several: bool, argv: list[str]) -> list[str]:
+    """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest.
+    Returns the stems that are not complete yet, because other parts are not.
+    """
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
     from maeref_jax import jobs, pipeline
     from maeref_jax.volumes.inputs import doubt_about_scale
@@ -221,13 +239,9 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
     # No output may replace the input of another job, nor a second run read the first one's results.
     for stem in volumes:
         check_apart(Output(Path(config.output), stem), every)
-    segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
-    refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
-    use = {name: value for name, value in config.use.items() if value is not None}
-    refiner = used_as(refiner, use) if refiner and use else refiner
-    settings = jobs.Settings(**{name: config[name] for name in PIPELINE})
+    segmenter, refiner, settings = load_models(config)
     print(jobs.thresholds_of(config, refiner)[1], flush=True)
-    model = segmenter or refiner
+    model, waiting = segmenter or refiner, []
     for stem, roles in volumes.items():
         found_nm = next((v.voxel_size_nm for v in of_roles(roles) if v.voxel_size_nm), None)
         doubt = model and doubt_about_scale(stem, found_nm, model.workdir, model.settings["voxel_size_nm"])
@@ -235,16 +249,56 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
             print(f"warning: {doubt}", file=sys.stderr)
         job = jobs.Job(stem=stem, output=Path(config.output), **roles)
         try:
-            summary = pipeline.refine_volume(job, segmenter, refiner, settings)
-        except (BadInput, OSError) as error:
-            if not several and isinstance(error, BadInput):
+            if config.workers:
+                summary = refine_by_workers(config, job, segmenter, refiner, settings, argv)
+            else:
+                summary = pipeline.refine_volume(job, segmenter, refiner, settings)
+        except (BadInput, CannotGoOn, OSError) as error:
+            if not several and not isinstance(error, OSError):
                 raise
             fail(failed, stem, error)
-        else:
-            share, changed = summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
-            print(
-                f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json"
-            )
+            continue
+        if summary is None:
+            waiting.append(stem)
+            continue
+        share, changed = summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
+        print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
+    return waiting
+
+
+def load_models(config):
+    """The segmenter and the refiner, each a Model or None, and the pipeline's Settings."""
+    from maeref_jax import jobs, pipeline
+
+    segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
+    refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
+    use = {name: value for name, value in config.use.items() if value is not None}
+    refiner = used_as(refiner, use) if refiner and use else refiner
+    return segmenter, refiner, jobs.Settings(**{name: config[name] for name in PIPELINE})
+
+
+def refine_by_workers(config, job, segmenter, refiner, settings, argv: list[str]) -> dict | None:
+    """As `pipeline.refine_volume`, the blocks being done by workers: processes of this script with --serve."""
+    from maeref_jax import pipeline, workers
+
+    run = pipeline.open_run(job, segmenter, refiner, settings)
+    if run is None:
+        return pipeline.load_summary(job)
+    command = [*shlex.split(config.worker_command), sys.executable, __file__, *argv, "--serve", job.stem]
+    workers.share_out(run.place, *pipeline.block_grid(run), config.workers, command, local=not config.worker_command)
+    return pipeline.finish(run)
+
+
+def serve(config, volumes: dict[str, dict]) -> None:
+    """What a worker does: the blocks that it is given of one input."""
+    from maeref_jax import jobs, pipeline, workers
+
+    segmenter, refiner, settings = load_models(config)
+    ((stem, roles),) = volumes.items()
+    job = jobs.Job(stem=stem, output=Path(config.output), **roles)
+    run = pipeline.open_run(job, segmenter, refiner, settings._replace(overwrite=False), lambda line: None)
+    if run is not None:
+        workers.serve(pipeline.passes(run), run.place, run.shape, run.settings.block)
 
 
 def used_as(refiner, use: dict):

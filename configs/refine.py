@@ -47,6 +47,13 @@ def get_config(mode=""):
             "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
             "batch": 16,  # windows per call of a network
             "seed": 0,
+            # Several processes on one output, see docs/clusters.md; no influence on the result.
+            "num_parts": 1,
+            "part_id": 0,  # this is part 0 … num_parts - 1
+            "wait_minutes": 60.0,  # for blocks that another part has to do first
+            "workers": 0,  # processes that this one starts, by daisy; 0: it does everything itself
+            "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine
+            "serve": "",  # of a worker: the input that it works on
             "overwrite": False,
             "tiff_export": True,
             "copy_image": False,  # into the OME-Zarr, which then opens with the image; else its path is noted there

@@ -21,6 +21,11 @@ from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, wi
 _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
 
 
+def halo(apply: Refiner) -> tuple[int, int, int]:
+    """How far beyond a block (z, y, x) `refine_block` may read, in voxels."""
+    return tuple(size - 1 for size in _in_3d(apply)[0])
+
+
 def segment_block(
     apply: Segmenter, variables, members, image: Volume, box: Box, batch: int, kind: str = "mean"
 ) -> tuple[np.ndarray, int]:

@@ -19,6 +19,8 @@ from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
 
 THRESHOLDS = ("threshold", "ambiguous_threshold")
+# Settings that decide nothing about the result.
+_HOW = ("overwrite", "num_parts", "part_id", "wait_minutes")
 
 
 class Model(NamedTuple):
@@ -65,6 +67,8 @@ class Settings(NamedTuple):
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
+    num_parts, part_id: of so many processes on this output, which one this is, from 0
+    wait_minutes: how long a part waits for blocks of the others that it needs
     """
 
     threshold: float | None = None
@@ -83,6 +87,9 @@ class Settings(NamedTuple):
     cristae_class: int | None = None
     smallest_object_vx: int = 64
     flag_hidden_share: float = 0.5
+    num_parts: int = 1
+    part_id: int = 0
+    wait_minutes: float = 60.0
 
 
 def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[str, float], str]:
@@ -123,6 +130,13 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     for name in THRESHOLDS:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
+    if not 0 <= settings.part_id < settings.num_parts:
+        raise BadInput(f"part_id is {settings.part_id} of num_parts {settings.num_parts}, expected 0 to num_parts - 1")
+    if settings.num_parts > 1 and settings.overwrite:
+        raise BadInput(
+            "overwrite with several parts: each would remove what the others have done; choose another --output, or "
+            "remove the earlier one before the parts start"
+        )
     if settings.ome_zarr not in VERSIONS:
         raise BadInput(f"ome_zarr is {settings.ome_zarr}, expected one of {', '.join(VERSIONS)}")
     object_rules(scheme_of(segmenter, refiner), settings)
@@ -176,7 +190,7 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
         "segmenter": segmenter and _model_identity(segmenter),
         "refiner": refiner and _model_identity(refiner),
         "members": job.members,
-        "settings": {name: value for name, value in settings._asdict().items() if name != "overwrite"},
+        "settings": {name: value for name, value in settings._asdict().items() if name not in _HOW},
     }
 
 

@@ -5,21 +5,22 @@ Blocks are the unit of memory, writing and resuming, results do not depend on th
 the hidden tokens keeps its initial label, bit for bit.
 """
 
+import functools
 import json
 import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
-from maeref_jax import audit, objects
-from maeref_jax.blockwise import decide, hide, refine_block, segment_block
+from maeref_jax import audit, objects, parts
+from maeref_jax.blockwise import decide, halo, hide, refine_block, segment_block
 from maeref_jax.entropy import KINDS, member_means
 from maeref_jax.errors import BadInput
 from maeref_jax.jobs import (
@@ -36,9 +37,10 @@ from maeref_jax.jobs import (
 from maeref_jax.training.checkpoint import load_model_variables
 from maeref_jax.training.workdir import read_config
 from maeref_jax.volumes import inputs, output, results
+from maeref_jax.volumes.claim import claimed
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, open_volume
-from maeref_jax.volumes.windows import blocks
+from maeref_jax.volumes.windows import Box
 
 SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
 REFINERS = {"mae": maeref_jax.refiners.mae}
@@ -69,20 +71,64 @@ def open_result(directory: str | Path, stem: str, role: str) -> Volume:
     return open_volume(results.path_of(Output(Path(directory), stem), role))
 
 
+class Run(NamedTuple):
+    """One volume on its way: what to make of what, and the arrays to write to."""
+
+    place: Output
+    job: Job
+    segmenter: Model | None
+    refiner: Model | None
+    settings: Settings
+    scheme: dict
+    made_by: dict
+    arrays: dict[str, Volume]
+    voxel_size_nm: tuple[float, float, float] | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.arrays["initial"].shape
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The passes over all blocks, in order."""
+        return ("copy",) * self.settings.copy_image + ("segment",) + ("refine",) * (self.refiner is not None)
+
+    def before(self, step: str) -> dict:
+        """The pass whose blocks must be finished as far as `reach` voxels around a block of `step`; {} for none."""
+        return {"before": "segment", "reach": halo(self.refiner.apply)} if step == "refine" else {}
+
+
 def refine_volume(
     job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = print
-) -> dict:
+) -> dict | None:
     """Refines one volume; continues where an interrupted run stopped; does nothing where a run was completed.
 
     Without a refiner the volume is only segmented: no refined labels. `say` hears what a user should know.
 
     Returns:
-        The summary that is also written as `{stem}.json`.
+        The summary that is also written as `{stem}.json`; None if other parts of it are not done yet.
 
     Raises:
         BadInput: inputs that cannot be used or do not fit together or the models, or an output that was made by
             something else. Nothing has been written then.
+        CannotGoOn: other parts did not do in time what this one needs.
         OSError: the output cannot be written.
+    """
+    run = open_run(job, segmenter, refiner, settings, say)
+    if run is None:
+        return load_summary(job)
+    given = run.settings
+    others = {"part": (given.part_id, given.num_parts), "wait_minutes": given.wait_minutes, "say": say}
+    for step, work in passes(run).items():
+        parts.run_pass(run.place, step, run.shape, given.block, work, **others, **run.before(step))
+    return finish(run, say)
+
+
+def open_run(
+    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = print
+) -> Run | None:
+    """Checks everything and makes the output, or opens it again; None where it is complete. Raises as
+    `refine_volume` does. Several processes may do this at the same time.
     """
     token = refiner.apply.token if refiner else settings.token
     if settings.batch < 1 or token < 1:
@@ -95,123 +141,170 @@ def refine_volume(
     place = Output(Path(job.output), job.stem)
     output.check_apart(place, volumes.values())
     made_by = identity(job, volumes, segmenter, refiner, settings)
-    state = "new" if settings.overwrite else output.state(place, made_by)
-    if state == "complete":
-        say(f"{place.sidecar} is complete already, nothing to do")
-        return output.load_sidecar(place)
     scheme = scheme_of(segmenter, refiner)
+    shape = next(iter(volumes.values())).shape
+    voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
+    made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
+
+    def arrays_in(place):
+        return results.create_arrays(place, roles_of(settings, refiner), shape, *made)
+
+    state = "new" if settings.overwrite else output.state(place, made_by)
     if state == "new":
         inputs.check_values(volumes, len(scheme["names"]) or None)
-        output.remove(place)
+        output.remove(place) if settings.overwrite else None
         image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
-        output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}})
+        output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, arrays_in)
+        state = output.state(place, made_by)  # another part may have been faster
+    if state == "complete":
+        say(f"{place.sidecar} is complete already, nothing to do")
+        return None
     for volume in volumes.values():
         if volume.note:
             say(f"{volume.path}: {volume.note}")
     if job.entropy is not None and job.entropy.dtype == np.uint8:
         say(f"{job.entropy.path}: uint8 entropy is read as value / 255")
-    shape = next(iter(volumes.values())).shape
-    voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
+    return Run(place, job, segmenter, refiner, settings, scheme, made_by, arrays_in(place), voxel_size_nm)
+
+
+def load_summary(job: Job) -> dict:
+    """The summary of a completed run."""
+    return output.load_sidecar(Output(Path(job.output), job.stem))
+
+
+def block_grid(run: Run) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+    """Number of blocks along z, y, x; and of each pass, how many blocks around a block it reads of the one before."""
+    grid = tuple(-(-n // b) for n, b in zip(run.shape, run.settings.block, strict=True))
+    steps = {}
+    for step in run.steps:
+        reach = run.before(step).get("reach", (0, 0, 0))
+        steps[step] = tuple(min(-(-r // b), n) for r, b, n in zip(reach, run.settings.block, grid, strict=True))
+    return grid, steps
+
+
+def roles_of(settings: Settings, refiner: Model | None) -> tuple[str, ...]:
+    """The arrays that are made."""
     roles = ("image",) * settings.copy_image + results.SEGMENTED + (results.REFINED if refiner else ())
     if settings.objects:
         roles += ("objects_initial",) + ("objects_refined",) * (refiner is not None)
-    made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
-    arrays = results.create_arrays(place, roles, shape, *made)
-    if settings.copy_image:
-        _copy(place, job.image, settings, arrays["image"])
-    _segment(place, job, segmenter, scheme, settings, arrays)
-    if refiner is not None:
-        _refine(place, job, refiner, scheme, settings, arrays)
+    return roles
+
+
+def passes(run: Run) -> dict[str, Callable[[Box], None]]:
+    """What each of `run.steps` does with a block, mark included."""
+    found = {"copy": functools.partial(_copy, run)}
+    variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
+    found["segment"] = functools.partial(_segment, run, variables)
+    if run.refiner is not None:
+        variables = jax.device_put((run.refiner.params, run.refiner.state))
+        key = jax.random.key(run.settings.seed)
+        found["refine"] = functools.partial(_refine, run, variables, key, _seen_by_refiner(run))
+    return {step: found[step] for step in run.steps}
+
+
+def finish(run: Run, say: Callable[[str], None] = print) -> dict | None:
+    """Objects, exports, coarser levels and the sidecar, once every block is there: done by one process, which others
+    leave alone. None if blocks are missing or another process does it.
+    """
+    place, settings = run.place, run.settings
+    for step in run.steps:
+        missing = parts.missing_parts(place, step, run.shape, settings.block, settings.num_parts)
+        if missing:
+            others = ", ".join(f"{part} ({count} blocks)" for part, count in sorted(missing.items()))
+            mine = f"part {settings.part_id} of {settings.num_parts} is done"
+            say(f"{place.stem}: {mine}; the pass '{step}' waits for the parts {others}")
+            return None
+    with claimed(place.progress, "finish") as ours:
+        if not ours:
+            say(f"{place.stem}: all blocks are done, another process writes the rest")
+            return None
+        if output.state(place, run.made_by) == "complete":  # it was faster
+            return output.load_sidecar(place)
+        return _finish(run, say)
+
+
+def _finish(run, say) -> dict:
+    place, settings, arrays = run.place, run.settings, run.arrays
     started, found = time.monotonic(), None
     if settings.objects:
-        rules = object_rules(scheme, settings)
-        found = objects.measure_objects(place, arrays, settings.block, voxel_size_nm, scheme["names"], rules, say)
+        rules = object_rules(run.scheme, settings)
+        told = (run.voxel_size_nm, run.scheme["names"], rules, say)
+        found = objects.measure_objects(place, arrays, settings.block, *told)
     if settings.tiff_export:
-        results.export(place, arrays, voxel_size_nm, scheme["colours"])
-    results.write_pyramids(place, roles)
-    summary = _summary(place, scheme, segmenter, refiner, made_by, time.monotonic() - started)
+        results.export(place, arrays, run.voxel_size_nm, run.scheme["colours"])
+    results.write_pyramids(place, arrays)
+    summary = _summary(place, run.scheme, run.segmenter, run.refiner, run.made_by, time.monotonic() - started)
     summary |= {"objects": found} if settings.objects else {}
     output.finish(place, summary)
     return summary
 
 
-def _copy(place, image, settings, copied) -> None:
-    for box in _unfinished(place, "copy", image.shape, settings):
-        copied.write(box, image.read(box).astype(copied.dtype))  # of another byte order at most
-        output.mark(place, "copy", box, {})
+def _copy(run, box) -> None:
+    copied = run.arrays["image"]
+    copied.write(box, run.job.image.read(box).astype(copied.dtype))  # of another byte order at most
+    output.mark(run.place, "copy", box, {})
 
 
-def _segment(place, job, segmenter, scheme, settings, arrays) -> None:
-    variables = segmenter and jax.device_put((segmenter.params, segmenter.state))
-    for box in _unfinished(place, "segment", arrays["initial"].shape, settings):
-        started, windows, kind = time.monotonic(), 0, settings.entropy_kind
-        painted = np.zeros(box.shape, bool)
-        if segmenter is not None:
-            source = segmenter.apply, variables, job.members, job.image
-            means, windows = segment_block(*source, box, settings.batch, kind)
-            labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
-        elif job.probabilities:
-            members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
-            labels, entropy, ambiguous = decide(np.asarray(member_means(members, kind)), scheme["ambiguous"], kind)
+def _segment(run, variables, box) -> None:
+    job, segmenter, settings, scheme, arrays = run.job, run.segmenter, run.settings, run.scheme, run.arrays
+    started, windows, kind = time.monotonic(), 0, settings.entropy_kind
+    painted = np.zeros(box.shape, bool)
+    if segmenter is not None:
+        source = segmenter.apply, variables, job.members, job.image
+        means, windows = segment_block(*source, box, settings.batch, kind)
+        labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
+    elif job.probabilities:
+        members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
+        labels, entropy, ambiguous = decide(np.asarray(member_means(members, kind)), scheme["ambiguous"], kind)
+    else:
+        labels = labels_from_disk(job.labels.read(box))
+        ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
+        entropy = np.zeros(box.shape, np.float32)
+        if job.entropy is not None:
+            entropy = job.entropy.read(box).astype(np.float32) / (255 if job.entropy.dtype == np.uint8 else 1)
         else:
-            labels = labels_from_disk(job.labels.read(box))
-            ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
-            entropy = np.zeros(box.shape, np.float32)
-            if job.entropy is not None:
-                entropy = job.entropy.read(box).astype(np.float32) / (255 if job.entropy.dtype == np.uint8 else 1)
-            else:
-                # One painted voxel hides its token; the refiner hears full entropy there, none elsewhere.
-                painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
-                entropy = painted.astype(np.float32)
-        hidden = hide(entropy, ambiguous, settings.token, settings.threshold, settings.ambiguous_threshold) | painted
-        arrays["initial"].write(box, labels_to_disk(labels))
-        arrays["entropy"].write(box, np.round(entropy * 255).astype(np.uint8))
-        arrays["hidden"].write(box, hidden.astype(np.uint8))
-        record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "windows": windows}
-        output.mark(place, "segment", box, record | {"seconds": time.monotonic() - started})
+            # One painted voxel hides its token; the refiner hears full entropy there, none elsewhere.
+            painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
+            entropy = painted.astype(np.float32)
+    hidden = hide(entropy, ambiguous, settings.token, settings.threshold, settings.ambiguous_threshold) | painted
+    arrays["initial"].write(box, labels_to_disk(labels))
+    arrays["entropy"].write(box, np.round(entropy * 255).astype(np.uint8))
+    arrays["hidden"].write(box, hidden.astype(np.uint8))
+    record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "windows": windows}
+    output.mark(run.place, "segment", box, record | {"seconds": time.monotonic() - started})
 
 
-def _refine(place, job, refiner, scheme, settings, arrays) -> None:
-    variables = jax.device_put((refiner.params, refiner.state))
-    key = jax.random.key(settings.seed)
-    shape = arrays["initial"].shape
+def _seen_by_refiner(run) -> dict[str, Volume]:
+    """The volumes that `refine_block` reads, by its names."""
 
     def view(name, dtype, convert):
-        array = arrays[name]
-        return Volume(name, shape, np.dtype(dtype), None, None, None, lambda box: convert(array.read(box)))
+        array = run.arrays[name]
+        return Volume(name, run.shape, np.dtype(dtype), None, None, None, lambda box: convert(array.read(box)))
 
     def known_labels(labels):
         labels = labels_from_disk(labels)
         # "Ambiguous" is no class to a refiner: where the user's labels have it, nothing is known.
-        return np.where(labels == scheme["ambiguous"], np.int16(-1), labels)
+        return np.where(labels == run.scheme["ambiguous"], np.int16(-1), labels)
 
     volumes = {
         "labels": view("initial", np.int16, known_labels),
         "entropy": view("entropy", np.float32, lambda entropy: entropy.astype(np.float32) / 255),
         "hidden": view("hidden", bool, lambda hidden: hidden != 0),
     }
-    if "image" in refiner.apply.needs:
-        volumes["image"] = job.image
-    for box in _unfinished(place, "refine", shape, settings):
-        started = time.monotonic()
-        filled, sure, computed, windows = refine_block(refiner.apply, variables, key, volumes, box, settings.batch)
-        initial = arrays["initial"].read(box)
-        refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)
-        arrays["refined"].write(box, refined)
-        arrays["confidence"].write(box, sure)
-        for name, labels in (("was", initial), ("became", refined)):
-            arrays[name].write(box, np.where(initial != refined, labels + np.uint16(1), np.uint16(0)))
-        record = {"windows": windows, "computed": computed, "seconds": time.monotonic() - started}
-        output.mark(place, "refine", box, audit.changes(initial, refined, sure) | record)
+    return volumes | ({"image": run.job.image} if "image" in run.refiner.apply.needs else {})
 
 
-def _unfinished(place, step, shape, settings):
-    """The blocks of a pass that have no mark yet, with a progress bar on a terminal."""
-    done = output.marks(place, step)
-    boxes = blocks(shape, settings.block)
-    todo = [box for box in boxes if box.start not in done]
-    bar = {"desc": f"{place.stem}: {step}", "unit": "block", "disable": None}
-    return tqdm(todo, initial=len(boxes) - len(todo), total=len(boxes), **bar)
+def _refine(run, variables, key, volumes, box) -> None:
+    arrays, started = run.arrays, time.monotonic()
+    filled, sure, computed, windows = refine_block(run.refiner.apply, variables, key, volumes, box, run.settings.batch)
+    initial = arrays["initial"].read(box)
+    refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)
+    arrays["refined"].write(box, refined)
+    arrays["confidence"].write(box, sure)
+    for name, labels in (("was", initial), ("became", refined)):
+        arrays[name].write(box, np.where(initial != refined, labels + np.uint16(1), np.uint16(0)))
+    record = {"windows": windows, "computed": computed, "seconds": time.monotonic() - started}
+    output.mark(run.place, "refine", box, audit.changes(initial, refined, sure) | record)
 
 
 def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict:
