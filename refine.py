@@ -284,7 +284,7 @@ def refine_by_workers(config, job, segmenter, refiner, settings, argv: list[str]
     run = pipeline.open_run(job, segmenter, refiner, settings)
     if run is None:
         return pipeline.load_summary(job)
-    command = [*shlex.split(config.worker_command), sys.executable, __file__, *argv, "--serve", job.stem]
+    command = [*shlex.split(config.worker_command), sys.executable, sys.argv[0], *argv, "--serve", job.stem]
     workers.share_out(run.place, *pipeline.block_grid(run), config.workers, command, local=not config.worker_command)
     return pipeline.finish(run)
 

@@ -16,7 +16,7 @@ from maeref_jax.volumes import output
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.windows import Box
 
-RESTARTS = 10  # of workers, and tries of a block
+RESTARTS = 3  # of workers, and of a block
 # Thread pools of XLA, of numpy's libraries; and memory of an accelerator is taken as needed: workers may share one.
 _THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -57,18 +57,15 @@ def share_out(
             requires={"processes": 1},
         )
         pipeline = task if pipeline is None else pipeline + task
-    try:
-        states = daisy.run_blockwise(
-            pipeline,
-            resources={"processes": workers},
-            progress=sys.stderr.isatty(),
-            block_tracking=False,
-            return_states=True,
-            summary=False,
-            host="127.0.0.1" if local else None,
-        )
-    except RuntimeError as error:
-        raise CannotGoOn(f"{place.stem}: workers died too often; {_last_line(str(error))}") from error
+    # A Server gives the states where run_blockwise raises something that does not tell the worker's last words.
+    states = daisy.Server().run_blockwise(
+        pipeline,
+        resources={"processes": workers},
+        progress=sys.stderr.isatty(),
+        block_tracking=False,
+        summary=False,
+        host="127.0.0.1" if local else None,
+    )
     for step, state in states.items():
         if state.completed_count != state.total_block_count:
             failed = state.total_block_count - state.completed_count
