@@ -68,6 +68,9 @@ def main(argv: list[str]) -> int:
     if config.serve:
         serve(config, volumes)
         return 0
+    if config.dry_run:
+        tell_plans(config, volumes, failed)
+        return 1 if failed else 0
     waiting = refine_all(config, volumes, failed, several, argv) if volumes else []
     if several:
         ending = f"; failed: {', '.join(failed)}" if failed else ""
@@ -98,6 +101,7 @@ def read_config(argv: list[str]):
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
     add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
     add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
+    add("--dry_run", action="store_true", default=None, help="say what it will take (disk, memory, hours), do nothing")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
     add("--num_parts", metavar="N", help="so many processes work on the same output, started by you, on any machine")
     add("--part_id", metavar="I", help="which of them this is, from 0 to N - 1")
@@ -264,6 +268,27 @@ def refine_all(config, volumes, failed: dict[str, str], several: bool, argv: lis
         share, changed = summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
         print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
     return waiting
+
+
+def tell_plans(config, volumes: dict[str, dict], failed: dict[str, str]) -> None:
+    """Prints what refining takes, for each input and together. Writes nothing."""
+    from maeref_jax import jobs, plan
+
+    segmenter, refiner, settings = load_models(config)
+    settled = jobs.settled(settings, refiner)
+    models = {"segment": segmenter, "refine": refiner}
+    speeds = {step: plan.measure(model, settled) for step, model in models.items() if model}
+    found = []
+    for stem, roles in volumes.items():
+        job = jobs.Job(stem=stem, output=Path(config.output), **roles)
+        try:
+            found.append(plan.plan(job, segmenter, refiner, settings, speeds))
+        except (BadInput, OSError) as error:
+            fail(failed, stem, error)
+            continue
+        print("\n".join(plan.described(stem, found[-1], config.num_parts)))
+    if found:
+        print("\n".join(plan.described_total(found, Path(config.output), config.num_parts)))
 
 
 def load_models(config):

@@ -54,6 +54,7 @@ def get_config(mode=""):
             "workers": 0,  # processes that this one starts, by daisy; 0: it does everything itself
             "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine
             "serve": "",  # of a worker: the input that it works on
+            "dry_run": False,  # only say what it will take
             "overwrite": False,
             "tiff_export": True,
             "copy_image": False,  # into the OME-Zarr, which then opens with the image; else its path is noted there

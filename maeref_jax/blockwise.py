@@ -23,7 +23,13 @@ _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order
 
 def halo(apply: Refiner) -> tuple[int, int, int]:
     """How far beyond a block (z, y, x) `refine_block` may read, in voxels."""
-    return tuple(size - 1 for size in _in_3d(apply)[0])
+    return tuple(size - 1 for size in in_3d(apply)[0])
+
+
+def in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Window and stride as (z, y, x): a 2-D model sees one slice at a time."""
+    lead = (1,) * (3 - apply.dims)
+    return lead + tuple(apply.window), lead + tuple(apply.stride)
 
 
 def segment_block(
@@ -35,14 +41,14 @@ def segment_block(
     variables: (params, state); members: indices to average, None for all. An image smaller than the window is
     mirrored at its far faces.
     """
-    window, stride = _in_3d(apply)
+    window, stride = in_3d(apply)
     windows = windows_touching(image.shape, window, stride, box)
     frame = functools.reduce(Box.hull, windows)
     around = _read_padded(image, frame, mode="symmetric").astype(np.float32)
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = _stack(around, group, frame, apply.dims)
-        found = np.asarray(_member_means(apply.predict, members, kind, *variables, stacked))
+        found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
         return found if apply.dims == 3 else found[:, None]
 
     return _blend(windows, box, probabilities, batch), len(windows)
@@ -95,7 +101,7 @@ def refine_block(
     as Volumes. Windows that show no hidden voxel of the box are not computed.
     """
     labels, hidden = volumes["labels"].read(box), volumes["hidden"].read(box)
-    window, stride = _in_3d(apply)
+    window, stride = in_3d(apply)
     _, height, width = shape = volumes["labels"].shape
     in_tokens = (shape[0], round_up(height, apply.token), round_up(width, apply.token))
     everywhere = windows_touching(in_tokens, window, stride, box)
@@ -109,7 +115,7 @@ def refine_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
-        found = np.asarray(_refined_probability(apply.refine, *variables, stacked, key))
+        found = np.asarray(_refined(apply.refine, *variables, stacked, key))
         return found if apply.dims == 3 else found[:, None]
 
     blended = _blend(windows, box, probabilities, batch)
@@ -125,19 +131,21 @@ _PADDING = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _member_means(predict, members, kind, params, state, image):
+def one_segmentation(predict, members, kind, params, state, image):
+    """What a call of the network computes: entropy.member_means of a batch of windows."""
     found = predict(params, state, image)
     if members is not None:
         found = jnp.stack([found[i] for i in members])
     return member_means(found, kind)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _refined_probability(refine, params, state, inputs, key):
+def one_refinement(refine, params, state, inputs, key):
+    """What a call of the network computes: class probabilities of a batch of windows."""
     return refine(params, state, inputs, key)
 
 
+_segmented = jax.jit(one_segmentation, static_argnums=(0, 1, 2))
+_refined = jax.jit(one_refinement, static_argnums=0)
 _entropy = jax.jit(entropy_of_means, static_argnums=1)
 
 
@@ -147,12 +155,6 @@ def _hidden_voxels(token, threshold, ambiguous_threshold, entropy, ambiguous, pr
     means = (token_mean(values, token) / share for values in (entropy, ambiguous))
     hidden = hidden_tokens(next(means), threshold, next(means), ambiguous_threshold)
     return token_spread(hidden, token)
-
-
-def _in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Window and stride as (z, y, x): a 2-D model sees one slice at a time."""
-    lead = (1,) * (3 - apply.dims)
-    return lead + tuple(apply.window), lead + tuple(apply.stride)
 
 
 def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from maeref_jax import objects
+from maeref_jax.entropy import KINDS
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.training.workdir import lasting
@@ -99,6 +100,17 @@ def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[st
     found = {name: source[name] if given[name] is None else given[name] for name in THRESHOLDS}
     said = (f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS)
     return found, "; ".join(said)
+
+
+def settled(settings: Settings, refiner: Model | None) -> Settings:
+    """The settings with everything decided that depends on the refiner. Raises BadInput for numbers out of range."""
+    token = refiner.apply.token if refiner else settings.token
+    if settings.batch < 1 or token < 1:
+        raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
+    if settings.entropy_kind not in KINDS or (settings.entropy_kind != "mean" and settings.threshold is None):
+        raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
+    thresholds, _ = thresholds_of(settings._asdict(), refiner)
+    return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
 
 
 def scheme_of(segmenter: Model | None, refiner: Model | None) -> dict:

@@ -21,7 +21,7 @@ import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
 from maeref_jax import audit, objects, parts
 from maeref_jax.blockwise import decide, halo, hide, refine_block, segment_block
-from maeref_jax.entropy import KINDS, member_means
+from maeref_jax.entropy import member_means
 from maeref_jax.errors import BadInput
 from maeref_jax.jobs import (
     Job,
@@ -30,9 +30,8 @@ from maeref_jax.jobs import (
     check_job,
     identity,
     object_rules,
-    round_block,
     scheme_of,
-    thresholds_of,
+    settled,
 )
 from maeref_jax.training.checkpoint import load_model_variables
 from maeref_jax.training.workdir import read_config
@@ -130,13 +129,7 @@ def open_run(
     """Checks everything and makes the output, or opens it again; None where it is complete. Raises as
     `refine_volume` does. Several processes may do this at the same time.
     """
-    token = refiner.apply.token if refiner else settings.token
-    if settings.batch < 1 or token < 1:
-        raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
-    if settings.entropy_kind not in KINDS or (settings.entropy_kind != "mean" and settings.threshold is None):
-        raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
-    thresholds, _ = thresholds_of(settings._asdict(), refiner)
-    settings = settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
+    settings = settled(settings, refiner)
     volumes = check_job(job, segmenter, refiner, settings)
     place = Output(Path(job.output), job.stem)
     output.check_apart(place, volumes.values())

@@ -12,7 +12,7 @@ import tifffile
 from test_pipeline import SHAPE, image, labels, refiner, segmenter
 
 import refine
-from maeref_jax import command_line, pipeline
+from maeref_jax import command_line, pipeline, plan
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.volume import create_volume, open_volume, write_tiff
@@ -396,3 +396,31 @@ def test_the_script_itself_answers_fast_and_without_traceback():
     assert time.monotonic() - started < 10
     check = "import sys, refine; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=root, check=False).returncode == 0, "jax is imported early"
+
+
+def test_parts_are_run_again_until_all_is_done(run):
+    command = [*IMAGE, "--num_parts", "2", "--config.block=1,16,16", "--config.wait_minutes=0", "--part_id"]
+    code, _, err = run(*command, "0")
+    assert code == 1 and "waited 0 minutes" in err and "run the same command again when the parts 1 are done" in err
+    code, out, _ = run(*command, "1")
+    assert code == 0 and "waits for the parts 0" in out and not Path("out/a.json").exists()
+    code, out, _ = run(*command, "0")
+    assert code == 0 and "relabelled" in out and Path("out/a.json").exists()
+    code, _, err = run(*command, "2", "--overwrite")
+    assert code == 2 and "part_id is 2 of num_parts 2" in err
+    code, _, err = run(*command, "1", "--workers", "2")
+    assert code == 2 and "expected one of the two" in err
+
+
+def test_dry_run_of_twelve_stacks_of_the_papers_size_writes_nothing(run, monkeypatch):
+    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    for i, depth in enumerate(np.linspace(74, 234, 12).astype(int)):
+        for name in ("labels", "entropy"):  # no chunk is written: they take no disk
+            create_ome_zarr(f"{name}/{i:02}.ome.zarr", (depth, 2048, 2048), "uint8", voxel_size_nm=SIZE)
+    before = sorted(Path().rglob("*"))
+    command = ["--labels", "labels/*", "--entropy", "entropy/{stem}.ome.zarr", "--refiner", "mae"]
+    code, out, err = run(*command, "--output", "out", "--dry_run", "--num_parts", "4")
+    assert (code, err) == (0, "")
+    assert out.count(" x 2048 x 2048 voxels of 30 x 5 x 4 nm") == 12 and "00: 74 x" in out
+    assert "all 12: disk at most" in out and "shared by 4 parts" in out and out.count("not measured") == 2
+    assert sorted(Path().rglob("*")) == before
