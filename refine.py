@@ -9,6 +9,7 @@
     python refine.py --probabilities a.tif b.tif --output DIR --refiner runs/mae
   several volumes:
     python refine.py --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
+    python refine.py --batch table.csv --output DIR --refiner runs/mae
 
   many processes, on one machine or on many (docs/clusters.md):
     python refine.py ... --workers 4
@@ -21,21 +22,17 @@ failed, 2 bad usage or bad input, 130 and 143 interrupted.
 """
 
 import argparse
-import glob
 import shlex
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from maeref_jax import command_line
+from maeref_jax import batches, command_line
+from maeref_jax.batches import Request
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.volumes.formats.store import is_url, join, split
-from maeref_jax.volumes.formats.stored import split_inner
-from maeref_jax.volumes.volume import FILES, MAKERS, Volume, open_probabilities, open_volume, split_range
+from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
 
 CONFIG = Path(__file__).parent / "configs" / "refine.py"
-SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
 # Fields of the config that are settings of pipeline.refine_volume.
 PIPELINE = (
     *("threshold", "ambiguous_threshold", "token", "block", "batch", "seed"),
@@ -45,20 +42,17 @@ PIPELINE = (
 )
 
 
-class Request(NamedTuple):
-    """One input and what belongs to it: role -> path, "probabilities" -> tuple of paths."""
-
-    stem: str
-    paths: dict[str, Any]
-
-
 def main(argv: list[str]) -> int:
     config = read_config(argv)
-    requests = [request for request in find_requests(config) if config.serve in ("", request.stem)]
-    several = len(requests) > 1
+    requests, bad_rows = find_requests(config)
+    count, several, failed = len(requests) + len(bad_rows), len(requests) + len(bad_rows) > 1, {}
+    for name, problem in bad_rows.items():
+        fail(failed, name, BadInput(problem))
     # All files are opened before the first second is spent on networks.
-    volumes, failed = {}, {}
+    volumes = {}
     for request in requests:
+        if config.serve not in ("", request.stem):
+            continue
         try:
             volumes[request.stem] = open_request(request, config)
         except (BadInput, OSError) as error:
@@ -75,7 +69,7 @@ def main(argv: list[str]) -> int:
     if several:
         ending = f"; failed: {', '.join(failed)}" if failed else ""
         ending += f"; waiting for other parts: {', '.join(waiting)}" if waiting else ""
-        print(f"{len(requests) - len(failed) - len(waiting)} of {len(requests)} inputs done{ending}")
+        print(f"{count - len(failed) - len(waiting)} of {count} inputs done{ending}")
     return 1 if failed else 0
 
 
@@ -87,8 +81,9 @@ def read_config(argv: list[str]):
         "--input",
         nargs="+",
         metavar="PATH",
-        help="images: files, folders, URLs, globs; image.tif[0:8] for slices, a.h5:/raw for a dataset",
+        help="images: files, folders (also of many), URLs, globs; image.tif[0:8] for slices, a.h5:/raw for a dataset",
     )
+    add("--batch", metavar="TABLE.csv", help="a row for every input, columns image, labels, …: docs/formats.md")
     add("--output", metavar="DIR", help="where the results go")
     add("--ensemble", metavar="DIR", help="workdir of the ensemble that segments the image")
     add("--labels", metavar="PATH", help="your own labels, instead of an ensemble")
@@ -111,6 +106,8 @@ def read_config(argv: list[str]):
     arguments, overrides = command_line.parse(flags, argv)
     # A flag wins over the config field of its name; its value is read and checked as that field's.
     given = {name: value for name, value in vars(arguments).items() if name != "config" and value is not None}
+    if "batch" in given:  # the field `batch` is the number of windows
+        given["batch_table"] = given.pop("batch")
     many = {name: tuple(given.pop(name)) for name in ("input", "probabilities") if name in given}
     overrides += [f"--config.{name}={value}" for name, value in given.items()]
     config = command_line.load_config(arguments.config, overrides)
@@ -124,21 +121,11 @@ def check_usage(config) -> None:
     for name in ("output", "refiner"):
         if not config[name]:
             raise BadInput(f"--{name} is missing (--help shows examples)")
-    sources = [name for name in ("ensemble", "labels", "probabilities") if config[name]]
-    if len(sources) != 1:
-        raise BadInput(
-            "expected one of --ensemble (with --input), --labels (with --entropy or --hidden) and --probabilities, "
-            f"found {' and '.join(f'--{name}' for name in sources) or 'none of them'}"
-        )
-    if config.ensemble and not config.input:
-        raise BadInput("--input is missing: the ensemble needs an image")
-    beside = [f"--{name}" for name in ("entropy", "hidden") if config[name]]
-    if config.labels and len(beside) != 1:
-        raise BadInput(
-            f"--labels needs one of --entropy and --hidden beside it, found {' and '.join(beside) or 'none'}"
-        )
-    if beside and not config.labels:
-        raise BadInput(f"{' and '.join(beside)} belongs to --labels, which is missing")
+    given = [name for name in ("input", "labels", "entropy", "hidden", "probabilities") if config[name]]
+    if config.batch_table and given:
+        raise BadInput(f"--batch and --{given[0]} both say what to refine; put the paths into {config.batch_table}")
+    if not config.batch_table:
+        batches.check_sources([*given, *["ensemble"] * bool(config.ensemble)], "--")
     if config.workers < 0 or (config.workers and config.num_parts > 1):
         raise BadInput(f"--workers {config.workers} with --num_parts {config.num_parts}, expected one of the two")
     size = config.voxel_size_nm
@@ -149,76 +136,18 @@ def check_usage(config) -> None:
             raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
 
 
-def find_requests(config) -> list[Request]:
-    """One Request per input; the labels take the place of the images where no image is given."""
-    if not config.input and not config.labels:
-        return [Request(stem_of(config.probabilities[0]), {"probabilities": config.probabilities})]
-    leading, patterns = ("image", config.input) if config.input else ("labels", (config.labels,))
-    paths = expand(patterns)
-    several = len(paths) > 1
-    requests = []
-    for path in paths:
-        found: dict[str, Any] = {leading: path}
-        for role in ("labels", "entropy", "hidden"):
-            if config[role] and role != leading:
-                found[role] = fill_in(config[role], role, path, several)
-        if config.probabilities:
-            found["probabilities"] = tuple(fill_in(p, "probabilities", path, several) for p in config.probabilities)
-        requests.append(Request(stem_of(path), found))
-    twice = [stem for stem, count in Counter(request.stem for request in requests).items() if count > 1]
-    if twice:
-        raise BadInput(f"several inputs are called '{twice[0]}' and would share one result; give each its own --output")
-    return requests
-
-
-def expand(patterns: tuple[str, ...]) -> list[str]:
-    """Paths, with globs resolved; a z range or dataset behind a glob stays with every path."""
-    paths = []
-    for pattern in patterns:
-        base, z_range = split_range(pattern)
-        base, inner = (base, None) if is_url(base) else split_inner(base)
-        if is_url(base) or base.exists() or not glob.has_magic(str(base)):
-            paths.append(str(pattern))
-            continue
-        found = sorted(glob.glob(str(base), recursive=True))
-        if not found:
-            raise BadInput(f"no file matches {base}")
-        ending = (f":/{inner}" if inner else "") + (f"[{z_range[0]}:{z_range[1]}]" if z_range else "")
-        paths += [f"{path}{ending}" for path in found]
-    return paths
-
-
-def stem_of(path: str) -> str:
-    """The name of the input without its format: "mito.ome.tif[0:8]" and "mito.h5:/raw" -> "mito"."""
-    name = split(_place(path))[1]
-    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)]
-
-
-def _place(path: str) -> str | Path:
-    """The file, folder or URL, without z range and dataset."""
-    base = split_range(path)[0]
-    return base if is_url(base) else split_inner(base)[0]
-
-
-def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
-    """The path of `role` that belongs to the input `path`: beside it, unless the pattern names a folder."""
-    if "{stem}" not in pattern:
-        if several:
-            example = f"'{{stem}}_{role}.tif'"
-            raise BadInput(f"--{role} {pattern}: with several inputs a name pattern is needed, such as {example}")
-        return pattern
-    name = pattern.replace("{stem}", stem_of(path))
-    place = _place(path)
-    dataset = None if is_url(name) else split_inner(split_range(name)[0])[1]
-    if ("/" in name) if dataset is None else not name.startswith(_place(name).name):
-        return name
-    return join(split(place)[0], name) if is_url(place) else str(Path(place).parent / name)
+def find_requests(config) -> tuple[list[Request], dict[str, str]]:
+    """One Request per input, and what is wrong with rows of a batch, by stem or line."""
+    if config.batch_table:
+        return batches.read_table(config.batch_table, bool(config.ensemble))
+    roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
+    return batches.requests_of(config.input, **roles), {}
 
 
 def open_request(request: Request, config) -> dict[str, Any]:
     """The request's Volumes by role."""
-    axes, size = config.axes or None, tuple(config.voxel_size_nm) or None
+    axes = request.axes or config.axes or None
+    size = request.voxel_size_nm or tuple(config.voxel_size_nm) or None
     channel = int(config.channel) if config.channel and config.channel.isdecimal() else config.channel
 
     def open_one(role: str, path: str) -> Volume:
