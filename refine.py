@@ -16,8 +16,8 @@
     python refine.py ... --num_parts 8 --part_id 3
 
 Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz.
-Results are STEM.ome.zarr with all maps, TIFF stacks, STEM_objects.csv, skeletons and STEM.json: docs/viewers.md. The
-same command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
+Results are STEM.ome.zarr with all maps, TIFF stacks, tables, skeletons and STEM.json: docs/viewers.md. The same
+command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
 failed, 2 bad usage or bad input, 130 and 143 interrupted.
 """
 
@@ -38,6 +38,7 @@ PIPELINE = (
     *("threshold", "ambiguous_threshold", "token", "block", "batch", "seed"),
     *("overwrite", "tiff_export", "copy_image", "ome_zarr", "entropy_kind"),
     *("objects", "object_classes", "cristae_class", "smallest_object_vx", "flag_hidden_share"),
+    *("trust", "foreignness", "leave"),
     *("num_parts", "part_id", "wait_minutes"),
 )
 
@@ -222,13 +223,14 @@ def tell_plans(config, volumes: dict[str, dict], failed: dict[str, str]) -> None
 
 def load_models(config):
     """The segmenter and the refiner, each a Model or None, and the pipeline's Settings."""
-    from maeref_jax import jobs, pipeline
+    from maeref_jax import jobs, pipeline, trust
 
     segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
     refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner
-    return segmenter, refiner, jobs.Settings(**{name: config[name] for name in PIPELINE})
+    limits = trust.Limits(**config.trust_limits)
+    return segmenter, refiner, jobs.Settings(**{name: config[name] for name in PIPELINE}, trust_limits=limits)
 
 
 def refine_by_workers(config, job, segmenter, refiner, settings, argv: list[str]) -> dict | None:

@@ -13,12 +13,15 @@ from maeref_jax.entropy import KINDS
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.training.workdir import lasting
+from maeref_jax.trust import Limits
+from maeref_jax.trust import check as check_limits
 from maeref_jax.volumes import inputs
 from maeref_jax.volumes.formats.ome_metadata import VERSIONS
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
 
+LEAVE = ("red", "flagged")
 THRESHOLDS = ("threshold", "ambiguous_threshold")
 # Settings that decide nothing about the result.
 _HOW = ("overwrite", "num_parts", "part_id", "wait_minutes")
@@ -68,6 +71,8 @@ class Settings(NamedTuple):
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
+    trust: rate the repairs, see trust.py, by trust_limits; foreignness: test the refiner around them too
+    leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
     num_parts, part_id: of so many processes on this output, which one this is, from 0
     wait_minutes: how long a part waits for blocks of the others that it needs
     """
@@ -88,6 +93,10 @@ class Settings(NamedTuple):
     cristae_class: int | None = None
     smallest_object_vx: int = 64
     flag_hidden_share: float = 0.5
+    trust: bool = False
+    trust_limits: Limits = Limits()
+    foreignness: bool = False
+    leave: tuple[str, ...] = ()
     num_parts: int = 1
     part_id: int = 0
     wait_minutes: float = 60.0
@@ -152,6 +161,11 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     if settings.ome_zarr not in VERSIONS:
         raise BadInput(f"ome_zarr is {settings.ome_zarr}, expected one of {', '.join(VERSIONS)}")
     object_rules(scheme_of(segmenter, refiner), settings)
+    check_limits(settings.trust_limits)
+    if set(settings.leave) - set(LEAVE) or (settings.leave and refiner is None):
+        raise BadInput(f"leave is {settings.leave}, expected some of {', '.join(LEAVE)}, and a refiner")
+    if not settings.trust and (settings.foreignness or "red" in settings.leave):
+        raise BadInput("foreignness and leave=red belong to the rating of repairs: set trust to true as well")
     if settings.copy_image and job.image is None:
         raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
     if segmenter and refiner:
@@ -202,7 +216,11 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
         "segmenter": segmenter and _model_identity(segmenter),
         "refiner": refiner and _model_identity(refiner),
         "members": job.members,
-        "settings": {name: value for name, value in settings._asdict().items() if name not in _HOW},
+        "settings": {
+            name: value._asdict() if isinstance(value, Limits) else value
+            for name, value in settings._asdict().items()
+            if name not in _HOW
+        },
     }
 
 

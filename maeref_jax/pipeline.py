@@ -19,7 +19,7 @@ import numpy as np
 
 import maeref_jax.refiners.mae
 import maeref_jax.segmenters.ensemble
-from maeref_jax import audit, objects, parts
+from maeref_jax import audit, objects, parts, trust
 from maeref_jax.blockwise import decide, halo, hide, refine_block, segment_block
 from maeref_jax.entropy import member_means
 from maeref_jax.errors import BadInput
@@ -39,7 +39,7 @@ from maeref_jax.volumes import inputs, output, results
 from maeref_jax.volumes.claim import claimed
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk, open_volume
-from maeref_jax.volumes.windows import Box
+from maeref_jax.volumes.windows import Box, blocks
 
 SEGMENTERS = {"ensemble": maeref_jax.segmenters.ensemble}
 REFINERS = {"mae": maeref_jax.refiners.mae}
@@ -94,7 +94,10 @@ class Run(NamedTuple):
 
     def before(self, step: str) -> dict:
         """The pass whose blocks must be finished as far as `reach` voxels around a block of `step`; {} for none."""
-        return {"before": "segment", "reach": halo(self.refiner.apply)} if step == "refine" else {}
+        if step != "refine":
+            return {}
+        beside = self.settings.token * self.settings.foreignness  # which tokens are tested, their neighbours decide
+        return {"before": "segment", "reach": tuple(np.add(halo(self.refiner.apply), (0, beside, beside)).tolist())}
 
 
 def refine_volume(
@@ -178,6 +181,8 @@ def block_grid(run: Run) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
 def roles_of(settings: Settings, refiner: Model | None) -> tuple[str, ...]:
     """The arrays that are made."""
     roles = ("image",) * settings.copy_image + results.SEGMENTED + (results.REFINED if refiner else ())
+    if refiner:
+        roles += ("trust",) * settings.trust + ("tested",) * settings.foreignness
     if settings.objects:
         roles += ("objects_initial",) + ("objects_refined",) * (refiner is not None)
     return roles
@@ -218,18 +223,41 @@ def finish(run: Run, say: Callable[[str], None] = print) -> dict | None:
 
 def _finish(run, say) -> dict:
     place, settings, arrays = run.place, run.settings, run.arrays
-    started, found = time.monotonic(), None
+    started, found, blobs = time.monotonic(), None, None
+    rules = object_rules(run.scheme, settings)
+    if "trust" in arrays:
+        rated = (settings.token, run.voxel_size_nm, settings.trust_limits)
+        blobs = trust.rate_blobs(place, arrays, settings.block, *rated)
+    changes = _leave(run, rules) if settings.leave else None
     if settings.objects:
-        rules = object_rules(run.scheme, settings)
         told = (run.voxel_size_nm, run.scheme["names"], rules, say)
         found = objects.measure_objects(place, arrays, settings.block, *told)
     if settings.tiff_export:
         results.export(place, arrays, run.voxel_size_nm, run.scheme["colours"])
     results.write_pyramids(place, arrays)
     summary = _summary(place, run.scheme, run.segmenter, run.refiner, run.made_by, time.monotonic() - started)
+    summary |= audit.table(changes, run.scheme["names"]) if changes else {}
     summary |= {"objects": found} if settings.objects else {}
+    if blobs:
+        summary["repairs"] = trust.write_table(place, arrays, blobs, "red" in settings.leave)
     output.finish(place, summary)
     return summary
+
+
+def _leave(run, rules) -> list[dict]:
+    """Gives voxels that shall not be repaired their initial labels again; may be repeated. What changed, per block."""
+    arrays, settings, found = run.arrays, run.settings, []
+    parts_of = ((box, np.zeros(box.shape, bool)) for box in blocks(run.shape, settings.block))
+    if "flagged" in settings.leave:
+        parts_of = objects.flagged_voxels(run.place, arrays, settings.block, rules)
+    for box, left in parts_of:
+        if "red" in settings.leave:
+            left = left | (arrays["trust"].read(box) == trust.RED)
+        initial, refined = (arrays[name].read(box) for name in ("initial", "refined"))
+        refined = np.where(left, initial, refined)
+        _write_refined(arrays, box, initial, refined)
+        found.append(audit.changes(initial, refined, arrays["confidence"].read(box)))
+    return found
 
 
 def _copy(run, box) -> None:
@@ -292,12 +320,32 @@ def _refine(run, variables, key, volumes, box) -> None:
     filled, sure, computed, windows = refine_block(run.refiner.apply, variables, key, volumes, box, run.settings.batch)
     initial = arrays["initial"].read(box)
     refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)
-    arrays["refined"].write(box, refined)
+    _write_refined(arrays, box, initial, refined)
     arrays["confidence"].write(box, sure)
-    for name, labels in (("was", initial), ("became", refined)):
-        arrays[name].write(box, np.where(initial != refined, labels + np.uint16(1), np.uint16(0)))
+    if "tested" in arrays:
+        tested = trust.tested_volume(volumes["hidden"], volumes["labels"], run.settings.token)
+        _test(run, variables, key, volumes, tested, box)
     record = {"windows": windows, "computed": computed, "seconds": time.monotonic() - started}
     output.mark(run.place, "refine", box, audit.changes(initial, refined, sure) | record)
+
+
+def _write_refined(arrays, box, initial, refined) -> None:
+    arrays["refined"].write(box, refined)
+    for name, labels in (("was", initial), ("became", refined)):
+        arrays[name].write(box, np.where(initial != refined, labels + np.uint16(1), np.uint16(0)))
+
+
+def _test(run, variables, key, volumes, tested, box) -> None:
+    """Hides visible tokens beside the hidden ones too, and writes where the refiner gets them wrong."""
+
+    def both(box):
+        return volumes["hidden"].read(box) | tested.read(box)
+
+    more = volumes | {"hidden": Volume("hidden", run.shape, np.dtype(bool), None, None, None, both)}
+    filled, *_ = refine_block(run.refiner.apply, variables, key, more, box, run.settings.batch)
+    labels = volumes["labels"].read(box)
+    found = np.where(tested.read(box) & (labels >= 0), 1 + (filled != labels), 0)
+    run.arrays["tested"].write(box, found.astype(np.uint8))
 
 
 def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict:

@@ -10,7 +10,8 @@ PACKAGE = ROOT / "maeref_jax"
 FLOORS = {
     "errors": 0, "records": 0, "volumes": 0, "tokens": 0, "entropy": 0, "metrics": 0, "": 0,
     "batches": 1, "masking": 1, "augmentation": 1, "filling": 1, "original_rules": 1, "models": 2,
-    "blockwise": 3, "audit": 3, "objects": 3, "parts": 3, "workers": 3, "segmenters": 3, "refiners": 3, "training": 3,
+    "blockwise": 3, "audit": 3, "objects": 3, "parts": 3, "workers": 3, "trust": 3,
+    "segmenters": 3, "refiners": 3, "training": 3,
     "jobs": 4, "report": 4, "original": 4, "pipeline": 5, "experiment": 6, "evaluation": 6, "plan": 6, "realism": 6,
     "command_line": 6,
     "export_member": 7, "out_of_fold": 7, "import_original": 7,  # commands: python -m maeref_jax.…

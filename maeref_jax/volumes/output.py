@@ -5,6 +5,7 @@
     {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, written after its data is durable
     {stem}.ome.zarr/progress/finish_{n}              who writes the rest, see claim.py
     {stem}_{name}.tif                                exports
+    {stem}_repairs.csv                               the table of repaired blobs
     {stem}_objects.csv, {stem}_skeletons             the table of objects, a folder with a SWC file for each
     {stem}.json                                      the sidecar, written last: there = complete
 
@@ -54,13 +55,17 @@ class Output(NamedTuple):
         return self.directory / f"{self.stem}_objects.csv"
 
     @property
+    def repairs(self) -> Path:
+        return self.directory / f"{self.stem}_repairs.csv"
+
+    @property
     def skeletons(self) -> Path:
         return self.directory / f"{self.stem}_skeletons"
 
     @property
     def beside(self) -> tuple[Path, ...]:
         """All that is made beside the OME-Zarr and the sidecar."""
-        return (*map(self.export, EXPORTS), self.objects, self.skeletons)
+        return (*map(self.export, EXPORTS), self.objects, self.skeletons, self.repairs)
 
     def export(self, name: str) -> Path:
         return self.directory / f"{self.stem}_{name}.tif"
