@@ -46,7 +46,8 @@ PIPELINE = (
 def main(argv: list[str]) -> int:
     config = read_config(argv)
     requests, bad_rows = find_requests(config)
-    count, several, failed = len(requests) + len(bad_rows), len(requests) + len(bad_rows) > 1, {}
+    count, failed = len(requests) + len(bad_rows), {}
+    several = count > 1 and not config.serve
     for name, problem in bad_rows.items():
         fail(failed, name, BadInput(problem))
     # All files are opened before the first second is spent on networks.

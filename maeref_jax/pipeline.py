@@ -214,7 +214,7 @@ def finish(run: Run, say: Callable[[str], None] = print) -> dict | None:
             return None
     with claimed(place.progress, "finish") as ours:
         if not ours:
-            say(f"{place.stem}: all blocks are done, another process writes the rest")
+            say(f"{place.stem}: all blocks are done, another process writes the rest; if it died, run this in a minute")
             return None
         if output.state(place, run.made_by) == "complete":  # it was faster
             return output.load_sidecar(place)

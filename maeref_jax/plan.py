@@ -92,6 +92,8 @@ def plan(
         if step == "refine" and (job.entropy or job.hidden) is not None:
             found["hidden_share"], share = _sampled(job, refiner, settings, shape)
             computed = math.ceil(everything * share)
+        if step == "refine" and settings.foreignness:  # the same windows once more, or a few more
+            everything, computed = 2 * everything, 2 * computed
         found["windows"][step] = {"all": everything, "computed": computed}
         found["seconds"] += computed * speeds[step].seconds
         found["operations"] += computed * speeds[step].operations
@@ -161,7 +163,8 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
         lines.append(f"  hidden, in {_SAMPLED_BLOCKS} blocks or fewer that were looked at: {found['hidden_share']:.2%}")
     elif "refine" in found["windows"]:
         lines.append("  what is hidden is not known before it is segmented: windows and hours of 'refine' are the most")
-    return [*lines, f"  disk: at most {_gb(found['disk_bytes'])}; memory: about {_gb(found['block_bytes'])}"]
+    needed = f"memory: about {_gb(found['block_bytes'])}, and at the end up to 0.5 GB for the skeleton of one object"
+    return [*lines, f"  disk: at most {_gb(found['disk_bytes'])}; {needed}"]
 
 
 def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts: int) -> list[str]:
