@@ -30,7 +30,9 @@ SIZE_NM = (45.0, 4.6, 4.6)
 
 
 def tiles(share, seed=0):
-    """Labels and entropy uint8 of shape TILE: smooth blobs that wrap around; `share` of the entropy is high."""
+    """Labels and entropy uint8 of shape TILE: smooth blobs that wrap around in the plane; `share` of the entropy is high.
+    They end at the first slice, so that objects do not grow with the volume: a skeleton needs memory for its object.
+    """
     rng = np.random.default_rng(seed)
 
     def smooth(sigma):
@@ -40,6 +42,7 @@ def tiles(share, seed=0):
     shape = smooth((1.0, 24.0, 24.0))
     labels = np.digitize(shape, [1.0, 1.3, 1.8]).astype(np.uint8)
     undecided = smooth((1.0, 12.0, 12.0))
+    labels[0], undecided[0] = 0, undecided.min()
     limit = np.quantile(undecided, 1 - share)
     return labels, np.where(undecided > limit, 230, 10).astype(np.uint8)
 
