@@ -30,7 +30,7 @@ SIZE_NM = (45.0, 4.6, 4.6)
 
 
 def tiles(share, seed=0):
-    """Labels and entropy uint8 of shape TILE: smooth blobs that wrap around in the plane; `share` of the entropy is high.
+    """Labels and entropy uint8 of shape TILE: smooth blobs that wrap around in the plane, `share` of the entropy high.
     They end at the first slice, so that objects do not grow with the volume: a skeleton needs memory for its object.
     """
     rng = np.random.default_rng(seed)
