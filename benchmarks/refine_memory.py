@@ -31,7 +31,8 @@ SIZE_NM = (45.0, 4.6, 4.6)
 
 def tiles(share, seed=0):
     """Labels and entropy uint8 of shape TILE: smooth blobs that wrap around in the plane, `share` of the entropy high.
-    They end at the first slice, so that objects do not grow with the volume: a skeleton needs memory for its object.
+    They end at the first slice and are too rare to grow together, so that objects do not grow with the volume: a
+    skeleton needs memory for its object, up to 0.5 GB.
     """
     rng = np.random.default_rng(seed)
 
@@ -40,7 +41,7 @@ def tiles(share, seed=0):
         return noise / noise.std()
 
     shape = smooth((1.0, 24.0, 24.0))
-    labels = np.digitize(shape, [1.0, 1.3, 1.8]).astype(np.uint8)
+    labels = np.digitize(shape, [1.6, 1.8, 2.1]).astype(np.uint8)
     undecided = smooth((1.0, 12.0, 12.0))
     labels[0], undecided[0] = 0, undecided.min()
     limit = np.quantile(undecided, 1 - share)

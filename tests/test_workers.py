@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from test_pipeline import refiner, settings
 
 from maeref_jax import workers
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.pipeline import open_result
+from maeref_jax.jobs import Job
+from maeref_jax.pipeline import open_result, refine_volume
 from maeref_jax.volumes import output
 from maeref_jax.volumes.output import Output
-from maeref_jax.volumes.volume import write_tiff
+from maeref_jax.volumes.volume import open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
 
 pytest.importorskip("daisy")
@@ -105,8 +107,8 @@ def test_refine_by_workers_one_killed_midway_is_the_same_bit_for_bit(tmp_path):
         out, errors = process.communicate()
     assert process.returncode == 0 and killed, errors
     assert "labels: " in out and "relabelled" in out
-    done = subprocess.run([*command, "one"], check=False, **started)
-    assert done.returncode == 0, done.stderr
+    volumes = {role: open_volume(tmp_path / f"{role}.tif") for role in ("labels", "entropy")}
+    refine_volume(Job("labels", tmp_path / "one", **volumes), None, refiner(), settings())
     for role in ("initial", "refined", "entropy", "hidden", "was", "became", "confidence"):
         one, many = (open_result(tmp_path / name, "labels", role).read(whole(shape)) for name in ("one", "many"))
         np.testing.assert_array_equal(one, many, role)
