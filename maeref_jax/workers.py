@@ -39,7 +39,9 @@ def share_out(
         CannotGoOn: a block failed, or workers died, too often.
     """
     daisy = _daisy()
-    become = functools.partial(_become, list(command), max(1, len(os.sched_getaffinity(0)) // workers))
+    # Elsewhere, whoever starts the worker says how many cores it has.
+    threads = max(1, len(os.sched_getaffinity(0)) // workers) if local else None
+    become = functools.partial(_become, list(command), threads)
     daisy.logging.set_log_basedir(place.progress / "logs")
     pipeline = None
     for step, reach in steps.items():
@@ -87,9 +89,9 @@ def serve(passes: dict[str, Callable[[Box], None]], place: Output, shape: Sequen
                 work(Box(start, stop))
 
 
-def _become(command: list[str], threads: int) -> None:
+def _become(command: list[str], threads: int | None) -> None:
     """Replaces this process, which daisy started, by the command: what daisy says is in the environment."""
-    few = {name: os.environ.get(name, str(threads)) for name in _THREADS}
+    few = {name: os.environ.get(name, str(threads)) for name in _THREADS} if threads else {}
     memory = {"XLA_PYTHON_CLIENT_PREALLOCATE": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "false")}
     os.execvpe(command[0], command, os.environ | few | memory)
 
