@@ -40,7 +40,8 @@ def share_out(
     """
     daisy = _daisy()
     # Elsewhere, whoever starts the worker says how many cores it has.
-    threads = max(1, len(os.sched_getaffinity(0)) // workers) if local else None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = max(1, cores // workers) if local else None
     become = functools.partial(_become, list(command), threads)
     daisy.logging.set_log_basedir(place.progress / "logs")
     pipeline = None
