@@ -9,60 +9,69 @@
     python refine.py --probabilities a.tif b.tif --output DIR --refiner runs/mae
   several volumes:
     python refine.py --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
+    python refine.py --batch table.csv --output DIR --refiner runs/mae
+
+  many processes, on one machine or on many (docs/clusters.md):
+    python refine.py ... --workers 4
+    python refine.py ... --num_parts 8 --part_id 3
 
 Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz.
-Results are STEM.ome.zarr with all maps, TIFF stacks, STEM_objects.csv, skeletons and STEM.json: docs/viewers.md. The
-same command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
+Results are STEM.ome.zarr with all maps, TIFF stacks, tables, skeletons and STEM.json: docs/viewers.md. The same
+command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
 failed, 2 bad usage or bad input, 130 and 143 interrupted.
 """
 
-import glob
+import argparse
+import shlex
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from maeref_jax import command_line
-from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.store import is_url, join, split
-from maeref_jax.volumes.formats.stored import split_inner
-from maeref_jax.volumes.volume import FILES, MAKERS, Volume, open_probabilities, open_volume, split_range
+from maeref_jax import batches, command_line
+from maeref_jax.batches import Request
+from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
 
 CONFIG = Path(__file__).parent / "configs" / "refine.py"
-SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
 # Fields of the config that are settings of pipeline.refine_volume.
 PIPELINE = (
     *("threshold", "ambiguous_threshold", "token", "block", "batch", "seed"),
     *("overwrite", "tiff_export", "copy_image", "ome_zarr", "entropy_kind"),
     *("objects", "object_classes", "cristae_class", "smallest_object_vx", "flag_hidden_share"),
+    *("trust", "foreignness", "leave"),
+    *("num_parts", "part_id", "wait_minutes"),
 )
-
-
-class Request(NamedTuple):
-    """One input and what belongs to it: role -> path, "probabilities" -> tuple of paths."""
-
-    stem: str
-    paths: dict[str, Any]
 
 
 def main(argv: list[str]) -> int:
     config = read_config(argv)
-    requests = find_requests(config)
-    several = len(requests) > 1
+    requests, bad_rows = find_requests(config)
+    count, failed = len(requests) + len(bad_rows), {}
+    several = count > 1 and not config.serve
+    for name, problem in bad_rows.items():
+        fail(failed, name, BadInput(problem))
     # All files are opened before the first second is spent on networks.
-    volumes, failed = {}, {}
+    volumes = {}
     for request in requests:
+        if config.serve not in ("", request.stem):
+            continue
         try:
             volumes[request.stem] = open_request(request, config)
         except (BadInput, OSError) as error:
             if not several and isinstance(error, BadInput):
                 raise
             fail(failed, request.stem, error)
-    if volumes:
-        refine_all(config, volumes, failed, several)
+    if config.serve:
+        serve(config, volumes)
+        return 0
+    if config.dry_run:
+        tell_plans(config, volumes, failed)
+        return 1 if failed else 0
+    waiting = refine_all(config, volumes, failed, several, argv) if volumes else []
     if several:
         ending = f"; failed: {', '.join(failed)}" if failed else ""
-        print(f"{len(requests) - len(failed)} of {len(requests)} inputs done{ending}")
+        ending += f"; waiting for other parts: {', '.join(waiting)}" if waiting else ""
+        print(f"{count - len(failed) - len(waiting)} of {count} inputs done{ending}")
     return 1 if failed else 0
 
 
@@ -74,8 +83,9 @@ def read_config(argv: list[str]):
         "--input",
         nargs="+",
         metavar="PATH",
-        help="images: files, folders, URLs, globs; image.tif[0:8] for slices, a.h5:/raw for a dataset",
+        help="images: files, folders (also of many), URLs, globs; image.tif[0:8] for slices, a.h5:/raw for a dataset",
     )
+    add("--batch", metavar="TABLE.csv", help="a row for every input, columns image, labels, …: docs/formats.md")
     add("--output", metavar="DIR", help="where the results go")
     add("--ensemble", metavar="DIR", help="workdir of the ensemble that segments the image")
     add("--labels", metavar="PATH", help="your own labels, instead of an ensemble")
@@ -88,11 +98,18 @@ def read_config(argv: list[str]):
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
     add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
     add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
+    add("--dry_run", action="store_true", default=None, help="say what it will take (disk, memory, hours), do nothing")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
+    add("--num_parts", metavar="N", help="so many processes work on the same output, started by you, on any machine")
+    add("--part_id", metavar="I", help="which of them this is, from 0 to N - 1")
+    add("--workers", metavar="N", help="so many processes, started and watched by this one (pip install 'daisy>=2')")
+    add("--serve", help=argparse.SUPPRESS)  # what a worker is started with: the stem
     add("--config", default=str(CONFIG), metavar="FILE[:MODE]", help="everything else: see configs/refine.py")
     arguments, overrides = command_line.parse(flags, argv)
     # A flag wins over the config field of its name; its value is read and checked as that field's.
     given = {name: value for name, value in vars(arguments).items() if name != "config" and value is not None}
+    if "batch" in given:  # the field `batch` is the number of windows
+        given["batch_table"] = given.pop("batch")
     many = {name: tuple(given.pop(name)) for name in ("input", "probabilities") if name in given}
     overrides += [f"--config.{name}={value}" for name, value in given.items()]
     config = command_line.load_config(arguments.config, overrides)
@@ -106,21 +123,13 @@ def check_usage(config) -> None:
     for name in ("output", "refiner"):
         if not config[name]:
             raise BadInput(f"--{name} is missing (--help shows examples)")
-    sources = [name for name in ("ensemble", "labels", "probabilities") if config[name]]
-    if len(sources) != 1:
-        raise BadInput(
-            "expected one of --ensemble (with --input), --labels (with --entropy or --hidden) and --probabilities, "
-            f"found {' and '.join(f'--{name}' for name in sources) or 'none of them'}"
-        )
-    if config.ensemble and not config.input:
-        raise BadInput("--input is missing: the ensemble needs an image")
-    beside = [f"--{name}" for name in ("entropy", "hidden") if config[name]]
-    if config.labels and len(beside) != 1:
-        raise BadInput(
-            f"--labels needs one of --entropy and --hidden beside it, found {' and '.join(beside) or 'none'}"
-        )
-    if beside and not config.labels:
-        raise BadInput(f"{' and '.join(beside)} belongs to --labels, which is missing")
+    given = [name for name in ("input", "labels", "entropy", "hidden", "probabilities") if config[name]]
+    if config.batch_table and given:
+        raise BadInput(f"--batch and --{given[0]} both say what to refine; put the paths into {config.batch_table}")
+    if not config.batch_table:
+        batches.check_sources([*given, *["ensemble"] * bool(config.ensemble)], "--")
+    if config.workers < 0 or (config.workers and config.num_parts > 1):
+        raise BadInput(f"--workers {config.workers} with --num_parts {config.num_parts}, expected one of the two")
     size = config.voxel_size_nm
     if size and not (len(size) == 3 and all(isinstance(length, int | float) and length > 0 for length in size)):
         raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {size}")
@@ -129,76 +138,18 @@ def check_usage(config) -> None:
             raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
 
 
-def find_requests(config) -> list[Request]:
-    """One Request per input; the labels take the place of the images where no image is given."""
-    if not config.input and not config.labels:
-        return [Request(stem_of(config.probabilities[0]), {"probabilities": config.probabilities})]
-    leading, patterns = ("image", config.input) if config.input else ("labels", (config.labels,))
-    paths = expand(patterns)
-    several = len(paths) > 1
-    requests = []
-    for path in paths:
-        found: dict[str, Any] = {leading: path}
-        for role in ("labels", "entropy", "hidden"):
-            if config[role] and role != leading:
-                found[role] = fill_in(config[role], role, path, several)
-        if config.probabilities:
-            found["probabilities"] = tuple(fill_in(p, "probabilities", path, several) for p in config.probabilities)
-        requests.append(Request(stem_of(path), found))
-    twice = [stem for stem, count in Counter(request.stem for request in requests).items() if count > 1]
-    if twice:
-        raise BadInput(f"several inputs are called '{twice[0]}' and would share one result; give each its own --output")
-    return requests
-
-
-def expand(patterns: tuple[str, ...]) -> list[str]:
-    """Paths, with globs resolved; a z range or dataset behind a glob stays with every path."""
-    paths = []
-    for pattern in patterns:
-        base, z_range = split_range(pattern)
-        base, inner = (base, None) if is_url(base) else split_inner(base)
-        if is_url(base) or base.exists() or not glob.has_magic(str(base)):
-            paths.append(str(pattern))
-            continue
-        found = sorted(glob.glob(str(base), recursive=True))
-        if not found:
-            raise BadInput(f"no file matches {base}")
-        ending = (f":/{inner}" if inner else "") + (f"[{z_range[0]}:{z_range[1]}]" if z_range else "")
-        paths += [f"{path}{ending}" for path in found]
-    return paths
-
-
-def stem_of(path: str) -> str:
-    """The name of the input without its format: "mito.ome.tif[0:8]" and "mito.h5:/raw" -> "mito"."""
-    name = split(_place(path))[1]
-    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)]
-
-
-def _place(path: str) -> str | Path:
-    """The file, folder or URL, without z range and dataset."""
-    base = split_range(path)[0]
-    return base if is_url(base) else split_inner(base)[0]
-
-
-def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
-    """The path of `role` that belongs to the input `path`: beside it, unless the pattern names a folder."""
-    if "{stem}" not in pattern:
-        if several:
-            example = f"'{{stem}}_{role}.tif'"
-            raise BadInput(f"--{role} {pattern}: with several inputs a name pattern is needed, such as {example}")
-        return pattern
-    name = pattern.replace("{stem}", stem_of(path))
-    place = _place(path)
-    dataset = None if is_url(name) else split_inner(split_range(name)[0])[1]
-    if ("/" in name) if dataset is None else not name.startswith(_place(name).name):
-        return name
-    return join(split(place)[0], name) if is_url(place) else str(Path(place).parent / name)
+def find_requests(config) -> tuple[list[Request], dict[str, str]]:
+    """One Request per input, and what is wrong with rows of a batch, by stem or line."""
+    if config.batch_table:
+        return batches.read_table(config.batch_table, bool(config.ensemble))
+    roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
+    return batches.requests_of(config.input, **roles), {}
 
 
 def open_request(request: Request, config) -> dict[str, Any]:
     """The request's Volumes by role."""
-    axes, size = config.axes or None, tuple(config.voxel_size_nm) or None
+    axes = request.axes or config.axes or None
+    size = request.voxel_size_nm or tuple(config.voxel_size_nm) or None
     channel = int(config.channel) if config.channel and config.channel.isdecimal() else config.channel
 
     def open_one(role: str, path: str) -> Volume:
@@ -210,8 +161,10 @@ def open_request(request: Request, config) -> dict[str, Any]:
     return volumes | {"probabilities": tuple(probabilities)}
 
 
-def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several: bool) -> None:
-    """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest."""
+def refine_all(config, volumes, failed: dict[str, str], several: bool, argv: list[str]) -> list[str]:
+    """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest.
+    Returns the stems that are not complete yet, because other parts are not.
+    """
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
     from maeref_jax import jobs, pipeline
     from maeref_jax.volumes.inputs import doubt_about_scale
@@ -221,13 +174,9 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
     # No output may replace the input of another job, nor a second run read the first one's results.
     for stem in volumes:
         check_apart(Output(Path(config.output), stem), every)
-    segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
-    refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
-    use = {name: value for name, value in config.use.items() if value is not None}
-    refiner = used_as(refiner, use) if refiner and use else refiner
-    settings = jobs.Settings(**{name: config[name] for name in PIPELINE})
+    segmenter, refiner, settings = load_models(config)
     print(jobs.thresholds_of(config, refiner)[1], flush=True)
-    model = segmenter or refiner
+    model, waiting = segmenter or refiner, []
     for stem, roles in volumes.items():
         found_nm = next((v.voxel_size_nm for v in of_roles(roles) if v.voxel_size_nm), None)
         doubt = model and doubt_about_scale(stem, found_nm, model.workdir, model.settings["voxel_size_nm"])
@@ -235,16 +184,78 @@ def refine_all(config, volumes: dict[str, dict], failed: dict[str, str], several
             print(f"warning: {doubt}", file=sys.stderr)
         job = jobs.Job(stem=stem, output=Path(config.output), **roles)
         try:
-            summary = pipeline.refine_volume(job, segmenter, refiner, settings)
-        except (BadInput, OSError) as error:
-            if not several and isinstance(error, BadInput):
+            if config.workers:
+                summary = refine_by_workers(config, job, segmenter, refiner, settings, argv)
+            else:
+                summary = pipeline.refine_volume(job, segmenter, refiner, settings)
+        except (BadInput, CannotGoOn, OSError) as error:
+            if not several and not isinstance(error, OSError):
                 raise
             fail(failed, stem, error)
-        else:
-            share, changed = summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
-            print(
-                f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json"
-            )
+            continue
+        if summary is None:
+            waiting.append(stem)
+            continue
+        share, changed = summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
+        print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
+    return waiting
+
+
+def tell_plans(config, volumes: dict[str, dict], failed: dict[str, str]) -> None:
+    """Prints what refining takes, for each input and together. Writes nothing."""
+    from maeref_jax import jobs, plan
+
+    segmenter, refiner, settings = load_models(config)
+    settled = jobs.settled(settings, refiner)
+    models = {"segment": segmenter, "refine": refiner}
+    speeds = {step: plan.measure(model, settled) for step, model in models.items() if model}
+    found = []
+    for stem, roles in volumes.items():
+        job = jobs.Job(stem=stem, output=Path(config.output), **roles)
+        try:
+            found.append(plan.plan(job, segmenter, refiner, settings, speeds))
+        except (BadInput, OSError) as error:
+            fail(failed, stem, error)
+            continue
+        print("\n".join(plan.described(stem, found[-1], config.num_parts)))
+    if found:
+        print("\n".join(plan.described_total(found, Path(config.output), config.num_parts)))
+
+
+def load_models(config):
+    """The segmenter and the refiner, each a Model or None, and the pipeline's Settings."""
+    from maeref_jax import jobs, pipeline, trust
+
+    segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
+    refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
+    use = {name: value for name, value in config.use.items() if value is not None}
+    refiner = used_as(refiner, use) if refiner and use else refiner
+    limits = trust.Limits(**config.trust_limits)
+    return segmenter, refiner, jobs.Settings(**{name: config[name] for name in PIPELINE}, trust_limits=limits)
+
+
+def refine_by_workers(config, job, segmenter, refiner, settings, argv: list[str]) -> dict | None:
+    """As `pipeline.refine_volume`, the blocks being done by workers: processes of this script with --serve."""
+    from maeref_jax import pipeline, workers
+
+    run = pipeline.open_run(job, segmenter, refiner, settings)
+    if run is None:
+        return pipeline.load_summary(job)
+    command = [*shlex.split(config.worker_command), sys.executable, sys.argv[0], *argv, "--serve", job.stem]
+    workers.share_out(run.place, *pipeline.block_grid(run), config.workers, command, local=not config.worker_command)
+    return pipeline.finish(run)
+
+
+def serve(config, volumes: dict[str, dict]) -> None:
+    """What a worker does: the blocks that it is given of one input."""
+    from maeref_jax import jobs, passes, pipeline, workers
+
+    segmenter, refiner, settings = load_models(config)
+    ((stem, roles),) = volumes.items()
+    job = jobs.Job(stem=stem, output=Path(config.output), **roles)
+    run = pipeline.open_run(job, segmenter, refiner, settings._replace(overwrite=False), lambda line: None)
+    if run is not None:
+        workers.serve(passes.passes(run), run.place, run.shape, run.settings.block)
 
 
 def used_as(refiner, use: dict):
@@ -256,7 +267,10 @@ def used_as(refiner, use: dict):
             f"{refiner.workdir}: a refiner of method '{refiner.name}' fills in one way; leave out {_flags(use)}"
         )
     settings = {**refiner.settings, "use": {**refiner.settings["use"], **use}}
-    return refiner._replace(settings=settings, apply=pipeline.REFINERS[refiner.name].refiner(settings))
+    # Confidence was calibrated for one way to fill.
+    calibration = refiner.calibration if settings["use"] == refiner.settings["use"] else None
+    apply = pipeline.REFINERS[refiner.name].refiner(settings)
+    return refiner._replace(settings=settings, apply=apply, calibration=calibration)
 
 
 def _flags(use: dict) -> str:

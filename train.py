@@ -101,8 +101,24 @@ def train(settings, workdir, profile=False):
     )
     if is_primary():
         folder.write_summary(workdir, settings, prepared.facts, summary)
+        make_confidence_honest(settings, workdir, prepared.validation)
         card = epath.Path(workdir) / "model_card.md"
         print(f"{workdir} is ready; its best step was {summary['validation'].get('step')}, see {card}")
+
+
+def make_confidence_honest(settings, workdir, batches):
+    """Calibrates the confidence of a refiner that can be, on its validation batches."""
+    from maeref_jax import pipeline
+
+    if settings["method"] not in pipeline.LEARNED:
+        return
+    from maeref_jax import calibrate
+
+    model = pipeline.load_model(workdir, "refiner")
+    if calibrate.can_be_calibrated(model.apply):
+        everything = calibrate.calibrate(model, batches).rows[0]
+        before, after = everything[3], everything[4]
+        print(f"confidence in validation crops: expected calibration error {before}, calibrated {after}")
 
 
 def search(settings, workdir):

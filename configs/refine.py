@@ -3,8 +3,8 @@
     python refine.py --input image.tif --output refined --ensemble runs/ensemble --refiner runs/mae
     python refine.py ... --config configs/refine.py --config.block=8,1024,1024 --config.tiff_export=false
 
-Device: any; the networks decide. Modes: "" and "smoke" (small blocks and batches, no TIFF export, no table of
-objects: a test of the way through, not of speed).
+Device: any; the networks decide. Modes: "" and "smoke" (small blocks and batches, no TIFF export, no tables of
+objects and repairs: a test of the way through, not of speed).
 """
 
 from ml_collections import ConfigDict
@@ -24,6 +24,7 @@ def get_config(mode=""):
             "entropy": "",
             "hidden": "",
             "probabilities": (),
+            "batch_table": "",  # --batch: a CSV file with a row for every input, instead of the paths above
             "axes": "",  # as stored, e.g. "ZYX", for files that do not say
             "voxel_size_nm": (),  # (z, y, x), for files that do not say
             "channel": placeholder(str),  # of the image: index from 0, or name
@@ -47,6 +48,14 @@ def get_config(mode=""):
             "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
             "batch": 16,  # windows per call of a network
             "seed": 0,
+            # Several processes on one output, see docs/clusters.md; no influence on the result.
+            "num_parts": 1,
+            "part_id": 0,  # this is part 0 … num_parts - 1
+            "wait_minutes": 60.0,  # for blocks that another part has to do first
+            "workers": 0,  # processes that this one starts, by daisy; 0: it does everything itself
+            "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine
+            "serve": "",  # of a worker: the input that it works on
+            "dry_run": False,  # only say what it will take
             "overwrite": False,
             "tiff_export": True,
             "copy_image": False,  # into the OME-Zarr, which then opens with the image; else its path is noted there
@@ -58,8 +67,20 @@ def get_config(mode=""):
             "cristae_class": placeholder(int),  # none: the class of that name in the mitochondria's scheme
             "smallest_object_vx": 64,
             "flag_hidden_share": 0.5,  # objects of which more is hidden are flagged
+            # STEM_repairs.csv and labels/trust: every repaired blob is green, amber or red. Of each number: green up to
+            # the first, red beyond the second, amber between; the worst counts. They are choices, not calibrated.
+            "trust": True,
+            "trust_limits": {
+                "confidence": (0.8, 0.6),  # the refiner's mean probability of what it chose
+                "radius": (2.0, 4.0),  # largest distance to a visible token in the slice, in token sides
+                "context": (0.6, 0.3),  # share of visible tokens in the square around its tokens, mean
+                "foreignness": (0.2, 0.5),  # share of visible voxels beside it that a test fills in wrongly
+                "reach": 4,  # of the square, in tokens on each side
+            },
+            "foreignness": False,  # do that test too: the refiner works twice
+            "leave": (),  # what is left as it was: red (blobs), flagged (objects of the initial map), or both
         }
     )
     if mode == "smoke":
-        config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False, "objects": False})
+        config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False, "objects": False, "trust": False})
     return config

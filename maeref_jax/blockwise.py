@@ -5,12 +5,14 @@ and go through the network in batches of one size; tokens lie on a lattice of th
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maeref_jax.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.entropy import class_count, entropy_of_means, member_means
 from maeref_jax.masking import hidden_tokens
 from maeref_jax.records import Refiner, Segmenter
@@ -19,6 +21,17 @@ from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, windows_touching
 
 _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
+
+
+def halo(apply: Refiner) -> tuple[int, int, int]:
+    """How far beyond a block (z, y, x) `refine_block` may read, in voxels."""
+    return tuple(size - 1 for size in in_3d(apply)[0])
+
+
+def in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Window and stride as (z, y, x): a 2-D model sees one slice at a time."""
+    lead = (1,) * (3 - apply.dims)
+    return lead + tuple(apply.window), lead + tuple(apply.stride)
 
 
 def segment_block(
@@ -30,14 +43,14 @@ def segment_block(
     variables: (params, state); members: indices to average, None for all. An image smaller than the window is
     mirrored at its far faces.
     """
-    window, stride = _in_3d(apply)
+    window, stride = in_3d(apply)
     windows = windows_touching(image.shape, window, stride, box)
     frame = functools.reduce(Box.hull, windows)
     around = _read_padded(image, frame, mode="symmetric").astype(np.float32)
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = _stack(around, group, frame, apply.dims)
-        found = np.asarray(_member_means(apply.predict, members, kind, *variables, stacked))
+        found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
         return found if apply.dims == 3 else found[:, None]
 
     return _blend(windows, box, probabilities, batch), len(windows)
@@ -94,18 +107,25 @@ def hide(entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: floa
 
 
 def refine_block(
-    apply: Refiner, variables, key, volumes: dict[str, Volume], box: Box, batch: int
+    apply: Refiner,
+    variables,
+    key,
+    volumes: dict[str, Volume],
+    box: Box,
+    batch: int,
+    calibration: Calibration | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Labels int16 (z, y, x) of `box` with hidden voxels filled in; how sure the refiner is of those; windows computed;
     windows there are.
 
-    How sure: the probability of the chosen class as uint8, value / 255, 0 where nothing is hidden.
+    How sure: the probability of the chosen class as uint8, value / 255, 0 where nothing is hidden; with a calibration,
+    tempered by the depth of the hole.
 
     volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image"
     and "probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box are not computed.
     """
     labels, hidden = volumes["labels"].read(box), volumes["hidden"].read(box)
-    window, stride = _in_3d(apply)
+    window, stride = in_3d(apply)
     _, height, width = shape = volumes["labels"].shape
     in_tokens = (shape[0], round_up(height, apply.token), round_up(width, apply.token))
     everywhere = windows_touching(in_tokens, window, stride, box)
@@ -123,12 +143,24 @@ def refine_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
-        found = np.asarray(_refined_probability(apply.refine, *variables, stacked, key))
+        found = np.asarray(_refined(apply.refine, *variables, stacked, key))
         return found if apply.dims == 3 else found[:, None]
 
     blended = _blend(windows, box, probabilities, batch)
-    filled, sure = blended.argmax(-1).astype(np.int16), np.rint(255 * blended.max(-1).clip(0, 1)).astype(np.uint8)
+    filled = blended.argmax(-1).astype(np.int16)
+    if calibration is not None:
+        blended = tempered(blended, _depth(volumes["hidden"], box, apply.token), calibration)
+    sure = np.rint(255 * blended.max(-1).clip(0, 1)).astype(np.uint8)
     return np.where(hidden, filled, labels), np.where(hidden, sure, np.uint8(0)), len(windows), len(everywhere)
+
+
+def _depth(hidden: Volume, box: Box, token: int) -> np.ndarray:
+    """confidence.depth_of in `box`; as far around as it takes is read."""
+    by = math.ceil(DEPTHS[-1] * token)
+    start = tuple(max(at - reach, 0) for at, reach in zip(box.start, (0, by, by), strict=True))
+    stop = tuple(min(at + reach, n) for at, reach, n in zip(box.stop, (0, by, by), hidden.shape, strict=True))
+    around = Box(start, stop)
+    return depth_of(hidden.read(around), token)[box.within(around).slices]
 
 
 _PADDING = {
@@ -140,19 +172,21 @@ _PADDING = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _member_means(predict, members, kind, params, state, image):
+def one_segmentation(predict, members, kind, params, state, image):
+    """What a call of the network computes: entropy.member_means of a batch of windows."""
     found = predict(params, state, image)
     if members is not None:
         found = jnp.stack([found[i] for i in members])
     return member_means(found, kind)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _refined_probability(refine, params, state, inputs, key):
+def one_refinement(refine, params, state, inputs, key):
+    """What a call of the network computes: class probabilities of a batch of windows."""
     return refine(params, state, inputs, key)
 
 
+_segmented = jax.jit(one_segmentation, static_argnums=(0, 1, 2))
+_refined = jax.jit(one_refinement, static_argnums=0)
 _entropy = jax.jit(entropy_of_means, static_argnums=1)
 
 
@@ -162,12 +196,6 @@ def _hidden_voxels(token, threshold, ambiguous_threshold, entropy, ambiguous, pr
     means = (token_mean(values, token) / share for values in (entropy, ambiguous))
     hidden = hidden_tokens(next(means), threshold, next(means), ambiguous_threshold)
     return token_spread(hidden, token)
-
-
-def _in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Window and stride as (z, y, x): a 2-D model sees one slice at a time."""
-    lead = (1,) * (3 - apply.dims)
-    return lead + tuple(apply.window), lead + tuple(apply.stride)
 
 
 def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:

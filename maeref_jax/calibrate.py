@@ -12,28 +12,29 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 
 from maeref_jax import command_line, confidence, experiment, pipeline, report
 from maeref_jax.errors import BadInput
 from maeref_jax.masking import shaped_tokens
 from maeref_jax.metrics import calibration
 from maeref_jax.tokens import token_mean, token_spread
+from maeref_jax.training.workdir import write_text
 
 SHAPES = (1.0, 1.0, 0.0)  # scattered and contiguous
 MOST = 400_000  # pixels to fit with, drawn at random from more
 
 
-def calibrate(workdir):
-    """Fits and writes calibration.json of a refiner's workdir; a report.Table of what it did.
+def calibrate(model, batches):
+    """Fits and writes calibration.json into the workdir of a refiner's Model; a report.Table of what it did.
 
-    Raises BadInput for a workdir of another kind, or a refiner that needs more than labels or knows no hidden tokens.
+    batches: of validation, as volumes.sampling.label_batch makes them. Raises BadInput for a refiner that needs more
+    than labels or knows no hidden tokens, and where nothing is known.
     """
-    model = pipeline.load_model(workdir, "refiner")
+    workdir, settings = model.workdir, model.settings
     if not can_be_calibrated(model.apply):
         raise BadInput(f"{workdir}: only refiners that fill hidden tokens from labels alone have a calibration")
-    settings = model.settings
-    prepared = experiment.prepare(settings, Path(workdir), range(settings["batch"]))
-    parts = [filled(model, batch, number) for number, batch in enumerate(prepared.validation)]
+    parts = [filled(model, batch, number) for number, batch in enumerate(batches)]
     probabilities, truth, depth, crop = (np.concatenate(found) for found in zip(*parts, strict=True))
     if not len(truth):
         raise BadInput(f"{workdir}: no pixel of the validation volumes is known; nothing can be calibrated on them")
@@ -48,7 +49,7 @@ def calibrate(workdir):
     rows = errors(probabilities, after, truth, depth)
     known = {"temperatures": final.temperatures, "depths": confidence.DEPTHS, "use": settings["use"], "errors": rows}
     text = json.dumps(known, indent=1)
-    (Path(workdir) / "calibration.json").write_text(text + "\n", encoding="utf-8")
+    write_text(epath.Path(workdir) / "calibration.json", text + "\n")
     return table(rows, final)
 
 
@@ -121,7 +122,9 @@ def main(argv):
     arguments, overrides = command_line.parse(flags, argv)
     if overrides:
         raise BadInput(f"{overrides[0]}: there are no settings to change here")
-    print(report.text_table(calibrate(arguments.refiner)))
+    model = pipeline.load_model(arguments.refiner, "refiner")
+    prepared = experiment.prepare(model.settings, Path(arguments.refiner), range(model.settings["batch"]))
+    print(report.text_table(calibrate(model, prepared.validation)))
 
 
 if __name__ == "__main__":

@@ -9,22 +9,31 @@ import jax
 import numpy as np
 
 from maeref_jax import objects
+from maeref_jax.confidence import Calibration
+from maeref_jax.entropy import KINDS
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.training.workdir import lasting
+from maeref_jax.trust import Limits
+from maeref_jax.trust import check as check_limits
 from maeref_jax.volumes import inputs
 from maeref_jax.volumes.formats.ome_metadata import VERSIONS
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
 
+LEAVE = ("red", "flagged")
 THRESHOLDS = ("threshold", "ambiguous_threshold")
+# Settings that decide nothing about the result.
+_HOW = ("overwrite", "num_parts", "part_id", "wait_minutes")
 
 
 class Model(NamedTuple):
     """A trained workdir, ready to be applied.
 
     name: the method; settings: the workdir's config; facts: what it remembers of its training data
+    calibration: of a refiner's confidence as it is used, None where there is none
+    chosen: the threshold that refine.py --suggest_threshold chose, and what it belongs to; None for none
     """
 
     workdir: str
@@ -34,6 +43,8 @@ class Model(NamedTuple):
     state: Any
     apply: Segmenter | Refiner
     facts: dict
+    calibration: Calibration | None = None
+    chosen: dict | None = None
 
 
 class Job(NamedTuple):
@@ -65,6 +76,10 @@ class Settings(NamedTuple):
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
+    trust: rate the repairs, see trust.py, by trust_limits; foreignness: test the refiner around them too
+    leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
+    num_parts, part_id: of so many processes on this output, which one this is, from 0
+    wait_minutes: how long a part waits for blocks of the others that it needs
     """
 
     threshold: float | None = None
@@ -83,15 +98,61 @@ class Settings(NamedTuple):
     cristae_class: int | None = None
     smallest_object_vx: int = 64
     flag_hidden_share: float = 0.5
+    trust: bool = False
+    trust_limits: Limits = Limits()
+    foreignness: bool = False
+    leave: tuple[str, ...] = ()
+    num_parts: int = 1
+    part_id: int = 0
+    wait_minutes: float = 60.0
 
 
 def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[str, float], str]:
     """The two thresholds, and a line that says where they come from: as `given`, or as the refiner was trained with."""
     source = refiner.settings if refiner else {"threshold": 0.4, "ambiguous_threshold": 0.5}
     origin = f"of {refiner.workdir}" if refiner else "default without a refiner"
+    if refiner and refiner.chosen:
+        source = {**source, "threshold": refiner.chosen["threshold"]}
     found = {name: source[name] if given[name] is None else given[name] for name in THRESHOLDS}
     said = (f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS)
     return found, "; ".join(said)
+
+
+def settled(settings: Settings, refiner: Model | None) -> Settings:
+    """The settings with everything decided that depends on the refiner. Raises BadInput for numbers out of range."""
+    token = refiner.apply.token if refiner else settings.token
+    if settings.batch < 1 or token < 1:
+        raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
+    chosen_kind = refiner.chosen["entropy_kind"] if refiner and refiner.chosen else "mean"
+    known = settings.entropy_kind == chosen_kind or settings.threshold is not None
+    if settings.entropy_kind not in KINDS or not known:
+        raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
+    thresholds, _ = thresholds_of(settings._asdict(), refiner)
+    return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
+
+
+def check_chosen(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> None:
+    """BadInput where the refiner's chosen threshold would be used for another kind of entropy, number of classes or of
+    members than it was chosen with: entropies of these are other numbers (entropy.py).
+    """
+    if refiner is None or not refiner.chosen or settings.threshold is not None:
+        return
+    found = {"entropy_kind": settings.entropy_kind, "classes": len(scheme_of(segmenter, refiner)["names"])}
+    found["members"] = members_of(job, segmenter)
+    for name, value in found.items():
+        wanted = refiner.chosen[name]
+        if value is not None and value != wanted:
+            raise BadInput(
+                f"the threshold {refiner.chosen['threshold']:g} stored in {refiner.workdir} belongs to {name} "
+                f"{wanted}, found {value}; give --threshold, or choose one with --suggest_threshold"
+            )
+
+
+def members_of(job: Job, segmenter: Model | None) -> int | None:
+    """How many members the entropy of a job is of; None where it was made elsewhere."""
+    if segmenter is not None:
+        return len(job.members) if job.members is not None else segmenter.settings.get("members")
+    return len(job.probabilities) or None
 
 
 def scheme_of(segmenter: Model | None, refiner: Model | None) -> dict:
@@ -123,9 +184,21 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     for name in THRESHOLDS:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
+    if not 0 <= settings.part_id < settings.num_parts:
+        raise BadInput(f"part_id is {settings.part_id} of num_parts {settings.num_parts}, expected 0 to num_parts - 1")
+    if settings.num_parts > 1 and settings.overwrite:
+        raise BadInput(
+            "overwrite with several parts: each would remove what the others have done; choose another --output, or "
+            "remove the earlier one before the parts start"
+        )
     if settings.ome_zarr not in VERSIONS:
         raise BadInput(f"ome_zarr is {settings.ome_zarr}, expected one of {', '.join(VERSIONS)}")
     object_rules(scheme_of(segmenter, refiner), settings)
+    check_limits(settings.trust_limits)
+    if set(settings.leave) - set(LEAVE) or (settings.leave and refiner is None):
+        raise BadInput(f"leave is {settings.leave}, expected some of {', '.join(LEAVE)}, and a refiner")
+    if not settings.trust and (settings.foreignness or "red" in settings.leave):
+        raise BadInput("foreignness and leave=red belong to the rating of repairs: set trust to true as well")
     if settings.copy_image and job.image is None:
         raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
     if segmenter and refiner:
@@ -181,7 +254,11 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
         "segmenter": segmenter and _model_identity(segmenter),
         "refiner": refiner and _model_identity(refiner),
         "members": job.members,
-        "settings": {name: value for name, value in settings._asdict().items() if name != "overwrite"},
+        "settings": {
+            name: value._asdict() if isinstance(value, Limits) else value
+            for name, value in settings._asdict().items()
+            if name not in _HOW
+        },
     }
 
 
@@ -192,4 +269,5 @@ def _model_identity(model: Model) -> dict:
     for leaf in leaves:
         digest.update(np.ascontiguousarray(leaf).tobytes())
     config = hashlib.sha256(json.dumps(lasting(model.settings), sort_keys=True).encode()).hexdigest()
-    return {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}
+    found = {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}
+    return found | ({"temperatures": list(model.calibration.temperatures)} if model.calibration else {})

@@ -6,7 +6,7 @@ skeleton needs the bool mask of the object's bounding box, one object at a time.
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import skeleton
-from maeref_jax.volumes.components import find_components, pieces_of
+from maeref_jax.volumes.components import Components, extend_boxes, find_components, pieces_of
 from maeref_jax.volumes.output import Output, whole_folder, write_text
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK
@@ -110,15 +110,8 @@ def measure_objects(
 
 def _count(output, arrays, name, block, rules):
     """The components, and by their number: sums, voxels of each class, first and last + 1 voxel of the box."""
-    labels, shape = arrays[name], arrays[name].shape
-
-    wanted = np.zeros(256, bool)  # labels are uint8
-    wanted[list(rules.classes)] = True
-
-    def mask(box):
-        return wanted[labels.read(box)]
-
-    found = find_components(mask, shape, block, rules.smallest_vx, output.progress)
+    labels = arrays[name]
+    found, mask = _components(output, arrays, name, block, rules)
     counts = {key: np.zeros(found.count + 1, np.int64) for key in _COUNTS}
     per_class = np.zeros((found.count + 1, len(rules.classes)), np.int64)
     low, high = np.full((found.count + 1, 3), np.iinfo(np.int64).max), np.zeros((found.count + 1, 3), np.int64)
@@ -135,12 +128,34 @@ def _count(output, arrays, name, block, rules):
         for column, label in enumerate(rules.classes):
             if (at := here == label).any():
                 np.add.at(per_class[:, column], number, np.bincount(owner[at], minlength=len(number)))
-        for piece, slices in enumerate(ndimage.find_objects(pieces), 1):
-            start = np.add([s.start for s in slices], box.start)
-            stop = np.add([s.stop for s in slices], box.start)
-            low[number[piece]] = np.minimum(low[number[piece]], start)
-            high[number[piece]] = np.maximum(high[number[piece]], stop)
+        extend_boxes(low, high, pieces, number, box.start)
     return found, counts, per_class, low, high
+
+
+def _components(output, arrays, name, block, rules) -> tuple[Components, Callable[[Box], np.ndarray]]:
+    wanted = np.zeros(256, bool)  # labels are uint8
+    wanted[list(rules.classes)] = True
+
+    def mask(box):
+        return wanted[arrays[name].read(box)]
+
+    return find_components(mask, arrays[name].shape, block, rules.smallest_vx, output.progress), mask
+
+
+def flagged_voxels(
+    output: Output, arrays: dict[str, Volume], block: tuple[int, int, int], rules: Rules
+) -> Iterator[tuple[Box, np.ndarray]]:
+    """Every block, in order, with a bool array: where the objects of the initial map are that are flagged."""
+    found, mask = _components(output, arrays, "initial", block, rules)
+    voxels, hidden = (np.zeros(found.count + 1, np.int64) for _ in range(2))
+    for box, pieces, number in pieces_of(found, mask):
+        np.add.at(voxels, number, np.bincount(pieces.ravel(), minlength=len(number)))
+        covered = arrays["hidden"].read(box) != 0
+        np.add.at(hidden, number, np.bincount(pieces.ravel(), covered.ravel(), len(number)).astype(np.int64))
+    flagged = hidden / np.maximum(voxels, 1) > rules.flag_hidden_share
+    flagged[0] = False
+    for box, pieces, number in pieces_of(found, mask):
+        yield box, flagged[number[pieces]]
 
 
 def _shares(sums, refined, rules):

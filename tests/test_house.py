@@ -9,13 +9,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "maeref_jax"
 FLOORS = {
     "errors": 0, "records": 0, "volumes": 0, "tokens": 0, "entropy": 0, "intensities": 0, "metrics": 0, "": 0,
-    "masking": 1, "confidence": 1, "augmentation": 1, "filling": 1, "original_rules": 1, "deterioration": 1,
-    "models": 2, "masked_training": 2, "roles": 2,
-    "blockwise": 3, "audit": 3, "objects": 3, "segmenters": 3, "refiners": 3, "training": 3,
-    "jobs": 4, "report": 4, "original": 4, "pipeline": 5, "experiment": 6, "evaluation": 6, "doubt": 6, "suggestion": 6,
-    "degradation": 6, "realism": 6, "command_line": 6,
+    "batches": 1, "masking": 1, "confidence": 1, "augmentation": 1, "filling": 1, "original_rules": 1,
+    "deterioration": 1, "models": 2, "masked_training": 2, "roles": 2,
+    "blockwise": 3, "audit": 3, "objects": 3, "parts": 3, "workers": 3, "trust": 3,
+    "segmenters": 3, "refiners": 3, "training": 3,
+    "jobs": 4, "report": 4, "original": 4, "passes": 5, "pipeline": 6,
+    "experiment": 7, "evaluation": 7, "doubt": 7, "suggestion": 7, "plan": 7,
+    "degradation": 7, "realism": 7, "command_line": 7,
     # commands: python -m maeref_jax.…
-    "parameter_search": 7, "calibrate": 7, "export_member": 7, "out_of_fold": 7, "import_original": 7,
+    "parameter_search": 8, "calibrate": 8, "export_member": 8, "out_of_fold": 8, "import_original": 8,
 }  # fmt: skip
 SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original"}
 FILES = sorted(PACKAGE.rglob("*.py"))

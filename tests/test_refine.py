@@ -12,8 +12,7 @@ import tifffile
 from test_pipeline import SHAPE, image, labels, refiner, segmenter
 
 import refine
-from maeref_jax import command_line, pipeline
-from maeref_jax.errors import BadInput
+from maeref_jax import command_line, pipeline, plan
 from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.volume import create_volume, open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
@@ -337,37 +336,7 @@ def test_other_formats_give_the_same_result(run):
 def test_a_refiner_without_ways_to_fill_says_so(run):
     given = ("--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out")
     code, _, err = run(*given, "--config.use.rounds=2")
-    assert code == 2 and "method 'fill' has no settings `use`" in err
-
-
-def test_stems_and_patterns():
-    assert [refine.stem_of(p) for p in ("x/a.ome.tif", "a.tif[0:8]", "a.b.TIFF", "a.zarr", "a")] == [
-        *["a", "a", "a.b", "a", "a"]
-    ]
-    assert refine.fill_in("{stem}_e.tif", "entropy", "x/a.tif", True) == "x/a_e.tif"
-    assert refine.fill_in("y/{stem}.tif[0:3]", "entropy", "x/a.tif", True) == "y/a.tif[0:3]"
-    assert refine.fill_in("e.tif", "entropy", "x/a.tif", False) == "e.tif"
-    others = ("x/a.h5:/volumes/raw[0:2]", "a.precomputed", "gs://b/a.ome.zarr", "x/a.n5")
-    assert [refine.stem_of(p) for p in others] == ["a"] * 4
-    for pattern, path, expected in (
-        ("{stem}_e.h5:/labels/e", "x/a.h5:/raw[0:2]", "x/a_e.h5:/labels/e"),
-        ("./{stem}_e.h5:/labels/e", "x/a.h5:/raw", "./a_e.h5:/labels/e"),
-        ("{stem}.zarr", "gs://b/x/a.zarr", "gs://b/x/a.zarr"),
-        ("gs://b/{stem}.zarr", "x/a.tif", "gs://b/a.zarr"),
-    ):
-        assert refine.fill_in(pattern, "entropy", path, True) == expected
-
-
-def test_globs_keep_their_slices(here):
-    assert refine.expand(("stacks/?.tif[0:2]",)) == [f"stacks/{stem}.tif[0:2]" for stem in "abc"]
-    assert refine.expand(("stacks/a.tif[0:2]", "nowhere.tif")) == ["stacks/a.tif[0:2]", "nowhere.tif"]
-    Path("stacks/b.h5").touch()
-    assert refine.expand(("stacks/*.h5:/raw[0:2]",)) == ["stacks/b.h5:/raw[0:2]"]
-    assert refine.expand(("s3://bucket/a*.zarr",)) == ["s3://bucket/a*.zarr"], "a URL cannot be listed"
-    write_tiff("odd[ab].tif", labels(), None)
-    assert refine.expand(("odd[ab].tif",)) == ["odd[ab].tif"], "a file of that very name is no glob"
-    with pytest.raises(BadInput, match="no file matches"):
-        refine.expand(("stacks/*.png",))
+    assert code == 2 and "method 'fill' fills in one way; leave out" in err
 
 
 def test_non_ascii_paths(run):
@@ -402,3 +371,53 @@ def test_the_script_itself_answers_fast_and_without_traceback():
     assert time.monotonic() - started < 10
     check = "import sys, refine; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=root, check=False).returncode == 0, "jax is imported early"
+
+
+def test_parts_are_run_again_until_all_is_done(run):
+    command = [*IMAGE, "--num_parts", "2", "--config.block=1,16,16", "--config.wait_minutes=0", "--part_id"]
+    code, _, err = run(*command, "0")
+    assert code == 1 and "waited 0 minutes" in err and "run the same command again when the parts 1 are done" in err
+    code, out, _ = run(*command, "1")
+    assert code == 0 and "waits for the parts 0" in out and not Path("out/a.json").exists()
+    code, out, _ = run(*command, "0")
+    assert code == 0 and "relabelled" in out and Path("out/a.json").exists()
+    code, _, err = run(*command, "2", "--overwrite")
+    assert code == 2 and "part_id is 2 of num_parts 2" in err
+    code, _, err = run(*command, "1", "--workers", "2")
+    assert code == 2 and "expected one of the two" in err
+
+
+def test_dry_run_of_twelve_stacks_of_the_papers_size_writes_nothing(run, monkeypatch):
+    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    for i, depth in enumerate(np.linspace(74, 234, 12).astype(int)):
+        for name in ("labels", "entropy"):  # no chunk is written: they take no disk
+            create_ome_zarr(f"{name}/{i:02}.ome.zarr", (depth, 2048, 2048), "uint8", voxel_size_nm=SIZE)
+    before = sorted(Path().rglob("*"))
+    command = ["--labels", "labels/*", "--entropy", "entropy/{stem}.ome.zarr", "--refiner", "mae"]
+    code, out, err = run(*command, "--output", "out", "--dry_run", "--num_parts", "4")
+    assert (code, err) == (0, "")
+    assert out.count(" x 2048 x 2048 voxels of 30 x 5 x 4 nm") == 12 and "00: 74 x" in out
+    assert "all 12: disk at most" in out and "shared by 4 parts" in out and out.count("not measured") == 2
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_batch_table_and_a_folder_of_volumes(run):
+    rows = ["image,labels,entropy,hidden,stem,axes,voxel_size_nm", "stacks/a.tif,,,,,,", "stacks/none.tif,,,,,,"]
+    rows += ["stacks/b.tif,b_labels.tif,stacks/b_entropy.tif,,,,", 'plain.tif,,,,c,ZYX,"30,5,4"']
+    tifffile.imwrite("plain.tif", image(2), photometric="minisblack", metadata=None)
+    Path("table.csv").write_text("\n".join(rows))
+    command = ["--batch", "table.csv", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out", *SMALL]
+    code, out, err = run(*command)
+    assert code == 1 and "2 of 4 inputs done; failed: table.csv line 4, none" in out
+    assert "error: table.csv line 4: expected one of ensemble" in err and "no such file: stacks/none.tif" in err
+    assert err.count("\n") == 2
+    assert sorted(path.name for path in Path("out").glob("*.json")) == ["a.json", "c.json"]
+    assert pipeline.open_result("out", "c", "refined").voxel_size_nm == SIZE
+    code, _, err = run(*command, "--input", "stacks/a.tif")
+    assert code == 2 and "--batch and --input both say what to refine" in err
+    Path("many").mkdir()
+    for stem in "ab":
+        create_volume(f"many/{stem}.npy", SHAPE, "float32").write(whole(SHAPE), image())
+    given = ["--axes", "ZYX", "--voxel_size_nm", "30,5,4", "--output", "folder", *SMALL]
+    code, out, err = run("--input", "many", "--ensemble", "ensemble", "--refiner", "mae", *given)
+    assert (code, err) == (0, "") and "2 of 2 inputs done" in out

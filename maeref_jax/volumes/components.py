@@ -73,6 +73,16 @@ def pieces_of(found: Components, mask: Mask) -> Iterator[tuple[Box, np.ndarray, 
         yield box, pieces, np.concatenate([[0], found.number[start : start + count]])
 
 
+def extend_boxes(low: np.ndarray, high: np.ndarray, pieces: np.ndarray, number: np.ndarray, start) -> None:
+    """Makes the bounding boxes of components, first voxels `low` and last + 1 `high` (int64 (count + 1, 3)), hold the
+    pieces of a block that begins at `start`.
+    """
+    for piece, slices in enumerate(ndimage.find_objects(pieces), 1):
+        first, last = ([getattr(s, end) for s in slices] for end in ("start", "stop"))
+        low[number[piece]] = np.minimum(low[number[piece]], np.add(first, start))
+        high[number[piece]] = np.maximum(high[number[piece]], np.add(last, start))
+
+
 def _first_voxels(pieces, count, box, shape):
     """Index in the whole volume of each piece's first voxel."""
     inside = np.flatnonzero(pieces)

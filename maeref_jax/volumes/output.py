@@ -3,19 +3,23 @@
     {stem}.ome.zarr                                  the arrays, see results.py
     {stem}.ome.zarr/progress/made_by.json            input, models and settings; another one is refused
     {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, written after its data is durable
+    {stem}.ome.zarr/progress/finish_{n}              who writes the rest, see claim.py
     {stem}_{name}.tif                                exports
+    {stem}_repairs.csv                               the table of repaired blobs
     {stem}_objects.csv, {stem}_skeletons             the table of objects, a folder with a SWC file for each
     {stem}.json                                      the sidecar, written last: there = complete
 
 A process may be killed at any moment: every file appears whole under its name or not at all, and a block without a
-mark is done again.
+mark is done again. Several processes may work on one output, each on its own blocks: the folder appears as one step,
+with all arrays in it, and who comes second sees it.
 """
 
 import glob
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,13 +55,17 @@ class Output(NamedTuple):
         return self.directory / f"{self.stem}_objects.csv"
 
     @property
+    def repairs(self) -> Path:
+        return self.directory / f"{self.stem}_repairs.csv"
+
+    @property
     def skeletons(self) -> Path:
         return self.directory / f"{self.stem}_skeletons"
 
     @property
     def beside(self) -> tuple[Path, ...]:
         """All that is made beside the OME-Zarr and the sidecar."""
-        return (*map(self.export, EXPORTS), self.objects, self.skeletons)
+        return (*map(self.export, EXPORTS), self.objects, self.skeletons, self.repairs)
 
     def export(self, name: str) -> Path:
         return self.directory / f"{self.stem}_{name}.tif"
@@ -111,15 +119,29 @@ def state(output: Output, made_by: dict) -> str:
     return answer
 
 
-def create(output: Output, made_by: dict, version: str, attributes: dict) -> None:
-    """Makes the folder, an OME-Zarr group of that version and attributes, with its settings in it, as one step."""
+def create(
+    output: Output, made_by: dict, version: str, attributes: dict, fill: Callable[[Output], Any] = lambda output: None
+) -> None:
+    """Makes the folder, an OME-Zarr group of that version and attributes, with its settings in it, as one step.
+
+    fill: makes what else belongs into it, in the Output that it is given. Where another process was faster its folder
+    stays: look at `state` again, it may have been made by something else.
+    """
     output.directory.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(output)
-    temporary = output.directory / f".{output.folder.name}.{os.getpid()}.partial"
-    (temporary / "progress").mkdir(parents=True)
-    write_json(temporary / "progress" / "made_by.json", made_by)
-    write_group(temporary, version, {}, attributes)
-    temporary.rename(output.folder)
+    temporary = _temporary(output.folder)
+    try:
+        new = Output(temporary, output.stem)
+        new.progress.mkdir(parents=True)
+        write_json(new.progress / "made_by.json", made_by)
+        write_group(new.folder, version, {}, attributes)
+        fill(new)
+        new.folder.rename(output.folder)
+    except OSError:
+        # A folder that is there and not empty is never replaced; who finished in between may have tidied up ours.
+        if not output.folder.exists():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove(output: Output) -> None:
@@ -132,7 +154,7 @@ def remove(output: Output) -> None:
     for path in output.beside:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if output.folder.exists():  # last: it says that the exports were ours
-        output.folder.rename(output.directory / f".{output.folder.name}.{os.getpid()}.partial")
+        output.folder.rename(_temporary(output.folder))
     _remove_leftovers(output)
 
 
@@ -151,7 +173,17 @@ def mark(output: Output, step: str, box: Box, record: dict) -> None:
     """Records that `step` of the block `box` is done and durable; `record` is summed up at the end."""
     folder = output.progress / step
     folder.mkdir(exist_ok=True)
-    write_json(folder / f"{'_'.join(map(str, box.start))}.json", record)
+    write_json(folder / _mark_name(box), record)
+
+
+def is_finished(output: Output, step: str, box: Box) -> bool:
+    """Whether the block has its mark."""
+    return (output.progress / step / _mark_name(box)).exists()
+
+
+def finished(output: Output, step: str) -> set[tuple[int, ...]]:
+    """The starts of the finished blocks of `step`."""
+    return {tuple(map(int, file.stem.split("_"))) for file in (output.progress / step).glob("[0-9]*.json")}
 
 
 def marks(output: Output, step: str) -> dict[tuple[int, ...], dict]:
@@ -167,9 +199,14 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Writes the file whole or not at all, and durably; UTF-8."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    write_lines(path, (content,))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes lines, each with its end, as `write_text` does, one at a time."""
+    temporary = _temporary(path)
     with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(content)
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -178,12 +215,21 @@ def write_text(path: Path, content: str) -> None:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to write into, which takes the place of `path` when everything in it is written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = _temporary(path)
     temporary.mkdir()
     yield temporary
     if path.exists():  # of a run that was killed before its sidecar
         shutil.rmtree(path)
     temporary.rename(path)
+
+
+def _mark_name(box: Box) -> str:
+    return f"{'_'.join(map(str, box.start))}.json"
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside it that no other process has, on this or any other machine."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
 
 
 def _remove_leftovers(output: Output) -> None:

@@ -7,6 +7,8 @@
     labels/became      likewise afterwards
     entropy            value / 255 is entropy in [0, 1]
     labels/objects_initial, labels/objects_refined    the objects of {stem}_objects.csv by their numbers
+    labels/trust       of hidden voxels, how far to trust what they became: 1 green, 2 amber, 3 red, see trust.py
+    labels/tested      visible voxels that were hidden as a test: 1 filled in rightly, 2 wrongly
     confidence         value / 255 is the refiner's probability of the class that it chose; 0 where nothing was hidden
 
 The colours and names of the labels are those of the models. Chunks are blocks, so that no two blocks share a file.
@@ -25,6 +27,7 @@ from maeref_jax.volumes.view import Volume, select
 from maeref_jax.volumes.volume import write_tiff
 
 HIDDEN_COLOUR = (255, 0, 170)
+TRUST_COLOURS = ((0, 0, 0), (0, 158, 115), (240, 180, 30), (213, 60, 40))  # green, amber, red
 
 
 class _Kind(NamedTuple):
@@ -43,6 +46,7 @@ KINDS = {
     "became": _Kind("labels/became", "uint16", "mode"),
     "confidence": _Kind("confidence", "uint8", "nearest"),  # a mean with places where nothing was hidden says nothing
 }
+KINDS |= {name: _Kind(f"labels/{name}", "uint8", "mode") for name in ("trust", "tested")}
 KINDS |= {f"objects_{name}": _Kind(f"labels/objects_{name}", "uint32", "mode") for name in ("initial", "refined")}
 SEGMENTED = ("initial", "entropy", "hidden")
 REFINED = ("refined", "was", "became", "confidence")
@@ -74,6 +78,8 @@ def create_arrays(
         "hidden": {"names": ["visible", "hidden"], "colours": [(0, 0, 0), HIDDEN_COLOUR]},
         "was": changed,
         "became": changed,
+        "trust": {"names": ["visible", "green", "amber", "red"], "colours": TRUST_COLOURS},
+        "tested": {"names": ["not tested", "right", "wrong"], "colours": TRUST_COLOURS[:2] + TRUST_COLOURS[3:]},
         "objects_initial": {},
         "objects_refined": {},
     }

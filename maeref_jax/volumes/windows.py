@@ -42,6 +42,13 @@ class Box(NamedTuple):
         """The same box in coordinates whose origin is `frame.start`."""
         return self.shift([-start for start in frame.start])
 
+    def grow(self, reach: Sequence[int]) -> "Box":
+        """The box with `reach` voxels more on both sides of each axis."""
+        return Box(
+            tuple(a - r for a, r in zip(self.start, reach, strict=True)),
+            tuple(b + r for b, r in zip(self.stop, reach, strict=True)),
+        )
+
     def intersect(self, other: "Box") -> "Box":
         """The common part; `empty` when there is none."""
         return Box(

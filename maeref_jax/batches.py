@@ -1,0 +1,218 @@
+"""Which files belong together: globs, folders and name patterns, or a table with a row for every input."""
+
+import csv
+import glob
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats.store import is_url, join, split
+from maeref_jax.volumes.formats.stored import split_inner
+from maeref_jax.volumes.volume import FILES, FOLDERS, MAKERS, split_range
+
+SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
+ROLES = ("image", "labels", "entropy", "hidden", "probabilities")
+COLUMNS = (*ROLES, "stem", "axes", "voxel_size_nm")
+
+
+class Request(NamedTuple):
+    """One input and what belongs to it: role -> path, "probabilities" -> tuple of paths. axes, voxel_size_nm (z, y, x):
+    of this input alone, or empty.
+    """
+
+    stem: str
+    paths: dict[str, Any]
+    axes: str = ""
+    voxel_size_nm: tuple[float, ...] = ()
+
+
+def check_sources(given: Sequence[str], mark: str = "") -> None:
+    """Raises BadInput for sources that are missing or exclude one another.
+
+    given: some of input (an image), labels, entropy, hidden, probabilities, ensemble; mark: put before such a name.
+    """
+    given, image = set(given), f"{mark}{'input' if mark else 'image'}"
+    sources = [name for name in ("ensemble", "labels", "probabilities") if name in given]
+    if len(sources) != 1:
+        raise BadInput(
+            f"expected one of {mark}ensemble (with {image}), {mark}labels (with {mark}entropy or {mark}hidden) and "
+            f"{mark}probabilities, found {' and '.join(mark + name for name in sources) or 'none of them'}"
+        )
+    if "ensemble" in given and "input" not in given:
+        raise BadInput(f"{image} is missing: the ensemble needs an image")
+    beside = [mark + name for name in ("entropy", "hidden") if name in given]
+    if "labels" in given and len(beside) != 1:
+        found = " and ".join(beside) or "none"
+        raise BadInput(f"{mark}labels needs one of {mark}entropy and {mark}hidden beside it, found {found}")
+    if beside and "labels" not in given:
+        raise BadInput(f"{' and '.join(beside)} belongs to {mark}labels, which is missing")
+
+
+def requests_of(
+    images: tuple[str, ...], labels: str, entropy: str, hidden: str, probabilities: tuple[str, ...]
+) -> list[Request]:
+    """One Request per input; the labels take the place of the images where no image is given."""
+    if not images and not labels:
+        return [Request(stem_of(probabilities[0]), {"probabilities": probabilities})]
+    leading, patterns = ("image", images) if images else ("labels", (labels,))
+    paths = expand(patterns)
+    several = len(paths) > 1
+    requests = []
+    for path in paths:
+        found: dict[str, Any] = {leading: path}
+        for role, pattern in (("labels", labels), ("entropy", entropy), ("hidden", hidden)):
+            if pattern and role != leading:
+                found[role] = fill_in(pattern, role, path, several)
+        if probabilities:
+            found["probabilities"] = tuple(fill_in(p, "probabilities", path, several) for p in probabilities)
+        requests.append(Request(stem_of(path), found))
+    twice = [stem for stem, count in Counter(request.stem for request in requests).items() if count > 1]
+    if twice:
+        raise BadInput(f"several inputs are called '{twice[0]}' and would share one result; give each its own --output")
+    return requests
+
+
+def read_table(table: str | Path, ensemble: bool) -> tuple[list[Request], dict[str, str]]:
+    """One Request per row of a CSV file whose first line names some of COLUMNS; paths are relative to the file.
+
+    Returns:
+        The requests, and what is wrong with the other rows, by "line N" (the file's first line is 1).
+
+    Raises:
+        BadInput: no such file, no table with such columns, or no rows.
+    """
+    table = Path(table)
+    if not table.is_file():
+        raise BadInput(f"no such file: {table}")
+    requests, wrong, lines = [], {}, {}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # Excel puts a mark before UTF-8
+            rows = csv.DictReader(file, strict=True)
+            _check_columns(table, rows.fieldnames or [])
+            for row in rows:
+                try:
+                    request = _request_of(row, table.parent, ensemble)
+                    if request.stem in lines:
+                        raise BadInput(
+                            f"another input, of line {lines[request.stem]}, is called '{request.stem}' too; name them "
+                            "apart in a column 'stem'"
+                        )
+                except BadInput as error:
+                    wrong[f"{table.name} line {rows.line_num}"] = str(error)
+                else:
+                    lines[request.stem] = rows.line_num
+                    requests.append(request)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise BadInput(f"{table} is no CSV file in UTF-8: {error}") from error
+    if not requests and not wrong:
+        raise BadInput(f"{table} has no rows below its first line")
+    return requests, wrong
+
+
+def _check_columns(table: Path, names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown or not names or len(set(names)) < len(names):
+        hint = "; separate them by commas" if any(sign in "".join(names) for sign in ";\t") else ""
+        raise BadInput(
+            f"{table} has the columns {', '.join(names) or 'none'} in its first line, expected some of "
+            f"{', '.join(COLUMNS)}, each once{hint}"
+        )
+
+
+def _request_of(row: dict, folder: Path, ensemble: bool) -> Request:
+    if None in row or None in row.values():
+        raise BadInput("another number of cells than the first line has")
+    cells = {name: cell.strip() for name, cell in row.items() if cell.strip()}
+    given = ["input" if name == "image" else name for name in cells if name in ROLES]
+    check_sources([*given, *["ensemble"] * ensemble])
+
+    def path_of(cell):
+        return cell if is_url(cell) else str(folder / cell)
+
+    paths: dict[str, Any] = {role: path_of(cells[role]) for role in ROLES[:-1] if role in cells}
+    if "probabilities" in cells:
+        paths["probabilities"] = tuple(path_of(part.strip()) for part in cells["probabilities"].split(";"))
+    leading = next(paths[role] for role in ("image", "labels", "probabilities") if role in paths)
+    stem = cells.get("stem") or stem_of(leading if isinstance(leading, str) else leading[0])
+    if stem != Path(stem).name:
+        raise BadInput(f"the stem '{stem}' is no file name")
+    return Request(stem, paths, cells.get("axes", ""), _voxel_size(cells.get("voxel_size_nm", "")))
+
+
+def _voxel_size(text: str) -> tuple[float, ...]:
+    if not text:
+        return ()
+    try:
+        size = tuple(float(length) for length in text.replace(";", ",").split(","))
+    except ValueError:
+        size = ()
+    if len(size) != 3 or not all(0 < length < float("inf") for length in size):
+        raise BadInput(f"voxel_size_nm '{text}', expected three positive numbers z,y,x (quoted, or with semicolons)")
+    return size
+
+
+def expand(patterns: tuple[str, ...]) -> list[str]:
+    """Paths, with globs resolved, and folders that are no volume but hold some; a z range or dataset behind a glob
+    stays with every path.
+    """
+    paths = []
+    for pattern in patterns:
+        base, z_range = split_range(pattern)
+        base, inner = (base, None) if is_url(base) else split_inner(base)
+        if not is_url(base) and inner is None and z_range is None and (held := _volumes_in(base)):
+            paths += held
+            continue
+        if is_url(base) or base.exists() or not glob.has_magic(str(base)):
+            paths.append(str(pattern))
+            continue
+        found = sorted(glob.glob(str(base), recursive=True))
+        if not found:
+            raise BadInput(f"no file matches {base}")
+        ending = (f":/{inner}" if inner else "") + (f"[{z_range[0]}:{z_range[1]}]" if z_range else "")
+        paths += [f"{path}{ending}" for path in found]
+    return paths
+
+
+def stem_of(path: str) -> str:
+    """The name of the input without its format: "mito.ome.tif[0:8]" and "mito.h5:/raw" -> "mito"."""
+    name = split(place_of(path))[1]
+    suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def place_of(path: str) -> str | Path:
+    """The file, folder or URL, without z range and dataset."""
+    base = split_range(path)[0]
+    return base if is_url(base) else split_inner(base)[0]
+
+
+def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
+    """The path of `role` that belongs to the input `path`: beside it, unless the pattern names a folder."""
+    if "{stem}" not in pattern:
+        if several:
+            example = f"'{{stem}}_{role}.tif'"
+            raise BadInput(f"--{role} {pattern}: with several inputs a name pattern is needed, such as {example}")
+        return pattern
+    name = pattern.replace("{stem}", stem_of(path))
+    place = place_of(path)
+    dataset = None if is_url(name) else split_inner(split_range(name)[0])[1]
+    if ("/" in name) if dataset is None else not name.startswith(place_of(name).name):
+        return name
+    return join(split(place)[0], name) if is_url(place) else str(Path(place).parent / name)
+
+
+def _volumes_in(folder: Path) -> list[str]:
+    """The volumes in a folder that is none itself. One with TIFF files in it always is one: a stack of slices."""
+    if not folder.is_dir() or any(belongs(folder) for belongs, _ in FOLDERS.values()):
+        return []
+
+    def readable(path):
+        if path.name.startswith("."):
+            return False
+        if path.is_dir():
+            return any(belongs(path) for belongs, _ in FOLDERS.values())
+        return path.suffix.lower() in FILES
+
+    return sorted(str(path) for path in folder.iterdir() if readable(path))
