@@ -301,7 +301,7 @@ def test_a_workdir_is_checked(tmp_path):
         pipeline.load_model(tmp_path, "refiner")
     content = {"method": "ensemble", "config": {}, "facts": {}, "versions": {}}
     (tmp_path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(BadInput, match="method 'ensemble', expected a refiner: mae, crf"):
+    with pytest.raises(BadInput, match="method 'ensemble', expected a refiner: mae, mae_image, "):
         pipeline.load_model(tmp_path, "refiner")
 
 
