@@ -7,6 +7,9 @@
     python refine.py --labels labels.tif --hidden painted.tif --output DIR --refiner runs/mae
   your own class probabilities (several files for one input are members of an ensemble):
     python refine.py --probabilities a.tif b.tif --output DIR --refiner runs/mae
+  which threshold of entropy, tried on a volume whose truth is known (or, without a path, shown as pictures):
+    python refine.py --input image.tif --output DIR --ensemble runs/ensemble --refiner runs/mae
+                     --suggest_threshold truth.tif
   several volumes:
     python refine.py --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
     python refine.py --batch table.csv --output DIR --refiner runs/mae
@@ -64,6 +67,9 @@ def main(argv: list[str]) -> int:
     if config.serve:
         serve(config, volumes)
         return 0
+    if config.suggest_threshold:
+        suggest_threshold(config, volumes)
+        return 0
     if config.dry_run:
         tell_plans(config, volumes, failed)
         return 1 if failed else 0
@@ -94,6 +100,13 @@ def read_config(argv: list[str]):
     add("--probabilities", nargs="+", metavar="PATH", help="your own class probabilities (axes CZYX)")
     add("--refiner", metavar="DIR|none", help="workdir of the refiner; none: segment only")
     add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default: the refiner's own)")
+    add(
+        "--suggest_threshold",
+        nargs="?",
+        const="none",
+        metavar="TRUTH",
+        help="refine nothing: try thresholds, store the one that gets most voxels right of TRUTH in the refiner",
+    )
     add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
     add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
@@ -199,6 +212,37 @@ def refine_all(config, volumes, failed: dict[str, str], several: bool, argv: lis
         share, changed = summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
         print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
     return waiting
+
+
+def suggest_threshold(config, volumes: dict[str, dict]) -> None:
+    """Tries thresholds on one input, prints the table, draws it, and stores the best one where the truth is known."""
+    from maeref_jax import jobs, report, suggestion
+    from maeref_jax.volumes.volume import labels_from_disk
+    from maeref_jax.volumes.windows import whole
+
+    segmenter, refiner, settings = load_models(config)
+    if len(volumes) != 1 or refiner is None or config.labels:
+        raise BadInput(
+            "--suggest_threshold wants one --input with --ensemble, or --probabilities of one, and a --refiner"
+        )
+    ((stem, roles),) = volumes.items()
+    truth = None
+    if config.suggest_threshold != "none":
+        volume = open_volume(config.suggest_threshold, axes=config.axes or None)
+        truth = labels_from_disk(volume.read(whole(volume.shape)))
+        ambiguous = refiner.settings["classes"]["ambiguous"]
+        truth[truth == ambiguous] = -1
+    job = jobs.Job(stem=stem, output=Path(config.output) / "suggestion", **roles)
+    found = suggestion.suggest(job, segmenter, refiner, settings, truth)
+    print("\n" + report.text_table(suggestion.table(found)))
+    for name, png in (("curve", suggestion.curve(found)), ("pictures", suggestion.pictures(found))):
+        path = Path(config.output) / f"{stem}_threshold_{name}.png"
+        path.write_bytes(png)
+        print(path)
+    if found.best is not None:
+        members = jobs.members_of(job, segmenter)
+        stored = suggestion.store(found, refiner, segmenter, settings.entropy_kind, members, config.suggest_threshold)
+        print(f"refine.py and evaluate.py use {found.best:g} from now on: {stored}")
 
 
 def tell_plans(config, volumes: dict[str, dict], failed: dict[str, str]) -> None:

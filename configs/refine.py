@@ -33,6 +33,7 @@ def get_config(mode=""):
             "refiner": "",  # workdir, or "none" to segment only
             # Tokens of higher mean entropy are hidden. none: as the refiner was trained; 0.4 without a refiner.
             "threshold": placeholder(float),
+            "suggest_threshold": "",  # path of the input's true labels, or "none": try thresholds, refine nothing
             "ambiguous_threshold": placeholder(float),  # so are tokens of higher mean probability of "ambiguous"
             # What hides tokens: entropy of the mean probability; of hard votes; or mutual_information, what members
             # disagree about. mean is what refiners' thresholds are made for; the others need --threshold.

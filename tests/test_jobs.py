@@ -9,6 +9,24 @@ from maeref_jax.errors import BadInput
 from maeref_jax.volumes.volume import array_volume
 
 
+def test_a_chosen_threshold_is_used_and_refused_with_other_members_or_kinds_of_entropy(tmp_path):
+    known = {"threshold": 0.9, "entropy_kind": "mean", "classes": 5, "members": 3, "chosen_on": "a.tif"}
+    six = segmenter()._replace(settings=segmenter().settings | {"members": 6})
+    chosen = refiner()._replace(chosen=known)
+    assert jobs.thresholds_of({"threshold": None, "ambiguous_threshold": None}, chosen)[0]["threshold"] == 0.9
+    job, plain = image_job(tmp_path), settings()
+    with pytest.raises(BadInput, match=r"threshold 0.9 .* belongs to members 3, found 6; give --threshold"):
+        pipeline.refine_volume(job, six, chosen, plain)
+    other = refiner()._replace(chosen=known | {"members": 6, "entropy_kind": "votes"})
+    with pytest.raises(BadInput, match="belongs to entropy_kind votes, found mean"):
+        pipeline.refine_volume(job, six, other, plain)
+    assert not list(tmp_path.iterdir())
+    summary = pipeline.refine_volume(job, six, chosen._replace(chosen=known | {"members": 6}), plain)
+    assert summary["made_by"]["settings"]["threshold"] == 0.9
+    given = pipeline.refine_volume(image_job(tmp_path, "b"), six, chosen, settings(threshold=0.4))
+    assert given["made_by"]["settings"]["threshold"] == 0.4
+
+
 def nan_image():
     bad = image()
     bad[1, 2, 3] = np.nan
