@@ -271,6 +271,12 @@ def load_models(config):
     from maeref_jax import jobs, pipeline, trust
 
     segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
+    if segmenter and config.ensemble_symmetries is not None:
+        known = {**segmenter.settings, "use": {"symmetries": config.ensemble_symmetries}}
+        segmenter = segmenter._replace(settings=known, apply=pipeline.SEGMENTERS[segmenter.name].segmenter(known))
+    if segmenter and segmenter.settings["members"] == 1 and not segmenter.settings["use"]["symmetries"]:
+        alone = "has one member: its entropy knows nothing that another one would have seen otherwise"
+        print(f"warning: {config.ensemble} {alone}; try --config.ensemble_symmetries=true", file=sys.stderr)
     refiner = None if config.refiner == "none" else pipeline.load_model(config.refiner, "refiner")
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner

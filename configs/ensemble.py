@@ -57,6 +57,9 @@ def get_config(mode):
             "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
             "loss": "cross_entropy",  # or dice, cross_entropy+dice; unknown pixels never count
             "augmentation": AUGMENTATION,
+            "use": {
+                "symmetries": False
+            },  # when predicting: the mean over the orientations of the plane, 8 times the work
             "voxel_size_nm": (20.0, 10.0, 10.0),  # z, y, x of the training volumes; the workdir remembers it
             "model": {
                 "widths": (64, 128, 256, 512),

@@ -30,6 +30,8 @@ def get_config(mode=""):
             "channel": placeholder(str),  # of the image: index from 0, or name
             "output": "",
             "ensemble": "",  # workdir, or "" to bring one's own labels or probabilities
+            # Average the ensemble's predictions over the orientations of the plane; none: as its config says (`use`).
+            "ensemble_symmetries": placeholder(bool),
             "refiner": "",  # workdir, or "none" to segment only
             # Tokens of higher mean entropy are hidden. none: as the refiner was trained; 0.4 without a refiner.
             "threshold": placeholder(float),

@@ -9,6 +9,7 @@ is made here of a fill is one again. None of it looks at a label that the fill d
 import jax
 import jax.numpy as jnp
 
+from maeref_jax.symmetries import orientations, turned, turned_back
 from maeref_jax.tokens import token_mean, token_spread
 
 
@@ -25,20 +26,6 @@ def filled(fill, labels, hidden, key, token, planes=(), *, symmetries, rounds, s
     return in_rounds(fill, labels, hidden, token, rounds) if rounds > 1 else fill(labels, hidden)
 
 
-def turned(planes, symmetry):
-    """(b, y, x) in one of the eight orientations of the square, 0 … 7; 0 is the plane itself. Odd ones transpose."""
-    planes = jnp.swapaxes(planes, 1, 2) if symmetry & 1 else planes
-    planes = jnp.flip(planes, 1) if symmetry & 2 else planes
-    return jnp.flip(planes, 2) if symmetry & 4 else planes
-
-
-def turned_back(planes, symmetry):
-    """The inverse of `turned`; trailing axes are kept."""
-    planes = jnp.flip(planes, 2) if symmetry & 4 else planes
-    planes = jnp.flip(planes, 1) if symmetry & 2 else planes
-    return jnp.swapaxes(planes, 1, 2) if symmetry & 1 else planes
-
-
 def _given(fill, planes):
     return lambda labels, hidden: fill(labels, hidden, *planes)
 
@@ -49,10 +36,8 @@ def over_symmetries(fill, planes=()):
     """
 
     def averaged(labels, hidden):
-        square = labels.shape[1] == labels.shape[2]
-        orientations = [s for s in range(8) if square or not s & 1]
         given = (labels, hidden, *planes)
-        found = [turned_back(fill(*(turned(plane, s) for plane in given)), s) for s in orientations]
+        found = [turned_back(fill(*(turned(plane, s) for plane in given)), s) for s in orientations(labels.shape)]
         return sum(found) / len(found)
 
     return averaged

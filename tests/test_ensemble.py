@@ -22,6 +22,7 @@ SETTINGS = {
     "class_weights": (1.0, 1.0, 1.0),
     "loss": "cross_entropy",
     "augmentation": NOTHING,
+    "use": {"symmetries": False},
     "model": {
         # The smallest network there is: what it is made of is tested in test_unet.py.
         "widths": (4,), "strides": (), "norm": "batch", "block": "plain", "compute_dtype": "float32", "remat": False,
@@ -241,3 +242,24 @@ def test_a_volume_is_predicted_by_members_that_saw_none_of_its_slices():
 def test_settings_that_cannot_work_are_refused_before_anything_starts(changed, expected):
     with pytest.raises(BadInput, match=expected):
         ensemble.method({**SETTINGS, **changed})
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (1, 3, 8, 12)])
+def test_over_symmetries_a_turned_image_has_turned_probabilities_and_one_member_becomes_several(shape):
+    model = SETTINGS["model"] | ({"strides": ()} if len(shape) == 3 else {})
+    known = {**SETTINGS, "model": model, "window": shape[1:], "stride": shape[1:], "use": {"symmetries": True}}
+    image = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    net, x = ensemble.network(known), jnp.zeros((1, *shape[1:], 1))
+    variables = jax.vmap(lambda key: net.init(key, x))(jax.random.split(KEY, 3))
+    params, state = variables["params"], {"intensity_range": np.array([0, 255], np.float32)}
+    state["batch_stats"] = variables["batch_stats"]
+    predict = jax.jit(ensemble.segmenter(known).predict)
+    found = np.asarray(predict(params, state, image))
+    assert found.shape == (3, *shape, 3)
+    flipped = np.asarray(predict(params, state, np.flip(image, -1)))
+    np.testing.assert_allclose(np.flip(flipped, -2), found, atol=1e-5)
+    one = {**known, "members": 1}
+    alone = ensemble.select_members(params, state, [1])
+    each = np.asarray(jax.jit(ensemble.segmenter(one).predict)(*alone, image))
+    assert each.shape == (8 if shape[-1] == shape[-2] else 4, *shape, 3)
+    np.testing.assert_allclose(each.mean(0), found[1], atol=1e-5)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maeref_jax import filling
+from maeref_jax import filling, symmetries
 
 KEY = jax.random.key(0)
 
@@ -24,25 +24,15 @@ def leaning(labels, hidden):
     return jnp.stack([1 - p, p, jnp.zeros_like(p)], -1)
 
 
-@pytest.mark.parametrize("symmetry", range(8))
-def test_turning_back_undoes_turning(symmetry):
-    plane = np.arange(2 * 3 * 5).reshape(2, 3, 5)
-    np.testing.assert_array_equal(filling.turned_back(filling.turned(plane, symmetry), symmetry), plane)
-
-
-def test_the_eight_orientations_are_different():
-    assert len({np.asarray(filling.turned(np.arange(9).reshape(1, 3, 3), s)).tobytes() for s in range(8)}) == 8
-
-
-@pytest.mark.parametrize(("shape", "symmetries"), [((2, 8, 8), range(8)), ((2, 8, 12), (0, 2, 4, 6))])
-def test_an_average_over_symmetries_has_them(shape, symmetries):
+@pytest.mark.parametrize(("shape", "which"), [((2, 8, 8), range(8)), ((2, 8, 12), (0, 2, 4, 6))])
+def test_an_average_over_symmetries_has_them(shape, which):
     labels, hidden = planes(shape)
     fill = filling.over_symmetries(leaning)
     found = fill(labels, hidden)
     assert (np.abs(found - leaning(labels, hidden)) > 0.01).any()
-    for symmetry in symmetries:
-        turned = fill(filling.turned(labels, symmetry), filling.turned(hidden, symmetry))
-        np.testing.assert_allclose(filling.turned_back(turned, symmetry), found, atol=1e-6)
+    for symmetry in which:
+        turned = fill(symmetries.turned(labels, symmetry), symmetries.turned(hidden, symmetry))
+        np.testing.assert_allclose(symmetries.turned_back(turned, symmetry), found, atol=1e-6)
 
 
 def test_one_round_is_the_fill_itself():

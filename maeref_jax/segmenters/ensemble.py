@@ -16,6 +16,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.intensities import normalised, scaled
 from maeref_jax.models.unet import UNet
 from maeref_jax.records import Method, Segmenter
+from maeref_jax.symmetries import orientations, turned, turned_back
 from maeref_jax.volumes.volume import share_slices
 
 MAPPINGS = ("auto", "vmap", "unroll", "scan")
@@ -99,10 +100,26 @@ def out_of_fold(name, volumes_of_members):
 
 
 def segmenter(settings):
-    """The Segmenter of an ensemble's workdir."""
+    """The Segmenter of an ensemble's workdir.
+
+    With use.symmetries every member's probabilities are the mean over the orientations of the plane; those of a single
+    member are handed on one by one, as if they were members: its entropy is then that over orientations.
+    """
     net, mapped = network(settings), _mapping(settings)
 
     def predict(params, state, image):
+        if not settings["use"]["symmetries"]:
+            return once(params, state, image)
+        planes = image.reshape(-1, *image.shape[-2:])
+        found = []
+        for symmetry in orientations(planes.shape):
+            turned_image = turned(planes, symmetry)
+            one = once(params, state, turned_image.reshape(*image.shape[:-2], *turned_image.shape[1:]))
+            back = turned_back(one.reshape(-1, *one.shape[-3:]), symmetry)
+            found.append(back.reshape(len(one), *image.shape, one.shape[-1]))
+        return jnp.concatenate(found) if settings["members"] == 1 else sum(found) / len(found)
+
+    def once(params, state, image):
         x = normalised(image, state["intensity_range"])[..., None]
 
         def member(params, statistics):
