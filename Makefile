@@ -21,7 +21,7 @@ demo: .venv/installed
 	$(PY) evaluate.py --config configs/evaluate.py:demo --workdir $(DEMO)
 
 test: .venv/installed
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -41,7 +41,7 @@ def refine(params, state, inputs, key):
 
 def segmenter(scale=8.0):
     apply = Segmenter(predict, (16, 16), (8, 8), 2)
-    known = {"classes": SCHEME, "voxel_size_nm": VOXEL_SIZE_NM}
+    known = {"classes": SCHEME, "voxel_size_nm": VOXEL_SIZE_NM, "members": 2, "use": {"symmetries": False}}
     return jobs.Model("runs/fake", "fake", known, {"scale": np.float32(scale)}, {}, apply, {})
 
 

@@ -12,7 +12,7 @@ import tifffile
 from test_pipeline import SHAPE, image, labels, refiner, segmenter
 
 import refine
-from maeref_jax import command_line, pipeline, plan
+from maeref_jax import command_line, passes, pipeline, plan
 from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.volume import create_volume, open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
@@ -208,7 +208,7 @@ def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_look
 def test_interrupted_is_130_and_the_same_command_continues(run, monkeypatch):
     command = ["--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out"]
     command += ["--config.block=1,8,64"]
-    real, calls = pipeline.refine_block, []
+    real, calls = passes.refine_block, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -216,7 +216,7 @@ def test_interrupted_is_130_and_the_same_command_continues(run, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(pipeline, "refine_block", interrupted)
+    monkeypatch.setattr(passes, "refine_block", interrupted)
     code, _, err = run(*command)
     assert code == 130 and not Path("out/a.json").exists() and "interrupted" in err
     assert run(*command)[0] == 0

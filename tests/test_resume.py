@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_pipeline import image, image_job, label_job, refiner, result, segmenter, settings
 
-from maeref_jax import blockwise, pipeline
+from maeref_jax import blockwise, passes, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.volume import array_volume, open_volume
 
@@ -66,7 +66,7 @@ def test_an_interrupted_run_continues_and_ends_the_same(tmp_path, monkeypatch):
                     raise KeyboardInterrupt
                 return real(*arguments)
 
-            monkeypatch.setattr(pipeline, name, counted)
+            monkeypatch.setattr(passes, name, counted)
         with pytest.raises(KeyboardInterrupt):
             pipeline.refine_volume(image_job(directory), segmenter(), refiner(), settings())
         assert not (directory / "a.json").exists()

@@ -9,6 +9,7 @@ asleep for longer than STALE_S goes on beside the new one: what is claimed must 
 import json
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -71,11 +72,8 @@ def _gone(path: Path) -> bool:
     if owner.get("host") == socket.gethostname() and Path("/proc/self").exists():
         return _started(owner["process"]) != owner["started"]
     # Both times are the file system's: clocks of machines differ.
-    probe = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
-    probe.touch()
-    age = probe.stat().st_mtime - path.stat().st_mtime
-    probe.unlink()
-    return age > STALE_S
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as probe:
+        return os.stat(probe.name).st_mtime - path.stat().st_mtime > STALE_S
 
 
 def _beat(path: Path, ended: threading.Event) -> None:
