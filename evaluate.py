@@ -107,6 +107,8 @@ def judge_uncertainty(settings, workdir):
     evaluation.check(settings)
     model = pipeline.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter")
     evaluation.check_held_out(settings, [model])
+    faded = {**settings, "phantom": {**settings["phantom"], "seeds": settings["fading"]["seeds"]}}
+    evaluation.check_held_out(faded, [model])
     scheme, found, cases = model.settings["classes"], None, []
     for case in evaluation.cases(settings, scheme, workdir / "held_out"):
         if "image" not in case.inputs:
@@ -117,7 +119,9 @@ def judge_uncertainty(settings, workdir):
     tables = doubt.tables(found, real_classes(scheme)["names"])
     if settings["phantom"]["seeds"]:
         size = (1,) * (3 - model.apply.dims) + tuple(model.apply.window)
-        windows = degradation.windows(settings, size, settings["mitochondria"])
+        phantoms = (tuple(settings["phantom"][name]) for name in ("shape", "voxel_size_nm"))
+        seeds, count = settings["fading"]["seeds"], settings["fading"]["mitochondria"]
+        windows = degradation.windows(seeds, *phantoms, size, count)
         tables.append(degradation.table(degradation.measure(windows, degradation.ensemble_entropy(model))))
     facts = {
         "Held-out volumes": {case.stem: described(case) for case in cases},

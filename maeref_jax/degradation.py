@@ -1,8 +1,8 @@
 """Does entropy rise where the signal was taken away? The experiment of the paper's section 4.3 and figure 4.
 
 Mitochondria of held-out phantoms are faded around a random point of their skeleton, in the four ways of VARIANTS; the
-ensemble looks at the window before and after. Windows whose mitochondrion is faded already by the phantom's own imaging
-are not used. A mitochondrion is one case: crops of one are not independent, and each gives but one.
+ensemble looks at the window before and after. These phantoms have no low-signal regions of their own. A mitochondrion
+is one case: crops of one are not independent, and each gives but one.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from maeref_jax.entropy import normalised_entropy
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import calibration, statistics
 from maeref_jax.volumes.low_signal import fade
-from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.phantom import PhantomSettings, phantom
 
 # How the signal goes: the original's script takes the square root of the relative depth, the paper's text the depth.
 VARIANTS = {
@@ -40,22 +40,24 @@ class Window(NamedTuple):
     background: float
 
 
-def windows(settings, size, count):
-    """`count` Windows of different mitochondria of the held-out phantoms settings["phantom"], or as many as there are.
+def windows(seeds, shape, voxel_size_nm, size, count):
+    """`count` Windows of different mitochondria of the phantoms of those seeds, or as many as there are.
 
     size: (z, y, x) of a window.
     """
-    found, (seeds, shape) = [], (settings["phantom"]["seeds"], tuple(settings["phantom"]["shape"]))
     if any(side > length for side, length in zip(size, shape, strict=True)):
         raise BadInput(f"the ensemble's window {size} is larger than the phantoms, phantom.shape {shape}")
+    found, plain = [], PhantomSettings()
+    clear = plain.imaging.low_signal._replace(on_mitochondria=0.0, in_cytoplasm=0.0)
+    plain = plain._replace(imaging=plain.imaging._replace(low_signal=clear))
     for seed in seeds:
-        made = phantom(seed, shape, tuple(settings["phantom"]["voxel_size_nm"]))
+        made = phantom(seed, shape, voxel_size_nm, plain)
         rng, image = np.random.default_rng(seed), made.image.astype(np.float32)
         background = float(image[made.labels == 0].mean())
         for number in np.unique(made.instances[made.instances > 0]):
             if len(found) == count:
                 return found
-            points = skeleton_points(made.instances == number, made.low_signal, size)
+            points = skeleton_points(made.instances == number)
             if len(points):
                 at = points[rng.integers(len(points))]
                 corner = [min(max(a - s // 2, 0), n - s) for a, s, n in zip(at, size, shape, strict=True)]
@@ -65,15 +67,9 @@ def windows(settings, size, count):
     return found
 
 
-def skeleton_points(mask, faded, size):
-    """Points (n, 3) of the skeleton, plane by plane, with nothing of `faded` within the largest radius in the plane."""
-    reach = int(RADIUS_VX[1])
-    points = [
-        (z, y, x)
-        for z in np.flatnonzero(mask.any((1, 2)))
-        for y, x in np.argwhere(skeletonize(mask[z]))
-        if not faded[z, max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1].any()
-    ]
+def skeleton_points(mask):
+    """Points (n, 3) of the skeleton of a mitochondrion, plane by plane."""
+    points = [(z, *at) for z in np.flatnonzero(mask.any((1, 2))) for at in np.argwhere(skeletonize(mask[z]))]
     return np.array(points, int).reshape(-1, 3)
 
 

@@ -6,12 +6,12 @@ import pytest
 from maeref_jax import degradation
 from maeref_jax.errors import BadInput
 
-SETTINGS = {"phantom": {"seeds": (3,), "shape": (12, 96, 96), "voxel_size_nm": (20.0, 10.0, 10.0)}}
+PHANTOMS = ((3,), (12, 96, 96), (20.0, 10.0, 10.0))
 
 
 @pytest.fixture(scope="module")
 def found():
-    return degradation.windows(SETTINGS, (1, 64, 64), 100)
+    return degradation.windows(*PHANTOMS, (1, 64, 64), 100)
 
 
 def test_every_mitochondrion_gives_one_window_around_a_point_of_it(found):
@@ -19,9 +19,9 @@ def test_every_mitochondrion_gives_one_window_around_a_point_of_it(found):
     for window in found:
         assert window.image.shape == window.foreground.shape == (1, 64, 64)
         assert window.foreground[window.centre]
-    assert len(degradation.windows(SETTINGS, (1, 64, 64), 1)) == 1
+    assert len(degradation.windows(*PHANTOMS, (1, 64, 64), 1)) == 1
     with pytest.raises(BadInput, match="larger than the phantoms"):
-        degradation.windows(SETTINGS, (1, 128, 64), 1)
+        degradation.windows(*PHANTOMS, (1, 128, 64), 1)
 
 
 def test_fading_goes_towards_the_background_and_less_so_by_the_papers_text(found):
