@@ -52,6 +52,12 @@ def judge_refinement(settings, workdir):
     scheme = (refiner or ensemble).settings["classes"]
     classes = real_classes(scheme)
     models = {name: model for name, model in (("ensemble", ensemble), ("refiner", refiner)) if model is not None}
+    unknown = [c for c in settings["endpoint_classes"] if not 0 < c < len(classes["names"])]
+    if unknown:
+        names = ", ".join(f"{i} {name}" for i, name in enumerate(classes["names"]))
+        raise BadInput(f"endpoint_classes {settings['endpoint_classes']}: there are the foreground classes of {names}")
+    others = load_competitors(settings["competitors"]) if refiner else {}
+    models |= {f"competitor {name}": model for name, model in others.items()}
     evaluation.check_held_out(settings, models.values())
     output = workdir / "held_out"
     judged, refining = [], 0.0
@@ -64,11 +70,15 @@ def judge_refinement(settings, workdir):
         started = time.monotonic()
         results = evaluation.refine(case, ensemble, refiner, settings, output)
         refining += time.monotonic() - started
-        judged.append((case, results, evaluation.judge(case, results, len(classes["names"]), settings["validity"])))
+        competing = evaluation.compete(case, ensemble, others, results, settings, output)
+        counted = evaluation.judge(case, results, len(classes["names"]), settings["validity"], competing)
+        judged.append((case, results, counted))
     total = judged[0][2].scores
     for _, _, found in judged[1:]:
         total = scores.add(total, found.scores)
     tables, lead = evaluation.score_tables(total, classes["names"]), evaluation.verdict(total)
+    compared = evaluation.comparison([found.scores for _, _, found in judged], settings["endpoint_classes"])
+    tables.insert(1, compared) if compared else None
     chosen = choose_slices(judged, settings["pictures"]) if refiner else []
     pictures = [picture(judged, choice, classes) for choice in chosen]
     page = report.html_page(
@@ -87,7 +97,7 @@ def judge_refinement(settings, workdir):
             "Versions": {"maeref_jax": __version__, **{library: version(library) for library in LIBRARIES}},
         },
     )
-    seconds = {name: training_seconds(folders[name]) for name in models}
+    seconds = {name: training_seconds(model.workdir) for name, model in models.items()}
     seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
     write_text(workdir / "report.html", page)
     for number, shown in enumerate(pictures, 1):
@@ -97,6 +107,17 @@ def judge_refinement(settings, workdir):
     words = (textwrap.fill(paragraph, 100) for paragraph in lead)
     print("\n" + "\n\n".join([*map(report.text_table, tables), *words]))
     print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")
+
+
+def load_competitors(workdirs):
+    """{name of the workdir: Model}. BadInput where two share a name, or one takes that of another row."""
+    from maeref_jax import evaluation, pipeline
+
+    names = [Path(workdir).name for workdir in workdirs]
+    taken = [name for name in names if names.count(name) > 1 or name in (*evaluation.MAPS, "truth")]
+    if taken:
+        raise BadInput(f"competitors are named by their workdirs, and '{taken[0]}' is taken; rename the folder")
+    return {name: pipeline.load_model(workdir, "refiner") for name, workdir in zip(names, workdirs, strict=True)}
 
 
 def judge_uncertainty(settings, workdir):

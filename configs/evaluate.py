@@ -40,6 +40,9 @@ def get_config(mode):
             "task": "refinement",
             "ensemble": "",  # workdir; empty: WORKDIR/ensemble
             "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
+            # Workdirs of other refiners (docs/competitors.md), which fill in the very same tokens.
+            "competitors": (),
+            "endpoint_classes": (2, 3),  # whose Dice is averaged to compare: cristae and matrix
             "pictures": 3,
             # Task "uncertainty": so many mitochondria of phantoms of these seeds have their signal taken away.
             "fading": {"mitochondria": 100, "seeds": tuple(range(200, 240))},

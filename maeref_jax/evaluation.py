@@ -13,7 +13,7 @@ import numpy as np
 
 from maeref_jax import jobs, pipeline, report
 from maeref_jax.errors import BadInput
-from maeref_jax.metrics import overlap, scores, validity
+from maeref_jax.metrics import overlap, scores, statistics, validity
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.volumes.dataset import mapped_labels
 from maeref_jax.volumes.low_signal import LowSignalSettings, lower_signal
@@ -107,8 +107,40 @@ def refine(case, ensemble, refiner, settings, output):
     return {role: pipeline.open_result(output, case.stem, role) for role in roles}
 
 
-def judge(case, results, classes, settings):
-    """Counts of one refined Case. classes: number of classes; settings: the config's `validity` group."""
+def compete(case, ensemble, competitors, results, settings, output):
+    """{name: Volume of labels}: the same Case refined by others, {name: Model}, in the tokens that `results` hides.
+
+    A competitor that needs the ensemble's probabilities segments again, at the same thresholds; the others are given
+    the labels and the hidden tokens. Raises BadInput where a competitor's tokens are others.
+    """
+    found = {}
+    for name, model in competitors.items():
+        folder = Path(output) / name
+        if "probabilities" in model.apply.needs:
+            job = jobs.Job(case.stem, folder, **case.inputs)
+            pipeline.refine_volume(job, ensemble, model, jobs.Settings(**settings["refine"], tiff_export=False))
+        else:
+            given = {role: view_of(results[role], case.voxel_size_nm) for role in ("initial", "hidden")}
+            job = jobs.Job(case.stem, folder, case.inputs.get("image"), given["initial"], hidden=given["hidden"])
+            alike = {"threshold": 1.0, "ambiguous_threshold": 1.0, "overwrite": True, "tiff_export": False}
+            pipeline.refine_volume(job, None, model, jobs.Settings(**alike), lambda text: None)
+        everything = whole(results["hidden"].shape)
+        hidden = pipeline.open_result(folder, case.stem, "hidden").read(everything)
+        if (hidden != results["hidden"].read(everything)).any():
+            raise BadInput(f"{model.workdir} hides other tokens ({model.apply.token} voxels a side): not comparable")
+        found[name] = pipeline.open_result(folder, case.stem, "refined")
+    return found
+
+
+def view_of(volume, voxel_size_nm):
+    """A stored array as an input of another job: in memory, as held-out volumes are."""
+    return array_volume(volume.read(whole(volume.shape)), volume.path, voxel_size_nm)
+
+
+def judge(case, results, classes, settings, competing=None):
+    """Counts of one refined Case. classes: number of classes; settings: the config's `validity` group; competing:
+    {name: Volume} of others' labels.
+    """
     meaning = validity.Classes(*settings["classes"]) if settings["classes"] else None
     shape = {name: settings[name] for name in ("size", "min_foreground", "slice_step")}
     crops = validity.crops(case.truth, **shape) if meaning else []
@@ -120,10 +152,11 @@ def judge(case, results, classes, settings):
         initial, hidden = labels_from_disk(results["initial"].read(box)), results["hidden"].read(box) > 0
         refined = labels_from_disk(results["refined"].read(box)) if "refined" in results else initial
         nearest = nearest_visible_label(initial, hidden)
+        others = {name: labels_from_disk(volume.read(box)) for name, volume in (competing or {}).items()}
         found = scores.count(
             truth=truth,
             initial=initial,
-            repaired={"nearest": nearest, "refined": refined} if "refined" in results else {},
+            repaired={"nearest": nearest, "refined": refined, **others} if "refined" in results else {},
             hidden=hidden,
             low_signal=None if case.low_signal is None else case.low_signal[box.slices],
             classes=classes,
@@ -165,6 +198,41 @@ def score_tables(found, class_names):
     return [*tables, _validity_table(found)] if found.validity else tables
 
 
+def comparison(judged, classes, seed=0):
+    """A report.Table: how far the refined map is ahead of each other one, inside hidden tokens (EVALUATION E1).
+
+    judged: Scores of every volume; classes: ids whose Dice is averaged. Interval: bootstrap over volumes, paired. p:
+    sign flips of the volumes' differences, Holm-corrected over the rows. None where there is nothing to compare with.
+    """
+    names = [name for name in judged[0].confusions["hidden"] if name != "refined"]
+    if "refined" not in judged[0].confusions["hidden"]:
+        return None
+
+    def statistic(confusion):
+        return overlap.macro_dice(confusion, classes)
+
+    counts = {name: np.stack([one.confusions["hidden"][name] for one in judged]) for name in (*names, "refined")}
+    refined, rows, chances = counts["refined"], [], []
+    for name in names:
+        found = statistics.difference_interval(refined, counts[name], statistic, seed)
+        each = [statistic(a) - statistic(b) for a, b in zip(refined, counts[name], strict=True)]
+        chances.append(statistics.sign_flip_p(np.array(each), seed))
+        between = f"[{found.low:+.3f}, {found.high:+.3f}]" if found.clusters > 1 else "-"
+        rows.append(
+            (MAPS.get(name, name), report.number(statistic(counts[name].sum(0))), f"{found.estimate:+.3f}", between)
+        )
+    corrected = statistics.holm(np.array(chances))
+    rows = tuple((*row, report.number(float(p))) for row, p in zip(rows, corrected, strict=True))
+    header = ("inside hidden tokens", "its Dice", "refined minus it", "95 % interval", "p")
+    which = ", ".join(map(str, classes))
+    note = (
+        f"Mean Dice of the classes {which}. Interval: paired bootstrap over {len(judged)} volumes, too narrow for "
+        "fewer than ten. p: sign flips of the volumes' differences, Holm-corrected; with n volumes it cannot be below "
+        "2 / 2^n."
+    )
+    return report.Table("The refined map against every other one", header, rows, (), note)
+
+
 def verdict(found):
     """The result in a few plain sentences, good or bad; a list of str."""
     if not found.repairs:
@@ -197,7 +265,7 @@ def _dice_table(found, class_names):
         rows.append((REGIONS[region], *[""] * len(class_names)))
         for name, counts in confusions.items():
             dice = scores.dice_with_mean(counts)
-            rows.append((f"  {MAPS[name]}", *(report.number(value) for value in dice.values())))
+            rows.append((f"  {MAPS.get(name, name)}", *(report.number(value) for value in dice.values())))
     note = f"The mean is over the classes listed, not over voxels; {class_names[0]} takes no part in it."
     if found.repairs:
         note += (
@@ -214,7 +282,8 @@ def _repair_table(found):
         *(name.replace("_to_", " → ").replace("_", " ") for name in overlap.REPAIRS),
     )
     rows = tuple(
-        (MAPS[name], *(f"{counts[key]:,}" for key in overlap.REPAIRS)) for name, counts in found.repairs.items()
+        (MAPS.get(name, name), *(f"{counts[key]:,}" for key in overlap.REPAIRS))
+        for name, counts in found.repairs.items()
     )
     return report.Table("What was repaired, and what was broken", header, rows, ("refined",))
 
@@ -223,7 +292,7 @@ def _validity_table(found):
     number = len(found.validity["truth"])
     rows = [
         (label, *report.validity_cells(validity.summary(found.validity[name])))
-        for name, label in {**MAPS, "truth": "truth"}.items()
+        for name, label in {**MAPS, **{name: name for name in found.validity if name not in MAPS}}.items()
         if name in found.validity
     ]
     rows.append(("paper's control group", *report.validity_cells(validity.paper_control())))

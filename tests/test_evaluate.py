@@ -113,6 +113,22 @@ def test_the_threshold_is_the_refiners_and_a_foreign_voxel_size_is_told(root, tm
     assert warned.startswith("warning: phantom_100 has voxels of 12 x 6 x 6 nm") and warned.count("\n") == 1
 
 
+def test_competitors_fill_the_same_tokens_and_are_compared_volume_by_volume(root, tmp_path, models, capsys):
+    pair = ("--config.phantom.seeds=(100,101)", "--config.competitors=('runs/other',)")
+    run(root, tmp_path, *pair)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["dice_hidden"]["other"] == summary["dice_hidden"]["refined"]
+    assert summary["dice_all"]["other"] == summary["dice_all"]["refined"] != summary["dice_all"]["initial"]
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if line.startswith("other") and "[" in line)
+    assert "+0.000" in row and "[+0.000, +0.000]" in row and row.endswith("1.000")
+    assert "paired bootstrap over 2 volumes" in " ".join(printed.split())
+    with pytest.raises(BadInput, match="'refined' is taken"):
+        run(root, tmp_path, "--config.competitors=('runs/refined',)")
+    with pytest.raises(BadInput, match=r"endpoint_classes \(7,\)"):
+        run(root, tmp_path, "--config.endpoint_classes=(7,)")
+
+
 def test_a_second_run_takes_the_place_of_the_first(root, tmp_path, models):
     run(root, tmp_path)
     first = json.loads((tmp_path / "summary.json").read_text())
