@@ -16,6 +16,7 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
                   --config.refiner=runs/mef
     :vnc_sstem    an ensemble of configs/ensemble_vnc_sstem.py on the held-out slices 10-13; no refiner: the same with
                   --config.ensemble=runs/vnc; with --config.task=uncertainty its members and its entropy
+    :epfl_hippocampus  the same for configs/ensemble_epfl_hippocampus.py, images 25-32 (Dice and IoU)
 
 Your own volumes instead of phantoms: --config.phantom.seeds= --config.files.truths="('labels.tif',)" and
 --config.files.images="('image.tif',)". Labels of other people's making instead of an image: files.labels with
@@ -28,7 +29,7 @@ import os
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-MODES = ("", "demo", "smoke", "uncertainty", "phantom", "mef_cristae", "vnc_sstem")
+MODES = ("", "demo", "smoke", "uncertainty", "phantom", "mef_cristae", "vnc_sstem", "epfl_hippocampus")
 Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")
 MEF_LABEL_MAP = ((0, 0), (1, 3), (2, 2), (3, 1))
@@ -112,6 +113,14 @@ def get_config(mode):
         config.files.update({"truths": (os.path.join(data, "mef_cristae", "NI_m6_label.tif"),), "damage": 20.0})
         config.files.update({"label_map": MEF_LABEL_MAP, "shell_class": 1, "shell_vx": 6.0})
         config.files.update({"axes": "ZYX", "voxel_size_nm": (5.0, 5.0, 5.0)})
+    if mode == "epfl_hippocampus":
+        config.update({"refiner": "none", "endpoint_classes": (1,)})
+        config.phantom.seeds = ()
+        folder = os.path.join(data, "epfl_hippocampus")
+        image, label = "training_every5.tif[25:33]", "training_groundtruth.tif[125:165:5]"
+        config.files.update({"truths": (os.path.join(folder, label),), "images": (os.path.join(folder, image),)})
+        config.files.update({"axes": "ZYX", "voxel_size_nm": (25.0, 5.0, 5.0)})
+        config.validity.classes = ()
     if mode == "vnc_sstem":
         config.refiner = "none"
         config.phantom.seeds = ()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats.store import is_url, join, split
 from maeref_jax.volumes.formats.stored import split_inner
+from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import FILES, FOLDERS, MAKERS, split_range
 
 SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
@@ -170,7 +171,7 @@ def expand(patterns: tuple[str, ...]) -> list[str]:
         found = sorted(glob.glob(str(base), recursive=True))
         if not found:
             raise BadInput(f"no file matches {base}")
-        ending = (f":/{inner}" if inner else "") + (f"[{z_range[0]}:{z_range[1]}]" if z_range else "")
+        ending = (f":/{inner}" if inner else "") + range_text(z_range)
         paths += [f"{path}{ending}" for path in found]
     return paths
 

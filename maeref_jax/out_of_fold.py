@@ -6,6 +6,7 @@ Writes what refine.py writes without a refiner: labels, entropy, hidden tokens. 
 as from those of volumes that nobody annotated. The same command again continues an interrupted run.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from maeref_jax import command_line, jobs, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import array_volume, open_volume, resolved, split_range
 
 
@@ -72,7 +74,7 @@ def _stem(path):
     """ "stack.ome.tif[2:4]" -> "stack_2_4"."""
     base, z_range = split_range(path)
     name = base.name.partition(".")[0]
-    return f"{name}_{z_range[0]}_{z_range[1]}" if z_range else name
+    return name + "".join(f"_{number}" for number in re.findall(r"\d+", range_text(z_range)))
 
 
 if __name__ == "__main__":

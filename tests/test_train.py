@@ -7,7 +7,7 @@ import pytest
 
 ORIGINAL = "mae_original"
 COMPETITORS = ("autoencoder", "inpainter", "mae_image", "morphology", "nearest")  # run by test_competitors.py
-REAL = ("ensemble_vnc_sstem", "mae_mef_cristae")
+REAL = ("ensemble_vnc_sstem", "ensemble_epfl_hippocampus", "mae_mef_cristae")
 STACKS = ("ensemble_3d",)  # run by test_ensemble_workdir.py
 
 

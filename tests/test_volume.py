@@ -87,6 +87,12 @@ def test_z_ranges(tmp_path):
     for bad in ("[3:3]", "[0:6]", "[4:2]"):
         with pytest.raises(BadInput, match="is not a range of its 5 slices"):
             open_volume(f"{path}{bad}")
+    every_second = open_volume(f"{path}[0:5:2]")
+    assert every_second.path.endswith("stack.tif[0:5:2]")
+    np.testing.assert_array_equal(read(every_second), STACK[0:5:2])
+    np.testing.assert_array_equal(every_second.read(Box((1, 2, 0), (3, 12, 17))), STACK[2:5:2, 2:])
+    write_tiff(tmp_path / "sized.tif", STACK, (10.0, 5.0, 5.0))
+    np.testing.assert_allclose(open_volume(f"{tmp_path}/sized.tif[0:5:2]").voxel_size_nm, (20.0, 5.0, 5.0), rtol=1e-5)
     odd = tmp_path / "odd[0:1].tif"
     write_tiff(odd, STACK, None)
     assert open_volume(odd).shape == STACK.shape
@@ -218,6 +224,8 @@ def test_real_stack():
         ("a.tif[0:4]", "{here}/a.tif[3:5]", True),
         ("a.tif[0:4]", "a.tif[4:5]", False),
         ("a.tif[0:4]", "b.tif[0:4]", False),
+        ("a.tif[0:10:5]", "a.tif[1:5]", False),
+        ("a.tif[0:10:5]", "a.tif[3:6]", True),
         ("phantom_1", "phantom_1", True),
         ("phantom_1", "phantom_10", False),
     ],

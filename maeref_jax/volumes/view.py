@@ -91,10 +91,18 @@ class Volume:
         }
 
 
+def range_text(z_range: range | None) -> str:
+    """As it is written behind a path: "[2:8]", "[0:160:5]"; nothing for None."""
+    if z_range is None:
+        return ""
+    step = f":{z_range.step}" if z_range.step > 1 else ""
+    return f"[{z_range.start}:{z_range.stop}{step}]"
+
+
 def select(
     stored: Stored,
     axes: str,
-    z_range: tuple[int, int] | None,
+    z_range: range | None,
     *,
     voxel_size_nm: tuple[float, float, float] | None = None,
     channel: int | str | None = None,
@@ -105,6 +113,8 @@ def select(
 
     Raises:
         BadInput: a time series, several channels and none chosen, a z range that is not there.
+
+    Of every n-th slice the voxel size is n times as long along z, unless it is given.
     """
     sizes = dict(zip(axes, stored.shape, strict=True))
     if sizes.get("T", 1) != 1:
@@ -115,18 +125,28 @@ def select(
     elif "S" in axes:
         raise BadInput(f"{stored.path} has colour samples (axes {axes}), expected class probabilities CZYX")
     depth = sizes.get("Z", 1)
-    first, last = z_range or (0, depth)
-    if not 0 <= first < last <= depth:
-        raise BadInput(f"{stored.path}[{first}:{last}] is not a range of its {depth} slices")
-    shape = (last - first, sizes["Y"], sizes["X"])
+    chosen = range(depth) if z_range is None else z_range
+    if not 0 <= chosen.start < chosen.stop <= depth:
+        raise BadInput(f"{stored.path}{range_text(chosen)} is not a range of its {depth} slices")
+    shape = (len(chosen), sizes["Y"], sizes["X"])
     order = ["C"] * keep_classes + ["Z", "Y", "X"]
 
     def stored_slices(box: Box) -> tuple[slice, ...]:
-        at = dict(zip("ZYX", box.shift((first, 0, 0)).slices, strict=True))
+        at = dict(zip("ZYX", box.shift((chosen.start, 0, 0)).slices, strict=True))
         at |= {axis: slice(index, index + 1) for axis, index in fixed.items()}
         return tuple(at.get(axis, slice(0, sizes[axis])) for axis in axes)
 
     def read(box: Box) -> np.ndarray:
+        if chosen.step == 1:
+            return read_neighbours(box)
+        return np.concatenate(
+            [read_neighbours(one_slice(box, chosen.step * z)) for z in range(box.start[0], box.stop[0])], axis=-3
+        )
+
+    def one_slice(box: Box, z: int) -> Box:
+        return Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
+
+    def read_neighbours(box: Box) -> np.ndarray:
         array = stored.read(stored_slices(box))
         # Named axes only: length-one T, C or S are dropped, a missing Z is added, the rest is put in order.
         kept = [axis for axis in axes if axis in order]
@@ -142,8 +162,10 @@ def select(
         missing = [n for n, axis in enumerate(axes) if axis not in order]
         stored.write(stored_slices(box), np.expand_dims(array, missing))
 
-    name = f"{stored.path}[{first}:{last}]" if z_range else str(stored.path)
-    size = voxel_size_nm or stored.voxel_size_nm
+    name = f"{stored.path}{range_text(z_range)}"
+    size = voxel_size_nm or (
+        stored.voxel_size_nm and (stored.voxel_size_nm[0] * chosen.step, *stored.voxel_size_nm[1:])
+    )
     dtype = np.dtype(np.float32) if as_probabilities else np.dtype(stored.dtype)
     view = ", ".join([f"axes {axes}", *(f"{axis} {index}" for axis, index in fixed.items() if axis in axes)])
     quantised = as_probabilities and stored.dtype == np.uint8

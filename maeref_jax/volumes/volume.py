@@ -23,7 +23,7 @@ from maeref_jax.volumes.formats.stored import Stored, split_inner
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES, open_tiff, write_tiff_stack
 from maeref_jax.volumes.formats.tiff_folder import is_tiff_folder, open_tiff_folder
 from maeref_jax.volumes.formats.zarr_store import create_bare_zarr, is_zarr, open_zarr
-from maeref_jax.volumes.view import Volume, select
+from maeref_jax.volumes.view import Volume, range_text, select
 from maeref_jax.volumes.windows import Box
 
 UNKNOWN_ON_DISK = 255
@@ -194,19 +194,21 @@ def labels_from_disk(labels: np.ndarray) -> np.ndarray:
     return np.where(labels == UNKNOWN_ON_DISK, np.int16(-1), labels)
 
 
-def split_range(path: str | Path) -> tuple[Path | str, tuple[int, int] | None]:
-    """The path (a URL as str) and the z range of "image.tif[2:8]"; no range if a file of that very name exists."""
+def split_range(path: str | Path) -> tuple[Path | str, range | None]:
+    """The path (a URL as str) and the slices of "image.tif[2:8]", or of "image.tif[0:160:5]", every fifth; no range if
+    a file of that very name exists.
+    """
     keep = str if is_url(path) else Path
-    match = re.fullmatch(r"(.+)\[(\d+):(\d+)\]", str(path))
+    match = re.fullmatch(r"(.+)\[(\d+):(\d+)(?::([1-9]\d*))?\]", str(path))
     if match is None or (keep is Path and Path(path).exists()):
         return keep(path), None
-    return keep(match[1]), (int(match[2]), int(match[3]))
+    return keep(match[1]), range(int(match[2]), int(match[3]), int(match[4] or 1))
 
 
 def resolved(path: str | Path) -> str:
     """The path from the root, links followed, or the URL; a z range stays. Two ways to type one path give the same."""
     base, z_range = split_range(path)
-    return _from_root(base) + (f"[{z_range[0]}:{z_range[1]}]" if z_range else "")
+    return _from_root(base) + range_text(z_range)
 
 
 def share_slices(one: str | Path, other: str | Path) -> bool:
@@ -214,7 +216,7 @@ def share_slices(one: str | Path, other: str | Path) -> bool:
     (first, a), (second, b) = split_range(one), split_range(other)
     if _from_root(first) != _from_root(second):
         return False
-    return a is None or b is None or max(a[0], b[0]) < min(a[1], b[1])
+    return a is None or b is None or bool({*a} & {*b})
 
 
 def _from_root(path: Path | str) -> str:
