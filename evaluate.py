@@ -46,6 +46,8 @@ def judge_refinement(settings, workdir):
     refiner = None if settings["refiner"] == "none" else pipeline.load_model(folders["refiner"], "refiner")
     if ensemble is None and refiner is None:
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
+    # Before the threshold counts as given: what is chosen is refused with another ensemble here too.
+    jobs.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
     thresholds, said = jobs.thresholds_of(settings["refine"], refiner)
     settings["refine"].update(thresholds)
     print(said, flush=True)

@@ -131,6 +131,14 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
     return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
 
 
+def is_chosen(found: Any) -> bool:
+    """Whether what was read from a threshold.json is a threshold with what it belongs to."""
+    if not isinstance(found, dict) or {"threshold", "entropy_kind", "classes", "members"} - found.keys():
+        return False
+    value, kind = found["threshold"], found["entropy_kind"]
+    return isinstance(value, int | float) and 0 <= value <= 1 and kind in KINDS
+
+
 def check_chosen(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> None:
     """BadInput where the refiner's chosen threshold would be used for another kind of entropy, number of classes or of
     members than it was chosen with: entropies of these are other numbers (entropy.py).
@@ -144,7 +152,8 @@ def check_chosen(job: Job, segmenter: Model | None, refiner: Model | None, setti
         if value is not None and value != wanted:
             raise BadInput(
                 f"the threshold {refiner.chosen['threshold']:g} stored in {refiner.workdir} belongs to {name} "
-                f"{wanted}, found {value}; give --threshold, or choose one with --suggest_threshold"
+                f"{wanted}, found {value}; give --threshold (evaluate.py: --config.refine.threshold), or choose one "
+                "with refine.py --suggest_threshold"
             )
 
 

@@ -249,3 +249,14 @@ def test_a_missing_workdir_is_one_line_and_exit_code_2(root, tmp_path):
     assert "train.py" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_a_threshold_chosen_with_another_ensemble_is_refused(root, tmp_path, models, monkeypatch):
+    known = {"threshold": 0.9, "entropy_kind": "mean", "classes": 5, "members": 6}
+    three = pipeline.load_model("", "segmenter")._replace(settings=SETTINGS | {"members": 3})
+    found = {"segmenter": three, "refiner": pipeline.load_model("", "refiner")._replace(chosen=known)}
+    monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: found[kind])
+    settings = load_config(f"{root / 'configs' / 'evaluate.py'}", ["--config.phantom.seeds=100"]).to_dict()
+    with pytest.raises(BadInput, match="belongs to members 6, found 3"):
+        evaluate.judge_refinement(settings, tmp_path)
+    assert not list(tmp_path.iterdir())
