@@ -211,7 +211,7 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     if settings.copy_image and job.image is None:
         raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
     if segmenter and refiner:
-        _check_same_scheme(segmenter, refiner)
+        check_same_scheme(segmenter, refiner)
     volumes = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
     volumes |= {f"probabilities_{i}": volume for i, volume in enumerate(job.probabilities)}
     volumes = {name: volume for name, volume in volumes.items() if volume is not None}
@@ -241,16 +241,17 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     return volumes
 
 
-def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
-    both = f"{segmenter.workdir} and {refiner.workdir}"
+def check_same_scheme(one: Model, other: Model) -> None:
+    """BadInput for two models of different classes or voxel sizes."""
+    both = f"{one.workdir} and {other.workdir}"
     for key in ("names", "ambiguous"):
-        a, b = (model.settings["classes"][key] for model in (segmenter, refiner))
+        a, b = (model.settings["classes"][key] for model in (one, other))
         if a != b:
             raise BadInput(f"{both} were trained for different classes ({key}): {a} and {b}; train them with the same")
-    sizes = [model.settings["voxel_size_nm"] for model in (segmenter, refiner)]  # an imported one may know none
+    sizes = [model.settings["voxel_size_nm"] for model in (one, other)]  # an imported one may know none
     if all(sizes) and not np.allclose(*sizes, rtol=1e-3):
         raise BadInput(
-            f"{segmenter.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {refiner.workdir} of {sizes[1]}; "
+            f"{one.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {other.workdir} of {sizes[1]}; "
             "train them with the same voxel_size_nm"
         )
 

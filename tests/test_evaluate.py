@@ -260,3 +260,49 @@ def test_a_threshold_chosen_with_another_ensemble_is_refused(root, tmp_path, mod
     with pytest.raises(BadInput, match="belongs to members 6, found 3"):
         evaluate.judge_refinement(settings, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--config.task=uncertain"], "task is uncertain, expected one of refinement, uncertainty, phantoms"),
+        (["--config.task=phantoms"], "belongs to configs/evaluate.py:phantom"),
+        (["--config.endpoint_classes="], "expected some foreground classes of 0 background, 1 intermembrane"),
+        (["--config.competitors=runs/crf", "--config.refiner=none"], "runs/crf are compared with a refiner"),
+        (["--config.task=uncertainty", "--config.fading.seeds="], "expected seeds of phantoms"),
+        (["--config.task=uncertainty", "--config.fading.mitochondria=0"], "the number of mitochondria to fade"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(root, tmp_path, models, overrides, message):
+    with pytest.raises(BadInput, match=message):
+        run(root, tmp_path / "out", *overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_competitors_are_of_the_same_classes(models, monkeypatch):
+    refiner = pipeline.load_model("", "refiner")
+    other = SETTINGS | {"classes": SETTINGS["classes"] | {"names": ["a", "b", "c", "d", "e"]}}
+    monkeypatch.setattr(pipeline, "load_model", lambda *_: refiner._replace(workdir="C", settings=other))
+    with pytest.raises(BadInput, match="R and C were trained for different classes"):
+        evaluate.load_competitors(("C",), refiner)
+
+
+def test_a_competitor_named_by_a_dot_has_a_name(tmp_path, models, monkeypatch):
+    """Without one its results would take the place of the refiner's."""
+    (tmp_path / "rival").mkdir()
+    monkeypatch.chdir(tmp_path / "rival")
+    assert list(evaluate.load_competitors((".",), pipeline.load_model("", "refiner"))) == ["rival"]
+
+
+def test_uncertainty_of_files_makes_its_workdir(root, tmp_path, models, monkeypatch):
+    model = pipeline.load_model("", "segmenter")
+    known = model._replace(settings=SETTINGS | {"members": 3})
+    monkeypatch.setattr(pipeline, "load_model", lambda *_: known)
+    draw = np.random.default_rng(0)
+    for name, array in (("image", draw.integers(0, 255, (2, 32, 32))), ("truth", draw.integers(0, 4, (2, 32, 32)))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", array.astype(np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    files = [f"--config.files.{role}s={tmp_path}/{role}.tif" for role in ("image", "truth")]
+    run(root, tmp_path / "new" / "run", "--config.task=uncertainty", "--config.phantom.seeds=", *files)
+    assert (tmp_path / "new" / "run" / "uncertainty.html").exists()
+    with pytest.raises(BadInput, match="cannot make the workdir"):
+        run(root, tmp_path / "image.tif", "--config.task=uncertainty", "--config.phantom.seeds=", *files)
