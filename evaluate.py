@@ -34,7 +34,7 @@ def judge_refinement(settings, workdir):
     """Refine every held-out volume, count against the truth, print and write the report."""
     from maeref_jax import evaluation, jobs, pipeline
     from maeref_jax.metrics import scores
-    from maeref_jax.training.workdir import write_text
+    from maeref_jax.training.workdir import make_workdir, write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
 
     began = time.monotonic()
@@ -64,8 +64,9 @@ def judge_refinement(settings, workdir):
     models |= {f"competitor {name}": model for name, model in others.items()}
     evaluation.check_held_out(settings, models.values())
     output = workdir / "held_out"
-    judged, refining = [], 0.0
-    for case in evaluation.cases(settings, scheme, output):
+    judged, refining, cases = [], 0.0, evaluation.cases(settings, scheme, output)
+    make_workdir(output)
+    for case in cases:
         print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
         model = ensemble or refiner
         doubt = doubt_about_scale(case.stem, case.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"])
@@ -146,9 +147,10 @@ def judge_uncertainty(settings, workdir):
     evaluation.check_held_out(settings, [model])
     faded = {**settings, "phantom": {**settings["phantom"], "seeds": fading["seeds"]}}
     evaluation.check_held_out(faded, [model])
-    make_workdir(workdir)
     scheme, found, cases = model.settings["classes"], None, []
-    for case in evaluation.cases(settings, scheme, workdir / "held_out"):
+    given = evaluation.cases(settings, scheme, workdir / "held_out")
+    make_workdir(workdir)
+    for case in given:
         if "image" not in case.inputs:
             raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
         print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)

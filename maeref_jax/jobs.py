@@ -141,20 +141,26 @@ def is_chosen(found: Any) -> bool:
 
 def check_chosen(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> None:
     """BadInput where the refiner's chosen threshold would be used for another kind of entropy, number of classes or of
-    members than it was chosen with: entropies of these are other numbers (entropy.py).
+    members than it was chosen with, or for an ensemble that does or does not predict over the orientations of the plane
+    as it did then: entropies of these are other numbers (entropy.py).
     """
     if refiner is None or not refiner.chosen or settings.threshold is not None:
         return
     found = {"entropy_kind": settings.entropy_kind, "classes": len(scheme_of(segmenter, refiner)["names"])}
-    found["members"] = members_of(job, segmenter)
+    found |= {"members": members_of(job, segmenter), "symmetries": segmenter and uses_symmetries(segmenter)}
     for name, value in found.items():
-        wanted = refiner.chosen[name]
+        wanted = refiner.chosen.get(name, False)
         if value is not None and value != wanted:
             raise BadInput(
                 f"the threshold {refiner.chosen['threshold']:g} stored in {refiner.workdir} belongs to {name} "
                 f"{wanted}, found {value}; give --threshold (evaluate.py: --config.refine.threshold), or choose one "
                 "with refine.py --suggest_threshold"
             )
+
+
+def uses_symmetries(segmenter: Model | None) -> bool:
+    """Whether a segmenter averages over the orientations of the plane; of None, probabilities made elsewhere, not."""
+    return bool(segmenter and segmenter.settings.get("use", {}).get("symmetries", False))
 
 
 def members_of(job: Job, segmenter: Model | None) -> int | None:

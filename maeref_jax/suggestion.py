@@ -96,6 +96,7 @@ def store(found, refiner, segmenter, entropy_kind, members, source):
     path = epath.Path(refiner.workdir) / "threshold.json"
     classes = len((segmenter or refiner).settings["classes"]["names"])
     known = {"threshold": found.best, "entropy_kind": entropy_kind, "classes": classes, "members": members}
+    known["symmetries"] = jobs.uses_symmetries(segmenter)
     text = json.dumps({**known, "chosen_on": source, "tried": [one._asdict() for one in found.tried]}, indent=1)
     write_text(path, text + "\n")
     return path

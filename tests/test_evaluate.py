@@ -294,15 +294,21 @@ def test_a_competitor_named_by_a_dot_has_a_name(tmp_path, models, monkeypatch):
     assert list(evaluate.load_competitors((".",), pipeline.load_model("", "refiner"))) == ["rival"]
 
 
-def test_uncertainty_of_files_makes_its_workdir(root, tmp_path, models, monkeypatch):
+def test_uncertainty_of_files_makes_its_workdir_and_needs_a_truth(root, tmp_path, models, monkeypatch):
     model = pipeline.load_model("", "segmenter")
     known = model._replace(settings=SETTINGS | {"members": 3})
-    monkeypatch.setattr(pipeline, "load_model", lambda *_: known)
+    kinds = {"segmenter": known, "refiner": pipeline.load_model("", "refiner")}
+    monkeypatch.setattr(pipeline, "load_model", lambda _, kind: kinds[kind])
     draw = np.random.default_rng(0)
     for name, array in (("image", draw.integers(0, 255, (2, 32, 32))), ("truth", draw.integers(0, 4, (2, 32, 32)))):
         tifffile.imwrite(tmp_path / f"{name}.tif", array.astype(np.uint8), imagej=True, metadata={"axes": "ZYX"})
     files = [f"--config.files.{role}s={tmp_path}/{role}.tif" for role in ("image", "truth")]
     run(root, tmp_path / "new" / "run", "--config.task=uncertainty", "--config.phantom.seeds=", *files)
     assert (tmp_path / "new" / "run" / "uncertainty.html").exists()
-    with pytest.raises(BadInput, match="cannot make the workdir"):
-        run(root, tmp_path / "image.tif", "--config.task=uncertainty", "--config.phantom.seeds=", *files)
+    for task in ("uncertainty", "refinement"):
+        with pytest.raises(BadInput, match="cannot make the workdir"):
+            run(root, tmp_path / "image.tif", f"--config.task={task}", "--config.phantom.seeds=", *files)
+    unknown = np.full((2, 32, 32), 255, np.uint8)
+    tifffile.imwrite(tmp_path / "truth.tif", unknown, imagej=True, metadata={"axes": "ZYX"})
+    with pytest.raises(BadInput, match="holds no known label"):
+        run(root, tmp_path / "new" / "run", "--config.task=uncertainty", "--config.phantom.seeds=", *files)

@@ -34,6 +34,9 @@ def test_thresholds_are_tried_counted_and_stored(tmp_path):
     path = suggestion.store(found, model, segmenter(), "mean", 6, "a.tif")
     known = json.loads(path.read_text())
     assert (known["threshold"], known["classes"], known["members"]) == (found.best, 5, 6)
+    turned = segmenter()._replace(settings=segmenter().settings | {"use": {"symmetries": True}})
+    again = suggestion.store(found, model, turned, "mean", 6, "a.tif")
+    assert known["symmetries"] is False and json.loads(again.read_text())["symmetries"] is True
     assert "← recommended" in report.text_table(suggestion.table(found))
     assert suggestion.curve(found).startswith(PNG) and suggestion.pictures(found).startswith(PNG)
 
