@@ -25,6 +25,8 @@ def main(argv):
     arguments, overrides = command_line.parse(flags, argv)
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     tasks = {"refinement": judge_refinement, "uncertainty": judge_uncertainty, "phantoms": compare_phantoms}
+    if settings["task"] not in tasks:
+        raise BadInput(f"task is {settings['task']}, expected one of {', '.join(tasks)}")
     return tasks[settings["task"]](settings, arguments.workdir)
 
 
@@ -32,7 +34,7 @@ def judge_refinement(settings, workdir):
     """Refine every held-out volume, count against the truth, print and write the report."""
     from maeref_jax import evaluation, jobs, pipeline
     from maeref_jax.metrics import scores
-    from maeref_jax.training.workdir import write_text
+    from maeref_jax.training.workdir import make_workdir, write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
 
     began = time.monotonic()
@@ -46,6 +48,8 @@ def judge_refinement(settings, workdir):
     refiner = None if settings["refiner"] == "none" else pipeline.load_model(folders["refiner"], "refiner")
     if ensemble is None and refiner is None:
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
+    # Before the threshold counts as given: what is chosen is refused with another ensemble here too.
+    jobs.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
     thresholds, said = jobs.thresholds_of(settings["refine"], refiner)
     settings["refine"].update(thresholds)
     print(said, flush=True)
@@ -53,15 +57,16 @@ def judge_refinement(settings, workdir):
     classes = real_classes(scheme)
     models = {name: model for name, model in (("ensemble", ensemble), ("refiner", refiner)) if model is not None}
     unknown = [c for c in settings["endpoint_classes"] if not 0 < c < len(classes["names"])]
-    if unknown:
+    if unknown or not settings["endpoint_classes"]:
         names = ", ".join(f"{i} {name}" for i, name in enumerate(classes["names"]))
-        raise BadInput(f"endpoint_classes {settings['endpoint_classes']}: there are the foreground classes of {names}")
-    others = load_competitors(settings["competitors"]) if refiner else {}
+        raise BadInput(f"endpoint_classes {settings['endpoint_classes']}: expected some foreground classes of {names}")
+    others = load_competitors(settings["competitors"], refiner)
     models |= {f"competitor {name}": model for name, model in others.items()}
     evaluation.check_held_out(settings, models.values())
     output = workdir / "held_out"
-    judged, refining = [], 0.0
-    for case in evaluation.cases(settings, scheme, output):
+    judged, refining, cases = [], 0.0, evaluation.cases(settings, scheme, output)
+    make_workdir(output)
+    for case in cases:
         print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
         model = ensemble or refiner
         doubt = doubt_about_scale(case.stem, case.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"])
@@ -109,29 +114,43 @@ def judge_refinement(settings, workdir):
     print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")
 
 
-def load_competitors(workdirs):
-    """{name of the workdir: Model}. BadInput where two share a name, or one takes that of another row."""
-    from maeref_jax import evaluation, pipeline
+def load_competitors(workdirs, refiner):
+    """{name of the workdir: Model}. BadInput where two share a name, or one takes that of another row; for one of other
+    classes than the refiner's Model, or where that is None.
+    """
+    from maeref_jax import evaluation, jobs, pipeline
 
-    names = [Path(workdir).name for workdir in workdirs]
+    if workdirs and refiner is None:
+        raise BadInput(f"competitors {', '.join(workdirs)} are compared with a refiner, but refiner is 'none'")
+    names = [Path(workdir).resolve().name for workdir in workdirs]
     taken = [name for name in names if names.count(name) > 1 or name in (*evaluation.MAPS, "truth")]
     if taken:
         raise BadInput(f"competitors are named by their workdirs, and '{taken[0]}' is taken; rename the folder")
-    return {name: pipeline.load_model(workdir, "refiner") for name, workdir in zip(names, workdirs, strict=True)}
+    found = {name: pipeline.load_model(workdir, "refiner") for name, workdir in zip(names, workdirs, strict=True)}
+    for model in found.values():
+        jobs.check_same_scheme(refiner, model)
+    return found
 
 
 def judge_uncertainty(settings, workdir):
     """Members against their mean, entropy against errors, entropy before and after the signal is taken away."""
     from maeref_jax import degradation, doubt, evaluation, pipeline
-    from maeref_jax.training.workdir import write_text
+    from maeref_jax.training.workdir import make_workdir, write_text
 
     evaluation.check(settings)
+    fading = settings["fading"]
+    if settings["phantom"]["seeds"] and not (fading["seeds"] and fading["mitochondria"] > 0):
+        raise BadInput(
+            f"fading is {fading}, expected seeds of phantoms and the number of mitochondria to fade, 1 or more"
+        )
     model = pipeline.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter")
     evaluation.check_held_out(settings, [model])
-    faded = {**settings, "phantom": {**settings["phantom"], "seeds": settings["fading"]["seeds"]}}
+    faded = {**settings, "phantom": {**settings["phantom"], "seeds": fading["seeds"]}}
     evaluation.check_held_out(faded, [model])
     scheme, found, cases = model.settings["classes"], None, []
-    for case in evaluation.cases(settings, scheme, workdir / "held_out"):
+    given = evaluation.cases(settings, scheme, workdir / "held_out")
+    make_workdir(workdir)
+    for case in given:
         if "image" not in case.inputs:
             raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
         print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
@@ -141,8 +160,7 @@ def judge_uncertainty(settings, workdir):
     if settings["phantom"]["seeds"]:
         size = (1,) * (3 - model.apply.dims) + tuple(model.apply.window)
         phantoms = (tuple(settings["phantom"][name]) for name in ("shape", "voxel_size_nm"))
-        seeds, count = settings["fading"]["seeds"], settings["fading"]["mitochondria"]
-        windows = degradation.windows(seeds, *phantoms, size, count)
+        windows = degradation.windows(fading["seeds"], *phantoms, size, fading["mitochondria"])
         tables.append(degradation.table(degradation.measure(windows, degradation.ensemble_entropy(model))))
     facts = {
         "Held-out volumes": {case.stem: described(case) for case in cases},
@@ -167,6 +185,8 @@ def compare_phantoms(settings, workdir):
     """Phantoms, real labels and the paper's control group side by side: a check of the generator, no evidence."""
     from maeref_jax import realism
 
+    if "real" not in settings:
+        raise BadInput("the task 'phantoms' belongs to configs/evaluate.py:phantom, which names the real labels beside")
     tables = realism.tables(settings)
     workdir.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(map(report.text_table, tables))

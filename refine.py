@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
         suggest_threshold(config, volumes)
         return 0
     if config.dry_run:
-        tell_plans(config, volumes, failed)
+        tell_plans(config, volumes, failed, several)
         return 1 if failed else 0
     waiting = refine_all(config, volumes, failed, several, argv) if volumes else []
     if several:
@@ -143,6 +143,16 @@ def check_usage(config) -> None:
         batches.check_sources([*given, *["ensemble"] * bool(config.ensemble)], "--")
     if config.workers < 0 or (config.workers and config.num_parts > 1):
         raise BadInput(f"--workers {config.workers} with --num_parts {config.num_parts}, expected one of the two")
+    if config.suggest_threshold:
+        wrong = [f"--{name}" for name in ("batch_table", "labels", "dry_run", "workers") if config[name]]
+        wrong += ["--num_parts"] * (config.num_parts != 1) + ["--refiner none"] * (config.refiner == "none")
+        if wrong:
+            raise BadInput(
+                f"--suggest_threshold does not go with {', '.join(wrong).replace('batch_table', 'batch')}: it "
+                "wants one --input with --ensemble, or --probabilities of one, and a --refiner, in one process"
+            )
+    if config.ensemble_symmetries is not None and not config.ensemble:
+        raise BadInput("--config.ensemble_symmetries says how --ensemble predicts, which is missing; leave it out")
     size = config.voxel_size_nm
     if size and not (len(size) == 3 and all(isinstance(length, int | float) and length > 0 for length in size)):
         raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {size}")
@@ -217,21 +227,15 @@ def refine_all(config, volumes, failed: dict[str, str], several: bool, argv: lis
 def suggest_threshold(config, volumes: dict[str, dict]) -> None:
     """Tries thresholds on one input, prints the table, draws it, and stores the best one where the truth is known."""
     from maeref_jax import jobs, report, suggestion
-    from maeref_jax.volumes.volume import labels_from_disk
-    from maeref_jax.volumes.windows import whole
 
-    segmenter, refiner, settings = load_models(config)
-    if len(volumes) != 1 or refiner is None or config.labels:
-        raise BadInput(
-            "--suggest_threshold wants one --input with --ensemble, or --probabilities of one, and a --refiner"
-        )
+    if len(volumes) != 1:
+        raise BadInput(f"--suggest_threshold tries one input, found {', '.join(volumes) or 'none that can be opened'}")
     ((stem, roles),) = volumes.items()
     truth = None
     if config.suggest_threshold != "none":
-        volume = open_volume(config.suggest_threshold, axes=config.axes or None)
-        truth = labels_from_disk(volume.read(whole(volume.shape)))
-        ambiguous = refiner.settings["classes"]["ambiguous"]
-        truth[truth == ambiguous] = -1
+        size = tuple(config.voxel_size_nm) or None
+        truth = open_volume(config.suggest_threshold, axes=config.axes or None, voxel_size_nm=size)
+    segmenter, refiner, settings = load_models(config)
     job = jobs.Job(stem=stem, output=Path(config.output) / "suggestion", **roles)
     found = suggestion.suggest(job, segmenter, refiner, settings, truth)
     print("\n" + report.text_table(suggestion.table(found)))
@@ -245,20 +249,24 @@ def suggest_threshold(config, volumes: dict[str, dict]) -> None:
         print(f"refine.py and evaluate.py use {found.best:g} from now on: {stored}")
 
 
-def tell_plans(config, volumes: dict[str, dict], failed: dict[str, str]) -> None:
+def tell_plans(config, volumes: dict[str, dict], failed: dict[str, str], several: bool) -> None:
     """Prints what refining takes, for each input and together. Writes nothing."""
     from maeref_jax import jobs, plan
 
     segmenter, refiner, settings = load_models(config)
+    planned = {stem: jobs.Job(stem=stem, output=Path(config.output), **roles) for stem, roles in volumes.items()}
+    for job in planned.values():
+        jobs.check_chosen(job, segmenter, refiner, settings)
     settled = jobs.settled(settings, refiner)
     models = {"segment": segmenter, "refine": refiner}
     speeds = {step: plan.measure(model, settled) for step, model in models.items() if model}
     found = []
-    for stem, roles in volumes.items():
-        job = jobs.Job(stem=stem, output=Path(config.output), **roles)
+    for stem, job in planned.items():
         try:
             found.append(plan.plan(job, segmenter, refiner, settings, speeds))
         except (BadInput, OSError) as error:
+            if not several and isinstance(error, BadInput):
+                raise
             fail(failed, stem, error)
             continue
         print("\n".join(plan.described(stem, found[-1], config.num_parts)))

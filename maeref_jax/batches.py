@@ -137,7 +137,7 @@ def _request_of(row: dict, folder: Path, ensemble: bool) -> Request:
         paths["probabilities"] = tuple(path_of(part.strip()) for part in cells["probabilities"].split(";"))
     leading = next(paths[role] for role in ("image", "labels", "probabilities") if role in paths)
     stem = cells.get("stem") or stem_of(leading if isinstance(leading, str) else leading[0])
-    if stem != Path(stem).name:
+    if stem != Path(stem).name or stem == "..":
         raise BadInput(f"the stem '{stem}' is no file name")
     return Request(stem, paths, cells.get("axes", ""), _voxel_size(cells.get("voxel_size_nm", "")))
 

@@ -32,8 +32,7 @@ def calibrate(model, batches):
     than labels or knows no hidden tokens, and where nothing is known.
     """
     workdir, settings = model.workdir, model.settings
-    if not can_be_calibrated(model.apply):
-        raise BadInput(f"{workdir}: only refiners that fill hidden tokens from labels alone have a calibration")
+    check(model)
     parts = [filled(model, batch, number) for number, batch in enumerate(batches)]
     probabilities, truth, depth, crop = (np.concatenate(found) for found in zip(*parts, strict=True))
     if not len(truth):
@@ -51,6 +50,13 @@ def calibrate(model, batches):
     text = json.dumps(known, indent=1)
     write_text(epath.Path(workdir) / "calibration.json", text + "\n")
     return table(rows, final)
+
+
+def check(model):
+    """BadInput for a Model that has no calibration."""
+    if model.name in pipeline.UNLEARNED or not can_be_calibrated(model.apply):
+        wanted = "only refiners that have learned to fill hidden tokens from labels alone have a calibration"
+        raise BadInput(f"{model.workdir} holds a model of method '{model.name}': {wanted}")
 
 
 def can_be_calibrated(apply):
@@ -123,6 +129,7 @@ def main(argv):
     if overrides:
         raise BadInput(f"{overrides[0]}: there are no settings to change here")
     model = pipeline.load_model(arguments.refiner, "refiner")
+    check(model)  # before its data are looked for
     prepared = experiment.prepare(model.settings, Path(arguments.refiner), range(model.settings["batch"]))
     print(report.text_table(calibrate(model, prepared.validation)))
 

@@ -22,6 +22,13 @@ class Calibration(NamedTuple):
     temperatures: tuple[float, ...]
 
 
+def is_calibration(found):
+    """Whether what was read from a calibration.json has what a Calibration needs, and the `use` that it belongs to."""
+    values = found.get("temperatures") if isinstance(found, dict) and "use" in found else None
+    enough = isinstance(values, list) and len(values) == len(DEPTHS) + 1
+    return enough and all(isinstance(value, int | float) and 0 < value < np.inf for value in values)
+
+
 def depth_of(hidden, token):
     """Distance of every pixel from the nearest visible one of its plane, in token sides, float32; visible pixels 0.
 

@@ -15,6 +15,7 @@ from maeref_jax import jobs, pipeline, report
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap, scores, statistics, validity
 from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes.dataset import mapped_labels
 from maeref_jax.volumes.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.volumes.phantom import phantom
@@ -309,7 +310,7 @@ def _validity_table(found):
 def _phantom_case(seed, settings, classes, output):
     made = phantom(seed, tuple(settings["shape"]), tuple(settings["voxel_size_nm"]))
     stem, output = f"phantom_{seed}", Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    make_workdir(output)
     arrays = {"image": made.image, "truth": made.labels, "low_signal": made.low_signal}
     for role, array in arrays.items():
         colours = classes["colours"] if role == "truth" else None
@@ -326,6 +327,10 @@ def _file_case(index, files, classes):
     truth = mapped_labels(source, files, len(classes["names"]))
     if classes["ambiguous"] >= 0:
         truth[truth == classes["ambiguous"]] = -1
+    if (truth < 0).all():
+        raise BadInput(
+            f"{source.path} holds no known label: all voxels are unknown or ambiguous, nothing can be judged"
+        )
     inputs = {
         name: opened(role)
         for name, role in {"image": "images", "labels": "labels", "entropy": "entropy", "hidden": "hidden"}.items()

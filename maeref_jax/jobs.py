@@ -131,21 +131,36 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
     return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
 
 
+def is_chosen(found: Any) -> bool:
+    """Whether what was read from a threshold.json is a threshold with what it belongs to."""
+    if not isinstance(found, dict) or {"threshold", "entropy_kind", "classes", "members"} - found.keys():
+        return False
+    value, kind = found["threshold"], found["entropy_kind"]
+    return isinstance(value, int | float) and 0 <= value <= 1 and kind in KINDS
+
+
 def check_chosen(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> None:
     """BadInput where the refiner's chosen threshold would be used for another kind of entropy, number of classes or of
-    members than it was chosen with: entropies of these are other numbers (entropy.py).
+    members than it was chosen with, or for an ensemble that does or does not predict over the orientations of the plane
+    as it did then: entropies of these are other numbers (entropy.py).
     """
     if refiner is None or not refiner.chosen or settings.threshold is not None:
         return
     found = {"entropy_kind": settings.entropy_kind, "classes": len(scheme_of(segmenter, refiner)["names"])}
-    found["members"] = members_of(job, segmenter)
+    found |= {"members": members_of(job, segmenter), "symmetries": segmenter and uses_symmetries(segmenter)}
     for name, value in found.items():
-        wanted = refiner.chosen[name]
+        wanted = refiner.chosen.get(name, False)
         if value is not None and value != wanted:
             raise BadInput(
                 f"the threshold {refiner.chosen['threshold']:g} stored in {refiner.workdir} belongs to {name} "
-                f"{wanted}, found {value}; give --threshold, or choose one with --suggest_threshold"
+                f"{wanted}, found {value}; give --threshold (evaluate.py: --config.refine.threshold), or choose one "
+                "with refine.py --suggest_threshold"
             )
+
+
+def uses_symmetries(segmenter: Model | None) -> bool:
+    """Whether a segmenter averages over the orientations of the plane; of None, probabilities made elsewhere, not."""
+    return bool(segmenter and segmenter.settings.get("use", {}).get("symmetries", False))
 
 
 def members_of(job: Job, segmenter: Model | None) -> int | None:
@@ -202,7 +217,7 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     if settings.copy_image and job.image is None:
         raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
     if segmenter and refiner:
-        _check_same_scheme(segmenter, refiner)
+        check_same_scheme(segmenter, refiner)
     volumes = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
     volumes |= {f"probabilities_{i}": volume for i, volume in enumerate(job.probabilities)}
     volumes = {name: volume for name, volume in volumes.items() if volume is not None}
@@ -232,16 +247,17 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     return volumes
 
 
-def _check_same_scheme(segmenter: Model, refiner: Model) -> None:
-    both = f"{segmenter.workdir} and {refiner.workdir}"
+def check_same_scheme(one: Model, other: Model) -> None:
+    """BadInput for two models of different classes or voxel sizes."""
+    both = f"{one.workdir} and {other.workdir}"
     for key in ("names", "ambiguous"):
-        a, b = (model.settings["classes"][key] for model in (segmenter, refiner))
+        a, b = (model.settings["classes"][key] for model in (one, other))
         if a != b:
             raise BadInput(f"{both} were trained for different classes ({key}): {a} and {b}; train them with the same")
-    sizes = [model.settings["voxel_size_nm"] for model in (segmenter, refiner)]  # an imported one may know none
+    sizes = [model.settings["voxel_size_nm"] for model in (one, other)]  # an imported one may know none
     if all(sizes) and not np.allclose(*sizes, rtol=1e-3):
         raise BadInput(
-            f"{segmenter.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {refiner.workdir} of {sizes[1]}; "
+            f"{one.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {other.workdir} of {sizes[1]}; "
             "train them with the same voxel_size_nm"
         )
 

@@ -25,7 +25,7 @@ import maeref_jax.refiners.morphology
 import maeref_jax.refiners.nearest
 import maeref_jax.segmenters.ensemble
 from maeref_jax import audit, objects, parts, trust
-from maeref_jax.confidence import Calibration
+from maeref_jax.confidence import Calibration, is_calibration
 from maeref_jax.errors import BadInput
 from maeref_jax.jobs import (
     Job,
@@ -34,6 +34,7 @@ from maeref_jax.jobs import (
     check_chosen,
     check_job,
     identity,
+    is_chosen,
     object_rules,
     scheme_of,
     settled,
@@ -66,7 +67,7 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     """The model in `workdir`. kind: "segmenter" or "refiner".
 
     Raises:
-        BadInput: no workdir of train.py, nothing saved in it yet, or a model of the other kind.
+        BadInput: no workdir of train.py, nothing saved in it yet, a model of the other kind, or damaged files.
     """
     config = read_config(workdir)
     name, methods = config["method"], _KINDS[kind]
@@ -75,15 +76,25 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     module, settings = methods[name], config["config"]
     apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
     params, state = ({}, {}) if name in UNLEARNED else load_model_variables(workdir)
-    known, chosen = (_beside(workdir, f"{what}.json") for what in ("calibration", "threshold"))
+    known = _beside(workdir, "calibration.json", is_calibration, "python -m maeref_jax.calibrate")
+    chosen = _beside(workdir, "threshold.json", is_chosen, "refine.py --suggest_threshold")
     fits = known and known["use"] == settings.get("use")
     calibration = Calibration(tuple(known["temperatures"])) if fits else None
     return Model(str(workdir), name, settings, params, state, apply, config["facts"], calibration, chosen)
 
 
-def _beside(workdir, name) -> dict | None:
+def _beside(workdir, name, is_whole, maker) -> dict | None:
+    """What `maker` wrote into the workdir, None where it did not. Raises BadInput where it is damaged."""
     path = epath.Path(workdir) / name
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        found = None
+    if not is_whole(found):
+        raise BadInput(f"{path} is damaged, expected what {maker} writes; remove it, and make another one with that")
+    return found
 
 
 def open_result(directory: str | Path, stem: str, role: str) -> Volume:

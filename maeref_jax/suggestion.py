@@ -6,10 +6,10 @@ is stored with them in the refiner's workdir, as threshold.json, and another com
 
 import io
 import json
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -17,6 +17,8 @@ from maeref_jax import jobs, pipeline, report
 from maeref_jax.blockwise import hide
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap
+from maeref_jax.training.workdir import write_text
+from maeref_jax.volumes import inputs
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
@@ -49,10 +51,12 @@ class Found(NamedTuple):
 
 def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS, say=print):
     """Found for one volume, which has to fit in memory. job: a jobs.Job with an image or probabilities, whose output is
-    a folder for intermediate results; settings: jobs.Settings; truth: integers (z, y, x), -1 unknown, or None.
+    a folder for intermediate results; settings: jobs.Settings; truth: a Volume of labels (z, y, x) or None.
 
-    Raises BadInput for a truth of another shape, and whatever pipeline.refine_volume raises.
+    Raises BadInput for a truth that does not fit, before anything is written, for a refiner that fills in from class
+    probabilities, and whatever pipeline.refine_volume raises.
     """
+    known = None if truth is None else _known(truth, job, refiner)
     # Nothing has a mean entropy above 1: what is hidden already is so because it is called ambiguous.
     plain = settings._replace(threshold=1.0, tiff_export=False, objects=False, token=refiner.apply.token)
     limits, _ = jobs.thresholds_of({"threshold": 1.0, "ambiguous_threshold": settings.ambiguous_threshold}, refiner)
@@ -62,16 +66,14 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
         for role in ("initial", "entropy", "hidden")
     }
     initial, entropy = labels_from_disk(read["initial"]), read["entropy"].astype(np.float32) / 255
-    if truth is not None and truth.shape != initial.shape:
-        raise BadInput(f"the truth has shape {truth.shape}, {job.stem} has {initial.shape}")
     tried, masks = [], []
     for threshold in thresholds:
         masks.append(hide(entropy, entropy * 0, refiner.apply.token, threshold, 1.0) | (read["hidden"] > 0))
         counts = (None, None, None)
-        if truth is not None:
+        if known is not None:
             refined = _refined(job, initial, masks[-1], refiner, plain, threshold)
-            wrong = (initial != truth) & (truth >= 0)
-            counts = overlap.repairs(truth, initial, refined, masks[-1])
+            wrong = (initial != known) & (known >= 0)
+            counts = overlap.repairs(known, initial, refined, masks[-1])
             caught = float((wrong & masks[-1]).sum() / max(wrong.sum(), 1))
             counts = (caught, counts["wrong_to_right"], counts["right_to_wrong"])
         tried.append(Tried(threshold, float(masks[-1].mean()), *counts))
@@ -91,11 +93,12 @@ def best(tried):
 
 def store(found, refiner, segmenter, entropy_kind, members, source):
     """Writes the recommended threshold into the refiner's workdir, with what it belongs to. Returns the path."""
-    path = Path(refiner.workdir) / "threshold.json"
+    path = epath.Path(refiner.workdir) / "threshold.json"
     classes = len((segmenter or refiner).settings["classes"]["names"])
     known = {"threshold": found.best, "entropy_kind": entropy_kind, "classes": classes, "members": members}
+    known["symmetries"] = jobs.uses_symmetries(segmenter)
     text = json.dumps({**known, "chosen_on": source, "tried": [one._asdict() for one in found.tried]}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
     return path
 
 
@@ -159,6 +162,23 @@ def pictures(found):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _known(truth, job, refiner):
+    """The truth as int16, -1 where nobody knows it or it is called ambiguous. Raises BadInput."""
+    scheme = refiner.settings["classes"]
+    if "probabilities" in refiner.apply.needs:
+        raise BadInput(
+            f"{refiner.workdir}: a refiner of method '{refiner.name}' fills in from class probabilities, which cannot "
+            "be tried at one threshold after the other; leave out the truth, and choose by the pictures"
+        )
+    inputs.check_same_grid(job.image or job.probabilities[0], truth)
+    inputs.check_labels(truth, len(scheme["names"]))
+    found = labels_from_disk(truth.read(whole(truth.shape)))
+    found[found == scheme["ambiguous"]] = -1
+    if (found < 0).all():
+        raise BadInput(f"{truth.path} holds no known label: all voxels are unknown or ambiguous")
+    return found
 
 
 def _refined(job, initial, hidden, refiner, settings, threshold):

@@ -104,6 +104,7 @@ def test_rows_are_requests_with_paths_beside_the_table(tmp_path):
         (',b.tif,e.tif,,,"4,5"', "three positive numbers"),
         (",b.tif,e.tif,,,1;2;-3", "three positive numbers"),
         (",b.tif,e.tif,,x/y,", "is no file name"),
+        (",b.tif,e.tif,,..,", "is no file name"),
         (",good.tif,e.tif,,,", "of line 2, is called 'good' too"),
     ],
 )

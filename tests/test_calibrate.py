@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_pipeline import TOKEN, label_job, refiner, result, settings
+from test_pipeline import SCHEME, TOKEN, label_job, refiner, result, settings
 
 from maeref_jax import calibrate, pipeline
 from maeref_jax.confidence import Calibration
@@ -65,3 +65,10 @@ def test_confidence_of_a_volume_is_tempered_whatever_the_blocks_and_labels_stay(
     plain, tempered, other = (result(tmp_path / name, "confidence").astype(int) for name in ("plain", "warm", "other"))
     assert (tempered <= plain).all() and (tempered < plain).any()
     np.testing.assert_array_equal(tempered, other)
+
+
+def test_what_has_learned_nothing_is_refused_by_the_command(tmp_path):
+    known = {"token": 4, "window": [16, 16], "stride": [8, 8], "classes": SCHEME}
+    (tmp_path / "config.json").write_text(json.dumps({"method": "nearest", "config": known, "facts": {}}))
+    with pytest.raises(BadInput, match="method 'nearest': only refiners that have learned"):
+        calibrate.main(["--refiner", str(tmp_path)])

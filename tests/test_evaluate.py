@@ -249,3 +249,66 @@ def test_a_missing_workdir_is_one_line_and_exit_code_2(root, tmp_path):
     assert "train.py" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_a_threshold_chosen_with_another_ensemble_is_refused(root, tmp_path, models, monkeypatch):
+    known = {"threshold": 0.9, "entropy_kind": "mean", "classes": 5, "members": 6}
+    three = pipeline.load_model("", "segmenter")._replace(settings=SETTINGS | {"members": 3})
+    found = {"segmenter": three, "refiner": pipeline.load_model("", "refiner")._replace(chosen=known)}
+    monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: found[kind])
+    settings = load_config(f"{root / 'configs' / 'evaluate.py'}", ["--config.phantom.seeds=100"]).to_dict()
+    with pytest.raises(BadInput, match="belongs to members 6, found 3"):
+        evaluate.judge_refinement(settings, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--config.task=uncertain"], "task is uncertain, expected one of refinement, uncertainty, phantoms"),
+        (["--config.task=phantoms"], "belongs to configs/evaluate.py:phantom"),
+        (["--config.endpoint_classes="], "expected some foreground classes of 0 background, 1 intermembrane"),
+        (["--config.competitors=runs/crf", "--config.refiner=none"], "runs/crf are compared with a refiner"),
+        (["--config.task=uncertainty", "--config.fading.seeds="], "expected seeds of phantoms"),
+        (["--config.task=uncertainty", "--config.fading.mitochondria=0"], "the number of mitochondria to fade"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(root, tmp_path, models, overrides, message):
+    with pytest.raises(BadInput, match=message):
+        run(root, tmp_path / "out", *overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_competitors_are_of_the_same_classes(models, monkeypatch):
+    refiner = pipeline.load_model("", "refiner")
+    other = SETTINGS | {"classes": SETTINGS["classes"] | {"names": ["a", "b", "c", "d", "e"]}}
+    monkeypatch.setattr(pipeline, "load_model", lambda *_: refiner._replace(workdir="C", settings=other))
+    with pytest.raises(BadInput, match="R and C were trained for different classes"):
+        evaluate.load_competitors(("C",), refiner)
+
+
+def test_a_competitor_named_by_a_dot_has_a_name(tmp_path, models, monkeypatch):
+    """Without one its results would take the place of the refiner's."""
+    (tmp_path / "rival").mkdir()
+    monkeypatch.chdir(tmp_path / "rival")
+    assert list(evaluate.load_competitors((".",), pipeline.load_model("", "refiner"))) == ["rival"]
+
+
+def test_uncertainty_of_files_makes_its_workdir_and_needs_a_truth(root, tmp_path, models, monkeypatch):
+    model = pipeline.load_model("", "segmenter")
+    known = model._replace(settings=SETTINGS | {"members": 3})
+    kinds = {"segmenter": known, "refiner": pipeline.load_model("", "refiner")}
+    monkeypatch.setattr(pipeline, "load_model", lambda _, kind: kinds[kind])
+    draw = np.random.default_rng(0)
+    for name, array in (("image", draw.integers(0, 255, (2, 32, 32))), ("truth", draw.integers(0, 4, (2, 32, 32)))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", array.astype(np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    files = [f"--config.files.{role}s={tmp_path}/{role}.tif" for role in ("image", "truth")]
+    run(root, tmp_path / "new" / "run", "--config.task=uncertainty", "--config.phantom.seeds=", *files)
+    assert (tmp_path / "new" / "run" / "uncertainty.html").exists()
+    for task in ("uncertainty", "refinement"):
+        with pytest.raises(BadInput, match="cannot make the workdir"):
+            run(root, tmp_path / "image.tif", f"--config.task={task}", "--config.phantom.seeds=", *files)
+    unknown = np.full((2, 32, 32), 255, np.uint8)
+    tifffile.imwrite(tmp_path / "truth.tif", unknown, imagej=True, metadata={"axes": "ZYX"})
+    with pytest.raises(BadInput, match="holds no known label"):
+        run(root, tmp_path / "new" / "run", "--config.task=uncertainty", "--config.phantom.seeds=", *files)

@@ -20,6 +20,9 @@ def test_a_chosen_threshold_is_used_and_refused_with_other_members_or_kinds_of_e
     other = refiner()._replace(chosen=known | {"members": 6, "entropy_kind": "votes"})
     with pytest.raises(BadInput, match="belongs to entropy_kind votes, found mean"):
         pipeline.refine_volume(job, six, other, plain)
+    turned = six._replace(settings=six.settings | {"use": {"symmetries": True}})
+    with pytest.raises(BadInput, match="belongs to symmetries False, found True"):
+        pipeline.refine_volume(job, turned, chosen._replace(chosen=known | {"members": 6}), plain)
     assert not list(tmp_path.iterdir())
     summary = pipeline.refine_volume(job, six, chosen._replace(chosen=known | {"members": 6}), plain)
     assert summary["made_by"]["settings"]["threshold"] == 0.9

@@ -305,6 +305,34 @@ def test_a_workdir_is_checked(tmp_path):
         pipeline.load_model(tmp_path, "refiner")
 
 
+CALIBRATION = {"temperatures": [1.0, 1.5, 2.0, 2.5], "use": {}}
+CHOSEN = {"threshold": 0.9, "entropy_kind": "mean", "classes": 5, "members": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            (name, text)
+            for name in ("calibration.json", "threshold.json")
+            for text in ("", '{"a": [1, 2', "[]", "{}", "3")
+        ),
+        *(("calibration.json", json.dumps(CALIBRATION | {"temperatures": bad})) for bad in ([1.0], [0, 1, 1, 1], None)),
+        *(("threshold.json", json.dumps(CHOSEN | {"threshold": bad})) for bad in ("x", 7, None, float("nan"))),
+        ("threshold.json", json.dumps(CHOSEN | {"entropy_kind": "guess"})),
+    ],
+)
+def test_a_damaged_file_beside_a_refiner_is_one_message(tmp_path, name, text):
+    settings = {"token": 4, "window": [16, 16], "stride": [8, 8], "classes": SCHEME}
+    (tmp_path / "config.json").write_text(json.dumps({"method": "nearest", "config": settings, "facts": {}}))
+    (tmp_path / "calibration.json").write_text(json.dumps(CALIBRATION))
+    (tmp_path / "threshold.json").write_text(json.dumps(CHOSEN))
+    assert pipeline.load_model(tmp_path, "refiner").chosen == CHOSEN
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadInput, match=f"{name} is damaged, expected what .* writes; remove it"):
+        pipeline.load_model(tmp_path, "refiner")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_entropy_is_that_of_the_members_and_labels_stay(tmp_path, kind):
     """Two members in one window: what the pipeline stores is what the members give."""

@@ -421,3 +421,38 @@ def test_a_batch_table_and_a_folder_of_volumes(run):
     given = ["--axes", "ZYX", "--voxel_size_nm", "30,5,4", "--output", "folder", *SMALL]
     code, out, err = run("--input", "many", "--ensemble", "ensemble", "--refiner", "mae", *given)
     assert (code, err) == (0, "") and "2 of 2 inputs done" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--dry_run"], "does not go with --dry_run"),
+        (["--num_parts", "2"], "does not go with --num_parts"),
+        (["--workers", "2"], "does not go with --workers"),
+        (["--refiner", "none"], "does not go with --refiner none"),
+        (["--input", "stacks/a.tif", "stacks/b.tif"], "tries one input, found a, b"),
+    ],
+)
+def test_a_threshold_is_suggested_for_one_input_in_one_process(run, more, message):
+    code, _, err = run(*IMAGE, "--suggest_threshold", "a_labels.tif", *more)
+    assert code == 2 and message in err and err.count("\n") == 1 and not Path("out").exists()
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(run, monkeypatch):
+    known = {"threshold": 0.9, "entropy_kind": "votes", "classes": 5, "members": 3}
+    models = {"segmenter": segmenter(), "refiner": refiner()._replace(chosen=known)}
+    monkeypatch.setattr(pipeline, "load_model", lambda _, kind: models[kind])
+    code, _, err = run(*IMAGE, "--dry_run")
+    assert code == 2 and "belongs to entropy_kind votes, found mean" in err and err.count("\n") == 1
+
+
+def test_paths_may_go_up(run):
+    Path("below").mkdir()
+    code, _, err = run(*IMAGE, "--output", "below/../out")
+    assert (code, err) == (0, "") and result("below/../out", "a").shape == SHAPE
+
+
+def test_orientations_belong_to_an_ensemble(run):
+    entropy = ["--entropy", "stacks/a_entropy.tif"]
+    code, _, err = run(*LABELS, *entropy, "--config.ensemble_symmetries=true")
+    assert code == 2 and "how --ensemble predicts, which is missing" in err and not Path("out").exists()

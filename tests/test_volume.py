@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tiff import inner_box, volumes_of, write_plain
 
+from maeref_jax.batches import expand
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.volume import (
     FILES,
@@ -268,3 +269,12 @@ def test_the_table_of_formats_says_what_the_code_does(tmp_path, root):
             size = None if row[6] == "`--voxel_size_nm`" else pytest.approx(MADE["voxel_size_nm"])
             assert volume.voxel_size_nm == size
             np.testing.assert_array_equal(volume.read(Box((1, 2, 3), (4, 9, 16))), STACK[1:4, 2:9, 3:16])
+
+
+@pytest.mark.parametrize("ending", ["[0:10:0]", "[::3]", "[:4]", "[-3:-1]", "[0:10:3:1]", "[0:4:-1]"])
+@pytest.mark.parametrize("name", ["stack.tif", "st*.tif", "https://nowhere.example/a.zarr"])
+def test_what_looks_like_a_range_and_is_none_is_told_so(tmp_path, name, ending):
+    path = name if "//" in name else str(tmp_path / name)
+    for refused in (lambda: expand((path + ending,)), lambda: open_volume(path + ending)):
+        with pytest.raises(BadInput, match=r"ends in no range of slices, expected \[START:STOP\] or"):
+            refused()

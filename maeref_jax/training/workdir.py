@@ -61,12 +61,17 @@ def starting_point(settings):
     return take_over
 
 
-def write_config(workdir, settings, facts):
-    """config.json: the method's name, its settings, facts of the data it met, library versions."""
+def make_workdir(workdir):
+    """The folder, if it is not there yet. Raises BadInput where it cannot be made."""
     try:
         epath.Path(workdir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"cannot make the workdir {workdir}: {error}") from error
+
+
+def write_config(workdir, settings, facts):
+    """config.json: the method's name, its settings, facts of the data it met, library versions."""
+    make_workdir(workdir)
     versions = {library: version(library) for library in LIBRARIES}
     content = {"method": settings["method"], "config": settings, "facts": facts, "versions": versions}
     write_text(epath.Path(workdir) / "config.json", json.dumps(content, indent=1))

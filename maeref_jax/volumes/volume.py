@@ -197,10 +197,20 @@ def labels_from_disk(labels: np.ndarray) -> np.ndarray:
 def split_range(path: str | Path) -> tuple[Path | str, range | None]:
     """The path (a URL as str) and the slices of "image.tif[2:8]", or of "image.tif[0:160:5]", every fifth; no range if
     a file of that very name exists.
+
+    Raises:
+        BadInput: numbers and colons in brackets that say no such range, "[::5]" or "[0:160:0]".
     """
     keep = str if is_url(path) else Path
     match = re.fullmatch(r"(.+)\[(\d+):(\d+)(?::([1-9]\d*))?\]", str(path))
-    if match is None or (keep is Path and Path(path).exists()):
+    if keep is Path and Path(path).exists():
+        return keep(path), None
+    if match is None and re.search(r"\[[-\d]*:[-\d:]*\]$", str(path)):
+        raise BadInput(
+            f"{path} ends in no range of slices, expected [START:STOP] or [START:STOP:STEP], counted from 0, STOP not "
+            "included, STEP at least 1"
+        )
+    if match is None:
         return keep(path), None
     return keep(match[1]), range(int(match[2]), int(match[3]), int(match[4] or 1))
 

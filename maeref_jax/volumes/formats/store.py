@@ -46,7 +46,8 @@ def split(location: str | Path) -> tuple[str | Path, str]:
 def kvstore(location: str | Path) -> dict[str, str]:
     """TensorStore's name for a folder or URL (gs:// and s3:// untested)."""
     if not is_url(location):
-        return {"driver": "file", "path": f"{Path(location).absolute()}/"}
+        # TensorStore refuses "..", which a path that is only made absolute may keep.
+        return {"driver": "file", "path": f"{Path(location).resolve()}/"}
     scheme, _, rest = str(location).partition("://")
     first, _, path = rest.strip("/").partition("/")
     if scheme in ("http", "https"):
