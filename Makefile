@@ -29,6 +29,9 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(PY) benchmarks/training_step.py
+	$(PY) benchmarks/mae_speed.py
+	$(PY) benchmarks/ensemble_speed.py
+	$(PY) benchmarks/volume_speed.py
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/member_mapping.py
 

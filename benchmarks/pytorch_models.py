@@ -4,6 +4,8 @@ Needs torch (not a dependency of the library). Sizes and work are those of the m
 configs/ensemble.py: the same tokens kept and decoded, the same widths, AdamW, float32 unless autocast is asked for.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -62,7 +64,11 @@ class Double(nn.Sequential):
     def __init__(self, before, width):
         layers = []
         for channels in (before, width):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1),
+                nn.GroupNorm(math.gcd(8, width), width),
+                nn.ReLU(inplace=True),
+            ]
         super().__init__(*layers)
 
 
