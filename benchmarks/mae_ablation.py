@@ -14,7 +14,7 @@ to 0.9, tokens scattered and contiguous: mean ± standard error over volumes, th
 "nearest visible label" learns nothing. Rows below "base" change one thing each; "use:" rows take the base model as it
 is and fill in another way. Rows that transplant entropy need --predictions, entropy maps of the phantoms by an
 ensemble; without it, and for mef_cristae, they are left out. What is done is kept in --output, and the same command
-again goes on from there. 30 small models for the phantoms: an hour on 2 CPU cores. --smoke: seconds, means nothing.
+again goes on from there. 30 small models for the phantoms: an hour on 2 CPU cores. --smoke: two minutes, means nothing.
 """
 
 import argparse

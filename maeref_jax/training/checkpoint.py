@@ -126,7 +126,7 @@ def load_model_variables(workdir):
     step = best_step(workdir)
     try:
         model = load_items(workdir, step)["model"]
-    except Exception as error:  # as above: a damaged file shows in many ways, and the user is told which one it is
+    except Exception as error:  # orbax has no one error for a damaged file: whatever it is, the user is told where
         place = _directory(workdir) / str(step)
         message = f"{place}, the best checkpoint, is damaged ({_first_line(error)}); copy the workdir again, or "
         raise BadInput(f"{message}remove that folder to use the next best") from error
