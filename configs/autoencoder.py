@@ -6,16 +6,14 @@ Six strided convolutions of 64-64-128-128-256-256, a dense middle, and the way b
 is the same network, trained to undo synthetic deterioration (Larrazabal et al. 2019). Data are those of configs/mae.py,
 same size. Full width is meant for a GPU. Modes:
 
-    :denoising       as said
-    :demo            small, minutes on 2 CPU cores
-    :denoising_demo  the same, denoising
-    :smoke           seconds, learns nothing
-    :denoising_smoke the same, denoising
+    :demo, :rendered, :smoke   as for configs/mae.py
+    :denoising                 as said, and :denoising_demo, :denoising_rendered, :denoising_smoke
 """
 
 from configs import mae
 
-MODES = ("", "denoising", "demo", "denoising_demo", "smoke", "denoising_smoke")
+SIZES = mae.MODES
+MODES = (*SIZES, *(f"denoising_{size}".removesuffix("_") for size in SIZES))
 # Of masked training alone: nothing is hidden from an autoencoder, and it fills a window in one way.
 WITHOUT = (
     "keep_within",
@@ -53,7 +51,7 @@ def get_config(mode):
     config.optimizer.b2 = 0.999
     if size:
         config.update({"window": (64, 64), "stride": (32, 32)})
-    if size == "demo":
+    if size in ("demo", "rendered"):
         config.model.update({"widths": (32, 32, 64, 64, 128, 128), "latent": 256})
         config.denoising.blob_radius_px = (2.0, 10.0)
     if size == "smoke":

@@ -9,8 +9,9 @@ probabilities: refine.py takes it with --ensemble, or with --probabilities and -
 it works on everything: refine.py --threshold 0. Meant for a GPU (not timed yet; windows of 128 x 128 pixels, all pairs
 of pixels); on 2 CPU cores hours. Modes:
 
-    :demo    small windows, about a minute on 2 CPU cores
-    :smoke   seconds
+    :demo      small windows, about a minute on 2 CPU cores
+    :rendered  the same on rendered real shapes, as in configs/mae.py
+    :smoke     seconds
 
 Your own volumes: --config.data.phantom.validation= --config.data.validation.images="('a.tif',)" and
 --config.data.validation.labels="('a_label.tif',)".
@@ -18,9 +19,10 @@ Your own volumes: --config.data.phantom.validation= --config.data.validation.ima
 
 from ml_collections import ConfigDict
 
+from configs import rendered
 from configs.defaults import CLASSES, files
 
-MODES = ("", "demo", "smoke")
+MODES = ("", "demo", "rendered", "smoke")
 
 
 def get_config(mode):
@@ -60,13 +62,19 @@ def get_config(mode):
             },
         }
     )
-    if mode in ("demo", "smoke"):
+    if mode in ("demo", "rendered", "smoke"):
         config.update({"window": (64, 64), "stride": (32, 32), "trials": 40, "validation_batches": 2})
         config.data.phantom.update({"validation": (22,), "shape": (24, 96, 96)})
-    if mode == "demo":
+    if mode in ("demo", "rendered"):
         # As configs/mae.py:demo, so that both repair the same tokens.
         config.voxel_size_nm = (12.0, 6.0, 6.0)
         config.update({"threshold": 0.75, "ambiguous_threshold": 0.3})
+    if mode == "rendered":
+        config.voxel_size_nm = rendered.VOXEL_SIZE_NM
+        config.score_classes = (2, 3)  # cristae and matrix, as it is judged
+        config.data.ensemble = rendered.ENSEMBLE
+        config.data.phantom.validation = ()
+        config.data.validation = files(*(rendered.paths("validation", role) for role in ("image", "truth")))
     if mode == "smoke":
         config.update({"window": (32, 32), "stride": (16, 16), "trials": 3, "validation_batches": 1, "chunk": 256})
         config.data.phantom.update({"validation": (4,), "shape": (4, 64, 64)})

@@ -7,18 +7,21 @@ on a CPU. Without --config.data.ensemble the ensemble of configs/ensemble.py, sa
 WORKDIR/ensemble. It never learns from the phantoms' truth, only from the ensemble's predictions where their entropy is
 low, and from members that have not seen the volume if it was annotated. Modes:
 
-    :demo    small, for `make demo`, about five minutes on 2 CPU cores
-    :smoke   seconds, learns nothing
+    :demo      small, for `make demo`, about five minutes on 2 CPU cores
+    :rendered  the same size, on what runs/rendered/ensemble says of real shapes (configs/render_mef_cristae.py)
+    :smoke     seconds, learns nothing
 
-Your own label maps: --config.data.phantom.train= --config.data.train.labels="('a.tif','b.tif')" and the same for
-validation; entropy volumes in data.train.entropy, or none, and every known label counts.
+Your own images: --config.data.phantom.train= --config.data.train.images="('a.tif','b.tif')" and the same for
+validation, with --config.data.ensemble, which segments them. Your own label maps: the same with .labels for .images;
+entropy volumes in data.train.entropy, or none, and every known label counts.
 """
 
 from ml_collections import ConfigDict
 
+from configs import rendered
 from configs.defaults import CLASSES, files, training
 
-MODES = ("", "demo", "smoke")
+MODES = ("", "demo", "rendered", "smoke")
 
 
 def get_config(mode):
@@ -79,18 +82,25 @@ def get_config(mode):
             },
         }
     )
-    if mode in ("demo", "smoke"):
+    if mode in ("demo", "rendered", "smoke"):
         config.update({"batch": 24, "window": (48, 48), "stride": (24, 24)})
         config.model.update({"encoder_width": 64, "encoder_depth": 4, "encoder_heads": 4})
         config.model.update({"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4})
         config.data.phantom.update({"train": tuple(range(10, 20)), "validation": (22,), "shape": (24, 96, 96)})
         config.optimizer.update({"rate": 2e-3, "warmup_steps": 100})
-    if mode == "demo":
+    if mode in ("demo", "rendered"):
         config.voxel_size_nm = (12.0, 6.0, 6.0)
         config.update({"batch": 16, "steps": 3000, "evaluate_every": 1500, "min_foreground": 0.3})
         # U-Nets of two minutes are hardly ever 0.1-sure of a thin crista; thresholds chosen on phantoms 30 to 32,
         # which nobody trains on or is judged on.
         config.update({"threshold": 0.75, "ambiguous_threshold": 0.3, "train_threshold": 0.75})
+    if mode == "rendered":
+        config.voxel_size_nm = rendered.VOXEL_SIZE_NM
+        config.update({"window": (64, 64), "stride": (32, 32), "steps": 2000, "evaluate_every": 1000})
+        config.data.ensemble = rendered.ENSEMBLE
+        config.data.phantom.update({"train": (), "validation": ()})
+        for split in ("train", "validation"):
+            config.data[split] = files(rendered.paths(split, "image"))
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "batch": 8, "window": (32, 32), "stride": (16, 16)})
         config.update({"min_foreground": 0.05, "validation_batches": 1})

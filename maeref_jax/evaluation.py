@@ -70,7 +70,8 @@ def check(settings):
 
 def check_held_out(settings, models):
     """Raises BadInput if a volume to judge on shares slices with one that a model was trained or validated on."""
-    volumes = [f"phantom_{seed}" for seed in settings["phantom"]["seeds"]] or settings["files"]["truths"]
+    files = (*settings["files"]["truths"], *settings["files"]["images"])
+    volumes = [f"phantom_{seed}" for seed in settings["phantom"]["seeds"]] or files
     for model in models:
         known = (*model.facts.get("volumes", ()), *model.facts.get("validation_volumes", ()))
         seen = {volume for volume in volumes if any(share_slices(volume, other) for other in known)}

@@ -18,7 +18,7 @@ from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.volumes import dataset, sampling
 from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.subsets import member_volumes
-from maeref_jax.volumes.volume import array_volume, share_slices
+from maeref_jax.volumes.volume import array_volume, open_volume, resolved, share_slices
 from maeref_jax.volumes.windows import whole
 
 VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same at every evaluation
@@ -99,9 +99,15 @@ def _check_data(data):
     both = sorted({*data["phantom"]["train"]} & {*data["phantom"]["validation"]})
     if both:
         raise BadInput(f"phantoms {both} are both in data.phantom.train and in validation; keep whole volumes apart")
-    for ours, theirs in itertools.product(data["train"]["labels"], data["validation"]["labels"]):
-        if share_slices(ours, theirs):
-            raise BadInput(f"{theirs} in data.validation shares slices with {ours} in data.train; keep them apart")
+    for role in ("labels", "images"):
+        for ours, theirs in itertools.product(data["train"][role], data["validation"][role]):
+            if share_slices(ours, theirs):
+                raise BadInput(f"{theirs} in data.validation shares slices with {ours} in data.train; keep them apart")
+    if data["train"]["images"] and not data["train"]["labels"] and not data.get("ensemble"):
+        raise BadInput(
+            "data.train.images are given without data.train.labels: give the labels, or, for a refiner, in "
+            "data.ensemble the workdir of the ensemble that segments them"
+        )
 
 
 def check_common(settings):
@@ -181,10 +187,10 @@ def _segmenter_experiment(settings, indices):
 
 
 def _refiner_experiment(settings, workdir, indices):
-    if "://" in str(workdir) and settings["data"]["phantom"]["train"]:
+    if "://" in str(workdir) and needs_ensemble(settings):
         raise BadInput(f"{workdir}: the ensemble's predictions are written beside the model, on a local disk only")
     ensemble = settings["data"]["ensemble"] or workdir / "ensemble"
-    predict = _predictor(settings, ensemble, workdir / "predictions") if settings["data"]["phantom"]["train"] else None
+    predict = _predictor(settings, ensemble, workdir / "predictions") if needs_ensemble(settings) else None
     with_image = "image" in pipeline.REFINERS[settings["method"]].refiner(settings).needs
     train, validation = (_label_maps(settings, split, predict, with_image) for split in ("train", "validation"))
     intensities = sampling.intensity_range(train) if with_image else None
@@ -225,7 +231,8 @@ def _annotated(settings, split):
 def _label_maps(settings, split, predict, with_image):
     data = settings["data"]
     if predict is not None:
-        found = [predict(seed) for seed in data["phantom"][split]]
+        images = _phantom_images(settings, split) if data["phantom"]["train"] else _image_files(settings, split)
+        found = [predict(name, stem, image) for name, stem, image in images]
         return found if with_image else [volume._replace(image=None) for volume in found]
     return _from_files(settings, split, with_image)
 
@@ -247,30 +254,51 @@ def load_ensemble(settings, workdir):
     return model
 
 
+def needs_ensemble(settings):
+    """Whether a refiner learns from what an ensemble says of images, phantoms or files, and not from given labels."""
+    data = settings["data"]
+    return bool(data["phantom"]["train"] or (data["train"]["images"] and not data["train"]["labels"]))
+
+
+def _phantom_images(settings, split):
+    """(name, stem of its results, Volume) of every phantom of a split."""
+    shape, size = tuple(settings["data"]["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
+    for seed in settings["data"]["phantom"][split]:
+        name = f"phantom_{seed}"
+        yield name, name, array_volume(phantom(seed, shape, size).image, name, size)
+
+
+def _image_files(settings, split):
+    """The same of every image file of a split."""
+    paths, axes = settings["data"][split]["images"], settings["data"]["axes"] or None
+    if not paths:
+        raise BadInput(f"no volumes to learn from: set data.{split}.images, which the ensemble segments, or .labels")
+    for path, stem in zip(paths, dataset.stems(paths), strict=True):
+        yield resolved(path), stem, open_volume(path, axes=axes)
+
+
 def _predictor(settings, ensemble, output):
-    """phantom seed -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated.
+    """(name, stem, image) -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated.
 
     Tokens that the ensemble calls ambiguous are unknown, and undecided (entropy 1): the label it has for them is only
     its second choice, so they are hidden in training as in use, and never a target.
     """
     model = load_ensemble(settings, ensemble)
-    shape = tuple(settings["data"]["phantom"]["shape"])
     # No mean entropy is above 1: "ambiguous" alone hides tokens here.
     only_ambiguous = jobs.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)
 
-    def predict(seed):
-        name = f"phantom_{seed}"
-        made = phantom(seed, shape, tuple(settings["voxel_size_nm"]))
-        members = pipeline.SEGMENTERS["ensemble"].out_of_fold(name, model.facts["member_volumes"])
-        image = array_volume(made.image, name, made.voxel_size_nm)
-        job = jobs.Job(stem=name, output=output, image=image, members=members)
+    def predict(name, stem, image):
+        names = {name, *dataset.labels_of(name, model.settings["data"]["train"])}
+        members = pipeline.SEGMENTERS["ensemble"].out_of_fold(names, model.facts["member_volumes"])
+        job = jobs.Job(stem=stem, output=output, image=image, members=members)
         pipeline.refine_volume(job, model, None, only_ambiguous)
+        everything = whole(image.shape)
         labels, entropy, ambiguous = (
-            pipeline.open_result(output, name, role).read(whole(shape)) for role in ("initial", "entropy", "hidden")
+            pipeline.open_result(output, stem, role).read(everything) for role in ("initial", "entropy", "hidden")
         )
         return dataset.TrainingVolume(
             name,
-            made.image,
+            image.read(everything).astype(np.float32),
             np.where(ambiguous, np.int16(-1), labels.astype(np.int16)),
             np.where(ambiguous, np.float32(1), entropy.astype(np.float32) / 255),
         )

@@ -6,16 +6,14 @@ Writes what refine.py writes without a refiner: labels, entropy, hidden tokens. 
 as from those of volumes that nobody annotated. The same command again continues an interrupted run.
 """
 
-import re
-from collections import Counter
 from pathlib import Path
 
 from maeref_jax import command_line, jobs, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.segmenters.ensemble import out_of_fold
+from maeref_jax.volumes.dataset import stems
 from maeref_jax.volumes.phantom import phantom
-from maeref_jax.volumes.view import range_text
-from maeref_jax.volumes.volume import array_volume, open_volume, resolved, split_range
+from maeref_jax.volumes.volume import array_volume, open_volume, resolved
 
 
 def annotated(settings):
@@ -29,12 +27,9 @@ def annotated(settings):
 
         return [(f"phantom_{s}", f"phantom_{s}", lambda s=s: made(s)) for s in data["phantom"]["train"]]
     images, labels = data["train"]["images"], data["train"]["labels"]
-    stems = [_stem(path) for path in images]
-    often = Counter(stems)
-    stems = [f"{stem}_{i}" if often[stem] > 1 else stem for i, stem in enumerate(stems)]
     return [
         (resolved(label), stem, lambda p=image: open_volume(p, axes=data["axes"] or None))
-        for image, label, stem in zip(images, labels, stems, strict=True)
+        for image, label, stem in zip(images, labels, stems(images), strict=True)
     ]
 
 
@@ -45,7 +40,7 @@ def predict(ensemble, output, say=print):
     """
     model = pipeline.load_model(ensemble, "segmenter")
     todo = [
-        (stem, opened, out_of_fold(name, model.facts["member_volumes"]))
+        (stem, opened, out_of_fold([name], model.facts["member_volumes"]))
         for name, stem, opened in annotated(model.settings)
     ]
     settings = jobs.Settings()
@@ -68,13 +63,6 @@ def main(argv):
     if overrides:
         raise BadInput(f"{overrides[0]}: there are no settings to change here")
     predict(arguments.ensemble, arguments.output)
-
-
-def _stem(path):
-    """ "stack.ome.tif[2:4]" -> "stack_2_4"."""
-    base, z_range = split_range(path)
-    name = base.name.partition(".")[0]
-    return name + "".join(f"_{number}" for number in re.findall(r"\d+", range_text(z_range)))
 
 
 if __name__ == "__main__":

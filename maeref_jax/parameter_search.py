@@ -138,7 +138,7 @@ def _windows(settings, volume, model):
     """
     size, ambiguous = tuple(settings["window"]), settings["classes"]["ambiguous"]
     image = array_volume(volume.image, volume.name, tuple(settings["voxel_size_nm"]))
-    members = out_of_fold(volume.name, model.facts["member_volumes"])
+    members = out_of_fold([volume.name], model.facts["member_volumes"])
     variables, found = jax.device_put((model.params, model.state)), []
     for start in range(0, image.shape[0], SLAB):
         slab = Box((start, 0, 0), (min(start + SLAB, image.shape[0]), *image.shape[1:]))

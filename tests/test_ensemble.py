@@ -222,11 +222,11 @@ def test_dice_is_0_where_all_is_right_and_finite_gradients_come_from_crops_witho
 
 def test_a_volume_is_predicted_by_members_that_saw_none_of_its_slices():
     volumes = [["/a.tif[0:2]", "/b.tif"], ["/a.tif[4:6]"], ["/c.tif"]]
-    assert ensemble.out_of_fold("/a.tif[1:3]", volumes) == (1, 2)
-    assert ensemble.out_of_fold("/a.tif", volumes) == (2,)
-    assert ensemble.out_of_fold("/d.tif", volumes) is None
+    assert ensemble.out_of_fold(["/a.tif[1:3]"], volumes) == (1, 2)
+    assert ensemble.out_of_fold(["/a.tif"], volumes) == (2,)
+    assert ensemble.out_of_fold(["/d.tif"], volumes) is None
     with pytest.raises(BadInput, match="every member"):
-        ensemble.out_of_fold("/b.tif[0:1]", [["/b.tif"]])
+        ensemble.out_of_fold(["/b.tif[0:1]"], [["/b.tif"]])
 
 
 @pytest.mark.parametrize(

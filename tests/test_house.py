@@ -17,7 +17,7 @@ FLOORS = {
     "experiment": 7, "evaluation": 7, "doubt": 7, "suggestion": 7, "plan": 7,
     "degradation": 7, "realism": 7, "command_line": 7,
     # commands: python -m maeref_jax.…
-    "parameter_search": 8, "calibrate": 8, "export_member": 8, "out_of_fold": 8, "import_original": 8,
+    "parameter_search": 8, "calibrate": 8, "export_member": 8, "out_of_fold": 8, "render": 8, "import_original": 8,
 }  # fmt: skip
 SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original"}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -86,16 +86,20 @@ def select_members(params, state, members):
     return chosen(params), {name: chosen(tree) if name == "batch_stats" else tree for name, tree in state.items()}
 
 
-def out_of_fold(name, volumes_of_members):
-    """Indices of the members that never saw a slice of the volume `name`, None for all of them.
+def out_of_fold(names, volumes_of_members):
+    """Indices of the members that never saw a slice of the volumes `names` (of a volume and its annotations, say), None
+    for all of them.
 
-    volumes_of_members: a list of names for every member. Raises BadInput if every member saw it.
+    volumes_of_members: a list of names for every member. Raises BadInput if every member saw one.
     """
     members = tuple(
-        i for i, names in enumerate(volumes_of_members) if not any(share_slices(name, other) for other in names)
+        i
+        for i, seen in enumerate(volumes_of_members)
+        if not any(share_slices(name, other) for name in names for other in seen)
     )
     if not members:
-        raise BadInput(f"every member of the ensemble was trained on {name}: nobody can predict it out of fold")
+        shown = ", ".join(sorted(names))
+        raise BadInput(f"every member of the ensemble was trained on {shown}: nobody can predict it out of fold")
     return None if len(members) == len(volumes_of_members) else members
 
 

@@ -1,5 +1,7 @@
 """The volumes a training run learns from, named in a config: phantoms by seed, or files."""
 
+import re
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +11,8 @@ from maeref_jax.volumes import inputs
 from maeref_jax.volumes.imaging import annotate
 from maeref_jax.volumes.labels import derive_shell, remap_labels
 from maeref_jax.volumes.phantom import phantom
-from maeref_jax.volumes.volume import open_volume, resolved
+from maeref_jax.volumes.view import range_text
+from maeref_jax.volumes.volume import open_volume, resolved, share_slices, split_range
 from maeref_jax.volumes.windows import whole
 
 
@@ -74,6 +77,23 @@ def mapped_labels(volume, data, classes):
             f"{volume.path}: expected ids 0 … {classes - 1}, found {labels.max()}; map it with label_map in the config"
         )
     return labels
+
+
+def stems(paths):
+    """A name for the results of every path, no two alike: "stack.ome.tif[2:4]" -> "stack_2_4"."""
+    found = []
+    for path in paths:
+        base, z_range = split_range(path)
+        numbers = re.findall(r"\d+", range_text(z_range))
+        found.append("_".join([base.name.partition(".")[0], *numbers]))
+    often = Counter(found)
+    return [f"{stem}_{i}" if often[stem] > 1 else stem for i, stem in enumerate(found)]
+
+
+def labels_of(image, split):
+    """The label files, as workdirs remember them, of those images of a split that share slices with `image`."""
+    pairs = zip(split["images"], split["labels"], strict=True)
+    return [resolved(label) for other, label in pairs if share_slices(image, resolved(other))]
 
 
 def _entropy(volume):

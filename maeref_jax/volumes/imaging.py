@@ -1,8 +1,8 @@
 """The imaging model: how a pan-stained label volume looks under the microscope, and what an annotator draws.
 
 A pan-stain shows everything: bright matrix, darker cristae, a dark halo of intermembrane space, textured cytoplasm.
-Order of events: stain, blur, loss of signal, photons, read-out. It is a function of any label volume, so that real
-shapes can be rendered too.
+Order of events: stain, blur, loss of signal, artefact if any, photons, read-out. It is a function of any label volume,
+so that real shapes can be rendered too.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.artefacts import add_artefact
 from maeref_jax.volumes.cytoplasm import (
     DARK_ORGANELLE,
     LUMEN,
@@ -40,6 +41,7 @@ class ImagingSettings(NamedTuple):
     read_noise: float = 2.0
     cytoplasm: CytoplasmSettings = CytoplasmSettings()
     low_signal: LowSignalSettings = LowSignalSettings()
+    artefact: str = ""  # one of artefacts.ARTEFACTS, for tests on what no training image had
 
 
 def render(
@@ -63,6 +65,7 @@ def render(
     slow = smooth_noise(rng, labels.shape, voxel_size_nm, settings.staining_field_nm)
     blurred *= np.exp(settings.staining_field * slow)
     signal, low_signal = lower_signal(blurred, labels, rng, settings.low_signal)
+    signal = add_artefact(settings.artefact, signal, seed, voxel_size_nm)
     counts = rng.poisson(np.maximum(signal, 0) * settings.photons)
     image = counts / settings.photons + rng.normal(0, settings.read_noise, labels.shape)
     return np.clip(image, 0, 255).astype(np.float32), low_signal

@@ -15,6 +15,7 @@ class LowSignalSettings(NamedTuple):
     """Radii in voxels, `radius_vx` in the plane and half of it along z."""
 
     radius_vx: tuple[float, float] = (8.0, 18.0)
+    stretch: tuple[float, float] = (1.0, 1.0)  # of the radius along y, drawn per region; along x it shrinks as much
     amplitude: float = 1.0  # share of the signal lost at the centre; 0.8 in the original's script
     profiles: tuple[str, ...] = ("sqrt", "sqrt", "linear")  # drawn per region
     noise: tuple[float, ...] = (15.0, 30.0)  # standard deviation around the background, drawn per region
@@ -43,10 +44,12 @@ def lower_signal(
         radius = rng.uniform(*settings.radius_vx)
         profile = settings.profiles[rng.integers(len(settings.profiles))]
         noise = settings.noise[rng.integers(len(settings.noise))]
+        # Nothing is drawn where nothing can differ: the random numbers of round regions stay what they were.
+        stretch = rng.uniform(*settings.stretch) if settings.stretch != (1.0, 1.0) else 1.0
         if centre is None:
             continue
         drawn = {"background": background, "profile": profile, "noise": noise, "grain_vx": settings.grain_vx}
-        box, weight = fade(image, rng, centre, radius, amplitude=settings.amplitude, **drawn)
+        box, weight = fade(image, rng, centre, radius, amplitude=settings.amplitude, stretch=stretch, **drawn)
         regions[box] |= weight > settings.counts_from
     return image, regions
 
@@ -62,13 +65,16 @@ def fade(
     noise: float,
     amplitude: float,
     grain_vx: float,
+    stretch: float = 1.0,
 ) -> tuple[tuple[slice, slice, slice], np.ndarray]:
     """Takes the signal of a float32 image (z, y, x) away, in place, in one ellipsoid around `centre`.
 
-    radius_vx: in the plane, half of it along z; profile: "sqrt" or "linear"; the rest as in LowSignalSettings.
+    radius_vx: in the plane, half of it along z; stretch: factor of it along y, divisor along x; profile: "sqrt" or
+    "linear"; the rest as in LowSignalSettings.
     Returns the box and in it the share of the signal that is lost, float32 in [0, amplitude].
     """
-    box, depth = _ellipsoid(centre, radius_vx, image.shape)
+    radii = (radius_vx / 2, radius_vx * stretch, radius_vx / stretch)
+    box, depth = _ellipsoid(centre, radii, image.shape)
     weight = amplitude * (np.sqrt(depth) if profile == "sqrt" else depth)
     target = background + noise * _grain(rng, depth.shape, grain_vx)
     image[box] += weight * (target - image[box])
@@ -107,9 +113,8 @@ def _empty_point(cytoplasm, rng):
     return (z, *map(int, points[rng.integers(len(points))])) if len(points) else None
 
 
-def _ellipsoid(centre, radius, shape):
+def _ellipsoid(centre, radii, shape):
     """The box around an ellipsoid, cut by the volume, and its relative depth: 1 at the centre, 0 at the surface."""
-    radii = (radius / 2, radius, radius)
     box = tuple(
         slice(max(0, at - int(by)), min(size, at + int(by) + 1))
         for at, by, size in zip(centre, radii, shape, strict=True)
