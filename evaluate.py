@@ -10,6 +10,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from maeref_jax import __version__, command_line, report
 from maeref_jax.errors import BadInput
 
@@ -31,59 +33,45 @@ def main(argv):
 
 
 def judge_refinement(settings, workdir):
-    """Refine every held-out volume, count against the truth, print and write the report."""
-    from maeref_jax import evaluation, jobs, pipeline
-    from maeref_jax.metrics import scores
+    """Refine every held-out volume in every way, count against the truth, print and write the report."""
+    from maeref_jax.evaluation import agreement, cases, opening, refinement, runs
     from maeref_jax.training.workdir import make_workdir, write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
 
     began = time.monotonic()
-    evaluation.check(settings)
-    folders = {
-        "ensemble": settings["ensemble"] or workdir / "ensemble",
-        "refiner": settings["refiner"] or workdir / "mae",
-    }
-    has_labels = settings["files"]["labels"] or settings["files"]["damage"]
-    ensemble = None if has_labels else pipeline.load_model(folders["ensemble"], "segmenter")
-    refiner = None if settings["refiner"] == "none" else pipeline.load_model(folders["refiner"], "refiner")
-    if ensemble is None and refiner is None:
-        raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
-    # Before the threshold counts as given: what is chosen is refused with another ensemble here too.
-    jobs.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
-    thresholds, said = jobs.thresholds_of(settings["refine"], refiner)
-    settings["refine"].update(thresholds)
-    print(said, flush=True)
+    cases.check(settings)
+    ensemble, refiner, competitors, others = load_models(settings, workdir)
     scheme = (refiner or ensemble).settings["classes"]
     classes = real_classes(scheme)
-    models = {name: model for name, model in (("ensemble", ensemble), ("refiner", refiner)) if model is not None}
-    unknown = [c for c in settings["endpoint_classes"] if not 0 < c < len(classes["names"])]
-    if unknown or not settings["endpoint_classes"]:
-        names = ", ".join(f"{i} {name}" for i, name in enumerate(classes["names"]))
-        raise BadInput(f"endpoint_classes {settings['endpoint_classes']}: expected some foreground classes of {names}")
-    others = load_competitors(settings["competitors"], refiner)
-    models |= {f"competitor {name}": model for name, model in others.items()}
-    evaluation.check_held_out(settings, models.values())
+    check_endpoint(settings["endpoint_classes"], classes["names"])
+    models = {"ensemble": ensemble, "refiner": refiner} | {
+        f"competitor {n}": m for n, m in (competitors | others).items()
+    }
+    models = {name: model for name, model in models.items() if model is not None}
+    cases.check_held_out(settings, models.values())
     output = workdir / "held_out"
-    judged, refining, cases = [], 0.0, evaluation.cases(settings, scheme, output)
+    judged, counted, refining, given = [], [], 0.0, cases.cases(settings, scheme, output)
     make_workdir(output)
-    for case in cases:
+    opening.write_log(workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()})
+    filling = {"refined": refiner, **competitors} if refiner else {}
+    for case in given:
         print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
         model = ensemble or refiner
         doubt = doubt_about_scale(case.stem, case.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"])
         if doubt:
             print(f"warning: {doubt}", file=sys.stderr)
         started = time.monotonic()
-        results = evaluation.refine(case, ensemble, refiner, settings, output)
+        results = runs.refine(case, ensemble, refiner, settings, output)
         refining += time.monotonic() - started
-        competing = evaluation.compete(case, ensemble, others, results, settings, output)
-        counted = evaluation.judge(case, results, len(classes["names"]), settings["validity"], competing)
-        judged.append((case, results, counted))
-    total = judged[0][2].scores
-    for _, _, found in judged[1:]:
-        total = scores.add(total, found.scores)
-    tables, lead = evaluation.score_tables(total, classes["names"]), evaluation.verdict(total)
-    compared = evaluation.comparison([found.scores for _, _, found in judged], settings["endpoint_classes"])
-    tables.insert(1, compared) if compared else None
+        found = runs.gather(case, results, ensemble, refiner, competitors, others, settings, output)
+        counted.append(refinement.count(found, filling, len(classes["names"]), settings))
+        if not case.shift:
+            judged.append((case, results, counted[-1].agreement))
+    parts = [found for _, _, found in judged]
+    total = agreement.total(parts)
+    lead = agreement.verdict(total)
+    seconds = {name: training_seconds(model.workdir) for name, model in models.items()}
+    tables = [*refinement.tables(counted, classes["names"], settings), cost_table(models, seconds)]
     chosen = choose_slices(judged, settings["pictures"]) if refiner else []
     pictures = [picture(judged, choice, classes) for choice in chosen]
     page = report.html_page(
@@ -93,7 +81,7 @@ def judge_refinement(settings, workdir):
         tables=tables,
         classes=classes,
         facts={
-            "Held-out volumes": {case.stem: described(case) for case, _, _ in judged},
+            "Held-out volumes": {case.stem: described(case) for case in given},
             **{
                 f"{name.capitalize()}: {model.name}": {"workdir": model.workdir, **flat(model.settings)}
                 for name, model in models.items()
@@ -102,53 +90,103 @@ def judge_refinement(settings, workdir):
             "Versions": {"maeref_jax": __version__, **{library: version(library) for library in LIBRARIES}},
         },
     )
-    seconds = {name: training_seconds(model.workdir) for name, model in models.items()}
     seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
     write_text(workdir / "report.html", page)
     for number, shown in enumerate(pictures, 1):
         (workdir / f"picture_{number}.png").write_bytes(shown.png)
-    summary = {**evaluation.score_summary(total), "seconds": seconds}
+    write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, tables)) + "\n")
+    summary = {**agreement.summary(parts), "seconds": seconds}
     write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
     words = (textwrap.fill(paragraph, 100) for paragraph in lead)
     print("\n" + "\n\n".join([*map(report.text_table, tables), *words]))
     print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")
 
 
-def load_competitors(workdirs, refiner):
+def load_models(settings, workdir):
+    """(ensemble or None, refiner or None, {name: other refiner}, {name: other ensemble}) of a config; its thresholds
+    are set to those that are used, and said. Raises BadInput for models that do not go together.
+    """
+    from maeref_jax import jobs, pipeline
+
+    has_labels = settings["files"]["labels"] or settings["files"]["damage"]
+    refiner = settings["refiner"] or workdir / "mae"
+    ensemble = None if has_labels else pipeline.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter")
+    refiner = None if settings["refiner"] == "none" else pipeline.load_model(refiner, "refiner")
+    if ensemble is None and refiner is None:
+        raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
+    # Before the threshold counts as given: what is chosen is refused with another ensemble here too.
+    jobs.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
+    thresholds, said = jobs.thresholds_of(settings["refine"], refiner)
+    settings["refine"].update(thresholds)
+    print(said, flush=True)
+    competitors = load_others(settings["competitors"], refiner, "refiner")
+    if settings["other_ensembles"] and ensemble is None:
+        raise BadInput("other_ensembles segment the image, but labels are given in its place")
+    return ensemble, refiner, competitors, load_others(settings["other_ensembles"], refiner, "segmenter")
+
+
+def load_others(workdirs, refiner, kind):
     """{name of the workdir: Model}. BadInput where two share a name, or one takes that of another row; for one of other
     classes than the refiner's Model, or where that is None.
     """
-    from maeref_jax import evaluation, jobs, pipeline
+    from maeref_jax import jobs, pipeline
+    from maeref_jax.evaluation import runs
 
     if workdirs and refiner is None:
         raise BadInput(f"competitors {', '.join(workdirs)} are compared with a refiner, but refiner is 'none'")
     names = [Path(workdir).resolve().name for workdir in workdirs]
-    taken = [name for name in names if names.count(name) > 1 or name in (*evaluation.MAPS, "truth")]
+    taken = [name for name in names if names.count(name) > 1 or name in (*runs.NAMES, "truth", "erased", "majority")]
     if taken:
         raise BadInput(f"competitors are named by their workdirs, and '{taken[0]}' is taken; rename the folder")
-    found = {name: pipeline.load_model(workdir, "refiner") for name, workdir in zip(names, workdirs, strict=True)}
+    found = {name: pipeline.load_model(workdir, kind) for name, workdir in zip(names, workdirs, strict=True)}
     for model in found.values():
         jobs.check_same_scheme(refiner, model)
     return found
 
 
+def check_endpoint(endpoint, names):
+    """BadInput unless these are ids of foreground classes."""
+    if not endpoint or any(not 0 < c < len(names) for c in endpoint):
+        known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+        raise BadInput(f"endpoint_classes {endpoint}: expected some foreground classes of {known}")
+
+
+def cost_table(models, seconds):
+    """A report.Table of what every model cost: a comparison is fair only at equal effort."""
+    rows = []
+    for name, model in models.items():
+        trials = model.settings.get("trials", 1)
+        took = seconds[name]
+        rows.append((name, model.name, "-" if took is None else f"{took:,.0f}", f"{trials}", f"{parameters(model):,}"))
+    header = ("model", "method", "seconds of training", "settings tried", "parameters")
+    return report.Table("What it cost", header, tuple(rows), (), "As each workdir says itself, on its own machine.")
+
+
+def parameters(model):
+    """How many numbers were learned, or searched for."""
+    import jax
+
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(model.params))
+
+
 def judge_uncertainty(settings, workdir):
     """Members against their mean, entropy against errors, entropy before and after the signal is taken away."""
-    from maeref_jax import degradation, doubt, evaluation, pipeline
+    from maeref_jax import degradation, doubt, pipeline
+    from maeref_jax.evaluation import cases as held_out
     from maeref_jax.training.workdir import make_workdir, write_text
 
-    evaluation.check(settings)
+    held_out.check(settings)
     fading = settings["fading"]
     if settings["phantom"]["seeds"] and not (fading["seeds"] and fading["mitochondria"] > 0):
         raise BadInput(
             f"fading is {fading}, expected seeds of phantoms and the number of mitochondria to fade, 1 or more"
         )
     model = pipeline.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter")
-    evaluation.check_held_out(settings, [model])
+    held_out.check_held_out(settings, [model])
     faded = {**settings, "phantom": {**settings["phantom"], "seeds": fading["seeds"]}}
-    evaluation.check_held_out(faded, [model])
+    held_out.check_held_out(faded, [model])
     scheme, found, cases = model.settings["classes"], None, []
-    given = evaluation.cases(settings, scheme, workdir / "held_out")
+    given = held_out.cases(settings, scheme, workdir / "held_out")
     make_workdir(workdir)
     for case in given:
         if "image" not in case.inputs:

@@ -11,6 +11,8 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
     :uncertainty  the ensemble alone, WORKDIR/ensemble: members against their mean, whether entropy knows of errors, and
                   how it rises where the signal of 100 mitochondria is taken away; minutes
     :phantom  needs no models: how real the phantoms are, beside real labels (MAEREF_DATA) and the paper's control group
+    :rendered     the primary endpoint: all refiners on rendered real shapes, six mitochondria that no model has seen;
+                  needs runs/rendered (configs/render_mef_cristae.py, docs/evaluation.md)
     :mef_cristae  a refiner of configs/mae_mef_cristae.py on the held-out NI_m6 with regions taken away; no ensemble:
                   MAEREF_DATA=FOLDER python evaluate.py --config configs/evaluate.py:mef_cristae --workdir runs/mef_test
                   --config.refiner=runs/mef
@@ -29,7 +31,10 @@ import os
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-MODES = ("", "demo", "smoke", "uncertainty", "phantom", "mef_cristae", "vnc_sstem", "epfl_hippocampus")
+from configs import rendered
+
+MODES = ("", "demo", "smoke", "uncertainty", "phantom", "rendered", "mef_cristae", "vnc_sstem", "epfl_hippocampus")
+COMPETITORS = ("inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology")
 Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")
 MEF_LABEL_MAP = ((0, 0), (1, 3), (2, 2), (3, 1))
@@ -41,8 +46,14 @@ def get_config(mode):
             "task": "refinement",
             "ensemble": "",  # workdir; empty: WORKDIR/ensemble
             "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
-            # Workdirs of other refiners (docs/competitors.md), which fill in the very same tokens.
+            # Workdirs of other refiners (docs/competitors.md), which fill in the very same tokens, and of other
+            # ensembles, whose own labels are put there.
             "competitors": (),
+            "other_ensembles": (),
+            "as_published": True,  # competitors made for whole crops also redo everything
+            "controls": True,  # the refiner is let loose on random tokens, and on those with true errors
+            "reconstruction": {"crops": 16},  # of every volume, for Table 1; 0 for none
+            "seed": 0,
             "endpoint_classes": (2, 3),  # whose Dice is averaged to compare: cristae and matrix
             "pictures": 3,
             # Task "uncertainty": so many mitochondria of phantoms of these seeds have their signal taken away.
@@ -52,6 +63,8 @@ def get_config(mode):
                 "seeds": (100, 101, 102, 103),
                 "shape": (32, 256, 256),
                 "voxel_size_nm": (20.0, 10.0, 10.0),  # of the models' training volumes
+                # Each phantom once more with: blur, bleaching, stripes, defocus, dense cristae, thick cristae.
+                "shifts": (),
             },
             "files": {
                 "truths": (),
@@ -60,6 +73,8 @@ def get_config(mode):
                 "entropy": (),
                 "hidden": (),
                 "low_signal": (),
+                "shifts": (),  # what no training volume had, one for each truth, "" for none
+                "conditions": (),  # of the biology, one for each truth
                 "damage": 0.0,  # regions taken away per million voxels; 0 for none
                 "label_map": (),  # pairs (id in the truth file, id here); empty for none
                 "shell_class": -1,  # derive this class as the outermost shell_vx voxels of the foreground
@@ -78,6 +93,7 @@ def get_config(mode):
                 "size": 128,  # of the crops, in voxels
                 "min_foreground": 0.3,
                 "slice_step": 1,
+                "least_hidden": 0.1,  # crops with at least this share hidden are compared with the others
             },
         }
     )
@@ -89,6 +105,20 @@ def get_config(mode):
         config.validity.update({"size": 64, "min_foreground": 0.1})
         config.pictures = 1
         config.refine.threshold = 0.4  # a refiner of :smoke has 1, at which nothing would be hidden
+    if mode in ("demo", "smoke"):
+        config.update({"as_published": False, "controls": mode == "smoke"})
+        config.reconstruction.crops = 0 if mode == "demo" else 2
+    if mode == "rendered":
+        config.ensemble, config.refiner = rendered.ENSEMBLE, os.path.join(rendered.FOLDER, "mae")
+        config.competitors = tuple(os.path.join(rendered.FOLDER, name) for name in COMPETITORS)
+        config.phantom.seeds = ()
+        truths, images, low_signal = (rendered.paths("test", role) for role in ("truth", "image", "low_signal"))
+        config.files.update({"truths": truths, "images": images, "low_signal": low_signal})
+        config.files.conditions = tuple(name.partition("_")[0] for name in rendered.SPLITS["test"])
+        config.validity.min_foreground = 0.15  # of a crop; every volume holds but one mitochondrion
+        config.refine.threshold = (
+            0.65  # most voxels net right in either validation volume, refine.py --suggest_threshold
+        )
     if mode == "uncertainty":
         config.task = "uncertainty"
         config.phantom.update({"seeds": tuple(range(100, 104)), "shape": (24, 256, 256)})

@@ -11,9 +11,10 @@ import pytest
 import tifffile
 
 import evaluate
-from maeref_jax import evaluation, jobs, pipeline
+from maeref_jax import jobs, pipeline
 from maeref_jax.command_line import load_config
 from maeref_jax.errors import BadInput
+from maeref_jax.evaluation import agreement, cases
 from maeref_jax.records import Refiner, Segmenter
 
 SETTINGS = {
@@ -74,7 +75,7 @@ def test_summary_equals_what_the_files_on_disk_say(root, tmp_path, models, capsy
     assert 0 < hidden.mean() < 1, "the fake models must disagree in places"
     regions = {"dice_hidden": hidden, "dice_low_signal": stacks["low_signal"] > 0, "dice_all": np.ones_like(hidden)}
     for name, region in regions.items():
-        assert set(summary[name]) == {"initial", "refined"}
+        assert set(summary[name]) == {"initial", "nearest", "refined"}
         assert set(summary[name]["initial"]) == {"mean", "1", "2", "3"}
         for labels in ("initial", "refined"):
             assert summary[name][labels]["mean"] == pytest.approx(macro_dice(truth, stacks[labels], region))
@@ -85,7 +86,7 @@ def test_summary_equals_what_the_files_on_disk_say(root, tmp_path, models, capsy
         "right_to_wrong": ((initial == truth) & (refined != truth)).sum(),
     }
     assert set(summary) == {*regions, "repairs", "validity", "seconds"}
-    assert set(summary["validity"]) == {"initial", "refined", "truth"}
+    assert set(summary["validity"]) == {"initial", "nearest", "refined", "truth"}
     for metrics in summary["validity"].values():
         assert list(metrics) == ["end_points", "cycles", "boundary_to_area", "cristae_boundary", "inner_background"]
         assert all(set(value) == {"mean", "se"} for value in metrics.values())
@@ -129,6 +130,25 @@ def test_competitors_fill_the_same_tokens_and_are_compared_volume_by_volume(root
         run(root, tmp_path, "--config.endpoint_classes=(7,)")
 
 
+def test_controls_published_forms_other_ensembles_and_shifts_have_their_tables(root, tmp_path, models, capsys):
+    given = ("phantom.shifts=('blur','dense cristae')", "other_ensembles=('runs/second',)", "as_published=true")
+    run(root, tmp_path, *(f"--config.{setting}" for setting in given))
+    printed = capsys.readouterr().out
+    for title in ("Are the right places hidden?", "What no training volume had", "Table 1: labels hidden at random"):
+        assert title in printed
+    rows = [line.split() for line in printed.splitlines()]
+    shifted = {row[0] for row in rows[rows.index(["What", "no", "training", "volume", "had"]) :] if row}
+    assert {"none", "blur", "dense"} <= shifted
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    # The other ensemble is the same one: its labels are those that are there.
+    assert summary["dice_all"]["second"] == summary["dice_all"]["initial"]
+    assert (tmp_path / "tables.txt").read_text().strip() in printed
+    line = (tmp_path / "openings.log").read_text()
+    assert "phantom_100, phantom_100_blur, phantom_100_dense_cristae" in line and "refiner R" in line
+    with pytest.raises(BadInput, match=r"phantom\.shifts: no 'fog'"):
+        run(root, tmp_path, "--config.phantom.shifts=('fog',)")
+
+
 def test_a_second_run_takes_the_place_of_the_first(root, tmp_path, models):
     run(root, tmp_path)
     first = json.loads((tmp_path / "summary.json").read_text())
@@ -150,8 +170,8 @@ def test_files_a_model_has_seen_are_refused_by_their_slices_however_the_path_is_
     validated = trained._replace(facts={"validation_volumes": [f"{tmp_path}/b.tif"]})
 
     def check(*truths):
-        settings = {"phantom": {"seeds": ()}, "files": {"truths": truths}}
-        evaluation.check_held_out(settings, [trained, validated])
+        settings = {"phantom": {"seeds": ()}, "files": {"truths": truths, "images": ()}}
+        cases.check_held_out(settings, [trained, validated])
 
     check("a.tif[4:8]", "c.tif")
     for seen in ("a.tif", "a.tif[3:6]", "./a.tif[0:1]", f"{tmp_path}/a.tif", "b.tif[0:1]"):
@@ -232,8 +252,8 @@ def test_every_mode_of_the_config_loads(root):
 def test_slices_shown_are_the_most_repaired_ones_and_the_worst():
     gains, losses = np.array([0, 9, 8, 0, 0, 0, 7, 0]), np.array([0, 0, 0, 0, 0, 0, 0, 5])
     judged = [
-        (None, None, evaluation.Judged(None, gains, np.zeros(8))),
-        (None, None, evaluation.Judged(None, gains * 0, losses)),
+        (None, None, agreement.Judged(None, {}, {}, gains, np.zeros(8))),
+        (None, None, agreement.Judged(None, {}, {}, gains * 0, losses)),
     ]
     chosen = evaluate.choose_slices(judged, 3)
     assert [(i, z) for i, z, _ in chosen] == [(0, 1), (0, 6), (1, 7)]
@@ -284,14 +304,14 @@ def test_competitors_are_of_the_same_classes(models, monkeypatch):
     other = SETTINGS | {"classes": SETTINGS["classes"] | {"names": ["a", "b", "c", "d", "e"]}}
     monkeypatch.setattr(pipeline, "load_model", lambda *_: refiner._replace(workdir="C", settings=other))
     with pytest.raises(BadInput, match="R and C were trained for different classes"):
-        evaluate.load_competitors(("C",), refiner)
+        evaluate.load_others(("C",), refiner, "refiner")
 
 
 def test_a_competitor_named_by_a_dot_has_a_name(tmp_path, models, monkeypatch):
     """Without one its results would take the place of the refiner's."""
     (tmp_path / "rival").mkdir()
     monkeypatch.chdir(tmp_path / "rival")
-    assert list(evaluate.load_competitors((".",), pipeline.load_model("", "refiner"))) == ["rival"]
+    assert list(evaluate.load_others((".",), pipeline.load_model("", "refiner"), "refiner")) == ["rival"]
 
 
 def test_uncertainty_of_files_makes_its_workdir_and_needs_a_truth(root, tmp_path, models, monkeypatch):

@@ -8,8 +8,10 @@ import pytest
 
 from maeref_jax import experiment, jobs, pipeline
 from maeref_jax.command_line import load_config
+from maeref_jax.errors import BadInput
 from maeref_jax.records import Segmenter
 from maeref_jax.volumes.phantom import phantom
+from maeref_jax.volumes.volume import write_tiff
 from maeref_jax.volumes.windows import whole
 
 BRIGHT = 150.0
@@ -63,3 +65,39 @@ def test_an_autoencoder_is_given_no_masks(root, tmp_path, ensemble):
     settings = load_config(f"{root / 'configs' / 'autoencoder.py'}:smoke").to_dict()
     prepared = experiment.prepare(settings, tmp_path, range(settings["batch"]))
     assert prepared.batches(0)["shared"] == {} and "image" not in prepared.batches(0)
+
+
+def test_images_without_labels_are_segmented_by_the_members_that_never_saw_their_annotations(
+    root, tmp_path, ensemble, monkeypatch
+):
+    for name in ("a", "b"):
+        write_tiff(tmp_path / f"{name}.tif", phantom(3, (12, 64, 64)).image, (20.0, 10.0, 10.0))
+    a, b, labels = (str(tmp_path / f"{name}.tif") for name in ("a", "b", "labels"))
+    annotated = {"train": {"images": (a,), "labels": (labels,)}}
+    model = pipeline.load_model("", "segmenter")
+    facts = {"member_volumes": [[labels], []]}
+    two = model.apply._replace(predict=lambda *given: jnp.repeat(bright_is_ambiguous(*given), 2, 0))
+    told = model._replace(facts=facts, settings={**model.settings, "data": annotated}, apply=two)
+    monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: told)
+    asked, refine_volume = {}, pipeline.refine_volume
+
+    def remembered(job, *others):
+        asked[job.stem] = job.members
+        return refine_volume(job._replace(members=None), *others)
+
+    monkeypatch.setattr(pipeline, "refine_volume", remembered)
+    overrides = ["data.phantom.train=", "data.phantom.validation=", "data.ensemble=E"]
+    overrides += [f"data.train.images=('{a}',)", f"data.validation.images=('{b}',)"]
+    settings = load_config(f"{root / 'configs' / 'mae.py'}:smoke", [f"--config.{o}" for o in overrides]).to_dict()
+    experiment.check(settings)
+    prepared = experiment.prepare(settings, tmp_path / "work", range(settings["batch"]))
+    assert asked == {"a": (1,), "b": None}
+    assert prepared.facts["volumes"] == [a] and prepared.facts["validation_volumes"] == [b]
+    batch = prepared.batches(0)
+    np.testing.assert_array_equal(batch["labels"] == -1, batch["entropy"] == 1)
+    settings["data"]["ensemble"] = ""
+    with pytest.raises(BadInput, match="images are given without"):
+        experiment.check(settings)
+    settings["data"]["ensemble"], settings["data"]["validation"]["images"] = "E", (a,)
+    with pytest.raises(BadInput, match="shares slices"):
+        experiment.check(settings)

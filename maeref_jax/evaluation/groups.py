@@ -1,0 +1,83 @@
+"""What no training volume had (both shifts), and what differs between conditions of the biology (EVALUATION E7)."""
+
+import numpy as np
+from scipy import ndimage
+
+from maeref_jax import report
+from maeref_jax.evaluation.runs import Found, name_of
+from maeref_jax.metrics import morphometry, overlap
+from maeref_jax.metrics.validity import Classes
+
+FEATURES = {
+    "cristae_share": "cristae share",
+    "lamella_spacing_nm": "spacing, nm",
+    "lamella_thickness_nm": "thickness, nm",
+    "cristae_per_um2": "cristae per µm²",
+}
+
+
+def shift_table(judged: dict[str, list], classes: tuple[int, ...]):
+    """A report.Table: mean Dice inside hidden tokens for every shift. judged: {shift: agreement.Judged of its volumes},
+    "" first; classes: ids whose Dice is averaged.
+    """
+    names = list(judged[""][0].scores.confusions["hidden"])
+    rows = []
+    for shift, found in judged.items():
+        counts = {name: sum(one.scores.confusions["hidden"][name] for one in found) for name in names}
+        everywhere = sum(one.scores.confusions["all"]["initial"] for one in found)
+        hidden = counts["initial"].sum() / everywhere.sum()
+        errors = overlap.errors(counts["initial"]) / max(overlap.errors(everywhere), 1)
+        dice = (report.number(overlap.macro_dice(part, classes)) for part in counts.values())
+        rows.append((shift or "none", f"{len(found)}", f"{hidden:.1%}", f"{errors:.0%}", *dice))
+    header = ("shift", "volumes", "hidden", "of all errors", *(name_of(name) for name in names))
+    note = (
+        f"Mean Dice of the classes {', '.join(map(str, classes))} inside hidden tokens. No model has been trained on a "
+        "volume like these; hidden shares show how much the ensemble itself is thrown by it."
+    )
+    return report.Table("What no training volume had", header, tuple(rows), (), note)
+
+
+def features(found: Found, meaning: Classes) -> dict:
+    """{map: {feature: (sum, count)}} of one volume, the truth with them."""
+    pixel_nm = found.case.voxel_size_nm[-1] if found.case.voxel_size_nm else 1.0
+    maps = {**found.maps, "truth": found.case.truth}
+    return {
+        name: {
+            **morphometry.morphometry(labels, pixel_nm, meaning),
+            "cristae_per_um2": _number(labels, pixel_nm, meaning),
+        }
+        for name, labels in maps.items()
+    }
+
+
+def condition_table(found: dict[str, list[dict]]):
+    """A report.Table: FEATURES under the first two conditions, and whether their difference survives. found:
+    {condition: `features` of its volumes}.
+    """
+    first, second = list(found)[:2]
+    rows = []
+    for name in found[first][0]:
+        cells = []
+        for feature in FEATURES:
+            one, other = (_mean([volume[name][feature] for volume in found[part]]) for part in (first, second))
+            cells += [f"{one:.3g}", f"{other:.3g}", f"{other - one:+.2g}"]
+        rows.append((name_of(name), *cells))
+    parts = (first, second, "difference")
+    header = ("mean over volumes", *(f"{called}: {part}" for called in FEATURES.values() for part in parts))
+    note = (
+        f"A prior learned under one condition may pull the other towards it. {len(found[first])} volumes {first}, "
+        f"{len(found[second])} {second}; the differences of the truth's row should survive."
+    )
+    return report.Table("Does the prior erase an effect?", header, tuple(rows), ("refined",), note)
+
+
+def _number(labels, pixel_nm, meaning):
+    """(pieces of cristae in the planes, µm² of the inner part)."""
+    cristae = labels == meaning.cristae
+    inner = np.count_nonzero(cristae | (labels == meaning.matrix)) * pixel_nm**2 / 1e6
+    return float(sum(ndimage.label(plane, np.ones((3, 3)))[1] for plane in cristae)), inner
+
+
+def _mean(sums_and_counts):
+    values = [total / count for total, count in sums_and_counts if count]
+    return float(np.mean(values)) if values else float("nan")

@@ -1,0 +1,133 @@
+"""Every way to fill in the hidden tokens of a held-out volume, run through the pipeline, and what came of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from maeref_jax import jobs, pipeline
+from maeref_jax.errors import BadInput
+from maeref_jax.evaluation.cases import Case
+from maeref_jax.metrics import control_masks
+from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.volumes.volume import array_volume, labels_from_disk
+from maeref_jax.volumes.windows import whole
+
+# Names of label maps, in the order of the tables; others are called by their workdirs.
+NAMES = {"initial": "initial", "nearest": "nearest visible label", "refined": "refined"}
+PUBLISHED = ", as published"  # behind the name of a competitor that redoes the whole volume
+CONTROLS = {"random": "random tokens of the same shapes", "oracle": "tokens that hold true errors"}
+
+
+class Found(NamedTuple):
+    """Everything known of one Case after refinement, in memory; all arrays (z, y, x).
+
+    maps: {name: int16}; "initial" first, then, with a refiner, "nearest", "refined" and the competitors.
+    hidden: bool; entropy: uint8, 255 is 1; confidence: uint8, 255 is 1, None without a refiner.
+    published: {name: int16} of competitors that redo the whole volume, as their authors did.
+    controls: {name of CONTROLS: (hidden, refined)}: the same refiner let loose on other tokens.
+    """
+
+    case: Case
+    maps: dict[str, np.ndarray]
+    hidden: np.ndarray
+    entropy: np.ndarray
+    confidence: np.ndarray | None
+    published: dict[str, np.ndarray]
+    controls: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def name_of(label_map):
+    """What a label map is called in tables."""
+    return NAMES.get(label_map, label_map)
+
+
+def refine(case, ensemble, refiner, settings, output):
+    """Runs the pipeline on a Case, only segments it where `refiner` is None. Returns {role: Volume} of the results."""
+    job = jobs.Job(stem=case.stem, output=output, **case.inputs)
+    pipeline.refine_volume(job, ensemble, refiner, jobs.Settings(**settings["refine"]))
+    roles = ("initial", "entropy", "hidden", *(("refined", "confidence") if refiner else ()))
+    return {role: pipeline.open_result(output, case.stem, role) for role in roles}
+
+
+def gather(case, results, ensemble, refiner, competitors, others, settings, output):
+    """The Found of a refined Case.
+
+    results: of `refine`. competitors: {name: Model} of refiners, which fill in the very same tokens; one that needs the
+    ensemble's probabilities segments again, at the same thresholds. others: {name: Model} of ensembles, whose own
+    labels are put into the same tokens. settings: `as_published` and `controls` say whether those are made.
+    Raises BadInput where a competitor's tokens are others.
+    """
+    everything = whole(case.truth.shape)
+    stored = {role: volume.read(everything) for role, volume in results.items()}
+    initial, hidden = labels_from_disk(stored["initial"]), stored["hidden"] > 0
+    maps, published, controls = {"initial": initial}, {}, {}
+    if refiner:
+        maps |= {"nearest": nearest_visible_label(initial, hidden), "refined": labels_from_disk(stored["refined"])}
+    for name, model in competitors.items():
+        if "probabilities" in model.apply.needs:
+            asked = jobs.Settings(**settings["refine"], tiff_export=False)
+            maps[name], tokens = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
+            if (tokens != hidden).any():
+                raise BadInput(
+                    f"{model.workdir} hides other tokens ({model.apply.token} voxels a side): not comparable"
+                )
+        else:
+            maps[name] = _filled(case, initial, hidden, model, output / name)
+        if settings["as_published"] and redoes_everything(model):
+            folder = output / f"{name}_as_published"
+            published[name + PUBLISHED] = _redone(case, initial, ensemble, model, settings, folder)
+    for name, model in others.items():
+        own, _ = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _quiet())
+        maps[name] = np.where(hidden, own, initial)
+    if settings["controls"] and refiner and "probabilities" not in refiner.apply.needs:
+        token, foreground = refiner.apply.token, initial > 0
+        wanted = {
+            "random": control_masks.random_tokens(hidden, token, settings["seed"], foreground),
+            "oracle": control_masks.wrong_tokens(case.truth, initial, token),
+        }
+        controls = {
+            name: (tokens, _filled(case, initial, tokens, refiner, output / f"{name}_tokens"))
+            for name, tokens in wanted.items()
+        }
+    return Found(case, maps, hidden, stored["entropy"], stored.get("confidence"), published, controls)
+
+
+def redoes_everything(model):
+    """Whether a refiner is meant for whole crops: it sees hidden labels, or the probabilities under them."""
+    return model.apply.sees_hidden or "probabilities" in model.apply.needs
+
+
+def _quiet(**changes):
+    return jobs.Settings(1.0, 1.0, overwrite=True, tiff_export=False)._replace(**changes)
+
+
+def _run(job, segmenter, refiner, settings):
+    """(labels, hidden) of one more pass of the pipeline."""
+    pipeline.refine_volume(job, segmenter, refiner, settings, lambda text: None)
+    role, everything = "refined" if refiner else "initial", whole(job_shape(job))
+    stored = (pipeline.open_result(job.output, job.stem, name).read(everything) for name in (role, "hidden"))
+    labels, hidden = stored
+    return labels_from_disk(labels), hidden > 0
+
+
+def job_shape(job):
+    return (job.image or job.labels).shape
+
+
+def _filled(case, labels, hidden, model, folder):
+    """Labels with the hidden tokens filled in by a refiner that needs no probabilities."""
+    given = _in_memory(case, labels=labels.astype(np.int16), hidden=hidden.astype(np.uint8))
+    job = jobs.Job(case.stem, folder, case.inputs.get("image"), given["labels"], hidden=given["hidden"])
+    return _run(job, None, model, _quiet())[0]
+
+
+def _redone(case, labels, ensemble, model, settings, folder):
+    """The whole volume redone by a competitor."""
+    if "probabilities" in model.apply.needs:
+        asked = jobs.Settings(**{**settings["refine"], "threshold": 0.0}, tiff_export=False)
+        return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)[0]
+    return _filled(case, labels, np.ones(labels.shape, bool), model, folder)
+
+
+def _in_memory(case, **arrays):
+    return {name: array_volume(array, f"{case.stem}_{name}", case.voxel_size_nm) for name, array in arrays.items()}

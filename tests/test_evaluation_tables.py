@@ -1,0 +1,170 @@
+"""The tables of the protocol, on label maps small enough to count by hand."""
+
+import numpy as np
+import pytest
+
+from maeref_jax.evaluation import (
+    agreement,
+    along_z,
+    groups,
+    measurements,
+    plausibility,
+    reconstruction,
+    refinement,
+    sureness,
+)
+from maeref_jax.evaluation.cases import Case
+from maeref_jax.evaluation.runs import Found
+from maeref_jax.metrics.validity import MITOCHONDRIA
+
+VALIDITY = {"classes": (0, 1, 2, 3), "size": 24, "min_foreground": 0.1, "slice_step": 1}
+
+
+def mitochondrion(depth=4, size=24):
+    """A block of matrix in a shell, with two cristae."""
+    truth = np.zeros((depth, size, size), np.int16)
+    truth[:, 2:22, 2:22] = 1
+    truth[:, 5:19, 5:19] = 3
+    truth[:, 8:10, 7:17] = 2
+    truth[:, 13:15, 7:17] = 2
+    return truth
+
+
+def found(initial, refined, hidden, stem="a", truth=None, **changes):
+    truth = mitochondrion() if truth is None else truth
+    case = Case(stem, truth, None, {}, (10.0, 5.0, 5.0), **changes)
+    confidence = np.where(hidden, 204, 0).astype(np.uint8)
+    maps = {"initial": initial, "nearest": initial, "refined": refined}
+    return Found(case, maps, hidden, np.zeros(truth.shape, np.uint8), confidence, {}, {})
+
+
+def damaged(truth):
+    """The second crista called matrix, in tokens that are hidden."""
+    initial, hidden = truth.copy(), np.zeros(truth.shape, bool)
+    hidden[:, 12:16, 4:20] = True
+    initial[:, 13:15, 7:17] = 3
+    return initial, hidden
+
+
+def cells(table, row):
+    return dict(zip(table.header, next(line for line in table.rows if line[0].startswith(row)), strict=True))
+
+
+def test_the_best_competitor_stands_alone_and_the_others_are_corrected():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    volumes = [found(initial, truth, hidden, str(i)) for i in range(6)]
+    volumes = [one._replace(maps={**one.maps, "rival": initial.copy()}) for one in volumes]
+    for one in volumes:
+        one.maps["rival"][:, 13, 7:17] = 2  # half of the crista
+    table = agreement.comparison([agreement.judge(one, 4, VALIDITY).scores for one in volumes], (2, 3))
+    best = cells(table, "rival (best of the others)")
+    assert best["ahead in"] == "6 of 6" and best["p"] == "0.031", "2 / 2^6, not corrected"
+    assert cells(table, "initial")["p"] == "0.062", "Holm over two"
+    assert float(cells(table, "initial")["refined minus it"]) > float(best["refined minus it"]) > 0
+
+
+def test_control_masks_say_how_much_of_the_errors_a_choice_of_tokens_holds():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    elsewhere = np.zeros_like(hidden)
+    elsewhere[:, 4:8, 4:20] = True
+    worse = np.where(elsewhere, np.int16(0), initial)
+    given = found(initial, truth, hidden)._replace(controls={"random": (elsewhere, worse), "oracle": (hidden, truth)})
+    tables = agreement.tables([agreement.judge(given, 4, VALIDITY)], ("b", "i", "c", "m"), (2, 3))
+    table = next(one for one in tables if one.title == "Are the right places hidden?")
+    assert cells(table, "tokens of high entropy")["of all errors"] == "100%"
+    random = cells(table, "random tokens")
+    assert random["of all errors"] == "0%" and random["wrong → right"] == "0"
+    assert random["right → wrong"] == f"{np.count_nonzero(elsewhere & (truth > 0)):,}"
+
+
+def test_erasing_cristae_looks_plausible_and_is_unmasked():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    hidden[2:] = False  # two crops with hidden tokens, two for the control
+    crops = [crop for stem in "ab" for crop in plausibility.count(found(initial, truth, hidden, stem), VALIDITY, 4)]
+    table = plausibility.table(crops, 0.1, cristae=2)
+    assert cells(table, "refined")["end points"] == "0.00", "as the truth of the others"
+    assert cells(table, "refined")["their area"] == "1.00" and cells(table, "refined")["lost"] == "0%"
+    assert cells(table, "initial")["lost"] == "50%" and cells(table, "initial")["cristae"] == "1.0"
+    erased = cells(table, "sanity: cristae erased")
+    assert erased["lost"] == "100%" and erased["their area"] == "0.00" and erased["boundary to area"] == "0.00"
+    assert plausibility.table([crop for crop in crops if crop.hidden >= 0.1], 0.1, 2) is None, "nothing to compare with"
+
+
+def test_flicker_is_counted_where_the_truth_stands_still():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    blinking = truth.copy()
+    blinking[1] = initial[1]
+    counted = along_z.count(found(blinking, truth, hidden), (2, 3))
+    table = along_z.table([counted])
+    assert cells(table, "refined")["false changes"] == "0.0%"
+    share = 2 * 20 / (3 * 4 * 16)  # twenty voxels change to slice 1 and back; three pairs of slices
+    assert cells(table, "initial")["false changes"] == f"{share:.1%}"
+
+
+def test_measures_are_biased_as_the_masks_are_and_pieces_belong_to_the_nearest_mitochondrion():
+    truth = np.concatenate([mitochondrion(8), np.zeros((8, 24, 8), np.int16), mitochondrion(8)], 2)
+    initial = truth.copy()
+    initial[:, 13:15, 7:17] = 3  # the first has lost one of two cristae
+    hidden = np.zeros(truth.shape, bool)
+    hidden[:, 12:16, 4:20] = True
+    table = measurements.table(measurements.count(found(initial, truth, hidden, truth=truth), MITOCHONDRIA))
+    row, left_out = cells(table, "initial"), cells(table, "initial, affected")
+    assert row["mitochondria"] == "2" and row["cristae volume"] == "-25.0% ± 25.0%" and row["volume"] == "+0.0% ± 0.0%"
+    assert left_out["mitochondria"] == "1" and left_out["cristae volume"] == "+0.0% ± 0.0%"
+    empty = found(initial, truth, hidden, truth=np.zeros_like(truth))
+    assert measurements.table(measurements.count(empty, MITOCHONDRIA)) is None
+
+
+def test_confidence_is_judged_by_the_radius_of_the_hole():
+    truth = mitochondrion()
+    hidden = np.zeros(truth.shape, bool)
+    hidden[:, 2:22, 2:22] = True  # deepest pixel ten from what is visible
+    hidden[0, 0, 0] = True
+    refined = truth.copy()
+    refined[:, 2:12, 2:22] = 0  # half of the hole is wrong
+    table = sureness.table([sureness.count(found(truth, refined, hidden))])
+    assert [row[0] for row in table.rows] == ["0 to 4 px", "8 to 16 px"]
+    row = cells(table, "8 to 16 px")
+    assert (row["mean confidence"], row["share right"], row["calibration error"]) == ("0.800", "0.500", "0.300")
+    assert cells(table, "0 to 4 px")["share right"] == "1.000"
+
+
+def test_conditions_and_shifts_have_rows_of_their_own_and_leave_the_main_tables_alone():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    volumes = [found(initial, truth, hidden, "a", condition="x"), found(initial, truth, hidden, "b", condition="y")]
+    volumes.append(found(initial, initial, hidden, "c", shift="blur"))
+    counted = [
+        refinement.Counted(
+            one.case.shift, one.case.condition, agreement.judge(one, 4, VALIDITY), *(None,) * 4, None,
+            groups.features(one, MITOCHONDRIA),
+        )
+        for one in volumes
+    ]  # fmt: skip
+    settings = {"endpoint_classes": (2, 3), "validity": VALIDITY}
+    tables = {table.title: table for table in refinement.tables(counted, ("b", "i", "c", "m"), settings)}
+    shifted = tables["What no training volume had"]
+    assert cells(shifted, "none")["refined"] == "1.000" and cells(shifted, "blur")["refined"] != "1.000"
+    assert cells(tables["The refined map against every other one"], "initial")["ahead in"] == "2 of 2"
+    assert cells(tables["Does the prior erase an effect?"], "truth")["cristae share: difference"] == "+0"
+
+
+def test_table_1_asks_back_what_was_hidden_and_counts_only_what_was_sure():
+    truth = mitochondrion()[:2]
+    hidden = np.zeros(truth.shape, bool)
+    hidden[:, 8:16, 8:16] = True
+    sure = np.ones(truth.shape, bool)
+    sure[:, :, 12:] = False
+    filled = np.where(hidden & sure, 0, truth).astype(np.int16)
+    counts = reconstruction.counts(truth, filled, hidden, sure, 4)
+    assert counts["all"].sum() == np.count_nonzero(hidden & sure) and reconstruction.macro(counts) == 0
+    counts = reconstruction.counts(truth, truth, hidden, sure, 4)
+    assert reconstruction.macro(counts) == reconstruction.paper_like(counts) == 1
+    guessed = reconstruction.nearest(truth, hidden)
+    assert (guessed[~hidden] == truth[~hidden]).all() and guessed.min() >= 0
+    masks = reconstruction.hidden_tokens(3, 0.5, (16, 24), 4, "scattered", 0)
+    assert masks.shape == (3, 16, 24) and masks.mean() == pytest.approx(0.5)
