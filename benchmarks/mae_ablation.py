@@ -26,17 +26,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from maeref_jax import command_line
+from maeref_jax.evaluation import reconstruction
+from maeref_jax.evaluation.reconstruction import RATIOS, SHAPES
 from maeref_jax.masked_training import real_classes
-from maeref_jax.masking import shaped_tokens
-from maeref_jax.metrics.baselines import nearest_visible_label
-from maeref_jax.metrics.overlap import confusion, macro_dice
 from maeref_jax.refiners import mae
-from maeref_jax.tokens import token_spread
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update
 from maeref_jax.volumes import dataset, sampling
@@ -44,9 +41,6 @@ from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.windows import whole
 
-RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9)
-SHAPES = {"scattered": (1, 0, 0), "contiguous": (0, 1, 0)}
-NEAR_PX = 10
 # What is trained: changes of the base config, groups as "group.key".
 TRAINED = {
     "base: one-hot, scattered, hidden only": {},
@@ -132,7 +126,7 @@ def table(given, settings, folds, rows):
     scores: dict[str, list] = {}
     for fold, (train, held_out) in enumerate(folds):
         cases = [hidden_cases(settings, volume, given.crops) for volume in held_out]
-        scores.setdefault(NOTHING, []).extend([judged(settings, case, nearest) for case in cases])
+        scores.setdefault(NOTHING, []).extend([judged(settings, case, reconstruction.nearest) for case in cases])
         for row, changes in rows.items():
             uses = {row: {}, **(USED if not changes else {})}
             found = []
@@ -197,20 +191,13 @@ def trained(settings, volumes, seed):
 def hidden_cases(settings, volume, crops):
     """{shape: {ratio: (truth, hidden)}} for crops of a volume, the same for every row. (b, y, x) each."""
     window, token = tuple(settings["window"]), settings["token"]
-    grid = tuple(size // token for size in window)
-    drawn = [
-        sampling.crop(volume, np.random.default_rng((99, i)), window, settings["min_foreground"]) for i in range(crops)
-    ]
-    truth = np.stack([one["labels"] for one in drawn])
+    truth, _ = reconstruction.cut(volume, crops, window, settings["min_foreground"], seed=99)
     truth = np.where(truth < real_classes(settings), truth, -1)
 
-    def hidden(weights, ratio):
-        keys = jax.random.split(jax.random.key(round(1000 * ratio)), crops)
-        count = round(ratio * grid[0] * grid[1])
-        masks = jax.vmap(lambda key: shaped_tokens(key, count, grid, weights))(keys).reshape(crops, *grid)
-        return np.asarray(token_spread(masks, token))
+    def hidden(shape, ratio):
+        return reconstruction.hidden_tokens(jax.random.key(round(1000 * ratio)), crops, ratio, window, token, shape)
 
-    return {name: {ratio: (truth, hidden(weights, ratio)) for ratio in RATIOS} for name, weights in SHAPES.items()}
+    return {shape: {ratio: (truth, hidden(shape, ratio)) for ratio in RATIOS} for shape in SHAPES}
 
 
 def filler(settings, params, use):
@@ -224,23 +211,17 @@ def filler(settings, params, use):
     return fill
 
 
-def nearest(labels, hidden):
-    return np.maximum(nearest_visible_label(labels, hidden), 0)
-
-
 def judged(settings, case, fill):
     """(micro, macro) Dice, each [shape][ratio], of a fill on one volume's cases."""
-    classes = real_classes(settings)
     micro, macro = [], []
     for shape in SHAPES:
         near, every = [], []
         for ratio in RATIOS:
             truth, hidden = case[shape][ratio]
-            filled = fill(np.where(hidden, -1, truth), hidden)
-            distance = np.stack([ndimage.distance_transform_edt(plane <= 0) for plane in truth])
-            counts = confusion(truth, filled, classes, hidden & (distance <= NEAR_PX))
-            near.append(np.trace(counts) / max(counts.sum(), 1))
-            every.append(macro_dice(confusion(truth, filled, classes, hidden), range(1, classes)))
+            filled, sure = fill(np.where(hidden, -1, truth), hidden), np.ones_like(hidden)
+            counts = reconstruction.counts(truth, filled, hidden, sure, real_classes(settings))
+            near.append(reconstruction.paper_like(counts))
+            every.append(reconstruction.macro(counts))
         micro.append(near)
         macro.append(every)
     return micro, macro

@@ -1,5 +1,6 @@
 """The tables of the protocol, on label maps small enough to count by hand."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -166,5 +167,5 @@ def test_table_1_asks_back_what_was_hidden_and_counts_only_what_was_sure():
     assert reconstruction.macro(counts) == reconstruction.paper_like(counts) == 1
     guessed = reconstruction.nearest(truth, hidden)
     assert (guessed[~hidden] == truth[~hidden]).all() and guessed.min() >= 0
-    masks = reconstruction.hidden_tokens(3, 0.5, (16, 24), 4, "scattered", 0)
+    masks = reconstruction.hidden_tokens(jax.random.key(0), 3, 0.5, (16, 24), 4, "scattered")
     assert masks.shape == (3, 16, 24) and masks.mean() == pytest.approx(0.5)

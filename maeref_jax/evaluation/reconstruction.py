@@ -34,12 +34,11 @@ def cut(volume, number, size, min_foreground, seed):
     return labels, np.stack([one.get("entropy", np.zeros(size, np.float32)) for one in drawn])
 
 
-def hidden_tokens(number, ratio, size, token, shape, seed):
+def hidden_tokens(key, number, ratio, size, token, shape):
     """Which pixels of so many crops are hidden, bool (number, y, x). shape: of SHAPES."""
     grid = tuple(side // token for side in size)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), round(1000 * ratio)), number)
     count = round(ratio * grid[0] * grid[1])
-    masks = jax.vmap(lambda key: shaped_tokens(key, count, grid, SHAPES[shape]))(keys)
+    masks = jax.vmap(lambda key: shaped_tokens(key, count, grid, SHAPES[shape]))(jax.random.split(key, number))
     return np.asarray(token_spread(masks.reshape(number, *grid), token))
 
 
@@ -100,7 +99,8 @@ def count(volume, models, classes, sure_below, crops, seed):
     fills = {NEAREST: nearest, **{name: filler(model) for name, model in models.items()}}
     found = {name: {} for name in fills}
     for ratio in RATIOS:
-        hidden = hidden_tokens(crops, ratio, apply.window, apply.token, "scattered", seed)
+        key = jax.random.fold_in(jax.random.key(seed), round(1000 * ratio))
+        hidden = hidden_tokens(key, crops, ratio, apply.window, apply.token, "scattered")
         for name, fill in fills.items():
             found[name][ratio] = counts(labels, fill(labels, hidden), hidden, entropy < sure_below, classes)
     return found
