@@ -19,7 +19,7 @@ FLOORS = {
     # commands: python -m maeref_jax.…
     "parameter_search": 8, "calibrate": 8, "export_member": 8, "out_of_fold": 8, "import_original": 8,
 }  # fmt: skip
-SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original"}
+SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original", "report"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
