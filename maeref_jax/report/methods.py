@@ -16,9 +16,9 @@ REFINERS = {
 }
 # Where doubt comes from: entropy.KINDS of an ensemble, or what a user brought along.
 DOUBTS = {
-    "mean": "the entropy of the members' mean class probabilities",
-    "votes": "the entropy of the members' votes",
-    "mutual_information": "the mutual information of label and member",
+    "mean": "the entropy of the members' mean class probabilities (over the logarithm of the number of classes)",
+    "votes": "the entropy of the members' votes (over the logarithm of the number of classes)",
+    "mutual_information": "the mutual information of label and member (over the logarithm of the number of classes)",
     "given": "the entropy that came with the segmentation",
     "painted": "a mask painted by hand",
 }
@@ -63,8 +63,8 @@ def methods_paragraph(
         ambiguous = ambiguous_threshold is not None
         also = f", or their mean probability of “ambiguous” {ambiguous_threshold:g}" if ambiguous else ""
         sentences.append(
-            f"Reliability was judged by {DOUBTS[doubt]}, divided by the logarithm of the number of classes: square "
-            f"tokens of {token} × {token} voxels were {verb} where its mean exceeded τ = {threshold:g}"
+            f"Reliability was judged by {DOUBTS[doubt]}, on a scale from 0 to 1: square tokens of {token} × {token} "
+            f"voxels were {verb} where its mean exceeded τ = {threshold:g}"
             f"{also}."
         )
     shares = f"{hidden_share:.2%} of the voxels were hidden" if refiner else f"{hidden_share:.2%} of the voxels were"

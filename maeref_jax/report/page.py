@@ -32,34 +32,33 @@ class Slider(NamedTuple):
 def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), methods="", generator=""):
     """The whole report as one HTML document.
 
-    title: str. lead: paragraphs, the result in words first. pictures: Pictures, Sliders, and str for headings between
-    them. tables: list of Table. classes: {"names", "colours"}. facts: {section: {key: value}}, settings and versions,
-    shown folded. figures: Pictures, numbered. methods: of methods.methods_paragraph. generator: what made the page.
+    title: str. lead: paragraphs, the result in words first. pictures: Pictures, Sliders, str for headings between them,
+    and tuples of Pictures and Sliders that stand beside each other where there is room. tables: list of Table. classes:
+    {"names", "colours"}. facts: {section: {key: value}}, settings and versions, shown folded. figures: Pictures, to be
+    numbered. methods: of methods.methods_paragraph. generator: what made the page.
     """
     swatches = zip(classes["names"], classes["colours"], strict=True)
     legend = "".join(_swatch(name, colour) for name, colour in swatches)
     legend += _swatch("hidden tokens (outline)", HIDDEN_COLOUR)
+    numbered = [one._replace(caption=f"Figure {i}. {one.caption}") for i, one in enumerate(figures, 1)]
+    cite = f"<p><b>How to cite.</b> {html.escape(CITATION)}</p>"
+    parts = {
+        "Before and after": [f"<p class=legend>{legend}</p>", *map(_shown, pictures)] if pictures else [],
+        "Numbers": list(map(html_table, tables)),
+        "Figures": list(map(_picture, numbered)),
+        "For your methods section": [f"<blockquote>{html.escape(methods)}</blockquote>{cite}"] if methods else [],
+        "Settings and versions": [_facts(section, values) for section, values in facts.items()],
+    }
+    parts = {heading: part for heading, part in parts.items() if part}
+    links = "".join(f'<a href="#part{i}">{heading}</a>' for i, heading in enumerate(parts))
     body = [f"<h1>{html.escape(title)}</h1>"]
     body += [f"<p class=lead>{html.escape(paragraph)}</p>" for paragraph in lead]
-    if pictures:
-        body += [f"<h2>Before and after</h2><p class=legend>{legend}</p>", *map(_shown, pictures)]
-    body += ["<h2>Numbers</h2>", *map(html_table, tables)] if tables else []
-    if figures:
-        body.append("<h2>Figures</h2>")
-        body += [_picture(figure._replace(caption=f"Figure {i}. {figure.caption}")) for i, figure in _counted(figures)]
-    if methods:
-        cite = f"<p><b>How to cite.</b> {html.escape(CITATION)}</p>"
-        body += [f"<h2>For your methods section</h2><blockquote>{html.escape(methods)}</blockquote>{cite}"]
-    body += ["<h2>Settings and versions</h2>"] if facts else []
-    for section, values in facts.items():
-        lines = "".join(
-            f"<tr><th scope=row>{html.escape(str(key))}</th><td>{html.escape(str(value))}</td></tr>"
-            for key, value in values.items()
-        )
-        body.append(f"<details><summary>{html.escape(section)}</summary><table class=facts>{lines}</table></details>")
+    body += [f"<nav>{links}</nav>"] if len(parts) > 1 else []
+    for i, (heading, part) in enumerate(parts.items()):
+        body += [f"<h2 id=part{i}>{heading}</h2>", *part]
     made = f'<meta name="generator" content="{html.escape(generator)}">' if generator else ""
     # The class comes before the first slider: nothing jumps. Without scripts it never comes.
-    slides = any(isinstance(shown, Slider) for shown in pictures)
+    slides = any("<figure class=slider>" in part for part in body)
     script = f"<script>{_SCRIPT}</script>" if slides else ""
     first = "<script>document.documentElement.className='scripted'</script>" if slides else ""
     return (
@@ -71,13 +70,19 @@ def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), meth
     )
 
 
-def _counted(figures):
-    return enumerate(figures, 1)
+def _facts(section, values):
+    lines = "".join(
+        f"<tr><th scope=row>{html.escape(str(key))}</th><td>{html.escape(str(value))}</td></tr>"
+        for key, value in values.items()
+    )
+    return f"<details><summary>{html.escape(section)}</summary><table class=facts>{lines}</table></details>"
 
 
 def _shown(shown):
     if isinstance(shown, str):
         return f"<h3>{html.escape(shown)}</h3>"
+    if isinstance(shown, tuple) and not isinstance(shown, Slider | Picture):
+        return f"<div class=beside>{''.join(map(_shown, shown))}</div>"
     return _slider(shown) if isinstance(shown, Slider) else _picture(shown)
 
 
@@ -133,14 +138,17 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { margin: 2.5rem 0 .8rem; font-size: 1.35rem; }
 h3 { margin: 1.8rem 0 .5rem; font-size: 1.05rem; overflow-wrap: anywhere; }
 .lead { max-width: 75ch; margin: .5rem 0; } .lead:first-of-type { font-size: 1.15rem; }
+nav { margin: 1.2rem 0 0; } nav a { display: inline-block; margin: 0 1.2rem .3rem 0; color: #a0006c; }
+.beside { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1.5rem; align-items: start; }
+.beside figure { margin-bottom: 1.2rem; }
 .legend span { display: inline-block; margin-right: 1.4rem; white-space: nowrap; }
 .legend i { display: inline-block; width: .95em; height: .95em; margin-right: .45em; border: 1px solid #555;
   vertical-align: -.12em; }
-figure { margin: 1rem 0 2.2rem; } img { display: block; width: 100%; height: auto; }
+figure { margin: 1rem 0 2.2rem; } img { display: block; max-width: 100%; height: auto; }
 figcaption, .note { color: #444; font-size: .93rem; max-width: 85ch; }
 figcaption { margin-top: .4rem; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: .5rem; max-width: 900px; }
-.pair div { position: relative; } .slider img { image-rendering: pixelated; }
+.pair div { position: relative; } .slider img { width: 100%; image-rendering: pixelated; }
 .pair b { position: absolute; top: .5rem; left: .5rem; padding: .05rem .5rem; border-radius: .3rem;
   background: #000b; color: #fff; font-size: .85rem; font-weight: 600; }
 .slider input { display: none; }
@@ -165,6 +173,7 @@ details { margin: .4rem 0; } summary { cursor: pointer; padding: .2rem 0; overfl
 .facts { table-layout: fixed; width: 100%; }
 .facts th, .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 .facts th { width: 35%; font-weight: inherit; }
+@media (max-width: 900px) { .beside { grid-template-columns: minmax(0, 1fr); gap: 0; } }
 @media (max-width: 700px) { main { padding: 1.2rem; } h1 { font-size: 1.5rem; }
   th, td { padding: .3rem .5rem; } .long { min-width: 15em; }
   html:not(.scripted) .pair { grid-template-columns: 1fr; } }

@@ -74,11 +74,11 @@ def panels(shown, names, colours, voxel_size_nm=None):
     truth only image, entropy; before, after; without `refined` only the one map of labels.
 
     shown: Slice. names, colours: of the classes. voxel_size_nm: (z, y, x) for the scale bar, None for no bar.
-    Returns PNG bytes, about 1350 pixels wide, without a truth 900.
+    Returns PNG bytes, about 1350 pixels wide, without a truth 700.
     """
     height, width = shown.initial.shape
     columns = 2 if shown.truth is None else 3
-    by = scale_for(width, columns, most=460)
+    by = scale_for(width, columns, most=460 if columns == 3 else 320)
     nm = None if voxel_size_nm is None else voxel_size_nm[2] / by
     image = grey(np.zeros((height, width))) if shown.image is None else grey_image(shown.image)
 
