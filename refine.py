@@ -252,7 +252,7 @@ def refine_all(config, volumes, witnesses, failed: dict[str, str], several: bool
         print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
         for name, found in summary["witness"]["near_hidden"].items() if stem in witnesses else ():
             print(f"{stem}: {name} outlines against the stain, near hidden tokens: AUROC {found['auroc']}")
-    # Of several parts, the one that finishes a volume makes the page; what others still do stands in it.
+    # Of several parts, one that has nothing finished has nothing to tell; what others still do stands in the page.
     if config.report and len(waiting) < len(volumes):
         write_report(config, volumes, segmenter, refiner, failed)
     return waiting

@@ -41,8 +41,8 @@ def score(
     near an outline; reach_vx: of what is near a hidden token; both in the plane.
 
     Returns:
-        what it was scored with; "everywhere" and "near_hidden": {map: {"contrast", "auroc", "near_voxels", "near_mean",
-        "elsewhere_mean"}}, None where undefined.
+        what it was scored with; "everywhere" and "near_hidden": {map: {"contrast", "auroc", "coverage", "near_mean",
+        "elsewhere_mean", "near_voxels", "elsewhere_voxels"}}, None where undefined.
     """
     maps = [name for name in MAPS if name in arrays]
     low, high = _range(stain, block)
@@ -88,6 +88,7 @@ def _summary(counts: witness.WitnessCounts) -> dict[str, float | int | None]:
     values = {
         "contrast": witness.contrast(counts),
         "auroc": witness.auroc(counts),
+        "coverage": witness.coverage(counts),
         "near_mean": counts.sum_near / near if near else math.nan,
         "elsewhere_mean": counts.sum_elsewhere / elsewhere if elsewhere else math.nan,
     }

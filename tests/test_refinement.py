@@ -157,11 +157,11 @@ def test_slices_are_those_where_most_is_and_apart():
 
 def test_scores_against_a_stain_are_a_table(refined):
     path = refined / "a.json"
-    one = {"contrast": 1.25, "auroc": None, "near_voxels": 1000, "elsewhere_voxels": 2000}
+    one = {"contrast": 1.25, "auroc": None, "coverage": 0.5, "near_voxels": 1000, "elsewhere_voxels": 2000}
     scores = {"initial": one, "refined": one | {"auroc": 0.75}}
     known = {"distance_vx": 3.0, "reach_vx": 16.0, "everywhere": scores, "near_hidden": scores}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"witness": known}))
     page = written(refined, images())
     assert "Agreement with an independent stain" in page and "within 3 voxels" in page
-    assert "near hidden tokens, refined</th><td>1.250</td><td>0.750</td><td>1,000</td>" in page
+    assert "near hidden tokens, refined</th><td>1.250</td><td>0.750</td><td>0.500</td><td>1,000</td>" in page
     assert "near hidden tokens, initial</th><td>1.250</td><td>-</td>" in page

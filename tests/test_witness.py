@@ -62,6 +62,20 @@ def test_the_map_on_the_bright_line_wins_and_a_stain_of_noise_knows_no_winner():
     assert witness.contrast(counted(square(), noise)) == pytest.approx(1, abs=0.1)
 
 
+def test_coverage_is_lost_by_a_map_that_draws_half_of_the_outline_and_that_may_win_otherwise():
+    line = witness.near_outline(square(), (3,), 1)
+    bright = np.where(line, np.linspace(20, 250, 40).astype(np.uint8)[:, None], 10)  # fading towards the top
+    half = square()
+    half[:, :20] = 0
+    whole_one, lower = counted(square(), bright), counted(half, bright)
+    share = line.mean()
+    assert witness.coverage(whole_one, share) == 1.0
+    assert witness.coverage(lower, share) < 0.7
+    assert witness.contrast(lower) > 0 and np.isnan(witness.coverage(witness.zero()))
+    flat = counted(square(), bright * 0)
+    assert witness.coverage(flat) == pytest.approx(flat.near.sum() / line.size), "equally bright ones by their share"
+
+
 def test_counts_of_parts_add_up():
     brightness = np.random.default_rng(0).integers(0, 256, (2, 40, 40)).astype(np.uint8)
     upper = np.zeros((2, 40, 40), bool)

@@ -3,8 +3,8 @@
 Laws of this file:
 - The outline of a map, plane by plane, are the voxels on both sides of the border of its foreground; unknown (-1)
   belongs to neither side. Near is what lies within a distance of it in its plane, in voxels.
-- Everything is a sum or a count; boxes and volumes of one scale of brightness add up. Contrast and AUROC are taken of
-  the sums.
+- Everything is a sum or a count; boxes and volumes of one scale of brightness add up. Contrast, AUROC and coverage
+  are taken of the sums.
 - Nothing near, or nothing elsewhere: NaN.
 """
 
@@ -95,3 +95,15 @@ def auroc(counts: WitnessCounts) -> float:
         return float("nan")
     darker = np.cumsum(elsewhere) - elsewhere
     return float((near * (darker + elsewhere / 2)).sum() / (near.sum() * elsewhere.sum()))
+
+
+def coverage(counts: WitnessCounts, brightest: float = 0.1) -> float:
+    """The share of the brightest tenth of the voxels that is near the outline: which outlines were missed. Of voxels as
+    bright as the last of them, all count by the same fraction. NaN without voxels.
+    """
+    total = (counts.near + counts.elsewhere)[::-1].astype(float)
+    wanted = brightest * total.sum()
+    if not wanted:
+        return float("nan")
+    taken = np.clip(wanted - (np.cumsum(total) - total), 0, total)
+    return float((taken * counts.near[::-1] / np.maximum(total, 1)).sum() / wanted)

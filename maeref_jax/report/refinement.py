@@ -274,19 +274,23 @@ def _witness_tables(done) -> list[Table]:
         return []
     asked, rows = scored[0].summary["witness"], []
     for entry in scored:
-        rows.append((entry.stem, "", "", "", ""))
+        rows.append((entry.stem, *[""] * 5))
         for region, name in (("everywhere", "everywhere"), ("near_hidden", "near hidden tokens")):
             for role, found in entry.summary["witness"][region].items():
-                cells = ("-" if found[key] is None else f"{found[key]:.3f}" for key in ("contrast", "auroc"))
+                cells = (
+                    "-" if found[key] is None else f"{found[key]:.3f}" for key in ("contrast", "auroc", "coverage")
+                )
                 counts = (f"{found[key]:,}" for key in ("near_voxels", "elsewhere_voxels"))
                 rows.append((f"  {name}, {role}", *cells, *counts))
     note = (
         f"Near: within {asked['distance_vx']:g} voxels, in the plane, of the outline of the foreground. Contrast: mean "
         "brightness of the stain near the outline over that elsewhere. AUROC: the chance that a voxel near the outline "
-        "is brighter than one elsewhere; 0.5 is none. Near hidden tokens: voxels within "
+        "is brighter than one elsewhere; 0.5 is none. Coverage: the share of the brightest tenth of the voxels that is "
+        "near the outline. Less outline, only where the stain is bright, raises the first two and lowers the last. "
+        "Near hidden tokens: voxels within "
         f"{asked['reach_vx']:g} voxels of one. It judges outlines only where the stain marks them."
     )
-    header = ("outlines against the stain", "contrast", "AUROC", "voxels near", "elsewhere")
+    header = ("outlines against the stain", "contrast", "AUROC", "coverage", "voxels near", "elsewhere")
     return [Table("Agreement with an independent stain", header, tuple(rows), (), note)]
 
 
