@@ -72,6 +72,8 @@ def test_the_skeletons_points_are_those_that_are_counted():
     assert len(ends) == counted["end_points"] == 3 and len(branches) == 1
     assert np.abs(branches[0] - (20, 20)).max() <= 2
     assert (np.abs(lines[:, 0] - lines[:, 1]).max(1) == 1).all()
+    thin, _ = validity.thinned(mask)
+    assert thin[tuple(branches.T)].all() and thin[tuple(ends.T)].all(), "points lie on the skeleton"
     assert mask[tuple(lines.reshape(-1, 2).T)].all()
     nothing = figures.skeleton_of(np.zeros((5, 5), bool))
     assert [len(found) for found in nothing] == [0, 0, 0]

@@ -112,7 +112,9 @@ def skeleton_of(mask):
     """
     thin, neighbours = validity.thinned(mask) if mask.any() else (mask, mask.astype(int))
     pieces, number = ndimage.label(neighbours >= 3, np.ones((3, 3), int))
-    branches = ndimage.center_of_mass(neighbours >= 3, pieces, range(1, number + 1))
+    touching = [np.argwhere(pieces == i) for i in range(1, number + 1)]
+    # Of those that touch the middle one, so that it lies on the skeleton.
+    branches = [points[np.argmin(((points - points.mean(0)) ** 2).sum(1))] for points in touching]
     padded, lines, points = np.pad(thin, 1), [], np.argwhere(thin)
     for step in ((0, 1), (1, 0), (1, 1), (1, -1)):
         there = points + step
@@ -121,7 +123,7 @@ def skeleton_of(mask):
             corners = padded[points[:, 0] + 1 + step[0], points[:, 1] + 1] | padded[points[:, 0] + 1, there[:, 1] + 1]
             joined &= ~corners
         lines.append(np.stack([points[joined], there[joined]], 1))
-    return np.argwhere(neighbours == 1), np.reshape(branches, (-1, 2)), np.concatenate(lines)
+    return np.argwhere(neighbours == 1), np.reshape(branches, (-1, 2)).astype(int), np.concatenate(lines)
 
 
 def pipeline_figure(image, members, labels, entropy, hidden, refined, names, colours, voxel_size_nm=None) -> bytes:
