@@ -33,7 +33,7 @@ def test_every_number_is_in_it():
         *("3 volumes were", "background, matrix", "20 × 10 × 10 nm", "ensemble of U-Nets with 6 members"),
         *("4 × 4 voxels", "τ = 0.75", "“ambiguous” 0.3", "masked autoencoder with 3.1 million parameters"),
         *("8.17% of the voxels were hidden", "2.74% got another label", "mean class probabilities", "jax 0.12.0"),
-        "Sauer et al. (CVPR Workshops 2024)",
+        "hidden (as by Sauer et al., CVPR Workshops 2024)",
     ):
         assert part in said, part
     assert "\n" not in said and "  " not in said
@@ -46,6 +46,13 @@ def test_what_is_not_there_is_not_said():
     assert "a mask painted by hand" in said and "parameters" not in said and "nearest visible label" in said
     said = methods.methods_paragraph(**GIVEN | {"refiner": "", "changed_share": None, "ambiguous_threshold": None})
     assert "none was changed" in said and "filled" not in said and "ambiguous" not in said
+
+
+def test_a_refiner_is_not_said_to_be_blind_to_what_it_sees():
+    said = {name: methods.methods_paragraph(**GIVEN | {"refiner": name}) for name in REFINERS}
+    assert "from the visible labels around them by a masked autoencoder with" in said["mae"]
+    assert "the class probabilities and the image by a fully connected" in said["crf"]
+    assert set(methods.SOURCES) <= set(REFINERS)
 
 
 def test_every_refiner_and_kind_of_entropy_has_words():

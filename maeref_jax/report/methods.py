@@ -14,6 +14,12 @@ REFINERS = {
     "nearest": "copies of the nearest visible label",
     "morphology": "morphological filters",
 }
+# What they fill in from; all others from the visible labels.
+SOURCES = {
+    "mae_image": "the visible labels around them and the image",
+    "autoencoder": "the labels around them, hidden ones included,",
+    "crf": "the class probabilities and the image",
+}
 # Where doubt comes from: entropy.KINDS of an ensemble, or what a user brought along.
 DOUBTS = {
     "mean": "the entropy of the members' mean class probabilities (over the logarithm of the number of classes)",
@@ -56,7 +62,7 @@ def methods_paragraph(
     by += f" with {members} members" if members else ""
     names = ", ".join(classes)
     sentences = [f"{many} segmented into {names}{size} by {by}." if names else f"{many} segmented by {by}{size}."]
-    verb = "hidden and filled in again" if refiner else "called unreliable"
+    verb = f"{'hidden' if refiner else 'called unreliable'} (as by Sauer et al., CVPR Workshops 2024)"
     if doubt == "painted":
         sentences.append(f"Square tokens of {token} × {token} voxels that {DOUBTS[doubt]} touches were {verb}.")
     else:
@@ -71,13 +77,11 @@ def methods_paragraph(
     if refiner:
         learned = f" with {_count(parameters)} parameters" if parameters else ""
         what = REFINERS.get(refiner, refiner)
-        sentences.append(
-            f"They were filled in from the visible labels around them by {what}{learned}, following Sauer et al. "
-            f"(CVPR Workshops 2024); {shares} and {changed_share:.2%} got another label. All other voxels were left as "
-            "they were."
-        )
+        source = SOURCES.get(refiner, "the visible labels around them")
+        changed = f"{changed_share:.2%} got another label. All other voxels were left as they were."
+        sentences.append(f"They were filled in from {source} by {what}{learned}; {shares} and {changed}")
     else:
-        sentences.append(f"{shares} unreliable by this rule (Sauer et al., CVPR Workshops 2024); none was changed.")
+        sentences.append(f"{shares} unreliable by this rule; none was changed.")
     software = ", ".join(f"{library} {version}" for library, version in versions.items())
     return " ".join([*sentences, f"Software: {software}."])
 
