@@ -14,6 +14,8 @@ import numpy as np
 
 from maeref_jax import __version__, command_line, report
 from maeref_jax.errors import BadInput
+from maeref_jax.report.page import Picture, html_page
+from maeref_jax.report.panels import Slice, busiest_window, panels
 
 LIBRARIES = ("jax", "flax", "numpy", "scipy", "scikit-image")
 WINDOW = 144  # pixels of a slice that a picture shows at most
@@ -74,7 +76,7 @@ def judge_refinement(settings, workdir):
     tables = [*refinement.tables(counted, classes["names"], settings), cost_table(models, seconds)]
     chosen = choose_slices(judged, settings["pictures"]) if refiner else []
     pictures = [picture(judged, choice, classes) for choice in chosen]
-    page = report.html_page(
+    page = html_page(
         title=f"{'Repaired segmentation' if refiner else 'Segmentation'}, judged by the truth",
         lead=lead,
         pictures=pictures,
@@ -206,7 +208,7 @@ def judge_uncertainty(settings, workdir):
         "Evaluation settings": flat(settings),
         "Versions": {"maeref_jax": __version__, **{library: version(library) for library in LIBRARIES}},
     }
-    page = report.html_page(
+    page = html_page(
         title="Does the ensemble know where it is wrong?",
         lead=[],
         pictures=[],
@@ -268,16 +270,16 @@ def picture(judged, choice, classes):
     initial, refined = labels_from_disk(found["initial"]), labels_from_disk(found["refined"])
     truth = case.truth[z]
     image = case.inputs["image"].read(box)[0] if "image" in case.inputs else None
-    window = report.busiest_window((initial != refined) & (truth != -1), WINDOW)
-    whole = report.Slice(image, found["entropy"] / 255, found["hidden"] > 0, initial, refined, truth)
-    shown = report.Slice(*(None if array is None else array[window] for array in whole))
+    window = busiest_window((initial != refined) & (truth != -1), WINDOW)
+    whole = Slice(image, found["entropy"] / 255, found["hidden"] > 0, initial, refined, truth)
+    shown = Slice(*(None if array is None else array[window] for array in whole))
     repaired = int(((shown.initial != shown.truth) & (shown.refined == shown.truth)).sum())
     broken = int(((shown.initial == shown.truth) & (shown.refined != shown.truth)).sum())
     caption = (
         f"{case.stem}, slice {z} ({why}). {repaired:,} voxels repaired, {broken:,} made wrong in this view. Pink "
         "outlines: tokens whose labels were hidden and filled in from their surroundings; all else is untouched."
     )
-    return report.Picture(report.panels(shown, classes["names"], classes["colours"], case.voxel_size_nm), caption)
+    return Picture(panels(shown, classes["names"], classes["colours"], case.voxel_size_nm), caption)
 
 
 def described(case):

@@ -19,12 +19,13 @@
     python refine.py ... --num_parts 8 --part_id 3
 
 Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz.
-Results are STEM.ome.zarr with all maps, TIFF stacks, tables, skeletons and STEM.json: docs/viewers.md. The same
-command again continues an interrupted run and leaves a completed one alone. Exit codes: 0 done, 1 some inputs
-failed, 2 bad usage or bad input, 130 and 143 interrupted.
+Results are STEM.ome.zarr with all maps, TIFF stacks, tables, skeletons and STEM.json, and report.html for all inputs:
+docs/viewers.md. The same command again continues an interrupted run and leaves a completed one alone. Exit codes:
+0 done, 1 some inputs failed, 2 bad usage or bad input, 130 and 143 interrupted.
 """
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -54,12 +55,15 @@ def main(argv: list[str]) -> int:
     for name, problem in bad_rows.items():
         fail(failed, name, BadInput(problem))
     # All files are opened before the first second is spent on networks.
-    volumes = {}
+    volumes, witnesses = {}, {}
     for request in requests:
         if config.serve not in ("", request.stem):
             continue
         try:
-            volumes[request.stem] = open_request(request, config)
+            opened = open_request(request, config)
+            if config.witness and not config.serve:
+                witnesses[request.stem] = open_witness(request, config, opened, several)
+            volumes[request.stem] = opened
         except (BadInput, OSError) as error:
             if not several and isinstance(error, BadInput):
                 raise
@@ -73,7 +77,7 @@ def main(argv: list[str]) -> int:
     if config.dry_run:
         tell_plans(config, volumes, failed, several)
         return 1 if failed else 0
-    waiting = refine_all(config, volumes, failed, several, argv) if volumes else []
+    waiting = refine_all(config, volumes, witnesses, failed, several, argv) if volumes else []
     if several:
         ending = f"; failed: {', '.join(failed)}" if failed else ""
         ending += f"; waiting for other parts: {', '.join(waiting)}" if waiting else ""
@@ -110,6 +114,11 @@ def read_config(argv: list[str]):
     add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
     add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
+    add(
+        "--witness",
+        metavar="CHANNEL|PATH",
+        help="an independent stain, a channel of the image or a file: score the outlines, before and after, against it",
+    )
     add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
     add("--dry_run", action="store_true", default=None, help="say what it will take (disk, memory, hours), do nothing")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
@@ -184,16 +193,33 @@ def open_request(request: Request, config) -> dict[str, Any]:
     return volumes | {"probabilities": tuple(probabilities)}
 
 
-def refine_all(config, volumes, failed: dict[str, str], several: bool, argv: list[str]) -> list[str]:
+def open_witness(request: Request, config, volumes: dict[str, Any], several: bool) -> Volume:
+    """The stain of --witness: a channel of the request's image, or the file that belongs to the input."""
+    from maeref_jax import stain
+
+    said, size = config.witness, request.voxel_size_nm or tuple(config.voxel_size_nm) or None
+    given = {"axes": request.axes or config.axes or None, "voxel_size_nm": size}
+    if "{" in said or "/" in said or Path(said).suffix or Path(said).exists():
+        leading = request.paths.get("image") or request.paths.get("labels") or request.paths["probabilities"][0]
+        found = open_volume(batches.fill_in(said, "witness", leading, several), **given)
+    elif "image" not in request.paths:
+        raise BadInput(f"--witness {said} is no file, so it is a channel of the image; give --input, or a path")
+    else:
+        found = open_volume(request.paths["image"], **given, channel=int(said) if said.isdecimal() else said)
+    stain.check(found, of_roles(volumes)[0].shape, config.witness_distance_vx, config.witness_reach_vx)
+    return found
+
+
+def refine_all(config, volumes, witnesses, failed: dict[str, str], several: bool, argv: list[str]) -> list[str]:
     """Refines what could be opened, one after the other; what fails is added to `failed` and does not stop the rest.
-    Returns the stems that are not complete yet, because other parts are not.
+    Returns the stems that are not complete yet, because other parts are not. witnesses: the stains, by stem.
     """
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
     from maeref_jax import jobs, pipeline
     from maeref_jax.volumes.inputs import doubt_about_scale
     from maeref_jax.volumes.output import Output, check_apart
 
-    every = [volume for roles in volumes.values() for volume in of_roles(roles)]
+    every = [volume for roles in (*volumes.values(), witnesses) for volume in of_roles(roles)]
     # No output may replace the input of another job, nor a second run read the first one's results.
     for stem in volumes:
         check_apart(Output(Path(config.output), stem), every)
@@ -211,6 +237,9 @@ def refine_all(config, volumes, failed: dict[str, str], several: bool, argv: lis
                 summary = refine_by_workers(config, job, segmenter, refiner, settings, argv)
             else:
                 summary = pipeline.refine_volume(job, segmenter, refiner, settings)
+            if summary is not None and stem in witnesses:
+                scheme = jobs.scheme_of(segmenter, refiner)
+                summary = score_by_witness(config, stem, witnesses[stem], summary, jobs.object_rules(scheme, settings))
         except (BadInput, CannotGoOn, OSError) as error:
             if not several and not isinstance(error, OSError):
                 raise
@@ -221,7 +250,45 @@ def refine_all(config, volumes, failed: dict[str, str], several: bool, argv: lis
             continue
         share, changed = summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
         print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
+        for name, found in summary["witness"]["near_hidden"].items() if stem in witnesses else ():
+            print(f"{stem}: {name} outlines against the stain, near hidden tokens: AUROC {found['auroc']}")
+    # Of several parts, one that has nothing finished has nothing to tell; what others still do stands in the page.
+    if config.report and len(waiting) < len(volumes):
+        write_report(config, volumes, segmenter, refiner, failed)
     return waiting
+
+
+def score_by_witness(config, stem: str, witness: Volume, summary: dict, rules) -> dict:
+    """The summary with the entry "witness", in the sidecar as well; counted unless it is there already."""
+    from maeref_jax import stain
+    from maeref_jax.volumes import output, results
+
+    place = output.Output(Path(config.output), stem)
+    asked = (rules.classes, config.witness_distance_vx, config.witness_reach_vx)
+    wanted = json.loads(json.dumps(stain.asked_for(witness, *asked)))
+    if wanted.items() <= summary.get("witness", {}).items():
+        return summary
+    roles = ("hidden", "initial", *["refined"] * (summary["made_by"]["refiner"] is not None))
+    arrays = {role: open_volume(results.path_of(place, role)) for role in roles}
+    found = stain.score(arrays, witness, summary["made_by"]["settings"]["block"], *asked)
+    output.write_json(place.sidecar, summary | {"witness": found})
+    return output.load_sidecar(place)
+
+
+def write_report(config, volumes: dict[str, dict], segmenter, refiner, failed: dict[str, str]) -> None:
+    """report.html of the output folder."""
+    import jax
+    import numpy as np
+
+    from maeref_jax import __version__, jobs
+    from maeref_jax.report.refinement import write_page
+
+    learned = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(refiner.params)) if refiner else None
+    models = {"members": segmenter.settings.get("members") if segmenter else None, "parameters": learned}
+    images = {stem: roles.get("image") for stem, roles in volumes.items()}
+    scheme = jobs.scheme_of(segmenter, refiner)
+    path = write_page(Path(config.output), images, failed, scheme, models, {"maeref_jax": __version__})
+    print(f"pictures and tables: {path}") if path else None
 
 
 def suggest_threshold(config, volumes: dict[str, dict]) -> None:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from maeref_jax import experiment, pipeline
-from maeref_jax.report import colour_labels
+from maeref_jax.report.canvas import colour_labels
 
 ROWS, GREY = 4, (160, 160, 160)
 COLUMNS = {"input": "what it saw", "prediction": "filled in", "truth": "truth"}

@@ -3,8 +3,8 @@
     python refine.py --input image.tif --output refined --ensemble runs/ensemble --refiner runs/mae
     python refine.py ... --config configs/refine.py --config.block=8,1024,1024 --config.tiff_export=false
 
-Device: any; the networks decide. Modes: "" and "smoke" (small blocks and batches, no TIFF export, no tables of
-objects and repairs: a test of the way through, not of speed).
+Device: any; the networks decide. Modes: "" and "smoke" (small blocks and batches, no TIFF export, tables of
+objects and repairs, or report: a test of the way through, not of speed).
 """
 
 from ml_collections import ConfigDict
@@ -61,6 +61,12 @@ def get_config(mode=""):
             "dry_run": False,  # only say what it will take
             "overwrite": False,
             "tiff_export": True,
+            "report": True,  # report.html in the output folder: all volumes, pictures where most changed
+            # An independent stain to score the outlines against: a channel of the image (index or name), or a path or
+            # name pattern; how near the outline, and a hidden token, near is, in voxels of the plane.
+            "witness": "",
+            "witness_distance_vx": 3.0,
+            "witness_reach_vx": 16.0,
             "copy_image": False,  # into the OME-Zarr, which then opens with the image; else its path is noted there
             "ome_zarr": "0.5",  # or "0.4", for older readers
             # STEM_objects.csv: a row for every connected piece of these classes; (): all but 0. Lengths, branches and
@@ -86,4 +92,5 @@ def get_config(mode=""):
     )
     if mode == "smoke":
         config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False, "objects": False, "trust": False})
+        config.report = False
     return config

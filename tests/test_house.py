@@ -11,7 +11,7 @@ FLOORS = {
     "errors": 0, "records": 0, "volumes": 0, "tokens": 0, "entropy": 0, "intensities": 0, "metrics": 0, "": 0,
     "batches": 1, "masking": 1, "confidence": 1, "augmentation": 1, "symmetries": 0, "filling": 1, "original_rules": 1,
     "deterioration": 1, "models": 2, "masked_training": 2, "roles": 2,
-    "blockwise": 3, "audit": 3, "objects": 3, "parts": 3, "workers": 3, "trust": 3,
+    "blockwise": 3, "audit": 3, "objects": 3, "parts": 3, "workers": 3, "trust": 3, "stain": 3,
     "segmenters": 3, "refiners": 3, "training": 3,
     "jobs": 4, "report": 4, "original": 4, "passes": 5, "pipeline": 6,
     "experiment": 7, "evaluation": 7, "doubt": 7, "suggestion": 7, "plan": 7,
@@ -19,7 +19,7 @@ FLOORS = {
     # commands: python -m maeref_jax.…
     "parameter_search": 8, "calibrate": 8, "export_member": 8, "out_of_fold": 8, "render": 8, "import_original": 8,
 }  # fmt: skip
-SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original", "evaluation"}
+SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original", "evaluation", "report"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

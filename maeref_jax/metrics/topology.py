@@ -26,18 +26,21 @@ def shape_counts(mask, known=None):
     """
     mask = np.asarray(mask)
     full = np.ones((3,) * mask.ndim, int)
-    outside, number = ndimage.label(~mask)
-    open_ones = np.unique(np.concatenate([side.ravel() for side in _faces(outside)]))
-    enclosed = np.setdiff1d(np.arange(1, number + 1), open_ones)
-    doubtful = np.unique(outside[~known]) if known is not None else []
+    enclosed, holes, _ = _enclosed(mask, known)
     found = {
         "components": int(ndimage.label(mask, full)[1]),
-        "holes": len(np.setdiff1d(enclosed, doubtful)),
+        "holes": len(holes),
         "euler_number": int(euler_number(mask, connectivity=mask.ndim)) if mask.any() else 0,
     }
     if mask.ndim == 3:
         found["tunnels"] = found["components"] + len(enclosed) - found["euler_number"]
     return found
+
+
+def hole_mask(mask, known=None):
+    """Bool of the shape of `mask`: the voxels of those holes that `shape_counts` counts."""
+    _, holes, outside = _enclosed(np.asarray(mask), known)
+    return np.isin(outside, holes)
 
 
 def cristae_counts(labels, classes=MITOCHONDRIA, voxel_size_nm=None):
@@ -86,6 +89,15 @@ def counts(labels, classes=MITOCHONDRIA, voxel_size_nm=None):
     inner = (labels == classes.cristae) | (labels == classes.matrix)
     shape = shape_counts(inner, labels != -1)
     return {f"inner_{name}": value for name, value in shape.items()} | cristae_counts(labels, classes, voxel_size_nm)
+
+
+def _enclosed(mask, known):
+    """Numbers of what is enclosed, of those with no unknown voxel in them, and the numbered pieces around the mask."""
+    outside, number = ndimage.label(~mask)
+    open_ones = np.unique(np.concatenate([side.ravel() for side in _faces(outside)]))
+    enclosed = np.setdiff1d(np.arange(1, number + 1), open_ones)
+    doubtful = np.unique(outside[~known]) if known is not None else []
+    return enclosed, np.setdiff1d(enclosed, doubtful), outside
 
 
 def _faces(array):

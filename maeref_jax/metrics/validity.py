@@ -89,8 +89,7 @@ def skeleton_counts(mask):
         found = skeleton.measure(skeleton.skeleton_of(mask), None)
         pieces = int(ndimage.label(mask, np.ones((3, 3, 3), int))[1])
         return {name: found[name] for name in ("end_points", "branches", "cycles")} | {"skeleton_components": pieces}
-    thin = skeletonize(mask, method="lee").astype(bool)
-    neighbours = ndimage.convolve(thin.astype(np.int8), _EIGHT, mode="constant") - thin
+    thin, neighbours = thinned(mask)
     components = ndimage.label(thin, _EIGHT)[1]
     return {
         "end_points": int(np.count_nonzero(thin & (neighbours == 1))),
@@ -98,6 +97,12 @@ def skeleton_counts(mask):
         "cycles": int(components - euler_number(thin, connectivity=2)),
         "skeleton_components": int(components),
     }
+
+
+def thinned(mask):
+    """Lee's thinning of a bool mask (y, x): bool (y, x), and at each of its pixels the number of neighbours in it."""
+    thin = skeletonize(mask, method="lee").astype(bool)
+    return thin, (ndimage.convolve(thin.astype(np.int8), _EIGHT, mode="constant") - thin) * thin
 
 
 def counts(labels, classes=MITOCHONDRIA, voxel_size_nm=None):

@@ -8,6 +8,7 @@
     {stem}_repairs.csv                               the table of repaired blobs
     {stem}_objects.csv, {stem}_skeletons             the table of objects, a folder with a SWC file for each
     {stem}.json                                      the sidecar, written last: there = complete
+    report.html                                      of all volumes in the folder, see report/refinement.py
 
 A process may be killed at any moment: every file appears whole under its name or not at all, and a block without a
 mark is done again. Several processes may work on one output, each on its own blocks: the folder appears as one step,
@@ -167,6 +168,12 @@ def finish(output: Output, summary: dict) -> None:
 def load_sidecar(output: Output) -> dict:
     """The summary that a completed run left."""
     return _load(output.sidecar)
+
+
+def sidecars(directory: Path) -> dict[str, dict]:
+    """The summaries of all completed runs in a folder, by stem."""
+    found = {path.stem: path for path in sorted(Path(directory).glob("*.json"))}
+    return {stem: _load(path) for stem, path in found.items() if Output(Path(directory), stem).folder.is_dir()}
 
 
 def mark(output: Output, step: str, box: Box, record: dict) -> None:

@@ -1,0 +1,92 @@
+"""A paragraph for the methods section of a paper, from plain values; and what to cite."""
+
+CITATION = (
+    "A. Sauer, Y. Tian, J. Bewersdorf, J. Rittscher: Refining Biologically Inconsistent Segmentation Masks with Masked "
+    "Autoencoders. IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops (CVMI), 2024."
+)
+# How the method of a workdir is called in a sentence.
+REFINERS = {
+    "mae": "a masked autoencoder",
+    "mae_image": "a masked autoencoder that sees the image as well",
+    "autoencoder": "a convolutional autoencoder",
+    "inpainter": "a convolutional inpainting network",
+    "crf": "a fully connected conditional random field (Krähenbühl & Koltun, 2011)",
+    "nearest": "copies of the nearest visible label",
+    "morphology": "morphological filters",
+}
+# What they fill in from; all others from the visible labels.
+SOURCES = {
+    "mae_image": "the visible labels around them and the image",
+    "autoencoder": "the labels around them, hidden ones included,",
+    "crf": "the class probabilities and the image",
+}
+# Where doubt comes from: entropy.KINDS of an ensemble, or what a user brought along.
+DOUBTS = {
+    "mean": "the entropy of the members' mean class probabilities (over the logarithm of the number of classes)",
+    "votes": "the entropy of the members' votes (over the logarithm of the number of classes)",
+    "mutual_information": "the mutual information of label and member (over the logarithm of the number of classes)",
+    "given": "the entropy that came with the segmentation",
+    "painted": "a mask painted by hand",
+}
+
+
+def methods_paragraph(
+    *,
+    volumes,
+    hidden_share,
+    doubt,
+    threshold,
+    ambiguous_threshold,
+    token,
+    classes,
+    versions,
+    voxel_size_nm=None,
+    segmented_by="",
+    members=None,
+    refiner="",
+    parameters=None,
+    changed_share=None,
+):
+    """What was done, ready to be pasted; a str in which everything is a number that was used.
+
+    volumes: how many. hidden_share, changed_share: of all their voxels, 0 … 1; None where nothing was refined.
+    doubt: one of DOUBTS. threshold: τ, above which the mean doubt of a token hides it, 0 … 1; ambiguous_threshold: the
+    same of the mean probability of an "ambiguous" class, None where there is none. token: its side in voxels.
+    classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various.
+    segmented_by: the segmentation's origin in words, such as "an ensemble of U-Nets"; members: of the ensemble.
+    refiner: a method of REFINERS or in words, "" for none; parameters: how many it has learned, None for none.
+    """
+    many = f"{volumes} volume{'s were' if volumes != 1 else ' was'}"
+    size = f" (voxels of {' × '.join(f'{side:g}' for side in voxel_size_nm)} nm, z y x)" if voxel_size_nm else ""
+    by = segmented_by or "a segmentation of our own"
+    by += f" with {members} members" if members else ""
+    names = ", ".join(classes)
+    sentences = [f"{many} segmented into {names}{size} by {by}." if names else f"{many} segmented by {by}{size}."]
+    verb = f"{'hidden' if refiner else 'called unreliable'} (as by Sauer et al., CVPR Workshops 2024)"
+    if doubt == "painted":
+        sentences.append(f"Square tokens of {token} × {token} voxels that {DOUBTS[doubt]} touches were {verb}.")
+    else:
+        ambiguous = ambiguous_threshold is not None
+        also = f", or their mean probability of “ambiguous” {ambiguous_threshold:g}" if ambiguous else ""
+        sentences.append(
+            f"Reliability was judged by {DOUBTS[doubt]}, on a scale from 0 to 1: square tokens of {token} × {token} "
+            f"voxels were {verb} where its mean exceeded τ = {threshold:g}"
+            f"{also}."
+        )
+    shares = f"{hidden_share:.2%} of the voxels were hidden" if refiner else f"{hidden_share:.2%} of the voxels were"
+    if refiner:
+        learned = f" with {_count(parameters)} parameters" if parameters else ""
+        what = REFINERS.get(refiner, refiner)
+        source = SOURCES.get(refiner, "the visible labels around them")
+        changed = f"{changed_share:.2%} got another label. All other voxels were left as they were."
+        sentences.append(f"They were filled in from {source} by {what}{learned}; {shares} and {changed}")
+    else:
+        sentences.append(f"{shares} unreliable by this rule; none was changed.")
+    software = ", ".join(f"{library} {version}" for library, version in versions.items())
+    return " ".join([*sentences, f"Software: {software}."])
+
+
+def _count(number):
+    if number < 1e4:
+        return f"{number:,}"
+    return f"{number / 1e6:.1f} million" if number >= 1e6 else f"{round(number / 1e3):,} thousand"
