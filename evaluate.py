@@ -14,12 +14,10 @@ import numpy as np
 
 from maeref_jax import __version__, command_line, report
 from maeref_jax.errors import BadInput
-from maeref_jax.report.page import Picture, html_page
-from maeref_jax.report.panels import Slice, busiest_window, panels
+from maeref_jax.report.methods import methods_paragraph
+from maeref_jax.report.page import html_page
 
 LIBRARIES = ("jax", "flax", "numpy", "scipy", "scikit-image")
-WINDOW = 144  # pixels of a slice that a picture shows at most
-APART = 4  # slices between two pictures of one volume, so that they show different things
 
 
 def main(argv):
@@ -36,7 +34,7 @@ def main(argv):
 
 def judge_refinement(settings, workdir):
     """Refine every held-out volume in every way, count against the truth, print and write the report."""
-    from maeref_jax.evaluation import agreement, cases, opening, refinement, runs
+    from maeref_jax.evaluation import agreement, cases, opening, pictures, refinement, runs
     from maeref_jax.training.workdir import make_workdir, write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
 
@@ -74,13 +72,15 @@ def judge_refinement(settings, workdir):
     lead = agreement.verdict(total)
     seconds = {name: training_seconds(model.workdir) for name, model in models.items()}
     tables = [*refinement.tables(counted, classes["names"], settings), cost_table(models, seconds)]
-    chosen = choose_slices(judged, settings["pictures"]) if refiner else []
-    pictures = [picture(judged, choice, classes) for choice in chosen]
+    chosen = pictures.choose_slices(judged, settings["pictures"]) if refiner else []
+    shown = [pictures.before_and_after(judged, choice, classes) for choice in chosen]
     page = html_page(
         title=f"{'Repaired segmentation' if refiner else 'Segmentation'}, judged by the truth",
         lead=lead,
-        pictures=pictures,
+        pictures=[one for pair in shown for one in pair],
         tables=tables,
+        figures=draw_figures(judged, chosen, classes, settings, ensemble),
+        methods=methods(total, ensemble, refiner, classes, settings, len(parts)),
         classes=classes,
         facts={
             "Held-out volumes": {case.stem: described(case) for case in given},
@@ -94,8 +94,8 @@ def judge_refinement(settings, workdir):
     )
     seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
     write_text(workdir / "report.html", page)
-    for number, shown in enumerate(pictures, 1):
-        (workdir / f"picture_{number}.png").write_bytes(shown.png)
+    for number, (_, six) in enumerate(shown, 1):
+        (workdir / f"picture_{number}.png").write_bytes(six.png)
     write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, tables)) + "\n")
     summary = {**agreement.summary(parts), "seconds": seconds}
     write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
@@ -151,6 +151,46 @@ def check_endpoint(endpoint, names):
     if not endpoint or any(not 0 < c < len(names) for c in endpoint):
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
         raise BadInput(f"endpoint_classes {endpoint}: expected some foreground classes of {known}")
+
+
+def draw_figures(judged, chosen, classes, settings, ensemble):
+    """The paper's figures, [] without anything to show."""
+    from maeref_jax.evaluation import pictures
+
+    if not chosen or not settings["figures"]:
+        return []
+    phantoms = {"shape": tuple(settings["phantom"]["shape"]), "seeds": settings["fading"]["seeds"][: pictures.FADED]}
+    fading = {**phantoms, "voxel_size_nm": tuple(ensemble.settings["voxel_size_nm"])} if ensemble else None
+    return pictures.paper_figures(judged, chosen, classes, settings["validity"]["classes"], ensemble, fading)
+
+
+def methods(total, ensemble, refiner, classes, settings, volumes):
+    """The paragraph for a methods section."""
+    from maeref_jax.metrics import scores
+
+    known = int(total.confusions["all"]["initial"].sum())
+    changed = None
+    if refiner:
+        counts = total.repairs["refined"]
+        changed = (counts["wrong_to_right"] + counts["right_to_wrong"] + counts["wrong_to_other_wrong"]) / max(known, 1)
+    model = refiner or ensemble
+    versions_used = {library: version(library) for library in ("jax", "flax", "numpy")}
+    return methods_paragraph(
+        volumes=volumes,
+        voxel_size_nm=tuple(model.settings["voxel_size_nm"]),
+        segmented_by="an ensemble of U-Nets" if ensemble else "a segmentation given beforehand",
+        members=ensemble.settings.get("members") if ensemble else None,
+        classes=classes["names"],
+        doubt=settings["refine"].get("entropy_kind", "mean") if ensemble else "given",
+        threshold=settings["refine"]["threshold"],
+        ambiguous_threshold=settings["refine"]["ambiguous_threshold"] if ensemble else None,
+        token=model.apply.token if refiner else 4,
+        refiner=refiner.name if refiner else "",
+        parameters=parameters(refiner) if refiner else None,
+        hidden_share=scores.share_hidden(total),
+        changed_share=changed,
+        versions={"maeref_jax": __version__, **versions_used},
+    )
 
 
 def cost_table(models, seconds):
@@ -238,48 +278,6 @@ def real_classes(classes):
     """Names and colours without the ambiguous class, which is the last one if there is any."""
     kept = len(classes["names"]) - (classes["ambiguous"] >= 0)
     return {"names": tuple(classes["names"][:kept]), "colours": tuple(classes["colours"][:kept])}
-
-
-def choose_slices(judged, number):
-    """(volume, slice, why) to show: those with most repaired voxels, and last the one with most voxels made wrong."""
-    gains = [(count, i, z) for i, (_, _, found) in enumerate(judged) for z, count in enumerate(found.repaired)]
-    losses = [(count, i, z) for i, (_, _, found) in enumerate(judged) for z, count in enumerate(found.made_wrong)]
-    chosen = []
-
-    def take(ranked, wanted, why):
-        for _, i, z in sorted(ranked, reverse=True):
-            if len(chosen) == wanted:
-                return
-            if all(i != other or abs(z - at) >= APART for other, at, _ in chosen):
-                chosen.append((i, z, why))
-
-    take(gains, number - 1 if number > 1 else number, "among the slices with most repaired voxels")
-    take(losses, number, "the slice with most voxels made wrong, of those not shown above")
-    return chosen
-
-
-def picture(judged, choice, classes):
-    """The six panels of one chosen slice, cut to where most changed."""
-    from maeref_jax.volumes.volume import labels_from_disk
-    from maeref_jax.volumes.windows import Box
-
-    index, z, why = choice
-    case, results, _ = judged[index]
-    box = Box((z, 0, 0), (z + 1, *case.truth.shape[1:]))
-    found = {role: volume.read(box)[0] for role, volume in results.items()}
-    initial, refined = labels_from_disk(found["initial"]), labels_from_disk(found["refined"])
-    truth = case.truth[z]
-    image = case.inputs["image"].read(box)[0] if "image" in case.inputs else None
-    window = busiest_window((initial != refined) & (truth != -1), WINDOW)
-    whole = Slice(image, found["entropy"] / 255, found["hidden"] > 0, initial, refined, truth)
-    shown = Slice(*(None if array is None else array[window] for array in whole))
-    repaired = int(((shown.initial != shown.truth) & (shown.refined == shown.truth)).sum())
-    broken = int(((shown.initial == shown.truth) & (shown.refined != shown.truth)).sum())
-    caption = (
-        f"{case.stem}, slice {z} ({why}). {repaired:,} voxels repaired, {broken:,} made wrong in this view. Pink "
-        "outlines: tokens whose labels were hidden and filled in from their surroundings; all else is untouched."
-    )
-    return Picture(panels(shown, classes["names"], classes["colours"], case.voxel_size_nm), caption)
 
 
 def described(case):

@@ -56,6 +56,7 @@ def get_config(mode):
             "seed": 0,
             "endpoint_classes": (2, 3),  # whose Dice is averaged to compare: cristae and matrix
             "pictures": 3,
+            "figures": True,  # those of the paper, on these volumes
             # Task "uncertainty": so many mitochondria of phantoms of these seeds have their signal taken away.
             "fading": {"mitochondria": 100, "seeds": tuple(range(200, 240))},
             # Held out: training and validation use seeds below 100.

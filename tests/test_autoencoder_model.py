@@ -1,11 +1,12 @@
 """models/autoencoder.py."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from maeref_jax.errors import BadInput
-from maeref_jax.models.autoencoder import Autoencoder
+from maeref_jax.models.autoencoder import Autoencoder, DoublingConvolution
 
 
 def test_the_architecture_is_the_published_one_and_takes_any_multiple_of_64_and_any_number_of_classes():
@@ -36,3 +37,18 @@ def test_unknown_is_not_background_and_any_other_id_is_unknown():
     assert np.abs(found[0] - found[-1]).max() > 1e-4 and np.abs(found[1] - found[-1]).max() > 1e-4
     np.testing.assert_array_equal(found[-1], found[3])
     np.testing.assert_array_equal(found[-1], found[9])
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (1, 1, 1, 4)])
+def test_a_doubling_convolution_is_a_transposed_one(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    plain = nn.ConvTranspose(5, (4, 4), (2, 2))
+    variables = jax.tree.map(lambda leaf: leaf + 0.1, plain.init(jax.random.key(0), x))
+
+    def loss(net):
+        return lambda variables, x: (net.apply(variables, x) ** 2).sum()
+
+    fast = DoublingConvolution(5)
+    np.testing.assert_allclose(fast.apply(variables, x), plain.apply(variables, x), atol=1e-5)
+    found, wanted = (jax.grad(loss(net), (0, 1))(variables, x) for net in (fast, plain))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4), found, wanted)

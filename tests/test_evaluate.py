@@ -14,7 +14,7 @@ import evaluate
 from maeref_jax import jobs, pipeline
 from maeref_jax.command_line import load_config
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import agreement, cases
+from maeref_jax.evaluation import agreement, cases, pictures
 from maeref_jax.records import Refiner, Segmenter
 
 SETTINGS = {
@@ -98,7 +98,9 @@ def test_summary_equals_what_the_files_on_disk_say(root, tmp_path, models, capsy
     assert f"{summary['dice_hidden']['refined']['mean']:.3f}" in printed
     assert str(tmp_path / "report.html") in printed
     assert "did not rise" in printed, "a refiner that erases everything must not be praised"
-    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/png") == 1
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("data:image/png") == 9, (
+        "a slider of two, its panels, six figures"
+    )
 
 
 def test_the_threshold_is_the_refiners_and_a_foreign_voxel_size_is_told(root, tmp_path, models, capsys):
@@ -255,10 +257,10 @@ def test_slices_shown_are_the_most_repaired_ones_and_the_worst():
         (None, None, agreement.Judged(None, {}, {}, gains, np.zeros(8))),
         (None, None, agreement.Judged(None, {}, {}, gains * 0, losses)),
     ]
-    chosen = evaluate.choose_slices(judged, 3)
+    chosen = pictures.choose_slices(judged, 3)
     assert [(i, z) for i, z, _ in chosen] == [(0, 1), (0, 6), (1, 7)]
     assert "made wrong" in chosen[-1][2]
-    assert [(i, z) for i, z, _ in evaluate.choose_slices(judged, 1)] == [(0, 1)]
+    assert [(i, z) for i, z, _ in pictures.choose_slices(judged, 1)] == [(0, 1)]
 
 
 def test_a_missing_workdir_is_one_line_and_exit_code_2(root, tmp_path):

@@ -38,7 +38,7 @@ class Autoencoder(nn.Module):
         x = nn.Dense(math.prod(middle), dtype=self.dtype, name="from_latent")(x).reshape(-1, *middle)
         x = nn.relu(x)
         for i, width in reversed(list(enumerate(self.widths))):
-            x = nn.ConvTranspose(width, (4, 4), (2, 2), dtype=self.dtype, name=f"up{i}")(x)
+            x = DoublingConvolution(width, dtype=self.dtype, name=f"up{i}")(x)
             x = self._activated(x, f"up_norm{i}")
         return nn.Dense(self.classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
 
@@ -46,6 +46,31 @@ class Autoencoder(nn.Module):
         # Groups of four channels at least: of a single pixel and channel nothing would be left.
         groups = math.gcd(8, x.shape[-1] // 4, x.shape[-1])
         return nn.relu(nn.GroupNorm(num_groups=groups, dtype=self.dtype, name=name)(x))
+
+
+class DoublingConvolution(nn.Module):
+    """A transposed convolution of 4 x 4 and stride 2, as nn.ConvTranspose with the same parameters: (b, y, x, c) ->
+    (b, 2 y, 2 x, width). Written as an ordinary one of 2 x 2 that puts out the four pixels of each at once, for the
+    compiler's own form is fifteen times slower on CPUs, forward and backward.
+    """
+
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        batch, height, width, channels = x.shape
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (4, 4, channels, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        # Pixel 2 i + a is the sum over j of input i - j times tap 2 j + a of the reversed kernel.
+        taps = kernel[::-1, ::-1].reshape(2, 2, 2, 2, channels, self.width)[::-1, :, ::-1]
+        taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, channels, 4 * self.width)
+        x = jax.lax.conv_general_dilated(
+            x, taps, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        ).reshape(batch, height + 1, width + 1, 2, 2, self.width)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height + 2, 2 * width + 2, self.width)
+        return x[:, 1:-1, 1:-1] + bias
 
 
 def stride_of(widths):
