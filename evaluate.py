@@ -75,7 +75,7 @@ def judge_refinement(settings, workdir):
     chosen = pictures.choose_slices(judged, settings["pictures"]) if refiner else []
     shown = [pictures.before_and_after(judged, choice, classes) for choice in chosen]
     page = html_page(
-        title=f"{'Repaired segmentation' if refiner else 'Segmentation'}, judged by the truth",
+        title=title(refiner, settings["on_validation"]),
         lead=lead,
         pictures=[one for pair in shown for one in pair],
         tables=tables,
@@ -102,6 +102,11 @@ def judge_refinement(settings, workdir):
     words = (textwrap.fill(paragraph, 100) for paragraph in lead)
     print("\n" + "\n\n".join([*map(report.text_table, tables), *words]))
     print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")
+
+
+def title(refiner, on_validation):
+    what = "Repaired segmentation" if refiner else "Segmentation"
+    return f"{what}, judged by the truth{' of VALIDATION volumes: to choose, not to report' if on_validation else ''}"
 
 
 def load_models(settings, workdir):

@@ -13,6 +13,7 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
     :phantom  needs no models: how real the phantoms are, beside real labels (MAEREF_DATA) and the paper's control group
     :rendered     the primary endpoint: all refiners on rendered real shapes, six mitochondria that no model has seen;
                   needs runs/rendered (configs/render_mef_cristae.py, docs/evaluation.md)
+    :rendered_validation  the same on the two validation mitochondria, to choose what the test will judge
     :mef_cristae  a refiner of configs/mae_mef_cristae.py on the held-out NI_m6 with regions taken away; no ensemble:
                   MAEREF_DATA=FOLDER python evaluate.py --config configs/evaluate.py:mef_cristae --workdir runs/mef_test
                   --config.refiner=runs/mef
@@ -33,7 +34,18 @@ from ml_collections.config_dict import placeholder
 
 from configs import rendered
 
-MODES = ("", "demo", "smoke", "uncertainty", "phantom", "rendered", "mef_cristae", "vnc_sstem", "epfl_hippocampus")
+MODES = (
+    "",
+    "demo",
+    "smoke",
+    "uncertainty",
+    "phantom",
+    "rendered",
+    "rendered_validation",
+    "mef_cristae",
+    "vnc_sstem",
+    "epfl_hippocampus",
+)
 COMPETITORS = ("inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology")
 Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")
@@ -55,6 +67,8 @@ def get_config(mode):
             "reconstruction": {"crops": 16},  # of every volume, for Table 1; 0 for none
             "seed": 0,
             "endpoint_classes": (2, 3),  # whose Dice is averaged to compare: cristae and matrix
+            # Judge on what the models were validated on: to choose among them, never to report.
+            "on_validation": False,
             "pictures": 3,
             "figures": True,  # those of the paper, on these volumes
             # Task "uncertainty": so many mitochondria of phantoms of these seeds have their signal taken away.
@@ -109,13 +123,15 @@ def get_config(mode):
     if mode in ("demo", "smoke"):
         config.update({"as_published": False, "controls": mode == "smoke"})
         config.reconstruction.crops = 0 if mode == "demo" else 2
-    if mode == "rendered":
+    if mode in ("rendered", "rendered_validation"):
+        split = "test" if mode == "rendered" else "validation"
+        config.on_validation = mode == "rendered_validation"
         config.ensemble, config.refiner = rendered.ENSEMBLE, os.path.join(rendered.FOLDER, "mae")
         config.competitors = tuple(os.path.join(rendered.FOLDER, name) for name in COMPETITORS)
         config.phantom.seeds = ()
-        truths, images, low_signal = (rendered.paths("test", role) for role in ("truth", "image", "low_signal"))
+        truths, images, low_signal = (rendered.paths(split, role) for role in ("truth", "image", "low_signal"))
         config.files.update({"truths": truths, "images": images, "low_signal": low_signal})
-        config.files.conditions = tuple(name.partition("_")[0] for name in rendered.SPLITS["test"])
+        config.files.conditions = tuple(name.partition("_")[0] for name in rendered.SPLITS[split])
         config.validity.min_foreground = 0.15  # of a crop; every volume holds but one mitochondrion
         config.refine.threshold = (
             0.65  # most voxels net right in either validation volume, refine.py --suggest_threshold

@@ -172,13 +172,15 @@ def test_files_a_model_has_seen_are_refused_by_their_slices_however_the_path_is_
     validated = trained._replace(facts={"validation_volumes": [f"{tmp_path}/b.tif"]})
 
     def check(*truths):
-        settings = {"phantom": {"seeds": ()}, "files": {"truths": truths, "images": ()}}
+        settings = {"phantom": {"seeds": ()}, "files": {"truths": truths, "images": ()}, "on_validation": False}
         cases.check_held_out(settings, [trained, validated])
 
     check("a.tif[4:8]", "c.tif")
     for seen in ("a.tif", "a.tif[3:6]", "./a.tif[0:1]", f"{tmp_path}/a.tif", "b.tif[0:1]"):
         with pytest.raises(BadInput, match=re.escape(f"but {seen} belonged to the training")):
             check("c.tif", seen)
+    to_choose = {"phantom": {"seeds": ()}, "files": {"truths": ("b.tif",), "images": ()}, "on_validation": True}
+    cases.check_held_out(to_choose, [trained, validated])
 
 
 def test_files_beside_phantoms_are_refused_not_ignored(root, tmp_path, models):

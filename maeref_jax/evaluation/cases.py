@@ -55,11 +55,14 @@ def check(settings):
 
 
 def check_held_out(settings, models):
-    """Raises BadInput if a volume to judge on shares slices with one that a model was trained or validated on."""
+    """Raises BadInput if a volume to judge on shares slices with one that a model was trained on or, unless this is to
+    choose and not to report (settings["on_validation"]), validated on.
+    """
     files = (*settings["files"]["truths"], *settings["files"]["images"])
     volumes = [f"phantom_{seed}" for seed in settings["phantom"]["seeds"]] or files
     for model in models:
-        known = (*model.facts.get("volumes", ()), *model.facts.get("validation_volumes", ()))
+        validated = () if settings["on_validation"] else model.facts.get("validation_volumes", ())
+        known = (*model.facts.get("volumes", ()), *validated)
         seen = {volume for volume in volumes if any(share_slices(volume, other) for other in known)}
         if seen:
             raise BadInput(
