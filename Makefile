@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 PY := .venv/bin/python
 DEMO := runs/demo
+EVALUATE := runs/evaluate
 
 .PHONY: demo test lint bench evaluate clean
 
@@ -35,7 +36,14 @@ bench: .venv/installed
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/member_mapping.py
 
+# The whole protocol with small models on phantoms. Steps give every method about as long to learn.
+TRAIN = $(PY) train.py --config.data.ensemble=$(EVALUATE)/ensemble --config
 evaluate: .venv/installed
-	$(PY) train.py --config configs/ensemble.py:demo --workdir runs/evaluate/ensemble
-	$(PY) train.py --config configs/mae.py:demo --workdir runs/evaluate/mae --config.data.ensemble=runs/evaluate/ensemble
-	$(PY) evaluate.py --config configs/evaluate.py --workdir runs/evaluate --config.phantom.voxel_size_nm=12,6,6
+	$(PY) train.py --config configs/ensemble.py:demo --workdir $(EVALUATE)/ensemble
+	$(TRAIN) configs/mae.py:demo --workdir $(EVALUATE)/mae --config.steps=1600
+	$(TRAIN) configs/mae_image.py:demo --workdir $(EVALUATE)/mae_image --config.steps=900
+	$(TRAIN) configs/inpainter.py:demo --workdir $(EVALUATE)/inpainter --config.steps=600
+	$(TRAIN) configs/autoencoder.py:denoising_demo --workdir $(EVALUATE)/denoising --config.steps=1000
+	$(TRAIN) configs/crf.py:demo --workdir $(EVALUATE)/crf
+	$(PY) train.py --config configs/morphology.py:demo --workdir $(EVALUATE)/morphology
+	$(PY) evaluate.py --config configs/evaluate.py:small --workdir $(EVALUATE)
