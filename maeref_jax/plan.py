@@ -47,7 +47,9 @@ class Speed(NamedTuple):
 
 
 def measure(model: Model, settings: Settings, members: Sequence[int] | None = None) -> Speed:
-    """Times a few windows of zeros, after compiling: on these models time does not depend on the values."""
+    """Times a few windows of zeros, after compiling. Time does not depend on the values, but for refiners with
+    Refiner.lengths, for which this is the most that a window takes.
+    """
     apply, variables = model.apply, (model.params, model.state)
     function, make = _call(apply, settings, members)
     batch = settings.batch if jax.default_backend() != "cpu" else min(settings.batch, _TIMED_WINDOWS)
