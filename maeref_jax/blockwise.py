@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maeref_jax import overlap
 from maeref_jax.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.entropy import class_count, entropy_of_means, member_means
 from maeref_jax.masking import hidden_tokens
@@ -20,9 +21,9 @@ from maeref_jax.tokens import token_mean, token_spread
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, windows_touching
 
-# Windows per call on a CPU where they need different lengths: more at a time cost as much each, and few leave few
-# places to be filled up.
-_CPU_BATCH = 4
+# Windows per call on a CPU where they need different lengths: more at a time cost as much each, and the last call of
+# every length is filled up.
+_CPU_BATCH = 8
 _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
 
 
@@ -53,7 +54,8 @@ def segment_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = _stack(around, group, frame, apply.dims)
-        found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
+        with overlap.network():
+            found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
         return found if apply.dims == 3 else found[:, None]
 
     return _blend([windows], box, probabilities, batch), len(windows)
@@ -144,13 +146,14 @@ def refine_block(
         # No refiner can look at them by mistake: hidden means hidden (design law 3).
         around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
 
+    lengths = _lengths_of(apply, windows, around, frame, batch)
     if apply.lengths is not None and jax.default_backend() == "cpu":
         batch = min(batch, _CPU_BATCH)
-    lengths = _lengths_of(apply, windows, around, frame, batch)
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
-        found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
+        with overlap.network():
+            found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
         return found if apply.dims == 3 else found[:, None]
 
     # Windows of the same lengths go together, in one order whatever the block.
