@@ -47,7 +47,7 @@ def main():
     for name, timed in found.items():
         seconds, windows = statistics.median(seconds for seconds, _ in timed[1:]), timed[0][1]
         what, times = name.split(" x ")
-        first = seconds if times == "1" else first
+        first = statistics.median(seconds for seconds, _ in found[f"{what} x 1"][1:])
         hidden = int((stacks[name][1] > 0).sum())
         rows.append((name, stacks[name][0].size, hidden, windows, seconds, seconds / first / int(times)))
     measuring.report("scaling", ("refine", "voxels", "hidden voxels", "windows", "seconds", "growth"), rows)
