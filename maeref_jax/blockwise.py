@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maeref_jax import overlap
+from maeref_jax import threads
 from maeref_jax.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.entropy import class_count, entropy_of_means, member_means
 from maeref_jax.masking import hidden_tokens
@@ -54,7 +54,7 @@ def segment_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = _stack(around, group, frame, apply.dims)
-        with overlap.network():
+        with threads.network():
             found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
         return found if apply.dims == 3 else found[:, None]
 
@@ -152,7 +152,7 @@ def refine_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
-        with overlap.network():
+        with threads.network():
             found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
         return found if apply.dims == 3 else found[:, None]
 

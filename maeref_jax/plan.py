@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from maeref_jax import overlap, pipeline
+from maeref_jax import pipeline, threads
 from maeref_jax.blockwise import hide, in_3d, one_refinement, one_segmentation
 from maeref_jax.jobs import Job, Model, Settings, check_job, settled
 from maeref_jax.records import Refiner, Segmenter
@@ -148,7 +148,7 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
         classes = max(1, len(model.settings["classes"]["names"]))
         # Read: float32 image, or labels, entropy and hidden; blended: probabilities, their weights, and copies of them.
         arrays = frame * (4 if step == "segment" else 7) + 3 * 4 * (classes + 1) * math.prod(settings.block)
-        needed.append(overlap.AT_ONCE * arrays + speeds[step].bytes)
+        needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     return max(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

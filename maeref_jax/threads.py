@@ -37,8 +37,8 @@ def as_done(work: Callable[[Any], None], items: Iterable[Any]) -> Iterator[Any]:
             failures.append(error)
             raise
 
-    with ThreadPoolExecutor(AT_ONCE, "block") as threads:
-        waiting = {threads.submit(one, item): item for item in items}
+    with ThreadPoolExecutor(AT_ONCE, "block") as pool:
+        waiting = {pool.submit(one, item): item for item in items}
         try:
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -51,7 +51,7 @@ def as_done(work: Callable[[Any], None], items: Iterable[Any]) -> Iterator[Any]:
                 stop.set()
             raise
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
