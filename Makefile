@@ -33,6 +33,8 @@ bench: .venv/installed
 	$(PY) benchmarks/mae_speed.py
 	$(PY) benchmarks/ensemble_speed.py
 	$(PY) benchmarks/volume_speed.py
+	$(PY) benchmarks/scaling.py
+	$(PY) benchmarks/convolution.py
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/member_mapping.py
 

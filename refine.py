@@ -344,7 +344,10 @@ def tell_plans(config, volumes: dict[str, dict], failed: dict[str, str], several
 def load_models(config):
     """The segmenter and the refiner, each a Model or None, and the pipeline's Settings."""
     from maeref_jax import jobs, pipeline, trust
+    from maeref_jax.training.workdir import keep_compiled
 
+    if config.ensemble or config.refiner != "none":
+        keep_compiled(config.ensemble if config.refiner == "none" else config.refiner)
     segmenter = pipeline.load_model(config.ensemble, "segmenter") if config.ensemble else None
     if segmenter and config.ensemble_symmetries is not None:
         known = {**segmenter.settings, "use": {"symmetries": config.ensemble_symmetries}}

@@ -108,8 +108,13 @@ def inference(settings, batch):
     hidden[:, rng.permutation(hidden.shape[1])[: int(batch["shared"]["hidden_count"])]] = True
     spread = hidden.reshape(-1, *grid).repeat(token, 1).repeat(token, 2)
     inputs = jax.device_put({"labels": batch["labels"], "entropy": batch["entropy"], "hidden": spread})
-    run = jax.jit(refiner.refine)
-    return lambda: jax.block_until_ready(run(params, state, inputs, jax.random.key(0)))
+    run, count = jax.jit(refiner.refine, static_argnums=4), jax.jit(refiner.lengths)
+
+    def call():
+        lengths = np.asarray(count(inputs["labels"], inputs["hidden"])).max(0)
+        jax.block_until_ready(run(params, state, inputs, jax.random.key(0), tuple(lengths.tolist())))
+
+    return call
 
 
 def operations(settings, batch):

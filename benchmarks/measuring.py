@@ -20,12 +20,16 @@ FOLDER = Path("runs/bench")
 
 
 def alternating(calls, rounds=7):
-    """{name: median seconds} of {name: call}; every call is made once before, and must wait for its result itself."""
+    """{name: median seconds} of {name: call}; every call is made once before, and must wait for its result itself.
+
+    Every other round goes backwards: what a call leaves behind, such as threads that still spin, is not always at the
+    cost of the same one.
+    """
     times = {name: [] for name in calls}
     for call in calls.values():
         call()
-    for _ in range(rounds):
-        for name, call in calls.items():
+    for number in range(rounds):
+        for name, call in list(calls.items())[:: -1 if number % 2 else 1]:
             began = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - began)

@@ -41,13 +41,13 @@ def main():
     feeding(settings)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        rows += [
-            refined(model, Path(folder), tuple(given.shape), share, f"{share:.0%} hidden") for share in given.hidden
-        ]
+        for share in given.hidden:
+            rows.append(refined(model, Path(folder), stack(given.shape, share), f"{share:.0%} hidden"))
         share = given.hidden[len(given.hidden) // 2]
         for times in (2, 4):
             shape = (times * given.shape[0], *given.shape[1:])
-            rows.append(refined(model, Path(folder), shape, share, f"{share:.0%} hidden, {times} times the size"))
+            name = f"{share:.0%} hidden, {times} times the size"
+            rows.append(refined(model, Path(folder), stack(shape, share), name))
     header = ("labels + entropy", "Mvoxel/s", "segment s", "refine s", "export s", "windows", "computed")
     measuring.report("volume", header, rows)
 
@@ -63,10 +63,12 @@ def untrained(settings):
     return jobs.Model("untrained", "mae", settings, jax.device_get(params), state, mae.refiner(settings), {})
 
 
-def refined(model, folder, shape, share, name):
-    """One row: seconds of the stages of a volume of which about `share` is hidden, in blobs as doubt comes."""
-    labels, entropy = stack(shape, share)
-    stored = {}
+def refined(model, folder, stacks, name):
+    """One row: seconds of the stages of a volume; stacks: (labels, entropy). Stages of blocks that are at work beside
+    each other count for each.
+    """
+    (labels, entropy), stored = stacks, {}
+    shape = labels.shape
     for role, array in (("labels", labels), ("entropy", entropy)):
         stored[role] = create_volume(folder / f"{name}_{role}.zarr", shape, "uint8", chunk=(4, 512, 512))
         stored[role].write(whole(shape), array)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maeref_jax import threads
 from maeref_jax.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.entropy import class_count, entropy_of_means, member_means
 from maeref_jax.masking import hidden_tokens
@@ -20,6 +21,9 @@ from maeref_jax.tokens import token_mean, token_spread
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, windows_touching
 
+# Windows per call on a CPU where they need different lengths: more at a time cost as much each, and the last call of
+# every length is filled up.
+_CPU_BATCH = 8
 _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
 
 
@@ -50,10 +54,11 @@ def segment_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = _stack(around, group, frame, apply.dims)
-        found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
+        with threads.network():
+            found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
         return found if apply.dims == 3 else found[:, None]
 
-    return _blend(windows, box, probabilities, batch), len(windows)
+    return _blend([windows], box, probabilities, batch), len(windows)
 
 
 def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -141,17 +146,38 @@ def refine_block(
         # No refiner can look at them by mistake: hidden means hidden (design law 3).
         around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
 
+    lengths = _lengths_of(apply, windows, around, frame, batch)
+    if apply.lengths is not None and jax.default_backend() == "cpu":
+        batch = min(batch, _CPU_BATCH)
+
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
-        found = np.asarray(_refined(apply.refine, *variables, stacked, key))
+        with threads.network():
+            found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
         return found if apply.dims == 3 else found[:, None]
 
-    blended = _blend(windows, box, probabilities, batch)
+    # Windows of the same lengths go together, in one order whatever the block.
+    together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
+    blended = _blend(together, box, probabilities, batch)
     filled = blended.argmax(-1).astype(np.int16)
     if calibration is not None:
         blended = tempered(blended, _depth(volumes["hidden"], box, apply.token), calibration)
     sure = np.rint(255 * blended.max(-1).clip(0, 1)).astype(np.uint8)
     return np.where(hidden, filled, labels), np.where(hidden, sure, np.uint8(0)), len(windows), len(everywhere)
+
+
+def _lengths_of(apply: Refiner, windows, around, frame: Box, batch: int) -> dict[Box, tuple[int, ...]]:
+    """How many places each window needs: a matter of the window alone, not of what it is computed together with."""
+    if apply.lengths is None:
+        return dict.fromkeys(windows, ())
+    found = {}
+    for start in range(0, len(windows), batch):
+        group = windows[start : start + batch]
+        filled_up = [*group, *[group[0]] * (batch - len(group))]
+        stacked = (_stack(around[name], filled_up, frame, apply.dims) for name in ("labels", "hidden"))
+        numbers = np.asarray(_lengths(apply.lengths, *stacked)).tolist()
+        found |= {window: tuple(wanted) for window, wanted in zip(group, numbers, strict=False)}
+    return found
 
 
 def _depth(hidden: Volume, box: Box, token: int) -> np.ndarray:
@@ -180,13 +206,19 @@ def one_segmentation(predict, members, kind, params, state, image):
     return member_means(found, kind)
 
 
-def one_refinement(refine, params, state, inputs, key):
-    """What a call of the network computes: class probabilities of a batch of windows."""
-    return refine(params, state, inputs, key)
+def one_refinement(refine, params, state, inputs, key, lengths=()):
+    """What a call of the network computes: class probabilities of a batch of windows. lengths: as in Refiner."""
+    return refine(params, state, inputs, key, lengths) if lengths else refine(params, state, inputs, key)
+
+
+def one_count(lengths, labels, hidden):
+    """What a call of Refiner.lengths computes."""
+    return lengths(labels, hidden)
 
 
 _segmented = jax.jit(one_segmentation, static_argnums=(0, 1, 2))
-_refined = jax.jit(one_refinement, static_argnums=0)
+_refined = jax.jit(one_refinement, static_argnums=(0, 5))
+_lengths = jax.jit(one_count, static_argnums=0)
 _entropy = jax.jit(entropy_of_means, static_argnums=1)
 
 
@@ -222,13 +254,15 @@ def _stack(around: np.ndarray, group: Sequence[Box], frame: Box, dims: int) -> n
 
 
 def _blend(
-    windows: Sequence[Box], box: Box, probabilities: Callable[[Sequence[Box]], np.ndarray], batch: int
+    together: Sequence[Sequence[Box]], box: Box, probabilities: Callable[[Sequence[Box]], np.ndarray], batch: int
 ) -> np.ndarray:
-    """Window-weighted mean float32 (z, y, x, c) in `box`, 0 where no window lies."""
-    weight = blending_weight(windows[0].shape)
+    """Window-weighted mean float32 (z, y, x, c) in `box`, 0 where no window lies. together: lists of windows that may
+    share a call of the network.
+    """
+    weight = blending_weight(together[0][0].shape)
     total, weights = None, np.zeros(box.shape, np.float32)
-    for start in range(0, len(windows), batch):
-        group = windows[start : start + batch]
+    calls = [windows[start : start + batch] for windows in together for start in range(0, len(windows), batch)]
+    for group in calls:
         # The last batch is filled up: one shape for the compiler.
         found = probabilities([*group, *[group[0]] * (batch - len(group))])
         if total is None:

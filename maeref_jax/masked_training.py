@@ -8,6 +8,7 @@ The loss counts known pixels that the ensemble was sure of, and ids that the net
 Refiner, so that all of them learn from the same batches, masks and pixels.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,21 +19,25 @@ from maeref_jax.errors import BadInput
 from maeref_jax.filling import filled
 from maeref_jax.masking import MASK_SHAPES, hidden_tokens, shaped_tokens, shapes_after
 from maeref_jax.records import Method, Refiner
+from maeref_jax.symmetries import turned
 from maeref_jax.tokens import join_tokens, split_tokens, token_mean
+from maeref_jax.volumes.sampling import static_lengths
 
 
 class Filler(NamedTuple):
     """A network that fills hidden tokens, as training and use reach it.
 
     init(key, tokens, hidden, grid, given) -> params, state
-    logits(params, state, tokens, hidden, grid, given, length) -> class logits float32 (b, n, p, c) of every token, and
-        bool (b, n), for which tokens they mean something: all hidden ones at least. length: a static number, no fewer
-        than the visible tokens of any sample.
+    logits(params, state, tokens, hidden, grid, given, lengths) -> class logits float32 (b, n, p, c) of every token, and
+        bool (b, n), for which tokens they mean something: all hidden ones at least. lengths: static numbers of places
+        for tokens that are read and for those that are filled in, neither less than any sample needs.
     tokens are int (b, n, p), -1 where unknown or hidden; hidden is bool (b, n); grid the (rows, columns) of tokens;
     given holds the planes that `needs` names, and in `init` the whole batch.
     hide(batch, key, tokens, grid) -> hidden, where the rule of training is another one than `hidden_in_training`
     original: by the rules of the original implementation labels under hidden tokens are handed on, for its distance
         from foreground, and pixels exactly at train_threshold count
+    counts(tokens, hidden, grid, refilled) -> int32 (b, 2), how long `lengths` must be for each sample; refilled: for
+        the samples too that some of the hidden tokens have been filled into. None where lengths do not matter.
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -40,6 +45,7 @@ class Filler(NamedTuple):
     needs: tuple[str, ...] = ()
     hide: Callable[..., Any] | None = None
     original: bool = False
+    counts: Callable[..., Any] | None = None
 
 
 def check(settings, classes):
@@ -142,8 +148,9 @@ def method(settings, filler, classes):
 
     def forward(params, state, batch, key):
         tokens, seen, hidden, grid = prepare(batch, key)
-        length = batch["shared"]["slots"].shape[0]
-        logits, decoded = filler.logits(params, state, seen, hidden, grid, batch, length)
+        # How many are decoded is not known on the host, and nearly all are: crops are drawn for their foreground.
+        lengths = batch["shared"]["slots"].shape[0], tokens.shape[1]
+        logits, decoded = filler.logits(params, state, seen, hidden, grid, batch, lengths)
         over = {"hidden": hidden, "near": decoded}[settings["loss_over"]]
         entropy = split_tokens(batch["entropy"], token)
         weight = pixel_weights(settings, tokens, entropy, over[..., None], filler.original)
@@ -189,21 +196,41 @@ def refiner(settings, filler):
     if use["rounds"] < 1 or use["samples"] < 0:
         raise BadInput(f"use.rounds must be at least 1 and use.samples at least 0, found {use}")
 
-    def refine(params, state, inputs, key):
+    def prepare(labels, hidden):
+        grid = (labels.shape[-2] // token, labels.shape[-1] // token)
+        masked = split_tokens(hidden, token).any(-1)
+        # Blanked before anything is derived from them: a hidden label cannot leak (design law 3).
+        return _blanked(filler, split_tokens(labels, token), masked), masked, grid
+
+    def refine(params, state, inputs, key, lengths=None):
         def fill(labels, hidden, *planes):
-            grid = (labels.shape[-2] // token, labels.shape[-1] // token)
-            masked = split_tokens(hidden, token).any(-1)
-            # Blanked before anything is derived from them: a hidden label cannot leak (design law 3).
-            tokens = _blanked(filler, split_tokens(labels, token), masked)
+            tokens, masked, grid = prepare(labels, hidden)
             given = dict(zip(filler.needs, planes, strict=True))
-            logits, _ = filler.logits(params, state, tokens, masked, grid, given, tokens.shape[1])
+            places = lengths or (tokens.shape[1],) * 2
+            logits, _ = filler.logits(params, state, tokens, masked, grid, given, places)
             return join_tokens(jax.nn.softmax(logits[..., : real_classes(settings)]), grid, token)
 
         planes = tuple(inputs[name] for name in filler.needs)
         return filled(fill, inputs["labels"].astype(jnp.int32), inputs["hidden"], key, token, planes, **use)
 
-    box = (tuple(settings["window"]), tuple(settings["stride"]))
-    return Refiner(refine, *box, dims=2, needs=filler.needs, token=token, sees_hidden=filler.original)
+    def lengths(labels, hidden):
+        # Mirroring changes no count; transposing does, where a token is higher than wide.
+        turns = (0, 1) if use["symmetries"] and labels.shape[1] == labels.shape[2] else (0,)
+        sides = [prepare(turned(labels.astype(jnp.int32), turn), turned(hidden, turn)) for turn in turns]
+        most = functools.reduce(jnp.maximum, [filler.counts(*side, use["rounds"] > 1) for side in sides])
+        steps = jnp.asarray(static_lengths(sides[0][0].shape[1]), jnp.int32)
+        return steps[jnp.searchsorted(steps, most)]
+
+    return Refiner(
+        refine,
+        tuple(settings["window"]),
+        tuple(settings["stride"]),
+        dims=2,
+        needs=filler.needs,
+        token=token,
+        sees_hidden=filler.original,
+        lengths=None if filler.counts is None else lengths,
+    )
 
 
 def _blanked(filler, tokens, hidden):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
+from maeref_jax import threads
 from maeref_jax.errors import CannotGoOn
 from maeref_jax.volumes import output
 from maeref_jax.volumes.output import Output
@@ -32,8 +33,8 @@ def run_pass(
 ) -> None:
     """Does the part's blocks of the pass `step` that have no mark yet, with a progress bar on a terminal.
 
-    work: does one block and marks it; part: which of how many; before: the pass whose blocks must be marked as far as
-    `reach` voxels around a block.
+    work: does one block and marks it; several blocks are at work beside each other (threads.py); part: which of how
+        many; before: the pass whose blocks must be marked as far as `reach` voxels around a block.
 
     Raises:
         CannotGoOn: blocks of other parts are missing, and none became ready for `wait_minutes`.
@@ -48,8 +49,7 @@ def run_pass(
     with tqdm(initial=len(own) - len(todo), total=len(own), **bar) as progress:
         while todo:
             there = output.finished(place, before) if waits else set()
-            for box in [box for box, wanted in todo.items() if wanted <= there]:
-                work(box)
+            for box in threads.as_done(work, [box for box, wanted in todo.items() if wanted <= there]):
                 progress.update()
                 del todo[box]
                 idle_since = time.monotonic()

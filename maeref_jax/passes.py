@@ -1,6 +1,8 @@
 """The passes of the pipeline: what each does with one block of a volume, and marks as done once it is durable."""
 
+import dataclasses
 import functools
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -49,7 +51,8 @@ class Run(NamedTuple):
 
 
 def passes(run: Run) -> dict[str, Callable[[Box], None]]:
-    """What each of `run.steps` does with a block, mark included."""
+    """What each of `run.steps` does with a block, mark included; several blocks may be done beside each other."""
+    run = run._replace(job=_read_by_one(run.job))
     found = {"copy": functools.partial(_copy, run)}
     variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
     found["segment"] = functools.partial(_segment, run, variables)
@@ -58,6 +61,22 @@ def passes(run: Run) -> dict[str, Callable[[Box], None]]:
         key = jax.random.key(run.settings.seed)
         found["refine"] = functools.partial(_refine, run, variables, key, _seen_by_refiner(run))
     return {step: found[step] for step in run.steps}
+
+
+def _read_by_one(job: Job) -> Job:
+    """The job with inputs of which one box is read at a time: not every reader bears threads."""
+    turn = threading.Lock()
+
+    def guarded(volume):
+        def read(box):
+            with turn:
+                return volume.read(box)
+
+        return dataclasses.replace(volume, _read=read)
+
+    own = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
+    found = {name: guarded(volume) for name, volume in own.items() if volume is not None}
+    return job._replace(**found, probabilities=tuple(guarded(volume) for volume in job.probabilities))
 
 
 def _copy(run, box) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from maeref_jax import pipeline
+from maeref_jax import pipeline, threads
 from maeref_jax.blockwise import hide, in_3d, one_refinement, one_segmentation
 from maeref_jax.jobs import Job, Model, Settings, check_job, settled
 from maeref_jax.records import Refiner, Segmenter
@@ -47,7 +47,9 @@ class Speed(NamedTuple):
 
 
 def measure(model: Model, settings: Settings, members: Sequence[int] | None = None) -> Speed:
-    """Times a few windows of zeros, after compiling: on these models time does not depend on the values."""
+    """Times a few windows of zeros, after compiling. Time does not depend on the values, but for refiners with
+    Refiner.lengths, for which this is the most that a window takes.
+    """
     apply, variables = model.apply, (model.params, model.state)
     function, make = _call(apply, settings, members)
     batch = settings.batch if jax.default_backend() != "cpu" else min(settings.batch, _TIMED_WINDOWS)
@@ -136,7 +138,7 @@ def disk_bytes(
 
 
 def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]) -> int:
-    """Memory of a process at work, about: what it takes now, and the larger pass's arrays of a block and its call."""
+    """Memory of a process at work, about: what it takes now, and the larger pass's arrays of blocks and its call."""
     needed = [0]
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
@@ -146,7 +148,7 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
         classes = max(1, len(model.settings["classes"]["names"]))
         # Read: float32 image, or labels, entropy and hidden; blended: probabilities, their weights, and copies of them.
         arrays = frame * (4 if step == "segment" else 7) + 3 * 4 * (classes + 1) * math.prod(settings.block)
-        needed.append(arrays + speeds[step].bytes)
+        needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     return max(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -56,6 +56,10 @@ class Refiner(NamedTuple):
     token: side in pixels of the squares that are hidden as one
     sees_hidden: whether labels under hidden tokens reach `refine`. Only where what was published looks at them, because
         it knows no hidden places, or measures distances from what they hid; all others get -1 there (design law 3).
+    lengths: where a window's work depends on what is in it, lengths(labels, hidden) -> int32 (b, n), of a small set:
+        how many places it needs of what. `refine` then takes these n static numbers as a fifth argument, `lengths`,
+        for a batch of windows none of which needs more; without, there are places for everything. The result is the
+        same but for the last digits.
     """
 
     refine: Callable[..., Any]
@@ -65,3 +69,4 @@ class Refiner(NamedTuple):
     needs: tuple[str, ...]
     token: int
     sees_hidden: bool = False
+    lengths: Callable[..., Any] | None = None

@@ -38,11 +38,39 @@ def roles(tokens, hidden, grid, keep_within, side=(1.0, 1.0)):
     return Roles(kept=visible & near, decoded=hidden | (visible & near))
 
 
-def gathered(tokens, grid, roles, length):
-    """The arguments of models.mae.MaskedAutoencoder that decode every token in its place.
+def gathered(tokens, grid, roles, lengths):
+    """The arguments of models.mae.MaskedAutoencoder.
 
-    length: static number of places for kept tokens. The logits are meaningful where roles.decoded.
+    lengths: static numbers of places for kept and for decoded tokens. With as many of these as there are tokens, each
+    is decoded in its place. What the network makes of decoded tokens is the same whatever the lengths: attention leaves
+    out the others, be they there or not.
     """
-    kept, kept_valid = gathered_indices(roles.kept, length)
-    everything = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), roles.decoded.shape)
-    return tokens, grid, kept, kept_valid, everything, roles.decoded
+    kept, kept_valid = gathered_indices(roles.kept, lengths[0])
+    if lengths[1] == tokens.shape[1]:
+        everything = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), roles.decoded.shape)
+        return tokens, grid, kept, kept_valid, everything, roles.decoded
+    return tokens, grid, kept, kept_valid, *gathered_indices(roles.decoded, lengths[1])
+
+
+def in_place(logits, roles):
+    """Logits (b, m, p, c) of m places for decoded tokens -> (b, n, p, c) of every token; meaningful where
+    roles.decoded, 0 elsewhere if m < n.
+    """
+    n, length = roles.decoded.shape[1], logits.shape[1]
+    if length == n:
+        return logits
+    decoded, valid = gathered_indices(roles.decoded, length)
+    # Padding is written into one spare slot behind the last token.
+    full = jnp.zeros((len(logits), n + 1, *logits.shape[2:]), logits.dtype)
+    slots = jnp.where(valid, decoded, n)
+    return jax.vmap(lambda rows, index, values: rows.at[index].set(values))(full, slots, logits)[:, :n]
+
+
+def most_counts(tokens, hidden, grid, refilled, keep_within, side=(1.0, 1.0)):
+    """How many tokens of each sample are kept and decoded, int32 (b, 2), by `roles`; refilled: no fewer than that when
+    any of the hidden ones have been filled in, with whatever.
+    """
+    if refilled:
+        hidden, tokens = jnp.zeros_like(hidden), jnp.where(hidden[..., None], 1, tokens)
+    found = roles(tokens, hidden, grid, keep_within, side)
+    return jnp.stack([found.kept.sum(1), found.decoded.sum(1)], -1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maeref_jax.models.blocks import attention, rotated, sine_cosine_positions
+from maeref_jax.models.blocks import attention, sine_cosine_positions, turned, turns
 from maeref_jax.models.mae import MaskedAutoencoder
 
 GRID, N = (4, 5), 20
@@ -108,12 +108,12 @@ def test_rotary_positions_show_how_far_apart_two_tokens_are_and_nothing_else():
     query, key = (rng.normal(size=(1, 1, 2, 8)).astype(np.float32) for _ in range(2))
 
     def score(here, there):
-        turned = rotated(query, np.array([[here]])), rotated(key, np.array([[there]]))
-        return np.asarray((turned[0] * turned[1]).sum(-1)).ravel()
+        both = turned(query, turns(np.array([[here]]), 8)), turned(key, turns(np.array([[there]]), 8))
+        return np.asarray((both[0] * both[1]).sum(-1)).ravel()
 
     np.testing.assert_allclose(score((2, 3), (4, 8)), score((12, 1), (14, 6)), atol=1e-5)
-    np.testing.assert_allclose(rotated(query, np.zeros((1, 1, 2))), query)
+    np.testing.assert_allclose(turned(query, turns(np.zeros((1, 1, 2)), 8)), query)
     others = [score((2, 3), there) for there in ((4, 7), (5, 8), (0, -2))]
     assert all(np.abs(score((2, 3), (4, 8)) - other).min() > 1e-3 for other in others)
     with pytest.raises(ValueError, match="multiple of 4"):
-        rotated(query[..., :6], np.zeros((1, 1, 2)))
+        turns(np.zeros((1, 1, 2)), 6)

@@ -21,7 +21,7 @@ def init(key, tokens, hidden, grid, given):
     return {"bias": jnp.zeros(3)}, {}
 
 
-def logits(params, state, tokens, hidden, grid, given, length):
+def logits(params, state, tokens, hidden, grid, given, lengths):
     """How often each class is visible in the window, of every token alike; brighter places are class 2 rather."""
     counts = jnp.stack([(tokens == c).sum((1, 2)) for c in range(3)], -1) / 10.0 + params["bias"]
     found = jnp.broadcast_to(counts[:, None, None], (*tokens.shape, 3))

@@ -226,6 +226,57 @@ def test_a_window_without_foreground_and_one_that_is_all_hidden_are_defined(trai
     np.testing.assert_array_equal(np.asarray(refine(params, state, unknown, jax.random.key(0))), found)
 
 
+def different_windows(rng, count, window, classes=3):
+    """Windows of which nothing to everything is hidden and foreground, some with unknown places."""
+    rows, columns = window[0] // 4, window[1] // 4
+
+    def tokens(share):
+        return (rng.random((count, rows, columns)) < share[:, None, None]).repeat(4, 1).repeat(4, 2)
+
+    labels = np.where(tokens(np.linspace(0, 1, count) ** 3), rng.integers(1, classes, (count, *window)), 0)
+    labels = np.where(tokens(np.full(count, 0.05)), -1, labels).astype(np.int16)
+    hidden = tokens(rng.permutation(np.linspace(0, 1, count)))
+    # One row of foreground: where tokens are flat, it is near to more of them when it stands upright.
+    labels[-1], labels[-1, 4:8], hidden[-1], hidden[-1, 4:8, :4] = 0, 1, False, True
+    return {"labels": labels, "entropy": np.zeros(labels.shape, np.float32), "hidden": hidden}
+
+
+ORIGINAL = {"original": {"rules": True, "keep": 0.6}, "class_weights": (1.0,) * 4}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"use": {"symmetries": True, "rounds": 1, "samples": 0}, "window": (16, 16), "keep_within_nm": 30.0},
+        {"use": {"symmetries": False, "rounds": 3, "samples": 0}},
+        {"use": {"symmetries": False, "rounds": 2, "samples": 2}},
+        ORIGINAL,
+        ORIGINAL | {"use": {"symmetries": False, "rounds": 2, "samples": 0}},
+    ],
+    ids=["plain", "symmetries of flat tokens", "rounds", "samples", "original", "original, rounds"],
+)
+def test_a_window_at_its_own_lengths_is_filled_in_as_at_full_length(changes):
+    given = changed(voxel_size_nm=(50.0, 8.0, 4.0), **{"keep_within": 1.0} | changes)
+    apply, count = mae.refiner(given), 24
+    window = given["window"]
+    batch = batch_of(4, 3, window, 3)
+    params, state = jax.jit(mae.method(given).init)(jax.random.key(0), batch)
+    inputs = different_windows(np.random.default_rng(5), count, window)
+    if not given["original"]["rules"]:
+        inputs["labels"] = np.where(inputs["hidden"], -1, inputs["labels"]).astype(np.int16)
+    lengths = np.asarray(jax.jit(apply.lengths)(inputs["labels"], inputs["hidden"]))
+    assert len(np.unique(lengths, axis=0)) > 2 or given["original"]["rules"]
+    full = np.asarray(jax.jit(apply.refine)(params, state, inputs, jax.random.key(0)))
+    refine = jax.jit(apply.refine, static_argnums=4)
+    for some in np.unique(lengths, axis=0)[:2]:  # the shortest programs, where what is missing would show
+        chosen = (lengths == some).all(1)
+        group = {name: values[chosen] for name, values in inputs.items()}
+        found = np.asarray(refine(params, state, group, jax.random.key(0), tuple(some.tolist())))
+        difference = np.abs(found - full[chosen])[group["hidden"]]
+        assert difference.size == 0 or difference.max() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

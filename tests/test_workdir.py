@@ -1,5 +1,9 @@
 """training/workdir.py: a folder belongs to one run, and says how another one differs."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from maeref_jax.errors import BadInput
@@ -43,3 +47,24 @@ def test_another_run_is_refused_with_the_differences(claimed, settings, message)
 
 def test_a_run_may_be_made_longer(claimed):
     check_same_run("run", {**SETTINGS, "steps": 8})
+
+
+def test_a_second_start_finds_what_the_first_one_compiled(tmp_path):
+    (tmp_path / "run").mkdir()
+    script = "import sys, jax; from maeref_jax.training.workdir import keep_compiled; keep_compiled(sys.argv[1]); "
+    script += "print(jax.jit(lambda x: x * 3)(2.0), jax.config.jax_compilation_cache_dir)"
+
+    def start(**environment):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+        command = [sys.executable, "-c", script, str(tmp_path / "run")]
+        done = subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert start(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own")) == ["6.0", str(tmp_path / "own")]
+    assert not list((tmp_path / "run").iterdir()), "a folder that the user chose stays"
+    assert start()[0] == "6.0"
+    (entry,) = (tmp_path / "run" / "compiled").glob("*/*-cache")
+    stamp = entry.stat().st_mtime_ns
+    assert start()[0] == "6.0" and entry.stat().st_mtime_ns == stamp
+    entry.write_bytes(entry.read_bytes()[:100])  # killed while it wrote
+    assert start()[0] == "6.0"

@@ -24,19 +24,26 @@ def sine_cosine_positions(grid, width):
     return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
 
 
-def rotated(x, places):
-    """Queries or keys turned by where their token lies, so that attention sees how far apart two tokens are and in
-    which direction (rotary positions, Su et al. 2021, in two dimensions).
+def turns(places, channels):
+    """(cosine, sine) float32 (b, l, channels / 2) each: how far rotary positions turn every pair of channels of a head
+    (Su et al. 2021, in two dimensions).
 
-    x: (b, l, heads, e), e a multiple of 4; places: (b, l, 2) row and column in token sides. Half of the channel pairs
-    turn with the row, half with the column, at wavelengths from 6 to some 100 tokens. Place (0, 0) turns nothing.
+    places: (b, l, 2) row and column in token sides; channels: of a head, a multiple of 4. Half of the pairs turn with
+    the row, half with the column, at wavelengths from 6 to some 100 tokens. Place (0, 0) turns nothing.
     """
-    quarter = x.shape[-1] // 4
-    if x.shape[-1] % 4:
-        raise ValueError(f"rotary positions need a multiple of 4 channels per head, found {x.shape[-1]}")
+    quarter = channels // 4
+    if channels % 4:
+        raise ValueError(f"rotary positions need a multiple of 4 channels per head, found {channels}")
     frequency = ROTARY_BASE ** (-jnp.arange(quarter, dtype=jnp.float32) / quarter)
-    angle = (places[..., None].astype(jnp.float32) * frequency).reshape(*places.shape[:2], 1, 2 * quarter)
-    cosine, sine = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    angle = (places[..., None].astype(jnp.float32) * frequency).reshape(*places.shape[:2], 2 * quarter)
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def turned(x, turns):
+    """Queries or keys turned by where their token lies, so that attention sees how far apart two tokens are and in
+    which direction. x: (b, l, …, e); turns: what `turns` made of the tokens' places and e.
+    """
+    cosine, sine = (t.astype(x.dtype).reshape(*x.shape[:2], *(1,) * (x.ndim - 3), -1) for t in turns)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
 
@@ -76,7 +83,7 @@ def _attention_by_head(query, key, value, valid):
 class TransformerBlock(nn.Module):
     """Pre-norm block: x += attention(norm x); x += mlp(norm x). Input and output (b, l, d).
 
-    places: (b, l, 2) for rotary positions, None to go without.
+    turned_by: what `turns` made of the tokens' places, None to go without rotary positions.
     """
 
     heads: int
@@ -84,13 +91,13 @@ class TransformerBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, valid, places):
+    def __call__(self, x, valid, turned_by):
         b, length, width = x.shape
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
         qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(y)
         query, key, value = jnp.moveaxis(qkv.reshape(b, length, 3, self.heads, width // self.heads), 2, 0)
-        if places is not None:
-            query, key = rotated(query, places), rotated(key, places)
+        if turned_by is not None:
+            query, key = turned(query, turned_by), turned(key, turned_by)
         y = attention(query, key, value, valid).reshape(b, length, width)
         x = x + nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
@@ -108,6 +115,7 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """`depth` blocks, scanned (one compiled block, parameters stacked on a leading axis), and a final norm.
 
+    places: (b, l, 2) row and column of every token for rotary positions, None to go without.
     remat: recompute a block's activations in the backward pass instead of keeping them.
     """
 
@@ -126,5 +134,7 @@ class Transformer(nn.Module):
             in_axes=nn.broadcast,
             length=self.depth,
         )(self.heads, self.mlp_ratio, self.dtype, name="blocks")
-        x, _ = blocks(x.astype(self.dtype), valid, places)
+        # Once for all blocks: inside of them, sines are computed over and over, which on a CPU is slow.
+        turned_by = None if places is None else turns(places, x.shape[-1] // self.heads)
+        x, _ = blocks(x.astype(self.dtype), valid, turned_by)
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)

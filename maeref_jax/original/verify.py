@@ -131,7 +131,7 @@ def _computed(settings, ratio, shares, stepped, params, given):
     unweighted = {**settings, "class_weights": (1.0,) * len(settings["class_weights"])}
 
     def logits_of(params, part):
-        return mae.logits_of(settings, net, params, tokens, grid, part, count)
+        return mae.logits_of(settings, net, params, tokens, grid, part, (count, n))
 
     def counted(settings, part):
         over = part.decoded & ~part.kept if settings["loss_over"] == "hidden" else part.decoded
@@ -166,7 +166,7 @@ def _computed(settings, ratio, shares, stepped, params, given):
         shown_count = original_rules.visible_count(n, keep, float(name.removeprefix("full_pred_")))
         shown = original_rules.visible(undecided, near, shown_count)
         part = Roles(kept=shown, decoded=near)
-        labels = mae.logits_of(settings, net, params, tokens, grid, part, shown_count).argmax(-1)
+        labels = mae.logits_of(settings, net, params, tokens, grid, part, (shown_count, n)).argmax(-1)
         pixels = jnp.broadcast_to(~shown[..., None], labels.shape).astype(jnp.uint8)
         found |= {
             f"{name}/pred": join_tokens(labels, grid, token),

@@ -28,7 +28,7 @@ def filler(settings):
     def init(key, tokens, hidden, grid, given):
         return net.init(key, *planes(tokens, hidden, grid))["params"], {}
 
-    def logits(params, state, tokens, hidden, grid, given, length):
+    def logits(params, state, tokens, hidden, grid, given, lengths):
         found = net.apply({"params": params}, *planes(tokens, hidden, grid))
         by_token = split_tokens(jnp.moveaxis(found, -1, 0), token)
         return jnp.moveaxis(by_token, 0, -1), hidden | known(tokens)

@@ -14,7 +14,7 @@ from maeref_jax import masked_training, original_rules
 from maeref_jax.errors import BadInput
 from maeref_jax.masked_training import Filler, known, real_classes, sample_keys
 from maeref_jax.models.mae import MaskedAutoencoder
-from maeref_jax.roles import Roles, gathered, reach, roles
+from maeref_jax.roles import Roles, gathered, in_place, most_counts, reach, roles
 from maeref_jax.tokens import join_tokens, token_mean
 
 
@@ -41,15 +41,15 @@ def near_by_rank(settings, labels):
     return original_rules.near(distance.reshape(len(labels), -1), settings["original"]["keep"])
 
 
-def logits_of(settings, net, params, labels, grid, roles, length):
-    """Class logits float32 (b, n, p, c) of every token; meaningful where roles.decoded. length: static number of places
-    for kept tokens.
+def logits_of(settings, net, params, labels, grid, roles, lengths):
+    """Class logits float32 (b, n, p, c) of every token; meaningful where roles.decoded. lengths: static numbers of
+    places for kept and for decoded tokens.
     """
     if not settings["original"]["rules"]:
-        return net.apply({"params": params}, *gathered(labels, grid, roles, length))
+        return in_place(net.apply({"params": params}, *gathered(labels, grid, roles, lengths)), roles)
     # It knows no "unknown": for such a pixel of a known token it is told "ambiguous", or background without that class.
     labels = jnp.where(labels < 0, max(settings["classes"]["ambiguous"], 0), labels)
-    logits = net.apply({"params": params}, *gathered(labels, grid, roles, length))
+    logits = in_place(net.apply({"params": params}, *gathered(labels, grid, roles, lengths)), roles)
     return original_rules.far_as_background(logits, roles.decoded)
 
 
@@ -65,13 +65,25 @@ def filler(settings):
         return roles_by_rank(tokens, hidden, near_by_rank(settings, labels))
 
     def init(key, tokens, hidden, grid, given):
-        return net.init(key, *gathered(tokens, grid, parts(tokens, hidden, grid), tokens.shape[1]))["params"], {}
+        shown = gathered(tokens, grid, parts(tokens, hidden, grid), (tokens.shape[1],) * 2)
+        return net.init(key, *shown)["params"], {}
 
-    def logits(params, state, tokens, hidden, grid, given, length):
+    def logits(params, state, tokens, hidden, grid, given, lengths):
         if by_rank:
-            length = min(length, original_rules.near_count(tokens.shape[1], settings["original"]["keep"]))
+            lengths = (
+                min(lengths[0], original_rules.near_count(tokens.shape[1], settings["original"]["keep"])),
+                lengths[1],
+            )
         part = parts(tokens, hidden, grid)
-        return logits_of(settings, net, params, tokens, grid, part, length), part.decoded
+        return logits_of(settings, net, params, tokens, grid, part, lengths), part.decoded
+
+    def counts(tokens, hidden, grid, refilled):
+        if not by_rank:
+            return most_counts(tokens, hidden, grid, refilled, *reach(settings))
+        # No more than are near, whatever the labels; of these, no more are kept than are visible.
+        near = jnp.full(len(tokens), original_rules.near_count(tokens.shape[1], settings["original"]["keep"]))
+        visible = (known(tokens) & ~hidden).sum(1)
+        return jnp.stack([near if refilled else jnp.minimum(near, visible), near], -1)
 
     def hide_by_rank(batch, key, tokens, grid):
         near = near_by_rank(settings, join_tokens(tokens, grid, settings["token"]))
@@ -80,7 +92,7 @@ def filler(settings):
         visible = original_rules.visible(noise, near, jnp.asarray(counts)[batch["shared"]["hidden_count"]])
         return near & known(tokens) & ~visible
 
-    return Filler(init, logits, hide=hide_by_rank if by_rank else None, original=by_rank)
+    return Filler(init, logits, hide=hide_by_rank if by_rank else None, original=by_rank, counts=counts)
 
 
 def refiner(settings):

@@ -9,7 +9,7 @@ from maeref_jax.intensities import normalised
 from maeref_jax.masked_training import Filler, real_classes
 from maeref_jax.models.mae import MaskedAutoencoder
 from maeref_jax.models.mae_image import ImageMaskedAutoencoder
-from maeref_jax.roles import gathered, reach, roles
+from maeref_jax.roles import gathered, in_place, most_counts, reach, roles
 from maeref_jax.tokens import split_tokens
 
 
@@ -25,21 +25,24 @@ def filler(settings):
     """The Filler of a masked autoencoder with the image. Its state keeps the range of intensities of training."""
     net, token = network(settings), settings["token"]
 
-    def arguments(state, tokens, hidden, grid, given, length):
+    def arguments(state, tokens, hidden, grid, given, lengths):
         part = roles(tokens, hidden, grid, *reach(settings))
         image = normalised(given["image"].astype(jnp.float32), state["intensity_range"])
-        return (*gathered(tokens, grid, part, length), split_tokens(image, token)), part.decoded
+        return (*gathered(tokens, grid, part, lengths), split_tokens(image, token)), part
 
     def init(key, tokens, hidden, grid, given):
         state = {"intensity_range": jnp.asarray(given["shared"]["intensity_range"])}
-        shown, _ = arguments(state, tokens, hidden, grid, given, tokens.shape[1])
+        shown, _ = arguments(state, tokens, hidden, grid, given, (tokens.shape[1],) * 2)
         return net.init(key, *shown)["params"], state
 
-    def logits(params, state, tokens, hidden, grid, given, length):
-        shown, decoded = arguments(state, tokens, hidden, grid, given, length)
-        return net.apply({"params": params}, *shown), decoded
+    def logits(params, state, tokens, hidden, grid, given, lengths):
+        shown, part = arguments(state, tokens, hidden, grid, given, lengths)
+        return in_place(net.apply({"params": params}, *shown), part), part.decoded
 
-    return Filler(init, logits, needs=("image",))
+    def counts(tokens, hidden, grid, refilled):
+        return most_counts(tokens, hidden, grid, refilled, *reach(settings))
+
+    return Filler(init, logits, needs=("image",), counts=counts)
 
 
 def refiner(settings):

@@ -3,7 +3,7 @@
 import numpy as np
 
 # The masking ratio is uniform; the number of visible tokens it gives is rounded up to one of these shares of all
-# tokens, the static lengths a step is compiled for. The rest is padding, which attention leaves out.
+# tokens, the static lengths a step is compiled for, in use as well. The rest is padding, which attention leaves out.
 LENGTH_SHARES = (0.3, 0.6, 0.9)
 OUTSIDE = {"labels": -1, "entropy": 0.0}  # what lies outside a volume; images are mirrored
 
@@ -102,8 +102,12 @@ def _oriented_crop(volumes, rng, size, min_foreground):
 def masking_length(ratio, tokens):
     """(number of hidden tokens, static number of visible places) for a masking ratio in [0, 1]."""
     hidden = round(ratio * tokens)
-    lengths = [int(np.ceil(share * tokens)) for share in LENGTH_SHARES] + [tokens]
-    return hidden, next(length for length in lengths if length >= tokens - hidden)
+    return hidden, next(length for length in static_lengths(tokens) if length >= tokens - hidden)
+
+
+def static_lengths(tokens):
+    """The numbers of places for tokens that programs are compiled for, ascending, the last one all of them."""
+    return [int(np.ceil(share * tokens)) for share in LENGTH_SHARES] + [tokens]
 
 
 def image_batch(member_volumes, seed, step, indices, size, min_foreground, intensities):

@@ -1,0 +1,63 @@
+"""Pieces of work beside each other, in threads: one reads or writes while another one computes.
+
+A network is called by one of them at a time (`network`): no more memory of an accelerator than one call takes, and one
+compilation of each program.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+AT_ONCE = 2
+_network = threading.Lock()
+_here = threading.local()
+
+
+class _Stopped(Exception):
+    """Raised in a piece of work that nobody waits for any more."""
+
+
+def as_done(work: Callable[[Any], None], items: Iterable[Any]) -> Iterator[Any]:
+    """Does `work` for every item, AT_ONCE of them at a time, begun in order, and gives each back when it is done.
+
+    What work raises is raised here, when the pieces beside it have come to their end; no other is begun. Where the
+    caller is interrupted, those stop before their next call of a network.
+    """
+    stop, failures = threading.Event(), []
+
+    def one(item):
+        _here.stop = stop
+        if failures:
+            raise _Stopped
+        try:
+            work(item)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    with ThreadPoolExecutor(AT_ONCE, "block") as pool:
+        waiting = {pool.submit(one, item): item for item in items}
+        try:
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    item = waiting.pop(future)
+                    if future.exception() is not None:
+                        raise failures[0]
+                    yield item
+        except BaseException as error:
+            if error not in failures:
+                stop.set()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """The turn to call a network."""
+    with _network:
+        if getattr(_here, "stop", None) is not None and _here.stop.is_set():
+            raise _Stopped
+        yield
