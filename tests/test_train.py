@@ -66,7 +66,9 @@ def test_a_method_without_gradients_is_searched_used_and_judged(run, smoke, tmp_
 
 def test_every_training_config_is_tried_above(root):
     methods = {path.stem for path in (root / "configs").glob("*.py")} - {"defaults", "evaluate", "refine"}
-    assert methods == {"ensemble", "mae", "crf", ORIGINAL, *REAL, *STACKS, *COMPETITORS}
+    methods -= {"rendered", "render_mef_cristae"}  # volumes, not methods
+    # What an ensemble says of files is in test_experiment.py; of slices this large it would take minutes here.
+    assert methods == {"ensemble", "mae", "mae_vnc_sstem", "crf", ORIGINAL, *REAL, *STACKS, *COMPETITORS}
 
 
 @pytest.mark.parametrize(
