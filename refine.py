@@ -150,7 +150,9 @@ def check_usage(config) -> None:
         raise BadInput(f"--batch and --{given[0]} both say what to refine; put the paths into {config.batch_table}")
     if not config.batch_table:
         batches.check_sources([*given, *["ensemble"] * bool(config.ensemble)], "--")
-    if config.workers < 0 or (config.workers and config.num_parts > 1):
+    if config.workers < 0:
+        raise BadInput(f"--workers must be the number of processes, 1 or more, or 0 for none; found {config.workers}")
+    if config.workers and config.num_parts > 1:
         raise BadInput(f"--workers {config.workers} with --num_parts {config.num_parts}, expected one of the two")
     if config.suggest_threshold:
         wrong = [f"--{name}" for name in ("batch_table", "labels", "dry_run", "workers") if config[name]]

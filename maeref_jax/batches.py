@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,7 +171,9 @@ def expand(patterns: tuple[str, ...]) -> list[str]:
             continue
         found = sorted(glob.glob(str(base), recursive=True))
         if not found:
-            raise BadInput(f"no file matches {base}")
+            one = re.search(r"\[(\d+)\]$", str(base))
+            hint = f"; slice {one[1]} alone is written [{one[1]}:{int(one[1]) + 1}]" if one else ""
+            raise BadInput(f"no file matches {base}{hint}")
         ending = (f":/{inner}" if inner else "") + range_text(z_range)
         paths += [f"{path}{ending}" for path in found]
     return paths

@@ -115,12 +115,13 @@ def table(results):
         pairs = np.stack([values[:, 1] - values[:, 0], np.ones(len(values))], 1)
         rise = statistics.interval(pairs, statistics.ratio, seed=0)
         before, after, low, high = np.nanmean(values, 0)
+        between = f" [{rise.low:+.3f}, {rise.high:+.3f}]" if rise.clusters > 1 else ""
         rows.append(
             (
                 name,
                 f"{before:.3f}",
                 f"{after:.3f}",
-                f"{rise.estimate:+.3f} [{rise.low:+.3f}, {rise.high:+.3f}]",
+                f"{rise.estimate:+.3f}{between}",
                 f"{(after / max(before, 1e-6) - 1) * 100:+.0f} %",
                 f"{low:.3f} → {high:.3f}",
             )

@@ -41,6 +41,8 @@ def test_globs_keep_their_slices(tmp_path, monkeypatch):
     assert expand(("s3://bucket/a*.zarr",)) == ["s3://bucket/a*.zarr"], "a URL cannot be listed"
     Path("odd[ab].tif").touch()
     assert expand(("odd[ab].tif",)) == ["odd[ab].tif"], "a file of that very name is no glob"
+    with pytest.raises(BadInput, match=r"slice 3 alone is written \[3:4\]"):
+        batches.expand((str(tmp_path / "a.tif[3]"),))
     with pytest.raises(BadInput, match="no file matches"):
         expand(("stacks/*.png",))
 
