@@ -206,7 +206,9 @@ def cost_table(models, seconds):
         took = seconds[name]
         rows.append((name, model.name, "-" if took is None else f"{took:,.0f}", f"{trials}", f"{parameters(model):,}"))
     header = ("model", "method", "seconds of training", "settings tried", "parameters")
-    return report.Table("What it cost", header, tuple(rows), (), "As each workdir says itself, on its own machine.")
+    return report.Table(
+        "What it cost", header, tuple(rows), (), "As each workdir says of its last start, on its own machine."
+    )
 
 
 def parameters(model):
