@@ -21,6 +21,7 @@ SETTINGS = {
     "classes": {"names": ("background", "inside", "ambiguous"), "ambiguous": 2},
     "class_weights": (1.0, 1.0, 1.0),
     "loss": "cross_entropy",
+    "ambiguous_as": "class",
     "augmentation": NOTHING,
     "use": {"symmetries": False},
     "model": {
