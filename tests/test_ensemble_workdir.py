@@ -37,7 +37,10 @@ def predicted(workdir, tmp_path_factory):
 
 
 def test_training_leaves_a_workdir_with_statistics_per_member(workdir):
-    assert json.loads((workdir / "summary.json").read_text())["steps"] == 2
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["steps"] == 2 and summary["member_steps"] == [2, 2]
+    (line,) = (json.loads(text) for text in (workdir / "metrics.jsonl").read_text().splitlines())
+    assert {"validation_loss_member_0", "validation_loss_member_1"} <= set(line)
     model = pipeline.load_model(workdir, "segmenter")
     assert model.apply.dims == 3 and {leaf.shape[0] for leaf in jax.tree.leaves(model.params)} == {2}
     means = model.state["batch_stats"]["bottom"]["norm0"]["mean"]

@@ -82,6 +82,7 @@ def test_one_device_eight_devices_and_two_processes_give_the_same_numbers(root, 
         np.testing.assert_allclose(found[2:4], one[2:4], rtol=1e-6)
     assert abs(eight[4]["validation_loss"] / one[4]["validation_loss"] - 1) < 1e-5, "13 samples over 8 devices"
     assert first[4] == pytest.approx(one[4], rel=1e-5) and second[4] == {}, "the primary writes the logs"
+    for found in (eight, first, second):
         assert found[5] == one[5], "all agree on the best step of every member"
         np.testing.assert_allclose(found[6], one[6], rtol=1e-5)
     assert len(set(one[5])) == 2 and min(one[5]) < 10

@@ -217,8 +217,8 @@ def method(settings):
         return mapped(member, params, _statistics(state), x)
 
     def evaluate(params, state, batch):
-        """Members one by one (loss, over what each is taught), and their mean (Dice per class, as twice the overlap over
-        the sum of areas). Where nobody is taught "ambiguous" it has no Dice, and those pixels are unknown.
+        """Members one by one (loss, over what each is taught), and their mean (Dice per class, as twice the overlap
+        over the sum of areas). Where nobody is taught "ambiguous" it has no Dice, and those pixels are unknown.
         """
         logits = member_logits(params, state, batch)
         labels = jax.vmap(taught)(batch["shared"]["members"], jnp.swapaxes(batch["labels"], 0, 1))

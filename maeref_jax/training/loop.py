@@ -152,8 +152,8 @@ def read(running, logs, checkpoints):
 
 
 def pausing(method, validation, settings, checkpoints, logs, requests):
-    """pause(train_state, best, evaluate, wait): bring the state to the host, evaluate it if asked, save it, hand it back
-    with the members.Best so far.
+    """pause(train_state, best, evaluate, wait): bring the state to the host, evaluate it if asked, save it, hand it
+    back with the members.Best so far.
 
     Without `wait` the checkpoint is written while training goes on.
     """

@@ -53,7 +53,7 @@ def wait_for_all(name):
 
 
 def from_primary(value):
-    """A number, or an array of numbers, as process 0 has it: where a last bit may differ, all decide by the same one."""
+    """A number or an array as process 0 has it: where a last bit may differ, all decide by the same one."""
     if jax.process_count() == 1:
         return value
     return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(value, np.float32)))
