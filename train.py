@@ -103,7 +103,14 @@ def train(settings, workdir, profile=False):
         folder.write_summary(workdir, settings, prepared.facts, summary)
         make_confidence_honest(settings, workdir, prepared.validation)
         card = epath.Path(workdir) / "model_card.md"
-        print(f"{workdir} is ready; its best step was {summary['validation'].get('step')}, see {card}")
+        print(f"{workdir} is ready; {best_steps(summary)}, see {card}")
+
+
+def best_steps(summary):
+    """Which step, or which step of every member, the model is of, in words."""
+    if "member_steps" in summary:
+        return f"the best steps of its members were {', '.join(map(str, summary['member_steps']))}"
+    return f"its best step was {summary['validation'].get('step')}"
 
 
 def make_confidence_honest(settings, workdir, batches):

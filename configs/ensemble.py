@@ -57,6 +57,9 @@ def get_config(mode):
             "validation_batches": 4,
             "classes": CLASSES,
             "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
+            # How the members are taught the class "ambiguous": class; unknown, those pixels do not count and only
+            # entropy tells doubt; per_member, a class to the members 1, 3, 5, unknown to 0, 2, 4.
+            "ambiguous_as": "class",
             "loss": "cross_entropy",  # or dice, cross_entropy+dice; unknown pixels never count
             "augmentation": AUGMENTATION,
             "use": {

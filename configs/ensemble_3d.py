@@ -5,7 +5,19 @@
 Crops of 24 x 128 x 128; the first two steps down leave z alone, after which a voxel of the network is as long along all
 axes. Meant for a GPU with much memory; not run to the end yet. Modes:
 
-    :smoke   seconds, learns nothing
+    :small     small networks, voxels of 24 x 6 x 6 nm, three members, about six minutes on 2 CPU cores
+    :small_2d  2-D U-Nets on the same phantoms, as many members, about the same time: does the third dimension help?
+               A step of theirs took a ninth of the time of one in 3-D, so there are nine times as many.
+    :smoke     seconds, learns nothing
+
+Both small ones are judged by one command each, on phantoms that neither has seen (docs/uncertainty.md has the figures):
+
+    python train.py --config configs/ensemble_3d.py:small --workdir runs/stacks/3d
+    python train.py --config configs/ensemble_3d.py:small_2d --workdir runs/stacks/2d
+    python evaluate.py --config configs/evaluate.py:uncertainty --config.phantom.voxel_size_nm=24,6,6 \\
+        --config.ensemble=runs/stacks/3d --workdir runs/stacks/3d_judged
+    python evaluate.py --config configs/evaluate.py:uncertainty --config.phantom.voxel_size_nm=24,6,6 \\
+        --config.ensemble=runs/stacks/2d --workdir runs/stacks/2d_judged
 
 refine.py works block by block: give it blocks as deep as the window, --config.block=24,512,512, or windows that reach
 beyond a block are computed once for every block that they touch.
@@ -13,14 +25,24 @@ beyond a block are computed once for every block that they touch.
 
 from configs import ensemble
 
-MODES = ("", "smoke")
+MODES = ("", "small", "small_2d", "smoke")
 
 
 def get_config(mode):
-    config = ensemble.get_config(mode)
-    config.voxel_size_nm = (40.0, 10.0, 10.0)
+    small = mode in ("small", "small_2d")
+    config = ensemble.get_config("demo" if small else mode)
+    config.voxel_size_nm = (24.0, 6.0, 6.0) if small else (40.0, 10.0, 10.0)
+    if small:
+        config.update({"members": 3, "evaluate_every": 100})
+    if mode == "small_2d":
+        config.update({"steps": 3600, "evaluate_every": 900})
+        return config
     config.update({"window": (24, 128, 128), "stride": (12, 64, 64), "batch": 2})
     config.model.update({"widths": (32, 64, 128, 256), "strides": ((1, 2, 2), (1, 2, 2), (2, 2, 2)), "remat": True})
+    if mode == "small":
+        config.update({"window": (8, 48, 48), "stride": (4, 24, 24), "batch": 1, "steps": 400})
+        config.model.update({"widths": (8, 16, 32, 32), "remat": False})
+        return config
     config.data.phantom.shape = (32, 256, 256)
     if mode == "smoke":
         config.update({"window": (8, 32, 32), "stride": (4, 16, 16)})

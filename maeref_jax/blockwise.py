@@ -24,6 +24,7 @@ from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, wi
 # Windows per call on a CPU where they need different lengths: more at a time cost as much each, and the last call of
 # every length is filled up.
 _CPU_BATCH = 8
+RULES = ("entropy", "ambiguous", "both")  # why a token is hidden: by one rule alone, or by both
 _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
 
 
@@ -98,8 +99,18 @@ def _mean_of(means: np.ndarray, kind: str) -> np.ndarray:
     return means[..., : class_count(means.shape[-1], kind)]
 
 
-def hide(entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: float, ambiguous_threshold: float):
-    """Which voxels (z, y, x) lie in hidden tokens (bool): `masking.hidden_tokens` of each token's means.
+def hide(
+    entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: float, ambiguous_threshold: float
+) -> np.ndarray:
+    """Which voxels (z, y, x) lie in hidden tokens (bool): the first of `hide_and_count`."""
+    return hide_and_count(entropy, ambiguous, token, threshold, ambiguous_threshold)[0]
+
+
+def hide_and_count(
+    entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: float, ambiguous_threshold: float
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Which voxels (z, y, x) lie in hidden tokens (bool): `masking.hidden_tokens` of each token's means; and how many
+    tokens are hidden by one rule alone and by both, by RULES.
 
     entropy, ambiguous: float (z, y, x) of a box that starts at a multiple of `token` in y and x. A token cut by the
     far border averages the pixels that it has.
@@ -108,7 +119,8 @@ def hide(entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: floa
     pad = ((0, 0), (0, round_up(height, token) - height), (0, round_up(width, token) - width))
     present = np.ones(entropy.shape, np.float32)
     padded = [np.pad(values.astype(np.float32), pad) for values in (entropy, ambiguous, present)]
-    return np.asarray(_hidden_voxels(token, threshold, ambiguous_threshold, *padded))[:, :height, :width]
+    hidden, tokens = _hidden_voxels(token, threshold, ambiguous_threshold, *padded)
+    return np.asarray(hidden)[:, :height, :width], dict(zip(RULES, np.asarray(tokens).tolist(), strict=True))
 
 
 def refine_block(
@@ -226,8 +238,11 @@ _entropy = jax.jit(entropy_of_means, static_argnums=1)
 def _hidden_voxels(token, threshold, ambiguous_threshold, entropy, ambiguous, present):
     share = token_mean(present, token)
     means = (token_mean(values, token) / share for values in (entropy, ambiguous))
-    hidden = hidden_tokens(next(means), threshold, next(means), ambiguous_threshold)
-    return token_spread(hidden, token)
+    entropy, ambiguous = next(means), next(means)
+    hidden = hidden_tokens(entropy, threshold, ambiguous, ambiguous_threshold)
+    undecided, called = hidden_tokens(entropy, threshold), hidden_tokens(0.0, 1.0, ambiguous, ambiguous_threshold)
+    counts = [(undecided & ~called).sum(), (called & ~undecided).sum(), (undecided & called).sum()]
+    return token_spread(hidden, token), jnp.stack(counts)
 
 
 def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:

@@ -4,13 +4,16 @@ judged by the truth of held-out volumes.
 Everything is counted slab by slab and added up; ratios come last. A voxel whose truth is unknown takes no part.
 """
 
+import functools
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from maeref_jax import report
 from maeref_jax.blockwise import segment_block
-from maeref_jax.entropy import KINDS, class_count, entropy_of_means
+from maeref_jax.entropy import KINDS, class_count, entropy_of_means, member_means
 from maeref_jax.metrics import calibration, overlap
 from maeref_jax.volumes.windows import Box
 
@@ -30,9 +33,9 @@ class Counted(NamedTuple):
 
 def count(model, image, truth, depth=8):
     """Counted of one volume. model: a Segmenter's Model; image: Volume; truth: integers (z, y, x), -1 unknown; depth:
-    slices at a time.
+    slices at a time, at least; a 3-D model's windows reach beyond a slab, and are computed again for the next one.
     """
-    total = None
+    total, depth = None, max(depth, 2 * model.apply.window[0]) if model.apply.dims == 3 else depth
     for start in range(0, truth.shape[0], depth):
         box = Box((start, 0, 0), (min(start + depth, truth.shape[0]), *truth.shape[1:]))
         found = count_slab(*probabilities(model, image, box), truth[box.slices], real_classes(model))
@@ -42,14 +45,31 @@ def count(model, image, truth, depth=8):
 
 def probabilities(model, image, box):
     """(members' class probabilities [float32 (z, y, x, c)], {kind: `entropy.member_means` of all}) in a box."""
-    import jax
-
     variables, batch = jax.device_put((model.params, model.state)), 1 if model.apply.dims == 3 else 8
+    apply = model.apply._replace(predict=_everything(model.apply.predict, model.settings["members"]))
+    found, _ = segment_block(apply, variables, None, image, box, batch)
+    classes = len(model.settings["classes"]["names"])
+    lengths = (*[classes] * model.settings["members"], *(_channels(classes, kind) for kind in KINDS))
+    parts = np.split(found, np.cumsum(lengths)[:-1], -1)
+    return parts[: -len(KINDS)], dict(zip(KINDS, parts[-len(KINDS) :], strict=True))
 
-    def of(members, kind):
-        return segment_block(model.apply, variables, members, image, box, batch, kind)[0]
 
-    return [of((i,), "mean") for i in range(model.settings["members"])], {kind: of(None, kind) for kind in KINDS}
+def _channels(classes, kind):
+    """How many channels `entropy.member_means` makes of so many classes."""
+    return next(n for n in range(classes, 2 * classes + 1) if class_count(n, kind) == classes)
+
+
+@functools.cache  # one function, one compilation
+def _everything(predict, count):
+    """What `predict` says of the first `count` members, and the means of all of them of all KINDS, as the channels of
+    one member: each window goes through the network once.
+    """
+
+    def combined(params, state, image):
+        members = predict(params, state, image)
+        return jnp.concatenate([*members[:count], *(member_means(members, kind) for kind in KINDS)], -1)[None]
+
+    return combined
 
 
 def count_slab(members, means, truth, classes):

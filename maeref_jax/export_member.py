@@ -12,7 +12,7 @@ from etils import epath
 
 from maeref_jax import command_line, pipeline
 from maeref_jax.errors import BadInput
-from maeref_jax.segmenters.ensemble import select_members
+from maeref_jax.segmenters.ensemble import ambiguous_taught, select_members
 from maeref_jax.training import checkpoint, workdir
 from maeref_jax.training.state import Progress, TrainState
 
@@ -33,6 +33,7 @@ def export_member(ensemble, member, output):
     own = model.facts["member_volumes"][member]
     lists = [[model.facts["volumes"].index(name) for name in own]]
     settings = {**model.settings, "members": 1, "member_chunk": 0, "subsets": "lists", "member_lists": lists}
+    settings["ambiguous_as"] = ambiguous_taught(model.settings)[member]
     facts = {
         **model.facts,
         "volumes": sorted(set(own)),

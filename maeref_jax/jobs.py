@@ -265,7 +265,7 @@ def check_same_scheme(one: Model, other: Model) -> None:
 def identity(job, volumes, segmenter, refiner, settings) -> dict:
     """What decides about the result, as JSON: another one of these means another output."""
     return {
-        "format": 2,
+        "format": 3,
         "inputs": {name: volume.identity() for name, volume in volumes.items()},
         "segmenter": segmenter and _model_identity(segmenter),
         "refiner": refiner and _model_identity(refiner),

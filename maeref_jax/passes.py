@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from maeref_jax import audit, objects, trust
-from maeref_jax.blockwise import decide, halo, hide, real_probabilities, refine_block, segment_block
+from maeref_jax.blockwise import decide, halo, hide, hide_and_count, real_probabilities, refine_block, segment_block
 from maeref_jax.entropy import member_means
 from maeref_jax.jobs import Job, Model, Settings
 from maeref_jax.volumes import output
@@ -88,7 +88,7 @@ def _copy(run, box) -> None:
 def _segment(run, variables, box) -> None:
     job, segmenter, settings, scheme, arrays = run.job, run.segmenter, run.settings, run.scheme, run.arrays
     started, windows, kind = time.monotonic(), 0, settings.entropy_kind
-    painted = np.zeros(box.shape, bool)
+    threshold = settings.threshold
     if segmenter is not None or job.probabilities:
         means, windows = _means(run, variables, box)
         labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
@@ -99,14 +99,14 @@ def _segment(run, variables, box) -> None:
         if job.entropy is not None:
             entropy = job.entropy.read(box).astype(np.float32) / (255 if job.entropy.dtype == np.uint8 else 1)
         else:
-            # One painted voxel hides its token; the refiner hears full entropy there, none elsewhere.
+            # One painted voxel hides its token, whatever the threshold; the refiner hears full entropy there.
             painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
-            entropy = painted.astype(np.float32)
-    hidden = hide(entropy, ambiguous, settings.token, settings.threshold, settings.ambiguous_threshold) | painted
+            entropy, threshold = painted.astype(np.float32), 0.0
+    hidden, tokens = hide_and_count(entropy, ambiguous, settings.token, threshold, settings.ambiguous_threshold)
     arrays["initial"].write(box, labels_to_disk(labels))
     arrays["entropy"].write(box, np.round(entropy * 255).astype(np.uint8))
     arrays["hidden"].write(box, hidden.astype(np.uint8))
-    record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "windows": windows}
+    record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "hidden_tokens": tokens, "windows": windows}
     output.mark(run.place, "segment", box, record | {"seconds": time.monotonic() - started})
 
 

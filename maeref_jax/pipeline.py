@@ -25,6 +25,7 @@ import maeref_jax.refiners.morphology
 import maeref_jax.refiners.nearest
 import maeref_jax.segmenters.ensemble
 from maeref_jax import audit, objects, parts, trust
+from maeref_jax.blockwise import RULES
 from maeref_jax.confidence import Calibration, is_calibration
 from maeref_jax.errors import BadInput
 from maeref_jax.jobs import (
@@ -249,6 +250,7 @@ def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict
         "classes": scheme["names"],
         "voxels": voxels,
         "hidden_share": hidden / voxels,
+        "hidden_tokens": {rule: sum(record["hidden_tokens"][rule] for record in segmented) for rule in RULES},
         **audit.table(refined, scheme["names"]),
         "windows": {"refine": sum(r["windows"] for r in refined), "computed": sum(r["computed"] for r in refined)},
         "seconds": {name: round(value, 3) for name, value in (seconds | {"export": export_seconds}).items()},

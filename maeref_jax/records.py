@@ -8,6 +8,8 @@ without them (batch-norm statistics, the intensity normalisation).
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+MEMBER_LOSS = "loss_member_{}"  # what `Method.evaluate` calls the loss of one ensemble member
+
 
 class Method(NamedTuple):
     """How something learns. `training/` runs any Method and knows none.
@@ -16,9 +18,11 @@ class Method(NamedTuple):
     loss(params, state, batch, key) -> (sum, weight, state, logs): the loss is sum / weight and never formed here, so
         that devices and accumulation steps add up (design law 4). Shape () or (k,), one entry per ensemble member.
         `logs` is {name: (sum, count)}.
-    evaluate(params, state, batch) -> {name: (sum, count)}
+    evaluate(params, state, batch) -> {name: (sum, count)}; with members, MEMBER_LOSS of every one of them is among it:
+        by that its best step is chosen
     preview(params, state, batch) -> {name: picture array} for a person to look at
     members: None, or k when every leaf of `params` carries a leading member axis
+    member_state: names of the entries of `state`, then a dict, whose leaves carry it too
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -26,6 +30,7 @@ class Method(NamedTuple):
     evaluate: Callable[..., dict]
     preview: Callable[..., dict]
     members: int | None = None
+    member_state: tuple[str, ...] = ()
 
 
 class Segmenter(NamedTuple):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from maeref_jax import doubt, jobs
+from maeref_jax.blockwise import segment_block
 from maeref_jax.entropy import KINDS, member_means
 from maeref_jax.records import Segmenter
 from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.windows import Box
 
 CLASSES = {"names": ["background", "thing", "ambiguous"], "colours": [[0, 0, 0]] * 3, "ambiguous": 2}
 
@@ -67,4 +69,17 @@ def test_a_model_is_read_slab_by_slab_and_better_entropy_scores_higher():
     assert float(detection.rows[0][1]) > 0.65, "entropy of the mean finds errors"
     assert float(detection.rows[1][1]) == pytest.approx(0.5), "three members that always agree cast no vote"
     errors = {row[0]: float(row[3]) for row in honesty.rows}
+    box = Box((0, 0, 0), (2, 16, 16))
+    members, means = doubt.probabilities(model, array_volume(image, "image"), box)
+    source = (model.apply, ({}, {}))
+    for i, found in enumerate(members):
+        np.testing.assert_allclose(
+            found, segment_block(*source, (i,), array_volume(image, "image"), box, 8)[0], atol=1e-6
+        )
+    for kind in KINDS:
+        wanted, _ = segment_block(*source, None, array_volume(image, "image"), box, 8, kind)
+        np.testing.assert_allclose(means[kind], wanted, atol=1e-6)
+    alone = model._replace(settings={**settings, "members": 1})  # orientations of one, handed on as if members
+    one, same = doubt.probabilities(alone, array_volume(image, "image"), box)
+    assert len(one) == 1 and all((same[kind] == means[kind]).all() for kind in KINDS)
     assert errors["member 0"] < 0.05 < errors["member 2"]

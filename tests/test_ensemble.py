@@ -21,6 +21,7 @@ SETTINGS = {
     "classes": {"names": ("background", "inside", "ambiguous"), "ambiguous": 2},
     "class_weights": (1.0, 1.0, 1.0),
     "loss": "cross_entropy",
+    "ambiguous_as": "class",
     "augmentation": NOTHING,
     "use": {"symmetries": False},
     "model": {
@@ -167,6 +168,38 @@ def test_unknown_pixels_do_not_count(trained, loss):
     nothing = {**batch, "labels": np.full_like(batch["labels"], -1)}
     sums, weight, _, _ = step(params, state, nothing, KEY)
     assert (np.asarray(sums) == 0).all() and (np.asarray(weight) == 0).all()
+
+
+def test_ambiguous_is_taught_as_a_class_as_unknown_or_to_every_other_member(trained):
+    _, params, state, batch = trained
+    labels = batch["labels"]
+    taught = {
+        "class": np.stack([labels[:, i] >= 0 for i in range(3)]),
+        "unknown": np.stack([(labels[:, i] >= 0) & (labels[:, i] != 2) for i in range(3)]),
+    }
+    taught["per_member"] = np.stack([taught["class" if i == 1 else "unknown"][i] for i in range(3)])
+    losses, names = {}, {}
+    for how, counted in taught.items():
+        method = ensemble.method({**SETTINGS, "ambiguous_as": how})
+        _, weight, _, _ = jax.jit(method.loss)(params, state, batch, KEY)
+        np.testing.assert_array_equal(weight, counted.sum((1, 2, 3)))
+        found = jax.jit(method.evaluate)(params, state, batch)
+        losses[how] = np.array([found[f"loss_member_{i}"] for i in range(3)])
+        np.testing.assert_array_equal(losses[how][:, 1], counted.sum((1, 2, 3)))
+        np.testing.assert_allclose(losses[how].sum(0), found["loss"], rtol=1e-6)
+        names[how] = set(found)
+    np.testing.assert_array_equal(losses["per_member"][1], losses["class"][1])
+    np.testing.assert_array_equal(losses["per_member"][::2], losses["unknown"][::2])
+    assert names["class"] == names["per_member"] == names["unknown"] | {"dice_ambiguous"}
+
+
+def test_how_a_member_is_taught_is_by_its_own_number():
+    settings = {**SETTINGS, "members": 5, "ambiguous_as": "per_member"}
+    assert ensemble.ambiguous_taught(settings) == ["unknown", "class", "unknown", "class", "unknown"]
+    with pytest.raises(BadInput, match="at least 2 members"):
+        ensemble.ambiguous_taught({**settings, "members": 1})
+    with pytest.raises(BadInput, match="ambiguous_as must be one of"):
+        ensemble.method({**settings, "ambiguous_as": "nothing"})
 
 
 def logits_and_labels():

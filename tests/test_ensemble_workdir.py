@@ -9,9 +9,11 @@ import pytest
 import tifffile
 
 from maeref_jax import out_of_fold, pipeline
+from maeref_jax.command_line import load_config
 from maeref_jax.entropy import normalised_entropy
 from maeref_jax.errors import BadInput
 from maeref_jax.export_member import export_member
+from maeref_jax.segmenters import ensemble
 from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.volume import array_volume, write_tiff
 from maeref_jax.volumes.windows import whole
@@ -37,7 +39,10 @@ def predicted(workdir, tmp_path_factory):
 
 
 def test_training_leaves_a_workdir_with_statistics_per_member(workdir):
-    assert json.loads((workdir / "summary.json").read_text())["steps"] == 2
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["steps"] == 2 and summary["member_steps"] == [2, 2]
+    (line,) = (json.loads(text) for text in (workdir / "metrics.jsonl").read_text().splitlines())
+    assert {"validation_loss_member_0", "validation_loss_member_1"} <= set(line)
     model = pipeline.load_model(workdir, "segmenter")
     assert model.apply.dims == 3 and {leaf.shape[0] for leaf in jax.tree.leaves(model.params)} == {2}
     means = model.state["batch_stats"]["bottom"]["norm0"]["mean"]
@@ -85,9 +90,9 @@ def test_a_volume_that_everybody_saw_is_refused_before_anything_is_written(workd
 
 def test_an_exported_member_says_what_it_said_in_the_ensemble(workdir, tmp_path):
     export_member(workdir, 1, tmp_path / "one")
-    ensemble, alone = (pipeline.load_model(path, "segmenter") for path in (workdir, tmp_path / "one"))
+    many, alone = (pipeline.load_model(path, "segmenter") for path in (workdir, tmp_path / "one"))
     image = np.random.default_rng(0).uniform(0, 255, (1, 8, 32, 32)).astype(np.float32)
-    together, own = (jax.jit(model.apply.predict)(model.params, model.state, image) for model in (ensemble, alone))
+    together, own = (jax.jit(model.apply.predict)(model.params, model.state, image) for model in (many, alone))
     assert own.shape[0] == 1
     np.testing.assert_allclose(own[0], together[1], atol=1e-6)
     assert np.abs(own[0] - together[0]).max() > 1e-4
@@ -96,6 +101,28 @@ def test_an_exported_member_says_what_it_said_in_the_ensemble(workdir, tmp_path)
         export_member(workdir, 1, tmp_path / "one")
     with pytest.raises(BadInput, match="members 0 … 1"):
         export_member(workdir, 2, tmp_path / "other")
+
+
+def test_a_3d_ensemble_is_judged_by_the_command_that_judges_a_2d_one(run, workdir, tmp_path):
+    phantoms = {"phantom.voxel_size_nm": "40,10,10", "phantom.shape": "12,64,64", "phantom.seeds": "(100,)"}
+    settings = phantoms | {"fading.seeds": "(200,)", "fading.mitochondria": 3, "ensemble": workdir}
+    overrides = [f"--config.{name}={value}" for name, value in settings.items()]
+    done = run(
+        "evaluate.py", "--config", "configs/evaluate.py:uncertainty", "--workdir", tmp_path / "judged", *overrides
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Members, their mean, their vote" in done.stdout and "Entropy where the signal was taken away" in done.stdout
+    assert (tmp_path / "judged" / "uncertainty.html").exists()
+
+
+@pytest.mark.parametrize("mode", ["small", "small_2d"])
+def test_the_small_stacks_differ_in_the_network_alone(mode):
+    config = load_config(f"configs/ensemble_3d.py:{mode}", []).to_dict()
+    same = load_config("configs/ensemble_3d.py:small", []).to_dict()
+    for name in ("members", "voxel_size_nm", "data", "seed", "subsets", "volumes_per_member", "augmentation"):
+        assert config[name] == same[name]
+    method = ensemble.method(config)
+    assert method.members == 3 and len(config["window"]) == (2 if mode == "small_2d" else 3)
 
 
 def test_the_commands_answer_and_an_exported_member_segments_a_stack(run, workdir, tmp_path):

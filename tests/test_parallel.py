@@ -29,8 +29,8 @@ from test_loop import settings_of
 from maeref_jax.training.optimizer import build_optimizer
 indices = parallel.own_share(16)
 
-def batches(step):
-    data = batch(np.random.default_rng(step), 16)
+def batches(step, members=None):
+    data = batch(np.random.default_rng(step), 16, members)
     data["known"][:9] = False  # the first devices of eight see no valid sample at all
     return {name: value if name == "shared" else value[indices] for name, value in data.items()}
 
@@ -39,7 +39,13 @@ settings["batch"] = 16
 validation = [batch(np.random.default_rng(100), 13)]
 summary = loop.train(line(), build_optimizer(settings["optimizer"]), batches, validation, settings, folder)
 params, _ = checkpoint.load_model_variables(folder)
-print(json.dumps([jax.device_count(), len(indices), float(params["w"]), float(params["b"]), summary["validation"]]))
+found = [jax.device_count(), len(indices), float(params["w"]), float(params["b"]), summary["validation"]]
+settings["evaluate_every"] = 1
+built, folder = build_optimizer({**settings["optimizer"], "rate": 0.5}, 2), folder + "/members"
+validation = [batch(np.random.default_rng(100), 13, 2)]
+summary = loop.train(line(2), built, lambda step: batches(step, 2), validation, settings, folder)
+params, _ = checkpoint.load_model_variables(folder)
+print(json.dumps([*found, summary["member_steps"], params["w"].tolist()]))
 """
 
 
@@ -76,6 +82,10 @@ def test_one_device_eight_devices_and_two_processes_give_the_same_numbers(root, 
         np.testing.assert_allclose(found[2:4], one[2:4], rtol=1e-6)
     assert abs(eight[4]["validation_loss"] / one[4]["validation_loss"] - 1) < 1e-5, "13 samples over 8 devices"
     assert first[4] == pytest.approx(one[4], rel=1e-5) and second[4] == {}, "the primary writes the logs"
+    for found in (eight, first, second):
+        assert found[5] == one[5], "all agree on the best step of every member"
+        np.testing.assert_allclose(found[6], one[6], rtol=1e-5)
+    assert len(set(one[5])) == 2 and min(one[5]) < 10
     # What was saved on eight devices goes on on one.
     continued, whole = start(root, tmp_path / "eight", 20), start(root, tmp_path / "twenty", 20)
     np.testing.assert_allclose(result(continued)[2:4], result(whole)[2:4], rtol=1e-6)

@@ -56,6 +56,7 @@ def test_parts_one_after_the_other(tmp_path, whole_run, count):
     summaries = [run(part) for part in range(count - 1)]
     assert summaries[:-1] == [None] * (count - 2) and summaries[-1]["voxels"] == np.prod(SHAPE)
     assert_same(whole_run, directory)
+    assert summaries[-1]["hidden_tokens"] == pipeline.load_summary(image_job(whole_run))["hidden_tokens"]
     assert run(0) == summaries[-1] and "complete already" in said[-1]
 
 

@@ -185,10 +185,25 @@ def test_own_labels_with_a_painted_mask(tmp_path):
     painted[2, 5, 6] = 255  # one voxel hides its token
     painted[0, 28, 37] = 255  # in the corner, a token cut by both borders
     job = label_job(tmp_path, entropy=None, hidden=array_volume(painted, "painted"))
-    pipeline.refine_volume(job, None, refiner(), settings(threshold=1.0))
+    summary = pipeline.refine_volume(job, None, refiner(), settings(threshold=1.0))
     expected = np.zeros(SHAPE, np.uint8)
     expected[2, 4:8, 4:8] = expected[0, 28:, 36:] = 1
     np.testing.assert_array_equal(result(tmp_path, "hidden"), expected)
+    assert summary["hidden_tokens"] == {"entropy": 2, "ambiguous": 0, "both": 0}, "whatever the threshold"
+
+
+def test_the_tokens_that_each_rule_hides_are_counted_whatever_the_blocks(tmp_path):
+    own = np.zeros(SHAPE, np.int16)
+    own[1, :8, 20:] = 4  # called ambiguous: 2 rows of tokens, 5 columns, the last one cut
+    entropy = np.zeros(SHAPE, np.float32)
+    entropy[1, 4:, 28:36] = 1.0  # 7 rows, the last one cut, of 2 columns
+    given = {"labels": array_volume(own, "labels"), "entropy": array_volume(entropy, "entropy")}
+    for name, block in (("small", (1, 8, 8)), ("large", (3, 32, 40))):
+        job = label_job(tmp_path / name, **given)
+        summary = pipeline.refine_volume(job, None, refiner(), settings(block=block))
+        assert summary["hidden_tokens"] == {"entropy": 7 * 2 - 2, "ambiguous": 2 * 5 - 2, "both": 2}
+        hidden = result(tmp_path / name, "hidden")[:, ::TOKEN, ::TOKEN]
+        assert sum(summary["hidden_tokens"].values()) == hidden.sum()
 
 
 def test_unknown_and_ambiguous_labels(tmp_path):

@@ -49,6 +49,8 @@ def test_all_volumes_are_in_it_and_it_is_the_same_every_time(refined):
     assert page == written(refined, images()), "timings are in it"
     share = sum(found["hidden_share"] for found in summaries) / 2
     assert f"2 volumes, {2 * np.prod(SHAPE):,} voxels: {share:.2%} hidden" in page
+    counts = "".join(f"<td>{tokens:,}</td>" for tokens in summaries[0]["hidden_tokens"].values())
+    assert f"<td>{summaries[0]['hidden_share']:.2%}</td>{counts}" in page, "the tokens that each rule hides"
     assert "<th scope=row>a</th>" in page and "<th scope=row>b</th>" in page
     assert page.count("<figure class=slider>") == 2, "three slices: one picture of each, as they are near each other"
     assert f"<td>{summaries[0]['repairs']['red']['blobs']}</td>" in page

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maeref_jax.errors import BadInput
-from maeref_jax.records import Method
+from maeref_jax.records import MEMBER_LOSS, Method
 from maeref_jax.training.optimizer import DIRECTIONS, SCHEDULES, build_optimizer, learning_rate
 from maeref_jax.training.state import initial_state, update
 
@@ -31,7 +31,8 @@ def line(members=None):
 
     def evaluate(params, state, batch):
         error = (params["w"] * batch["x"] + params["b"] - batch["y"]) ** 2
-        return {"loss": (error.sum(), jnp.float32(error.size))}
+        own = {MEMBER_LOSS.format(i): (error[:, i].sum(), jnp.float32(error[:, i].size)) for i in range(members or 0)}
+        return {"loss": (error.sum(), jnp.float32(error.size)), **own}
 
     return Method(init, loss, evaluate, None, members)
 

@@ -106,7 +106,7 @@ def refinement_page(
         lead=_lead(entries, done, refined, len(done) - len(chosen), others),
         pictures=pictures,
         tables=[
-            _volume_table(entries, refined),
+            _volume_table(entries, refined, scheme["ambiguous"] >= 0),
             *([_class_table(done)] if refined else []),
             *_witness_tables(done),
         ],
@@ -225,19 +225,23 @@ def _sums(done):
     return voxels, hidden, sum(entry.summary["changed_voxels"] for entry in done)
 
 
-def _volume_table(entries, refined) -> Table:
+def _volume_table(entries, refined, two_rules) -> Table:
     rated = any("repairs" in entry.summary for entry in entries if entry.summary)
-    columns = ["voxels", "hidden", *["relabelled"] * refined, *RATINGS * rated, "status"]
+    rules = ("by entropy", "by “ambiguous”", "by both") * two_rules
+    columns = ["voxels", "hidden", *rules, *["relabelled"] * refined, *RATINGS * rated, "status"]
     rows = []
     for entry in entries:
         cells = ["-"] * (len(columns) - 1)
         if found := entry.summary:
             cells = [f"{found['voxels']:,}", f"{found['hidden_share']:.2%}"]
+            cells += [f"{tokens:,}" for tokens in found["hidden_tokens"].values()] * two_rules
             cells += [f"{found['changed_voxels'] / found['voxels']:.2%}"] * refined
             blobs = found.get("repairs")
             cells += [f"{blobs[name]['blobs']:,}" if blobs else "-" for name in RATINGS] * rated
         rows.append((entry.stem, *cells, entry.trouble or "done"))
-    note = f"Hidden{', relabelled' * refined}: share of the voxels." + rated * (
+    note = f"Hidden{', relabelled' * refined}: share of the voxels."
+    note += " By …: tokens that entropy alone, “ambiguous” alone, or both of them hide." * two_rules
+    note += rated * (
         " Green, amber, red: pieces of hidden voxels by how far their repair can be trusted; the limits are choices, "
         "not calibrated, see STEM_repairs.csv."
     )

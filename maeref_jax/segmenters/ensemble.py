@@ -15,12 +15,14 @@ from maeref_jax.entropy import normalised_entropy
 from maeref_jax.errors import BadInput
 from maeref_jax.intensities import normalised, scaled
 from maeref_jax.models.unet import UNet
-from maeref_jax.records import Method, Segmenter
+from maeref_jax.records import MEMBER_LOSS, Method, Segmenter
 from maeref_jax.symmetries import orientations, turned, turned_back
 from maeref_jax.volumes.volume import share_slices
 
 MAPPINGS = ("auto", "vmap", "unroll", "scan")
 LOSSES = ("cross_entropy", "dice", "cross_entropy+dice")
+AMBIGUOUS_AS = ("class", "unknown", "per_member")
+STATISTICS = ("batch_stats",)  # what of `state` has a member axis, where the network has it
 
 
 def network(settings):
@@ -83,7 +85,24 @@ def select_members(params, state, members):
     def chosen(tree):
         return jax.tree.map(lambda leaf: leaf[np.asarray(members)], tree)
 
-    return chosen(params), {name: chosen(tree) if name == "batch_stats" else tree for name, tree in state.items()}
+    return chosen(params), {name: chosen(tree) if name in STATISTICS else tree for name, tree in state.items()}
+
+
+def ambiguous_taught(settings):
+    """How each member is taught "ambiguous", a list of "class" and "unknown". settings: `ambiguous_as`, one of
+
+    class       it is a class like the others
+    unknown     those pixels do not count: nobody learns them, and the network's output for that class only falls
+    per_member  a class to the members 1, 3, 5, …, unknown to the members 0, 2, 4, …
+
+    Raises BadInput for another, or members that cannot differ.
+    """
+    kind, members = settings["ambiguous_as"], settings["members"]
+    if kind not in AMBIGUOUS_AS:
+        raise BadInput(f"ambiguous_as must be one of {', '.join(AMBIGUOUS_AS)}, found {kind!r}")
+    if kind == "per_member" and members < 2:
+        raise BadInput("ambiguous_as = per_member needs at least 2 members; set class or unknown")
+    return [("unknown", "class")[i % 2] if kind == "per_member" else kind for i in range(members)]
 
 
 def out_of_fold(names, volumes_of_members):
@@ -147,6 +166,8 @@ def method(settings):
         raise BadInput(f"loss must be one of {', '.join(LOSSES)}, found {settings['loss']!r}")
     if settings["member_mapping"] not in MAPPINGS:
         raise BadInput(f"member_mapping must be one of {', '.join(MAPPINGS)}, found {settings['member_mapping']!r}")
+    ambiguous = settings["classes"]["ambiguous"]
+    ignores = np.array([how == "unknown" for how in ambiguous_taught(settings)])
     # Wrong attributes of the network are found here, before anything is computed or written.
     jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *settings["window"], 1)))
 
@@ -156,6 +177,10 @@ def method(settings):
         variables = jax.vmap(lambda k: net.init(k, x))(keys)
         params = variables.pop("params")
         return params, {"intensity_range": batch["shared"]["intensity_range"], **variables}
+
+    def taught(member, labels):
+        """The labels (b, [z,] y, x) as one member is taught them."""
+        return jnp.where(jnp.asarray(ignores)[member] & (labels == ambiguous), -1, labels)
 
     def varied(member, images, labels, index, key):
         """Normalised images and labels of one member, augmented: the key of a sample is its own and the member's."""
@@ -168,7 +193,8 @@ def method(settings):
 
     def member_loss(params, statistics, member, images, labels, *, batch, state, key):
         """Loss sum, weight, new statistics and (right, known) pixels of one member."""
-        images, labels = varied(member, scaled(images, state["intensity_range"]), labels, batch["index"], key)
+        images, labels = scaled(images, state["intensity_range"]), taught(member, labels)
+        images, labels = varied(member, images, labels, batch["index"], key)
         x, variables = jnp.clip(images, 0.0, 1.0)[..., None], {"params": params, **statistics}
         logits, changed = net.apply(variables, x, train=True, mutable=list(statistics))
         total, weight = segmentation_loss(settings["loss"], logits, labels, weights)
@@ -191,14 +217,20 @@ def method(settings):
         return mapped(member, params, _statistics(state), x)
 
     def evaluate(params, state, batch):
-        """Members one by one (loss), and their mean (Dice per class, as twice the overlap over the sum of areas)."""
+        """Members one by one (loss, over what each is taught), and their mean (Dice per class, as twice the overlap
+        over the sum of areas). Where nobody is taught "ambiguous" it has no Dice, and those pixels are unknown.
+        """
         logits = member_logits(params, state, batch)
-        labels = jnp.swapaxes(batch["labels"], 0, 1)
+        labels = jax.vmap(taught)(batch["shared"]["members"], jnp.swapaxes(batch["labels"], 0, 1))
         sums, weight = jax.vmap(lambda x, y: segmentation_loss(settings["loss"], x, y, weights))(logits, labels)
         mean = jax.nn.softmax(logits).mean(0)
-        truth, predicted = labels[0], mean.argmax(-1)
+        truth, predicted = batch["labels"][:, 0], mean.argmax(-1)
+        truth = jnp.where(ignores.all() & (truth == ambiguous), -1, truth)
         metrics = {"loss": (sums.sum(), weight.sum())}
+        metrics |= {MEMBER_LOSS.format(i): (sums[i], weight[i]) for i in range(settings["members"])}
         for i, name in enumerate(settings["classes"]["names"]):
+            if i == ambiguous and ignores.all():
+                continue
             found, wanted = (predicted == i) & (truth >= 0), truth == i
             metrics[f"dice_{name}"] = (
                 2.0 * (found & wanted).sum(),
@@ -215,7 +247,7 @@ def method(settings):
             "truth": batch["labels"][:, 0],
         }
 
-    return Method(init, loss, evaluate, preview, members=settings["members"])
+    return Method(init, loss, evaluate, preview, members=settings["members"], member_state=STATISTICS)
 
 
 def segmentation_loss(kind, logits, labels, class_weights):
@@ -259,4 +291,4 @@ def _mapping(settings):
 
 def _statistics(state):
     """{"batch_stats": …} where the network has batch statistics, else {}."""
-    return {name: state[name] for name in ("batch_stats",) if name in state}
+    return {name: state[name] for name in STATISTICS if name in state}

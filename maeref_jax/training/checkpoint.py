@@ -1,5 +1,8 @@
 """Checkpoints through orbax: the last few, to continue from, and the best by validation, to use.
 
+Of an ensemble, every checkpoint holds for use the best of each member so far (members.py), beside the parameters that
+training goes on from. Its score is the sum of the members' lowest losses: the lowest one is of the last improvement.
+
 Orbax writes in the background and renames when a checkpoint is whole, so a kill leaves the one before. Everything goes
 through numpy on the host: orbax refuses the output of pmap, and pmap must not be handed arrays that somebody else owns.
 
@@ -20,6 +23,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from maeref_jax.errors import BadInput
+from maeref_jax.training.members import Best, untried
 from maeref_jax.training.parallel import is_primary, wait_for_all
 from maeref_jax.training.state import TrainState
 
@@ -46,27 +50,30 @@ def open_checkpoints(workdir, keep=2):
     return ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS)
 
 
-def save(checkpoints, train_state, settings, score=np.inf):
+def save(checkpoints, train_state, settings, score=np.inf, best=None):
     """Save a TrainState of numpy arrays under its step; returns while it is being written.
 
     score: what the best is chosen by, the lower the better; infinite for a checkpoint that was not evaluated.
+    best: the members.Best of an ensemble in training, which is then the model; None: the model is what is `used`.
     """
     step = int(train_state.step)
     if step in checkpoints.all_steps():
         return
-    items = {name: ocp.args.StandardSave(item) for name, item in _items(train_state).items()}
+    items = {name: ocp.args.StandardSave(item) for name, item in _items(train_state, best).items()}
     items["settings"] = ocp.args.JsonSave(settings)
     checkpoints.save(step, args=ocp.args.Composite(**items), metrics={"score": float(score)})
 
 
-def restore_latest(checkpoints, like):
-    """The latest TrainState that can be read, as numpy arrays; None when nothing was saved. like: shapes and dtypes.
+def restore_latest(checkpoints, like, members=None):
+    """The latest (TrainState, members.Best or None) that can be read, as numpy arrays; None when nothing was saved.
+
+    like: a TrainState of shapes and dtypes; members: how many, of an ensemble, None of what has no Best.
 
     Damaged ones are set aside once an older one has been read. Raises BadInput when there are checkpoints but none can
     be read; they stay where they are.
     """
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    items = {name: ocp.args.StandardRestore(item) for name, item in _items(like).items()}
+    items = {name: ocp.args.StandardRestore(item) for name, item in _items(like, untried(like, members)).items()}
     steps, damaged = sorted(checkpoints.all_steps(), reverse=True), []
     for step in steps:
         try:
@@ -80,10 +87,7 @@ def restore_latest(checkpoints, like):
         if damaged:
             wait_for_all("set aside")
             checkpoints.reload()
-        model, rest = restored["model"], restored["training"]
-        params, averaged = (rest["params"], model["params"]) if "params" in rest else (model["params"], ())
-        found = TrainState(rest["step"], params, model["state"], rest["optimizer"], averaged, rest["progress"])
-        return jax.tree.map(np.array, found)
+        return jax.tree.map(np.array, _read(restored["model"], restored["training"]))
     if steps:
         raise BadInput(
             f"none of the checkpoints {steps} in {checkpoints.directory} can be read ({damaged[0][1]}); "
@@ -160,8 +164,9 @@ def adopted(fresh, found, source, same_classes):
     return params, stayed
 
 
-def _items(train_state):
+def _items(train_state, best):
     """What is saved together: the model, which use needs, apart from what only training needs."""
+    model = {"params": train_state.used, "state": train_state.state}
     rest = {
         "optimizer": train_state.optimizer,
         "step": np.asarray(train_state.step),
@@ -169,7 +174,18 @@ def _items(train_state):
     }
     if train_state.used is not train_state.params:
         rest["params"] = train_state.params
-    return {"model": {"params": train_state.used, "state": train_state.state}, "training": rest}
+    if best is not None:
+        rest |= {"members": {"loss": best.loss, "step": best.step}, "current": model}
+        model = {"params": best.params, "state": best.state}
+    return {"model": model, "training": rest}
+
+
+def _read(model, rest):
+    """(TrainState, members.Best or None) of the two items that `_items` made."""
+    current = rest["current"] if "members" in rest else model
+    params, averaged = (rest["params"], current["params"]) if "params" in rest else (current["params"], ())
+    train_state = TrainState(rest["step"], params, current["state"], rest["optimizer"], averaged, rest["progress"])
+    return train_state, Best(**rest["members"], **model) if "members" in rest else None
 
 
 def _set_aside(folder):

@@ -8,6 +8,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from maeref_jax.records import MEMBER_LOSS
 from maeref_jax.training.pictures import contact_sheet
 from maeref_jax.training.workdir import write_text
 
@@ -74,7 +75,8 @@ class Logs:
         self._write({"step": step, **{f"validation_{name}": value for name, value in metrics.items()}})
         seconds = (time.monotonic() - self.began) / max(step - self.start, 1)
         rate = f"{self.batch / max(seconds, 1e-9):.0f} crops/s, {seconds * (self.steps - step) / 60:.1f} min left"
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        members = MEMBER_LOSS.format("")  # their losses are in metrics.jsonl, too many for a line
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if not name.startswith(members))
         self.say(f"step {step}: validation {shown} ({rate})")
         if self.board and preview:
             self.board.add_image(

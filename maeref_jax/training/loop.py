@@ -15,6 +15,7 @@ from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.training import checkpoint
 from maeref_jax.training.interrupt import Requests, agreed
 from maeref_jax.training.logs import Logs, mean_metrics
+from maeref_jax.training.members import improved, own_losses, untried
 from maeref_jax.training.parallel import (
     from_primary,
     is_primary,
@@ -31,7 +32,7 @@ WARM_STEPS, PROFILED = 10, 5  # steps before a profile, which are compiled then,
 
 
 class Run(NamedTuple):
-    """What the loop works with. step: the parallel step function; pause(train_state, evaluate, wait) -> train_state on
+    """What the loop works with. step: the parallel step function; pause(train_state, best, evaluate, wait) -> both on
     the host, evaluated and saved; read(running) -> (exit code or None, whether to save).
     """
 
@@ -63,7 +64,8 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
     batches(step) -> this process's share of a batch, numpy arrays, a pure function of the step; validation: list of
     batches; settings: the config; start_from: params -> params, applied to those of a fresh run. Writes checkpoints/,
     metrics.jsonl and tensorboard/; with `profile`, a trace of a few steps in profile/.
-    Returns {"steps", "seconds", "validation": {name: value}} with the validation metrics of the best checkpoint.
+    Returns {"steps", "seconds", "validation": {name: value}} with the validation metrics of what use will take: of the
+    best checkpoint, and its step; with members, of every one at its best, and "member_steps", the list of their steps.
     Raises CannotGoOn if loss or gradients stop being numbers, or memory ends. A signal saves and ends in SystemExit.
     """
     workdir, began = epath.Path(workdir), time.monotonic()
@@ -74,9 +76,11 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
     with checkpoint.open_checkpoints(workdir, settings["checkpoint"]["keep"]) as checkpoints:
         shapes = jax.eval_shape(fresh, key, first)
         check_best(settings, method.evaluate, shapes, validation[0])
-        train_state = checkpoint.restore_latest(checkpoints, shapes)
-        if train_state is None:
+        restored = checkpoint.restore_latest(checkpoints, shapes, method.members)
+        if restored is None:
             train_state = started(jax.device_get(jax.jit(fresh)(key, first)), start_from, average)
+            restored = train_state, untried(train_state, method.members)
+        train_state, best = restored
         start = int(train_state.step)
         end = start if exhausted(train_state.progress, settings) else settings["steps"]
         logs = Logs(workdir, start, end, settings["batch"], is_primary())
@@ -92,14 +96,18 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
             logs.say(f"nothing to do: {start} steps are taken already")
         trace = Profile(workdir / "profile" if profile and is_primary() else None, end - start)
         with logs, requests:
-            train_state = take_steps(run, train_state, batches, range(start, end), settings, trace)
-        best = logs.at(int(train_state.progress.best_step))
-    return {"steps": int(train_state.step), "seconds": round(time.monotonic() - began, 1), "validation": best}
+            train_state, best = take_steps(run, train_state, best, batches, range(start, end), settings, trace)
+    summary = {"steps": int(train_state.step), "seconds": round(time.monotonic() - began, 1)}
+    if best is None:
+        return {**summary, "validation": logs.at(int(train_state.progress.best_step))}
+    found = validated(parallel_sums(method.evaluate), best.params, best.state, validation)
+    named = {f"validation_{name}": value for name, value in found.items()}
+    return {**summary, "member_steps": best.step.tolist(), "validation": named}
 
 
-def take_steps(run, train_state, batches, steps, settings, profile):
-    """The loop itself. Returns the last TrainState, on the host. The report of a step is read while the next one runs;
-    a batch is made while two steps before it run, and sent while one does.
+def take_steps(run, train_state, best, batches, steps, settings, profile):
+    """The loop itself. Returns the last TrainState and members.Best, on the host. The report of a step is read while
+    the next one runs; a batch is made while two steps before it run, and sent while one does.
     """
     devices, running = jax.local_device_count(), None
     with profile:
@@ -114,12 +122,12 @@ def take_steps(run, train_state, batches, steps, settings, profile):
                 continue
             late_code, _ = run.read(running)
             exit_code, running = exit_code or late_code, None
-            train_state = run.pause(train_state, evaluate, wait=exit_code is not None)
+            train_state, best = run.pause(train_state, best, evaluate, wait=exit_code is not None)
             if exit_code is not None:
                 run.requests.leave(exit_code, step + 1)
             if exhausted(train_state.progress, settings):
                 break
-    return train_state
+    return train_state, best
 
 
 def read(running, logs, checkpoints):
@@ -144,32 +152,42 @@ def read(running, logs, checkpoints):
 
 
 def pausing(method, validation, settings, checkpoints, logs, requests):
-    """pause(train_state, evaluate, wait): bring the state to the host, evaluate it if asked, save it, hand it back.
+    """pause(train_state, best, evaluate, wait): bring the state to the host, evaluate it if asked, save it, hand it
+    back with the members.Best so far.
 
     Without `wait` the checkpoint is written while training goes on.
     """
     evaluate_batch, preview = parallel_sums(method.evaluate), jax.jit(method.preview) if method.preview else None
     few = samples_of(validation[0], 0, ROWS)
 
-    def pause(train_state, evaluate, wait):
+    def pause(train_state, best, evaluate, wait):
         # Copies: what the device holds is given away to the next step.
         train_state, score = jax.tree.map(np.array, jax.device_get(train_state)), np.inf
         if evaluate:
             model = train_state.used, train_state.state
-            metrics = mean_metrics([evaluate_batch(*model, batch) for batch in validation])
+            metrics = validated(evaluate_batch, *model, validation)
             score = from_primary(scored(metrics, settings))
             if not np.isfinite(score):
                 raise CannotGoOn(f"validation at step {train_state.step} gives {metrics}, which cannot be compared")
             train_state = train_state._replace(progress=progressed(train_state, score, settings))
+            if best is not None:
+                losses = from_primary(own_losses(metrics, method.members))
+                best = improved(best, train_state, losses, method.member_state)
+                score = best.loss.sum(dtype=np.float64)
             shown = jax.device_get(preview(*model, few)) if preview else None
             logs.evaluated(int(train_state.step), metrics, shown, settings)
-        checkpoint.save(checkpoints, train_state, settings, score)
+        checkpoint.save(checkpoints, train_state, settings, score, best)
         if wait:
             checkpoints.wait_until_finished()
         requests.was_saved()
-        return train_state
+        return train_state, best
 
     return pause
+
+
+def validated(evaluate_batch, params, state, validation):
+    """{name: float} over all validation batches."""
+    return mean_metrics([evaluate_batch(params, state, batch) for batch in validation])
 
 
 def scored(metrics, settings):

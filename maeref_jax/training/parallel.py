@@ -53,8 +53,10 @@ def wait_for_all(name):
 
 
 def from_primary(value):
-    """A number as process 0 has it: where a last bit may differ, all decide by the same one."""
-    return float(multihost_utils.broadcast_one_to_all(np.float32(value))) if jax.process_count() > 1 else value
+    """A number or an array as process 0 has it: where a last bit may differ, all decide by the same one."""
+    if jax.process_count() == 1:
+        return value
+    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(value, np.float32)))
 
 
 def is_primary():

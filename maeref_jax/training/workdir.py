@@ -117,6 +117,9 @@ def write_summary(workdir, settings, facts, summary):
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(settings["classes"]["names"]))
     metrics = "\n".join(f"- {name}: {value:.4g}" for name, value in summary["validation"].items())
     data = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    used = "best checkpoint"
+    if "member_steps" in summary:
+        used = f"members as after the steps {', '.join(map(str, summary['member_steps']))}, each at its own best"
     made = (
         "The best of {} settings on validation data"
         if "parameters" in summary
@@ -133,7 +136,7 @@ Classes: {classes}. Window {tuple(settings["window"])} pixels.
 
 {data}
 
-## Validation (best checkpoint)
+## Validation ({used})
 
 {metrics}
 
