@@ -15,7 +15,6 @@ class LowSignalSettings(NamedTuple):
     """Radii in voxels, `radius_vx` in the plane and half of it along z."""
 
     radius_vx: tuple[float, float] = (8.0, 18.0)
-    stretch: tuple[float, float] = (1.0, 1.0)  # of the radius along y, drawn per region; along x it shrinks as much
     amplitude: float = 1.0  # share of the signal lost at the centre; 0.8 in the original's script
     profiles: tuple[str, ...] = ("sqrt", "sqrt", "linear")  # drawn per region
     noise: tuple[float, ...] = (15.0, 30.0)  # standard deviation around the background, drawn per region
@@ -23,6 +22,7 @@ class LowSignalSettings(NamedTuple):
     counts_from: float = 0.3  # a voxel belongs to a region when it has lost more than this share of its signal
     on_mitochondria: float = 60.0  # per million voxels of mitochondria
     in_cytoplasm: float = 12.0  # per million voxels of cytoplasm
+    stretch: tuple[float, float] = (1.0, 1.0)  # of the radius along y, drawn per region; along x it shrinks as much
 
 
 def lower_signal(
