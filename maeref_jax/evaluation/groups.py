@@ -60,13 +60,12 @@ def condition_table(found: dict[str, list[dict]]):
         cells = []
         for feature in FEATURES:
             one, other = (_mean([volume[name][feature] for volume in found[part]]) for part in (first, second))
-            cells += [f"{one:.3g}", f"{other:.3g}", f"{other - one:+.2g}"]
+            cells.append(f"{one:.3g} → {other:.3g}")
         rows.append((name_of(name), *cells))
-    parts = (first, second, "difference")
-    header = ("mean over volumes", *(f"{called}: {part}" for called in FEATURES.values() for part in parts))
+    header = (f"{first} → {second}", *FEATURES.values())
     note = (
-        f"A prior learned under one condition may pull the other towards it. {len(found[first])} volumes {first}, "
-        f"{len(found[second])} {second}; the differences of the truth's row should survive."
+        f"Means over {len(found[first])} volumes {first} and {len(found[second])} {second}. A prior learned under one "
+        "condition may pull the other towards it; the differences of the truth's row should survive."
     )
     return report.Table("Does the prior erase an effect?", header, tuple(rows), ("refined",), note)
 
