@@ -69,9 +69,13 @@ def judge_refinement(settings, workdir):
             judged.append((case, results, counted[-1].agreement))
     parts = [found for _, _, found in judged]
     total = agreement.total(parts)
-    lead = agreement.verdict(total)
+    lead = agreement.verdict(total, agreement.endpoint([one.scores for one in parts], settings["endpoint_classes"]))
     seconds = {name: training_seconds(model.workdir) for name, model in models.items()}
     tables = [*refinement.tables(counted, classes["names"], settings), cost_table(models, seconds)]
+    seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
+    write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, tables)) + "\n")
+    summary = {**agreement.summary(parts, settings["endpoint_classes"]), "seconds": seconds}
+    write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
     chosen = pictures.choose_slices(judged, settings["pictures"]) if refiner else []
     shown = [pictures.before_and_after(judged, choice, classes) for choice in chosen]
     page = html_page(
@@ -92,13 +96,9 @@ def judge_refinement(settings, workdir):
             "Versions": {"maeref_jax": __version__, **{library: version(library) for library in LIBRARIES}},
         },
     )
-    seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
     write_text(workdir / "report.html", page)
     for number, (_, six) in enumerate(shown, 1):
         (workdir / f"picture_{number}.png").write_bytes(six.png)
-    write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, tables)) + "\n")
-    summary = {**agreement.summary(parts), "seconds": seconds}
-    write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
     words = (textwrap.fill(paragraph, 100) for paragraph in lead)
     print("\n" + "\n\n".join([*map(report.text_table, tables), *words]))
     print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")
@@ -129,7 +129,10 @@ def load_models(settings, workdir):
     competitors = load_others(settings["competitors"], refiner, "refiner")
     if settings["other_ensembles"] and ensemble is None:
         raise BadInput("other_ensembles segment the image, but labels are given in its place")
-    return ensemble, refiner, competitors, load_others(settings["other_ensembles"], refiner, "segmenter")
+    others = load_others(settings["other_ensembles"], refiner, "segmenter")
+    if both := sorted({*competitors} & {*others}):
+        raise BadInput(f"a competitor and another ensemble are both called '{both[0]}'; rename a folder")
+    return ensemble, refiner, competitors, others
 
 
 def load_others(workdirs, refiner, kind):
@@ -165,7 +168,8 @@ def draw_figures(judged, chosen, classes, settings, ensemble):
     if not chosen or not settings["figures"]:
         return []
     phantoms = {"shape": tuple(settings["phantom"]["shape"]), "seeds": settings["fading"]["seeds"][: pictures.FADED]}
-    fading = {**phantoms, "voxel_size_nm": tuple(ensemble.settings["voxel_size_nm"])} if ensemble else None
+    wanted = ensemble and settings["phantom"]["seeds"]  # real data may look unlike phantoms
+    fading = {**phantoms, "voxel_size_nm": tuple(ensemble.settings["voxel_size_nm"])} if wanted else None
     return pictures.paper_figures(judged, chosen, classes, settings["validity"]["classes"], ensemble, fading)
 
 

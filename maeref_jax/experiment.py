@@ -170,6 +170,8 @@ def _segmenter_experiment(settings, indices):
 
     facts = {
         "volumes": [volume.name for volume in train],
+        "images": _image_names(settings, "train"),
+        "validation_images": _image_names(settings, "validation"),
         "member_volumes": [[volume.name for volume in volumes] for volumes in members],
         "validation_volumes": [volume.name for volume in validation],
         "intensity_range": intensities.tolist(),
@@ -217,6 +219,12 @@ def _refiner_experiment(settings, workdir, indices):
     }
     method = pipeline.REFINERS[settings["method"]].method(settings)
     return Experiment(method, batches, validation_batches, facts, f"{len(train)} label volumes, {facts['labels']}")
+
+
+def _image_names(settings, split):
+    """The image files of a split, as volumes to judge on are compared with them; [] for phantoms."""
+    data = settings["data"]
+    return [] if data["phantom"]["train"] else [resolved(path) for path in data[split]["images"]]
 
 
 def _annotated(settings, split):

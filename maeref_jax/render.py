@@ -15,6 +15,7 @@ import numpy as np
 from maeref_jax import command_line
 from maeref_jax.errors import BadInput
 from maeref_jax.training.workdir import make_workdir
+from maeref_jax.volumes.dataset import stems
 from maeref_jax.volumes.imaging import ImagingSettings, annotate, render
 from maeref_jax.volumes.labels import derive_shell, remap_labels
 from maeref_jax.volumes.low_signal import LowSignalSettings
@@ -65,9 +66,9 @@ def main(argv):
     for split, given in settings["splits"].items():
         folder = arguments.output / split
         make_workdir(folder)
-        for number, path in enumerate(given["labels"]):
+        for number, (path, name) in enumerate(zip(given["labels"], stems(given["labels"]), strict=True)):
             labels = shapes(path, settings)
-            stem = Path(path).name.partition(".")[0].removesuffix("_label")
+            stem = name.removesuffix("_label")
             for artefact in given["artefacts"]:
                 seed = given["first_seed"] + number
                 found = rendered(labels, seed, settings, given["low_signal"], artefact)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from maeref_jax import jobs
 from maeref_jax.evaluation import (
     agreement,
     along_z,
@@ -17,8 +18,18 @@ from maeref_jax.evaluation import (
 from maeref_jax.evaluation.cases import Case
 from maeref_jax.evaluation.runs import Found
 from maeref_jax.metrics.validity import MITOCHONDRIA
+from maeref_jax.records import Refiner
 
+MODEL = jobs.Model("R", "mae", {}, {}, {}, Refiner(None, (8, 8), (4, 4), 2, ("image",), 4), {})
 VALIDITY = {"classes": (0, 1, 2, 3), "size": 24, "min_foreground": 0.1, "slice_step": 1}
+
+
+SETTINGS = {
+    "endpoint_classes": (2, 3),
+    "validity": {**VALIDITY, "least_hidden": 0.1},
+    "reconstruction": {"crops": 0},
+    "seed": 0,
+}
 
 
 def mitochondrion(depth=4, size=24):
@@ -63,6 +74,39 @@ def test_the_best_competitor_stands_alone_and_the_others_are_corrected():
     assert best["ahead in"] == "6 of 6" and best["p"] == "0.031", "2 / 2^6, not corrected"
     assert cells(table, "initial")["p"] == "0.062", "Holm over two"
     assert float(cells(table, "initial")["refined minus it"]) > float(best["refined minus it"]) > 0
+
+
+def test_the_verdict_leads_with_the_primary_endpoint_good_or_bad():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    wrong = np.where(hidden, np.int16(0), initial)
+    for refined, word in ((truth, "better than"), (wrong, "WORSE than"), (initial, "not told apart from")):
+        judged = [agreement.judge(found(initial, refined, hidden, str(i)), 4, VALIDITY) for i in range(3)]
+        primary = agreement.endpoint([one.scores for one in judged], (2, 3))
+        lead = agreement.verdict(agreement.total(judged), primary)
+        assert lead[0].startswith("Primary endpoint") and f"The refiner is {word} it." in lead[0]
+        assert primary.name == "nearest" and primary.difference.clusters == 3
+
+
+def test_where_the_truth_is_unknown_no_map_is_looked_at():
+    truth = mitochondrion()
+    hidden = damaged(truth)[1]
+    hidden[2:] = False
+    unknown = truth.copy()
+    unknown[:, :, 12:] = -1
+    one = found(truth, truth, hidden, truth=unknown)
+    volumes = [one._replace(case=one.case._replace(stem=stem)) for stem in "ab"]
+    counted = [refinement.count(volume, {"refined": MODEL}, 4, SETTINGS) for volume in volumes]
+    tables = {table.title: table for table in refinement.tables(counted, ("b", "i", "c", "m"), SETTINGS)}
+    plausible = tables["How plausible the masks look"]
+    assert cells(plausible, "initial")["boundary to area"] == cells(plausible, "truth")["boundary to area"]
+    assert cells(tables["Distance to control, and what it cost"], "initial")["invented"] == "0%"
+
+
+def test_a_refiner_that_sees_hidden_labels_is_not_asked_for_them():
+    blind = MODEL._replace(apply=MODEL.apply._replace(needs=()))
+    sees = blind._replace(apply=blind.apply._replace(sees_hidden=True))
+    assert set(reconstruction.comparable({"refined": blind, "a": sees, "b": blind})) == {"refined", "b"}
 
 
 def test_control_masks_say_how_much_of_the_errors_a_choice_of_tokens_holds():

@@ -83,13 +83,17 @@ def total(judged):
     return found
 
 
-def summary(judged):
-    """The numbers for programs: dice_hidden, dice_low_signal, dice_all, repairs, validity. Undefined ones are None."""
-    found = total(judged)
+def summary(judged, endpoint_classes):
+    """The numbers for programs: endpoint, dice_hidden, dice_low_signal, dice_all, repairs, validity. Undefined ones are
+    None.
+    """
+    found, primary = total(judged), endpoint([one.scores for one in judged], endpoint_classes)
     numbers = {
         f"dice_{region}": {name: scores.dice_with_mean(counts) for name, counts in confusions.items()}
         for region, confusions in found.confusions.items()
     }
+    if primary:
+        numbers["endpoint"] = {**primary._asdict(), "difference": primary.difference._asdict()}
     if found.repairs:
         numbers["repairs"] = {name: found.repairs["refined"][name] for name in ("wrong_to_right", "right_to_wrong")}
     if found.validity:
@@ -115,6 +119,40 @@ def tables(judged, class_names, endpoint_classes):
     return [table for table in tables if table]
 
 
+class Endpoint(NamedTuple):
+    """The primary endpoint (EVALUATION E1): name: of the best other map; refined, other: mean Dice of both; difference:
+    Interval of refined minus other, bootstrap over volumes, paired; p: of sign flips of the volumes' differences.
+    """
+
+    name: str
+    refined: float
+    other: float
+    difference: statistics.Interval
+    p: float
+
+
+def endpoint(found, classes, seed=0):
+    """The Endpoint of Scores of every volume; None without a refiner, or where nothing was hidden. classes: ids whose
+    Dice is averaged. The best other map is the best on these very volumes, which favours it.
+    """
+    maps = found[0].confusions["hidden"]
+    if "refined" not in maps:
+        return None
+
+    def statistic(confusion):
+        return overlap.macro_dice(confusion, classes)
+
+    counts = {name: np.stack([one.confusions["hidden"][name] for one in found]) for name in maps}
+    dice = {name: statistic(each.sum(0)) for name, each in counts.items()}
+    known = [name for name in dice if name not in ("initial", "refined") and not math.isnan(dice[name])]
+    if not known or math.isnan(dice["refined"]):
+        return None
+    best, refined = max(known, key=dice.get), counts["refined"]
+    difference = statistics.difference_interval(refined, counts[best], statistic, seed)
+    each = [statistic(a) - statistic(b) for a, b in zip(refined, counts[best], strict=True)]
+    return Endpoint(best, dice["refined"], dice[best], difference, statistics.sign_flip_p(np.array(each), seed))
+
+
 def comparison(found, classes, seed=0):
     """A report.Table: how far the refined map is ahead of each other one, inside hidden tokens (EVALUATION E1).
 
@@ -132,8 +170,8 @@ def comparison(found, classes, seed=0):
     counts = {name: np.stack([one.confusions["hidden"][name] for one in found]) for name in (*names, "refined")}
     refined, chances, rows = counts["refined"], {}, []
     dice = {name: statistic(counts[name].sum(0)) for name in names}
-    known = [name for name in names if name != "initial" and not math.isnan(dice[name])]
-    best = max(known, key=dice.get) if known else None
+    primary = endpoint(found, classes, seed)
+    best = primary.name if primary else None
     for name in names:
         each = [statistic(a) - statistic(b) for a, b in zip(refined, counts[name], strict=True)]
         chances[name] = statistics.sign_flip_p(np.array(each), seed)
@@ -151,14 +189,17 @@ def comparison(found, classes, seed=0):
         f"Primary endpoint: mean Dice of the classes {', '.join(map(str, classes))}, the refined map "
         f"({report.number(statistic(refined.sum(0)))}) against the best of the others. Interval: paired bootstrap over "
         f"{len(found)} volumes, too narrow for fewer than ten. p: sign flips of the volumes' differences, not below "
-        "2 / 2^n with n volumes; that of the best stands alone, the others are Holm-corrected."
+        "2 / 2^n with n volumes; that of the best stands alone, the others are Holm-corrected. The best is the best on "
+        "these very volumes; Dice is of all volumes together, p and 'ahead in' are of each by itself."
     )
     strong = tuple(row[0] for row in rows if "(best of the others)" in row[0])
     return report.Table("The refined map against every other one", header, tuple(rows), strong, note)
 
 
-def verdict(found):
-    """The result in a few plain sentences, good or bad; a list of str. found: Scores of all volumes."""
+def verdict(found, primary=None):
+    """The result in a few plain sentences, good or bad; a list of str. found: Scores of all volumes; primary: their
+    Endpoint.
+    """
     if not found.repairs:
         mean = scores.dice_with_mean(found.confusions["all"]["initial"])["mean"]
         return [f"The segmentation alone, no refiner: mean Dice of the foreground classes {mean:.3f} (1 is the truth)."]
@@ -183,7 +224,28 @@ def verdict(found):
         f"{scores.share_of_errors_hidden(found):.0%} of all errors, the most that any refinement could repair."
     )
     outside = found.changed_outside["refined"]
-    return [first, second, f"Outside the hidden tokens {outside or 'no'} voxel{'s' if outside > 1 else ''} changed."]
+    return [
+        *_primary(primary),
+        first,
+        second,
+        f"Outside the hidden tokens {outside or 'no'} voxel{'s' if outside > 1 else ''} changed.",
+    ]
+
+
+def _primary(primary):
+    """The primary endpoint as a sentence, if there is one."""
+    if primary is None:
+        return []
+    difference = primary.difference
+    between = f", 95 % interval [{difference.low:+.3f}, {difference.high:+.3f}]" if difference.clusters > 1 else ""
+    decided = difference.clusters > 1 and (difference.low > 0 or difference.high < 0)
+    word = "not told apart from" if not decided else "better than" if difference.estimate > 0 else "WORSE than"
+    number = f"{difference.clusters} volume{'s' if difference.clusters > 1 else ''}"
+    return [
+        f"Primary endpoint, Dice inside hidden tokens of the classes compared: the refiner reaches "
+        f"{primary.refined:.3f}, the best other way, {name_of(primary.name)}, {primary.other:.3f}: "
+        f"{difference.estimate:+.3f}{between}, {number}. The refiner is {word} it."
+    ]
 
 
 def _dice_table(found, class_names):
@@ -244,7 +306,7 @@ def _control_table(judged, classes):
         rows.append(({"doubt": "tokens of high entropy", **CONTROLS}[name], *cells))
     header = ("hidden are", "voxels", "of all errors", "Dice before", "after", "wrong → right", "right → wrong")
     note = (
-        "The same refiner on other tokens: where nothing was doubtful, and where doubt would know every error. The "
+        "The same refiner on other tokens: anywhere on the foreground, and where doubt would know every error. The "
         f"second column is the ceiling of any repair there. Mean Dice of the classes {', '.join(map(str, classes))}."
     )
     return report.Table("Are the right places hidden?", header, tuple(rows), (), note)

@@ -8,7 +8,7 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes.artefacts import ARTEFACTS
-from maeref_jax.volumes.dataset import mapped_labels
+from maeref_jax.volumes.dataset import mapped_labels, stems
 from maeref_jax.volumes.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.volumes.phantom import PhantomSettings, phantom
 from maeref_jax.volumes.volume import Volume, array_volume, open_volume, share_slices, write_tiff
@@ -58,11 +58,13 @@ def check_held_out(settings, models):
     """Raises BadInput if a volume to judge on shares slices with one that a model was trained on or, unless this is to
     choose and not to report (settings["on_validation"]), validated on.
     """
-    files = (*settings["files"]["truths"], *settings["files"]["images"])
+    files = [path for role in ("truths", "images", "labels", "entropy") for path in settings["files"][role]]
     volumes = [f"phantom_{seed}" for seed in settings["phantom"]["seeds"]] or files
     for model in models:
-        validated = () if settings["on_validation"] else model.facts.get("validation_volumes", ())
-        known = (*model.facts.get("volumes", ()), *validated)
+        facts = ("volumes", "images") + (
+            () if settings["on_validation"] else ("validation_volumes", "validation_images")
+        )
+        known = [path for fact in facts for path in model.facts.get(fact, ())]
         seen = {volume for volume in volumes if any(share_slices(volume, other) for other in known)}
         if seen:
             raise BadInput(
@@ -88,9 +90,6 @@ def cases(settings, classes, output):
                 f"expected as many files.{role} as files.truths ({len(files['truths'])}), found {len(files[role])}"
             )
     found = [_file_case(index, files, classes) for index in range(len(files["truths"]))]
-    stems = [case.stem for case in found]
-    if len(set(stems)) < len(stems):
-        raise BadInput(f"expected truths with different file names, as the results are named by them, found {stems}")
     if all(case.shift for case in found):
         raise BadInput("every volume of files.truths has a shift; the tables need some without")
     return found
@@ -140,7 +139,7 @@ def _file_case(index, files, classes):
     if files["low_signal"]:
         volume = opened("low_signal")
         low_signal = volume.read(whole(volume.shape)) > 0
-    stem = Path(source.path).name.partition(".")[0]
+    stem = stems(files["truths"])[index]
     about = (
         files["shifts"][index] if files["shifts"] else "",
         files["conditions"][index] if files["conditions"] else "",

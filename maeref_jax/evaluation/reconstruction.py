@@ -1,8 +1,9 @@
 """Table 1 of the paper (EVALUATION E3): labels of test crops, as the ensemble predicted them, hidden and asked back.
 
-Two columns, never mixed. Paper-like: share of right pixels, background included, within 10 pixels of foreground and of
-low entropy; Macro: mean Dice of the foreground classes over all hidden pixels. Rows: what learns nothing, and every
-refiner that needs neither image nor probabilities.
+Labels that the ensemble was unsure of are visible context here, which in use they are not; they are no truth. Two
+columns, never mixed. Paper-like: share of right pixels, background included, within 10 pixels of foreground and of low
+entropy; Macro: mean Dice of the foreground classes over all hidden pixels. Rows: what learns nothing, and every refiner
+that sees visible labels alone.
 """
 
 import jax
@@ -68,25 +69,28 @@ def nearest(labels, hidden):
 
 def filler(model):
     """(labels, hidden) -> labels of a refiner's Model on crops of its own window; hidden ones are -1 before it sees
-    them, unless it is one that sees them.
+    them.
     """
     refine = jax.jit(model.apply.refine)
 
     def fill(labels, hidden):
-        seen = labels if model.apply.sees_hidden else np.where(hidden, -1, labels).astype(labels.dtype)
-        given = {"labels": seen, "hidden": hidden}
+        given = {"labels": np.where(hidden, -1, labels).astype(labels.dtype), "hidden": hidden}
         return np.asarray(refine(model.params, model.state, given, jax.random.key(0)).argmax(-1))
 
     return fill
 
 
 def comparable(models):
-    """Those of {name: Model} that fill crops of the first one's window and tokens, from labels alone."""
+    """Those of {name: Model} that fill crops of the first one's window and tokens, from visible labels alone: one that
+    sees what is hidden would be shown the answer.
+    """
     first = next(iter(models.values())).apply
     return {
         name: model
         for name, model in models.items()
-        if (model.apply.window, model.apply.token) == (first.window, first.token) and not model.apply.needs
+        if (model.apply.window, model.apply.token) == (first.window, first.token)
+        and not model.apply.needs
+        and not model.apply.sees_hidden
     }
 
 

@@ -40,6 +40,9 @@ def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
     """
     judged = agreement.judge(found, classes, settings["validity"])
     case = found.case
+    # Where nobody knows the truth, no map is looked at: the truth could not be counted alike there.
+    known = {name: np.where(case.truth == -1, np.int16(-1), labels) for name, labels in found.maps.items()}
+    predicted, found = found.maps["initial"], found._replace(maps=known)
     if not models:
         return Counted(case.shift, case.condition, judged, *(None,) * 6)
     ids = settings["validity"]["classes"]
@@ -47,7 +50,7 @@ def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
     sure = sureness.count(found)
     if case.shift:
         return Counted(case.shift, case.condition, judged, None, None, None, sure, None, None)
-    volume = TrainingVolume(case.stem, None, found.maps["initial"], found.entropy.astype(np.float32) / 255)
+    volume = TrainingVolume(case.stem, None, predicted, found.entropy.astype(np.float32) / 255)
     alike, limit = reconstruction.comparable(models), models["refined"].settings.get("train_threshold", 1.0)
     crops = settings["reconstruction"]["crops"]
     table_1 = reconstruction.count(volume, alike, classes, limit, crops, settings["seed"]) if alike and crops else None

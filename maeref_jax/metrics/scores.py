@@ -46,7 +46,8 @@ def count(*, truth, initial, repaired, hidden, low_signal, classes, crops, meani
         },
         repairs={name: overlap.repairs(truth, initial, labels, hidden) for name, labels in repaired.items()},
         validity={
-            name: [validity.counts(labels[crop], meaning) for crop in crops] for name, labels in looked_at.items()
+            name: [validity.counts(np.where(truth[crop] == -1, -1, labels[crop]), meaning) for crop in crops]
+            for name, labels in looked_at.items()
         },
         changed_outside={
             name: int(np.count_nonzero((labels != initial) & ~hidden)) for name, labels in repaired.items()
