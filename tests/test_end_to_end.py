@@ -93,6 +93,6 @@ def test_the_evaluation_asks_the_truth(run, smoke, tmp_path):
     done = run("evaluate.py", "--config", "configs/evaluate.py:smoke", "--workdir", tmp_path, *models)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert set(summary) == {"dice_hidden", "dice_low_signal", "dice_all", "repairs", "validity", "seconds"}
+    assert set(summary) == {"endpoint", "dice_hidden", "dice_low_signal", "dice_all", "repairs", "validity", "seconds"}
     assert set(summary["dice_hidden"]["initial"]) == {"mean", "1", "2", "3"}
     assert "report.html" in done.stdout and (tmp_path / "report.html").is_file()
