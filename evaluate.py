@@ -1,6 +1,7 @@
 """Judge a refinement by the truth:  python evaluate.py --config configs/evaluate.py --workdir runs/evaluate
 
-Prints the tables and writes WORKDIR/report.html, WORKDIR/summary.json and the volumes in WORKDIR/held_out.
+Prints the tables and writes WORKDIR/report.html, tables.txt, summary.json, a line of openings.log, and the volumes in
+WORKDIR/held_out.
 """
 
 import json

@@ -49,6 +49,9 @@ def check(settings):
             f"both phantoms (phantom.seeds {seeds}) and {', '.join(given)} are given; for files only, add "
             "--config.phantom.seeds="
         )
+    conditions = sorted({*files["conditions"]} - {""})
+    if len(conditions) not in (0, 2):
+        raise BadInput(f"files.conditions: expected two to compare, or none, found {', '.join(conditions)}")
     unknown = [shift for shift in settings["phantom"]["shifts"] if shift not in (*ARTEFACTS, *SHAPES)]
     if unknown:
         raise BadInput(f"phantom.shifts: no '{unknown[0]}'; expected some of {', '.join((*ARTEFACTS, *SHAPES))}")

@@ -38,8 +38,8 @@ def shift_table(judged: dict[str, list], classes: tuple[int, ...]):
 
 
 def features(found: Found, meaning: Classes) -> dict:
-    """{map: {feature: (sum, count)}} of one volume, the truth with them."""
-    pixel_nm = found.case.voxel_size_nm[-1] if found.case.voxel_size_nm else 1.0
+    """{map: {feature: (sum, count)}} of one volume, whose voxel size is known, the truth with them."""
+    pixel_nm = found.case.voxel_size_nm[-1]
     maps = {**found.maps, "truth": found.case.truth}
     return {
         name: {
@@ -51,10 +51,10 @@ def features(found: Found, meaning: Classes) -> dict:
 
 
 def condition_table(found: dict[str, list[dict]]):
-    """A report.Table: FEATURES under the first two conditions, and whether their difference survives. found:
-    {condition: `features` of its volumes}.
+    """A report.Table: FEATURES under two conditions, and whether their difference survives. found: {condition:
+    `features` of its volumes}.
     """
-    first, second = list(found)[:2]
+    first, second = found
     rows = []
     for name in found[first][0]:
         cells = []

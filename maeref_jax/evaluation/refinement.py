@@ -20,7 +20,7 @@ from maeref_jax.volumes.dataset import TrainingVolume
 
 class Counted(NamedTuple):
     """Of one volume. agreement: Judged; the rest are what `count` of the module of that name gives, None where it has
-    nothing to say (no refiner, classes that are not those of mitochondria).
+    nothing to say (no refiner, a shift, classes that are not those of mitochondria, no condition or voxel size).
     """
 
     shift: str
@@ -47,9 +47,8 @@ def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
         return Counted(case.shift, case.condition, judged, *(None,) * 6)
     ids = settings["validity"]["classes"]
     meaning = validity.Classes(*ids) if ids else None
-    sure = sureness.count(found)
-    if case.shift:
-        return Counted(case.shift, case.condition, judged, None, None, None, sure, None, None)
+    if case.shift:  # only agreement is asked of it
+        return Counted(case.shift, case.condition, judged, *(None,) * 6)
     volume = TrainingVolume(case.stem, None, predicted, found.entropy.astype(np.float32) / 255)
     alike, limit = reconstruction.comparable(models), models["refined"].settings.get("train_threshold", 1.0)
     crops = settings["reconstruction"]["crops"]
@@ -62,9 +61,9 @@ def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
         plausibility.count(found, settings["validity"], classes) if meaning else None,
         along_z.count(found, inner),
         measurements.count(found, meaning) if meaning else None,
-        sure,
+        sureness.count(found),
         table_1,
-        groups.features(found, meaning) if meaning else None,
+        groups.features(found, meaning) if meaning and case.condition and case.voxel_size_nm else None,
     )
 
 
@@ -89,8 +88,9 @@ def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict)
         shifts[one.shift].append(one.agreement)
     if len(shifts) > 1:
         made.append(groups.shift_table({"": shifts.pop(""), **shifts}, endpoint))
-    conditions = sorted({one.condition for one in main} - {""})
-    if len(conditions) > 1 and main[0].features is not None:
-        of = {name: [one.features for one in main if one.condition == name] for name in conditions}
+    measured = [one for one in main if one.features is not None]
+    conditions = sorted({one.condition for one in measured})
+    if len(conditions) == 2:
+        of = {name: [one.features for one in measured if one.condition == name] for name in conditions}
         made.append(groups.condition_table(of))
     return [table for table in made if table]

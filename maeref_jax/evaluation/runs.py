@@ -15,6 +15,8 @@ from maeref_jax.volumes.windows import whole
 # Names of label maps, in the order of the tables; others are called by their workdirs.
 NAMES = {"initial": "initial", "nearest": "nearest visible label", "refined": "refined"}
 PUBLISHED = ", as published"  # behind the name of a competitor that redoes the whole volume
+# Nothing is hidden but what is given: no mean is above 1.
+_AS_GIVEN = jobs.Settings(1.0, 1.0, overwrite=True, tiff_export=False)
 CONTROLS = {"random": "random tokens of the same shapes", "oracle": "tokens that hold true errors"}
 
 
@@ -77,7 +79,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             folder = output / f"{name}_as_published"
             published[name + PUBLISHED] = _redone(case, initial, ensemble, model, settings, folder)
     for name, model in others.items():
-        own, _ = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _quiet())
+        own, _ = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _AS_GIVEN)
         maps[name] = np.where(hidden, own, initial)
     if settings["controls"] and refiner and "probabilities" not in refiner.apply.needs:
         token, foreground = refiner.apply.token, initial > 0
@@ -97,28 +99,21 @@ def redoes_everything(model):
     return model.apply.sees_hidden or "probabilities" in model.apply.needs
 
 
-def _quiet(**changes):
-    return jobs.Settings(1.0, 1.0, overwrite=True, tiff_export=False)._replace(**changes)
-
-
 def _run(job, segmenter, refiner, settings):
     """(labels, hidden) of one more pass of the pipeline."""
     pipeline.refine_volume(job, segmenter, refiner, settings, lambda text: None)
-    role, everything = "refined" if refiner else "initial", whole(job_shape(job))
-    stored = (pipeline.open_result(job.output, job.stem, name).read(everything) for name in (role, "hidden"))
-    labels, hidden = stored
+    opened = (
+        pipeline.open_result(job.output, job.stem, name) for name in ("refined" if refiner else "initial", "hidden")
+    )
+    labels, hidden = (volume.read(whole(volume.shape)) for volume in opened)
     return labels_from_disk(labels), hidden > 0
-
-
-def job_shape(job):
-    return (job.image or job.labels).shape
 
 
 def _filled(case, labels, hidden, model, folder):
     """Labels with the hidden tokens filled in by a refiner that needs no probabilities."""
     given = _in_memory(case, labels=labels.astype(np.int16), hidden=hidden.astype(np.uint8))
     job = jobs.Job(case.stem, folder, case.inputs.get("image"), given["labels"], hidden=given["hidden"])
-    return _run(job, None, model, _quiet())[0]
+    return _run(job, None, model, _AS_GIVEN)[0]
 
 
 def _redone(case, labels, ensemble, model, settings, folder):

@@ -23,7 +23,7 @@ def count(found: Found) -> list:
     known = found.hidden & (found.case.truth >= 0)
     for low, high in zip(RADII_PX, (*RADII_PX[1:], np.inf), strict=True):
         chosen = known & (radius >= low) & (radius < high)
-        counted.append(_counts(found.confidence[chosen] / 255, right[chosen]))
+        counted.append(calibration.count_sure(found.confidence[chosen] / 255, right[chosen]))
     return counted
 
 
@@ -46,9 +46,3 @@ def table(counted: list[list]):
         "refiner predicts every token by itself (marginals), while Eq. 2 of the paper is a joint distribution."
     )
     return report.Table("Is the refiner as sure as it is right?", header, tuple(rows), (), note)
-
-
-def _counts(confidence, right):
-    place = np.minimum((confidence * calibration.BINS).astype(int), calibration.BINS - 1)
-    voxels, hits = (np.bincount(place[part], minlength=calibration.BINS) for part in (slice(None), right))
-    return calibration.ConfidenceCounts(voxels, hits, np.bincount(place, confidence, minlength=calibration.BINS))

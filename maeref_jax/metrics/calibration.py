@@ -43,7 +43,11 @@ def count_doubt(doubt, predicted, truth, of_class=None):
 def count_confidence(probabilities, truth):
     """ConfidenceCounts of class probabilities (..., c) and truth (...)."""
     known = truth >= 0
-    confidence, right = probabilities.max(-1)[known].astype(np.float64), (probabilities.argmax(-1) == truth)[known]
+    return count_sure(probabilities.max(-1)[known].astype(np.float64), (probabilities.argmax(-1) == truth)[known])
+
+
+def count_sure(confidence, right):
+    """ConfidenceCounts of voxels (n,) of that confidence, float64 in [0, 1], that are right or not, bool."""
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
     voxels, hits = (np.bincount(place[part], minlength=BINS) for part in (slice(None), right))
     return ConfidenceCounts(voxels, hits, np.bincount(place, weights=confidence, minlength=BINS))
