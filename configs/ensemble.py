@@ -69,6 +69,7 @@ def get_config(mode):
             "model": {
                 "widths": (64, 128, 256, 512),
                 "strides": ((2, 2), (2, 2), (2, 2)),
+                "plane_levels": 0,  # of a stack: so many of the finest levels convolve in the plane alone
                 "norm": "group",  # or instance, batch (statistics of one device's share of a batch), none
                 "block": "plain",  # two convolutions; or residual
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32

@@ -38,10 +38,11 @@ def get_config(mode):
         config.update({"steps": 3600, "evaluate_every": 900})
         return config
     config.update({"window": (24, 128, 128), "stride": (12, 64, 64), "batch": 2})
-    config.model.update({"widths": (32, 64, 128, 256), "strides": ((1, 2, 2), (1, 2, 2), (2, 2, 2)), "remat": True})
+    config.model.update({"widths": (32, 64, 128, 256), "strides": ((1, 2, 2), (1, 2, 2), (2, 2, 2)), "plane_levels": 2})
+    config.model.remat = True
     if mode == "small":
-        config.update({"window": (8, 48, 48), "stride": (4, 24, 24), "batch": 1, "steps": 400})
-        config.model.update({"widths": (8, 16, 32, 32), "remat": False})
+        config.update({"window": (8, 64, 64), "stride": (4, 32, 32), "batch": 1, "steps": 600})
+        config.model.update({"widths": (16, 32, 64, 64), "remat": False})
         return config
     config.data.phantom.shape = (32, 256, 256)
     if mode == "smoke":

@@ -60,16 +60,19 @@ def test_what_lies_far_away_does_not_matter_and_what_lies_near_does():
     assert difference[62, 62] > 0 and difference[:32, :32].max() == 0
 
 
-def test_a_level_that_is_not_pooled_along_z_keeps_slices_apart():
-    """Strides (1, 2, 2): two convolutions at either level see 2 slices up and down each, three blocks 6 in all."""
-    net = UNet(2, (4, 4), ((1, 2, 2),), norm="none")
+@pytest.mark.parametrize(("plane_levels", "reach"), [(0, 6), (1, 2), (2, 0)])
+def test_a_level_that_is_not_pooled_along_z_keeps_slices_apart(plane_levels, reach):
+    """Strides (1, 2, 2): two convolutions at either level see 2 slices up and down each, three blocks 6 in all; those
+    of a level that convolves in the plane see none.
+    """
+    net = UNet(2, (4, 4), ((1, 2, 2),), plane_levels, norm="none")
     x = image(1, 16, 8, 8, 1)
     variables = jax.jit(net.init)(jax.random.key(1), x)
     changed = x.copy()
     changed[0, 0] += 1
     apply = jax.jit(net.apply)
     difference = np.abs(apply(variables, changed) - apply(variables, x)).max((0, 2, 3, 4))
-    assert (difference[:5] > 0).all() and (difference[7:] == 0).all()
+    assert (difference[: max(reach, 1)] > 0).all() and (difference[reach + 1 :] == 0).all()
 
 
 def test_batch_statistics_move_in_training_alone_and_are_what_use_normalises_by():
@@ -115,6 +118,7 @@ def test_bfloat16_computes_coarsely_with_float32_parameters():
         ({"block": "dense"}, "model.block"),
         ({"strides": ((2, 2),)}, "model.strides must be 2"),
         ({"strides": ((1, 2, 2), (2, 2, 2))}, "of 2 numbers each"),
+        ({"plane_levels": 4}, "plane_levels must be 0 to 3"),
     ],
 )
 def test_attributes_that_do_not_fit_are_named(settings, expected):

@@ -19,7 +19,8 @@ class UNet(nn.Module):
     mirrored behind the far faces to what the strides need, and cropped back.
 
     Attributes: widths, channels per level; strides, one tuple per step down, so that anisotropic stacks need not be
-    pooled along z; norm, one of NORMS; block, `plain` (two convolutions) or `residual` (their sum with the input);
+    pooled along z; plane_levels, how many of the finest levels of a volume convolve in the plane alone, as is best while
+    a voxel is much longer along z (Isensee et al. 2021), and cheaper; norm, one of NORMS; block, `plain` (two convolutions) or `residual` (their sum with the input);
     remat, recompute activations in the backward pass; dtype of the computation (parameters stay float32).
 
     With norm = "batch" there is a collection `batch_stats`, and train = True normalises by the batch at hand (of one
@@ -29,6 +30,7 @@ class UNet(nn.Module):
     classes: int
     widths: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
+    plane_levels: int = 0
     norm: str = "group"
     block: str = "plain"
     remat: bool = False
@@ -40,19 +42,20 @@ class UNet(nn.Module):
         self._check(len(spatial))
         block = nn.remat(TwoConvolutions) if self.remat else TwoConvolutions
         block = partial(block, norm=self.norm, residual=self.block == "residual", train=train, dtype=self.dtype)
+        axes = [2 if level < self.plane_levels else len(spatial) for level in range(len(self.widths))]
         multiples = [math.prod(s[axis] for s in self.strides) for axis in range(len(spatial))]
         pads = [(-size) % multiple for size, multiple in zip(spatial, multiples, strict=True)]
         x = jnp.pad(x.astype(self.dtype), ((0, 0), *((0, pad) for pad in pads), (0, 0)), mode="symmetric")
         skips = []
         for level, width in enumerate(self.widths[:-1]):
-            x = block(width, name=f"down{level}")(x)
+            x = block(width, axes[level], name=f"down{level}")(x)
             skips.append(x)
             x = nn.max_pool(x, self.strides[level], self.strides[level])
-        x = block(self.widths[-1], name="bottom")(x)
+        x = block(self.widths[-1], axes[-1], name="bottom")(x)
         for level in reversed(range(len(self.widths) - 1)):
             x = UpConvolution(self.widths[level], self.strides[level], self.dtype, name=f"up{level}")(x)
             x = jnp.concatenate([skips[level], x], -1)
-            x = block(self.widths[level], name=f"merge{level}")(x)
+            x = block(self.widths[level], axes[level], name=f"merge{level}")(x)
         x = nn.Dense(self.classes, dtype=self.dtype, name="head")(x)
         crop = tuple(slice(0, size) for size in spatial)
         return x[(slice(None), *crop)].astype(jnp.float32)
@@ -61,6 +64,8 @@ class UNet(nn.Module):
         for name, allowed in (("norm", NORMS), ("block", BLOCKS)):
             if getattr(self, name) not in allowed:
                 raise BadInput(f"model.{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}")
+        if not 0 <= self.plane_levels <= len(self.widths):
+            raise BadInput(f"model.plane_levels must be 0 to {len(self.widths)} levels, found {self.plane_levels}")
         if len(self.strides) != len(self.widths) - 1 or any(len(stride) != dims for stride in self.strides):
             raise BadInput(
                 f"model.strides must be {len(self.widths) - 1} tuples, one between each two of the widths "
@@ -69,11 +74,12 @@ class UNet(nn.Module):
 
 
 class TwoConvolutions(nn.Module):
-    """Twice: convolution of 3 along every axis, normalisation, ReLU. residual: the input, brought to the new width
-    where it has another, is added before the last ReLU.
+    """Twice: convolution of 3 along the last `axes` axes, normalisation, ReLU. residual: the input, brought to the new
+    width where it has another, is added before the last ReLU.
     """
 
     width: int
+    axes: int
     norm: str
     residual: bool
     train: bool
@@ -83,7 +89,7 @@ class TwoConvolutions(nn.Module):
     def __call__(self, x):
         y = x
         for i in range(2):
-            y = nn.Conv(self.width, (3,) * (x.ndim - 2), dtype=self.dtype, name=f"conv{i}")(y)
+            y = nn.Conv(self.width, (3,) * self.axes, dtype=self.dtype, name=f"conv{i}")(y)
             y = self._normalised(y, f"norm{i}")
             if i == 1 and self.residual:
                 same = x.shape[-1] == self.width
