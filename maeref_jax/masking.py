@@ -101,3 +101,15 @@ def gathered_indices(chosen, length):
     """
     order = jnp.argsort(~chosen, axis=-1, stable=True)[:, :length]
     return order.astype(jnp.int32), jnp.take_along_axis(chosen, order, axis=-1)
+
+
+def placed(values, index, valid, background):
+    """Gathered tokens back in their places, (b, n, ...) like background, which stays everywhere else.
+
+    values: (b, l, ...); index: int32 (b, l), of each sample without repetition where valid, bool (b, l).
+    """
+    # Padding is written into one spare slot behind the last token and never read.
+    full = jnp.concatenate([background, background[:, :1]], axis=1)
+    slots = jnp.where(valid, index, background.shape[1])
+    full = jax.vmap(lambda rows, slot, value: rows.at[slot].set(value))(full, slots, values)
+    return full[:, :-1]

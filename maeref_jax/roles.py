@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from maeref_jax.masking import gathered_indices, near_tokens
+from maeref_jax.masking import gathered_indices, near_tokens, placed
 
 
 class Roles(NamedTuple):
@@ -59,11 +59,8 @@ def in_place(logits, roles):
     n, length = roles.decoded.shape[1], logits.shape[1]
     if length == n:
         return logits
-    decoded, valid = gathered_indices(roles.decoded, length)
-    # Padding is written into one spare slot behind the last token.
-    full = jnp.zeros((len(logits), n + 1, *logits.shape[2:]), logits.dtype)
-    slots = jnp.where(valid, decoded, n)
-    return jax.vmap(lambda rows, index, values: rows.at[index].set(values))(full, slots, logits)[:, :n]
+    nothing = jnp.zeros((len(logits), n, *logits.shape[2:]), logits.dtype)
+    return placed(logits, *gathered_indices(roles.decoded, length), nothing)
 
 
 def most_counts(tokens, hidden, grid, refilled, keep_within, side=(1.0, 1.0)):

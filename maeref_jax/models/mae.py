@@ -6,7 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maeref_jax.masking import placed
 from maeref_jax.models.blocks import Transformer, sine_cosine_positions
+from maeref_jax.tokens import join_tokens, split_tokens
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -22,7 +24,8 @@ class MaskedAutoencoder(nn.Module):
     Attributes: classes it reads and writes, token side in pixels, width, depth and heads of encoder and decoder,
     mlp_ratio, one_hot (else the class id is read as a number, as the original does), position_weight (what the fixed
     positions of the encoder's tokens are multiplied by), rotary (attention sees relative positions; without, only the
-    fixed ones that are added to the tokens), remat (see Transformer), dtype of the computation (parameters stay
+    fixed ones that are added to the tokens), pixel_widths (channels of convolutions over pixels behind the decoder,
+    which see across the borders of tokens; none in the paper), remat (see Transformer), dtype of the computation (parameters stay
     float32).
     """
 
@@ -38,6 +41,7 @@ class MaskedAutoencoder(nn.Module):
     one_hot: bool = True
     position_weight: float = 1.0
     rotary: bool = True
+    pixel_widths: tuple[int, ...] = ()
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -67,13 +71,36 @@ class MaskedAutoencoder(nn.Module):
         decoder = Transformer(self.decoder_depth, self.decoder_heads, **shared, name="decoder")
         x = decoder(x, valid, self._places(decoded, grid))
         x = nn.Dense(self.token**2 * self.classes, dtype=self.dtype, kernel_init=_xavier, name="head")(x[:, 1:])
-        return x.reshape(*decoded.shape, self.token**2, self.classes).astype(jnp.float32)
+        logits = x.reshape(*decoded.shape, self.token**2, self.classes)
+        if self.pixel_widths:
+            logits = logits + self._across_tokens(logits, labels, grid, kept, kept_valid, decoded, decoded_valid)
+        return logits.astype(jnp.float32)
+
+    def _across_tokens(self, logits, labels, grid, kept, kept_valid, decoded, decoded_valid):
+        """What convolutions over pixels add to the logits (b, m, p, c), from the labels (b, l, p) of kept tokens and the
+        logits of the others: a token's border then fits the next one's.
+        """
+        n, shown = grid[0] * grid[1], self._one_hot(labels)
+        nothing = jnp.zeros((len(labels), n, *shown.shape[2:]), self.dtype)
+        visible = placed(jnp.ones_like(kept, self.dtype), kept, kept_valid, nothing[..., 0, 0])[..., None, None]
+        filled = placed(logits, decoded, decoded_valid, nothing) * (1 - visible)
+        visible = jnp.broadcast_to(visible, (*nothing.shape[:-1], 1))
+        planes = jnp.concatenate([placed(shown, kept, kept_valid, nothing), filled, visible], -1)
+        x = join_tokens(planes, grid, self.token)
+        for i, width in enumerate(self.pixel_widths):
+            x = nn.gelu(nn.Conv(width, (3, 3), dtype=self.dtype, name=f"pixels{i}")(x))
+        # It begins as if it were not there.
+        x = nn.Conv(self.classes, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros, name="pixel_head")(x)
+        x = jnp.moveaxis(split_tokens(jnp.moveaxis(x, -1, 1), self.token), 1, -1)
+        return jnp.take_along_axis(x, decoded[..., None, None], axis=1)
+
+    def _one_hot(self, labels):
+        return jax.nn.one_hot(labels, self.classes, dtype=self.dtype)
 
     def _embed(self, labels):
         """Tokens (b, l, p) of labels -> (b, l, d)."""
         if self.one_hot:
-            pixels, bias = jax.nn.one_hot(labels, self.classes, dtype=self.dtype), nn.initializers.zeros
-            pixels = pixels.reshape(*labels.shape[:2], -1)
+            pixels, bias = self._one_hot(labels).reshape(*labels.shape[:2], -1), nn.initializers.zeros
         else:
             pixels = jnp.where((labels >= 0) & (labels < self.classes), labels, 0).astype(self.dtype)
             bias = _uniform_bias(self.token)
@@ -94,11 +121,8 @@ class MaskedAutoencoder(nn.Module):
     def _fill_in(self, latent, grid, kept, kept_valid, decoded, context):
         """Kept latents at their places, the mask token everywhere else; then the decoded places, with positions."""
         mask_token = self.param("mask_token", nn.initializers.normal(0.02), (1, 1, self.decoder_width))
-        n = grid[0] * grid[1]
-        # Padding is written into one spare slot behind the last token and never read.
-        slots = jnp.where(kept_valid, kept, n)
-        full = jnp.broadcast_to(mask_token.astype(self.dtype), (len(latent), n + 1, self.decoder_width))
-        full = jax.vmap(lambda rows, index, values: rows.at[index].set(values))(full, slots, latent)
-        full = full if context is None else full[:, :n] + context
+        full = jnp.broadcast_to(mask_token.astype(self.dtype), (len(latent), grid[0] * grid[1], self.decoder_width))
+        full = placed(latent, kept, kept_valid, full)
+        full = full if context is None else full + context
         positions = jnp.asarray(sine_cosine_positions(grid, self.decoder_width), self.dtype)
         return jnp.take_along_axis(full, decoded[..., None], axis=1) + positions[decoded]
