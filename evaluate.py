@@ -35,13 +35,14 @@ def main(argv):
 
 def judge_refinement(settings, workdir):
     """Refine every held-out volume in every way, count against the truth, print and write the report."""
-    from maeref_jax.evaluation import agreement, cases, opening, pictures, refinement, runs
+    from maeref_jax.evaluation import agreement, cases, groups, opening, pictures, refinement, runs
     from maeref_jax.training.workdir import make_workdir, write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
 
     began = time.monotonic()
     cases.check(settings)
     ensemble, refiner, competitors, others = load_models(settings, workdir)
+    groups.check_priors(settings["priors"], settings["files"]["conditions"], competitors)
     scheme = (refiner or ensemble).settings["classes"]
     classes = real_classes(scheme)
     check_endpoint(settings["endpoint_classes"], classes["names"])

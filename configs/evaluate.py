@@ -15,6 +15,7 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
     :rendered     the primary endpoint: all refiners on rendered real shapes, six mitochondria that no model has seen;
                   needs runs/rendered (configs/render_mef_cristae.py, docs/evaluation.md)
     :rendered_validation  the same on the two validation mitochondria, to choose what the test will judge
+    :rendered_conditions  the same volumes, refined by priors of one condition alone
     :mef_cristae  a refiner of configs/mae_mef_cristae.py on the held-out NI_m6 with regions taken away; no ensemble:
                   MAEREF_DATA=FOLDER python evaluate.py --config configs/evaluate.py:mef_cristae --workdir runs/mef_test
                   --config.refiner=runs/mef
@@ -44,6 +45,7 @@ MODES = (
     "phantom",
     "rendered",
     "rendered_validation",
+    "rendered_conditions",
     "mef_cristae",
     "vnc_sstem",
     "epfl_hippocampus",
@@ -64,6 +66,9 @@ def get_config(mode):
             # ensembles, whose own labels are put there.
             "competitors": (),
             "other_ensembles": (),
+            # Pairs (condition, competitor that learned from it alone), of both files.conditions: does the prior of one
+            # erase what is special in the other?
+            "priors": (),
             "as_published": True,  # competitors made for whole crops also redo everything
             "controls": True,  # the refiner is let loose on random tokens, and on those with true errors
             "reconstruction": {"crops": 16},  # of every volume, for Table 1; 0 for none
@@ -131,11 +136,14 @@ def get_config(mode):
     if mode in ("demo", "smoke"):
         config.update({"as_published": False, "controls": mode == "smoke"})
         config.reconstruction.crops = 0 if mode == "demo" else 2
-    if mode in ("rendered", "rendered_validation"):
-        split = "test" if mode == "rendered" else "validation"
+    if mode in ("rendered", "rendered_validation", "rendered_conditions"):
+        split = "validation" if mode == "rendered_validation" else "test"
         config.on_validation = mode == "rendered_validation"
         config.ensemble, config.refiner = rendered.ENSEMBLE, os.path.join(rendered.FOLDER, "mae")
         config.competitors = tuple(os.path.join(rendered.FOLDER, name) for name in COMPETITORS)
+        if mode == "rendered_conditions":
+            config.priors = (("NI", "mae_NI"), ("8hpi", "mae_8hpi"))
+            config.competitors = tuple(os.path.join(rendered.FOLDER, name) for _, name in config.priors)
         config.phantom.seeds = ()
         truths, images, low_signal = (rendered.paths(split, role) for role in ("truth", "image", "low_signal"))
         config.files.update({"truths": truths, "images": images, "low_signal": low_signal})

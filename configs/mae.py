@@ -60,7 +60,7 @@ def get_config(mode):
                 "one_hot": True,  # or the class id as a number
                 "position_weight": 1.0,  # of the encoder's fixed positions
                 "rotary": True,
-                "pixel_widths": (),  # channels of 3 x 3 convolutions over pixels, behind the decoder; the paper has none
+                "pixel_widths": (),  # channels of 3 x 3 convolutions over pixels behind the decoder; none in the paper
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
                 "remat": False,  # recompute activations in the backward pass: slower, less memory
             },

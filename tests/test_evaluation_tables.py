@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from maeref_jax import jobs
+from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import (
     agreement,
     along_z,
@@ -29,6 +30,7 @@ SETTINGS = {
     "validity": {**VALIDITY, "least_hidden": 0.1},
     "reconstruction": {"crops": 0},
     "seed": 0,
+    "priors": (),
 }
 
 
@@ -190,13 +192,30 @@ def test_conditions_and_shifts_have_rows_of_their_own_and_leave_the_main_tables_
         )
         for one in volumes
     ]  # fmt: skip
-    settings = {"endpoint_classes": (2, 3), "validity": VALIDITY}
+    settings = {"endpoint_classes": (2, 3), "validity": VALIDITY, "priors": (("x", "initial"), ("y", "refined"))}
     tables = {table.title: table for table in refinement.tables(counted, ("b", "i", "c", "m"), settings)}
     shifted = tables["What no training volume had"]
     assert cells(shifted, "none")["refined"] == "1.000" and cells(shifted, "blur")["refined"] != "1.000"
     assert cells(tables["The refined map against every other one"], "initial")["ahead in"] == "2 of 2"
-    before, _, after = cells(tables["Does the prior erase an effect?"], "truth")["cristae share"].partition(" → ")
-    assert before == after != "" and cells(tables["Does the prior erase an effect?"], "initial")["x → y"] == "initial"
+    conditions = tables["Does the prior erase an effect?"]
+    shares = {name: cells(conditions, name)["cristae share"].split(" → ") for name in ("initial", "refined", "truth")}
+    assert shares["truth"][0] == shares["truth"][1] != shares["initial"][0]
+    crossed = cells(conditions, "each by the other's prior")["cristae share"]
+    assert crossed == f"{shares['refined'][0]} → {shares['initial'][1]}"
+
+
+@pytest.mark.parametrize(
+    ("priors", "expected"),
+    [
+        ((("x", "one"),), "two"),
+        ((("x", "one"), ("z", "other")), r"\['x', 'y'\]"),
+        ((("x", "one"), ("y", "third")), "'third' is none of them"),
+    ],
+)
+def test_priors_of_one_condition_must_be_competitors_and_one_for_each(priors, expected):
+    groups.check_priors((("x", "one"), ("y", "other")), ("x", "y", "x"), {"one": 1, "other": 1})
+    with pytest.raises(BadInput, match=expected):
+        groups.check_priors(priors, ("x", "y", "x"), {"one": 1, "other": 1})
 
 
 def test_table_1_asks_back_what_was_hidden_and_counts_only_what_was_sure():

@@ -54,7 +54,7 @@ def test_the_order_of_kept_tokens_does_not_matter(small):
 
 
 def test_decoding_fewer_tokens_changes_none_of_them(small):
-    net, params, (labels, grid, kept, valid, decoded, decoded_valid) = small
+    net, params, (labels, grid, kept, valid, decoded, _) = small
     some = np.concatenate([kept, np.array([[16, 18], [16, 18]], np.int32)], 1)
     wanted = np.zeros((2, N), bool)
     np.put_along_axis(wanted, some, True, 1)

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from maeref_jax import report
+from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.runs import Found, name_of
 from maeref_jax.metrics import morphometry, overlap
 from maeref_jax.metrics.validity import Classes
@@ -14,6 +15,14 @@ FEATURES = {
     "lamella_thickness_nm": "thickness, nm",
     "cristae_per_um2": "cristae per µm²",
 }
+
+
+def check_priors(priors, conditions, competitors) -> None:
+    """BadInput unless priors, pairs (condition, name), are none, or a competitor for each of both conditions."""
+    if priors and (sorted(name for name, _ in priors) != sorted({*conditions}) or len(priors) != 2):
+        raise BadInput(f"priors names the conditions of files.conditions, {sorted({*conditions})}, two; found {priors}")
+    if missing := [name for _, name in priors if name not in competitors]:
+        raise BadInput(f"priors names competitors by the folders of their workdirs; '{missing[0]}' is none of them")
 
 
 def shift_table(judged: dict[str, list], classes: tuple[int, ...]):
@@ -50,18 +59,23 @@ def features(found: Found, meaning: Classes) -> dict:
     }
 
 
-def condition_table(found: dict[str, list[dict]]):
+def condition_table(found: dict[str, list[dict]], priors: dict[str, str]):
     """A report.Table: FEATURES under two conditions, and whether their difference survives. found: {condition:
-    `features` of its volumes}.
+    `features` of its volumes}; priors: {condition: map of the refiner that learned from it alone}, or {}.
     """
     first, second = found
-    rows = []
-    for name in found[first][0]:
-        cells = []
-        for feature in FEATURES:
-            one, other = (_mean([volume[name][feature] for volume in found[part]]) for part in (first, second))
-            cells.append(f"{one:.3g} → {other:.3g}")
-        rows.append((name_of(name), *cells))
+
+    def cells(name, other):
+        """The first condition in the map `name`, the second in the map `other`."""
+        of = {first: name, second: other}
+        means = (
+            [_mean([volume[of[part]][feature] for volume in found[part]]) for part in found] for feature in FEATURES
+        )
+        return tuple(f"{one:.3g} → {two:.3g}" for one, two in means)
+
+    rows = [(name_of(name), *cells(name, name)) for name in found[first][0]]
+    if priors:
+        rows.insert(-1, ("each by the other's prior", *cells(priors[second], priors[first])))
     header = (f"{first} → {second}", *FEATURES.values())
     note = (
         f"Means over {len(found[first])} volumes {first} and {len(found[second])} {second}. A prior learned under one "

@@ -92,5 +92,5 @@ def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict)
     conditions = sorted({one.condition for one in measured})
     if len(conditions) == 2:
         of = {name: [one.features for one in measured if one.condition == name] for name in conditions}
-        made.append(groups.condition_table(of))
+        made.append(groups.condition_table(of, dict(settings["priors"])))
     return [table for table in made if table]

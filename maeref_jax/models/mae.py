@@ -25,8 +25,8 @@ class MaskedAutoencoder(nn.Module):
     mlp_ratio, one_hot (else the class id is read as a number, as the original does), position_weight (what the fixed
     positions of the encoder's tokens are multiplied by), rotary (attention sees relative positions; without, only the
     fixed ones that are added to the tokens), pixel_widths (channels of convolutions over pixels behind the decoder,
-    which see across the borders of tokens; none in the paper), remat (see Transformer), dtype of the computation (parameters stay
-    float32).
+    which see across the borders of tokens; none in the paper), remat (see Transformer), dtype of the computation
+    (parameters stay float32).
     """
 
     classes: int
@@ -77,8 +77,8 @@ class MaskedAutoencoder(nn.Module):
         return logits.astype(jnp.float32)
 
     def _across_tokens(self, logits, labels, grid, kept, kept_valid, decoded, decoded_valid):
-        """What convolutions over pixels add to the logits (b, m, p, c), from the labels (b, l, p) of kept tokens and the
-        logits of the others: a token's border then fits the next one's.
+        """What convolutions over pixels add to the logits (b, m, p, c), from the labels (b, l, p) of kept tokens and
+        the logits of the others: a token's border then fits the next one's.
         """
         n, shown = grid[0] * grid[1], self._one_hot(labels)
         nothing = jnp.zeros((len(labels), n, *shown.shape[2:]), self.dtype)

@@ -19,9 +19,10 @@ class UNet(nn.Module):
     mirrored behind the far faces to what the strides need, and cropped back.
 
     Attributes: widths, channels per level; strides, one tuple per step down, so that anisotropic stacks need not be
-    pooled along z; plane_levels, how many of the finest levels of a volume convolve in the plane alone, as is best while
-    a voxel is much longer along z (Isensee et al. 2021), and cheaper; norm, one of NORMS; block, `plain` (two convolutions) or `residual` (their sum with the input);
-    remat, recompute activations in the backward pass; dtype of the computation (parameters stay float32).
+    pooled along z; plane_levels, how many of the finest levels of a volume convolve in the plane alone, as is best
+    while a voxel is much longer along z (Isensee et al. 2021), and cheaper; norm, one of NORMS; block, `plain` (two
+    convolutions) or `residual` (their sum with the input); remat, recompute activations in the backward pass; dtype of
+    the computation (parameters stay float32).
 
     With norm = "batch" there is a collection `batch_stats`, and train = True normalises by the batch at hand (of one
     device and micro-batch) and wants that collection mutable. Raises BadInput for attributes that do not fit together.
