@@ -297,6 +297,15 @@ def test_a_threshold_chosen_with_another_ensemble_is_refused(root, tmp_path, mod
         (["--config.task=uncertain"], "task is uncertain, expected one of refinement, uncertainty, phantoms"),
         (["--config.task=phantoms"], "belongs to configs/evaluate.py:phantom"),
         (["--config.endpoint_classes="], "expected some foreground classes of 0 background, 1 intermembrane"),
+        (["--config.validity.classes=0,1,2,7"], "expected the ids of background, intermembrane space, cristae and"),
+        (["--config.validity.classes=0,1,2"], r"validity.classes \(0, 1, 2\): expected the ids"),
+        (["--config.validity.classes=0,1,1,3"], r"four of 0 background, 1 intermembrane, 2 cristae, 3 matrix"),
+        (["--config.validity.size=0"], r"expected validity.size \(0\)"),
+        (["--config.reconstruction.crops=-1"], r"reconstruction.crops \(-1\) of 0 or more"),
+        (["--config.files.conditions=x,y"], r"files.conditions are given; for files only"),
+        (["--config.phantom.seeds=", "--config.files.damage=-1"], "files.damage is -1 beside nothing; expected 0"),
+        (["--config.fading.seeds="], "expected seeds of phantoms"),
+        (["--config.phantom.shape=8,16,16"], "larger than the phantoms, phantom.shape"),
         (["--config.competitors=runs/crf", "--config.refiner=none"], "runs/crf are compared with a refiner"),
         (["--config.task=uncertainty", "--config.fading.seeds="], "expected seeds of phantoms"),
         (["--config.task=uncertainty", "--config.fading.mitochondria=0"], "the number of mitochondria to fade"),
@@ -306,6 +315,75 @@ def test_mistakes_are_told_before_any_work(root, tmp_path, models, overrides, me
     with pytest.raises(BadInput, match=message):
         run(root, tmp_path / "out", *overrides)
     assert not (tmp_path / "out").exists()
+
+
+WRONG = np.zeros((2, 32, 32), np.uint8)
+WRONG[1, 3, 4] = 9
+UNDECIDED = np.where(WRONG, 255, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("role", "second", "message"),
+    [
+        ("labels", WRONG, r"2\.tif .uint8. holds the labels \[9\], expected 0 to 4"),
+        ("labels", UNDECIDED, r"2\.tif says unknown \(-1, 255\) or ambiguous in 1 voxels whose truth is known"),
+        ("labels", np.where(WRONG, 4, 0).astype(np.uint8), r"or ambiguous in 1 voxels"),
+        ("truths", WRONG, r"2\.tif: expected ids 0 … 4, found 9"),
+        ("low_signal", WRONG[:1], r"2\.tif has shape \(2, 32, 32\), but its low_signal .*2\.tif has \(1, 32, 32\)"),
+        ("conditions", ("x", "y"), "conditions are compared in nm, but not every file"),
+        ("conditions", ("x", "y", "x"), r"as many files\.conditions as files\.truths \(2\), found 3"),
+        ("damage", 20.0, r"files\.damage is 20 beside files\.labels, files\.hidden, files\.low_signal"),
+    ],
+)
+def test_what_is_wrong_with_the_second_volume_is_told_before_the_first_is_refined(
+    root, tmp_path, models, monkeypatch, role, second, message
+):
+    monkeypatch.chdir(tmp_path)
+    given = {}
+    for name in ("truths", "labels", "hidden", "low_signal"):
+        (tmp_path / name).mkdir()
+        for file, array in (("1.tif", WRONG * 0), ("2.tif", second if name == role else WRONG * 0)):
+            tifffile.imwrite(tmp_path / name / file, array, photometric="minisblack")
+        given[name] = (f"{name}/1.tif", f"{name}/2.tif")
+    if role not in given:
+        given[role] = second
+    files = [f"--config.files.{name}={value}" for name, value in given.items()]
+    with pytest.raises(BadInput, match=message):
+        run(root, tmp_path / "work", "--config.phantom.seeds=", "--config.files.axes=ZYX", *files)
+    assert not (tmp_path / "work").exists()
+
+
+def test_phantoms_are_for_models_of_their_classes(root, tmp_path, models, monkeypatch):
+    two = {"names": ["background", "mitochondrion"], "colours": [[0, 0, 0], [255, 255, 255]], "ambiguous": -1}
+    model = pipeline.load_model("", "segmenter")._replace(settings=SETTINGS | {"classes": two})
+    monkeypatch.setattr(pipeline, "load_model", lambda *_: model)
+    given = [f"--config.{setting}" for setting in ("refiner=none", "validity.classes=", "endpoint_classes=1")]
+    with pytest.raises(BadInput, match="0 … 3, but the models have background, mitochondrion"):
+        run(root, tmp_path / "work", *given)
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"needs": ("image",)}, r"own: the refiner runs/other needs image as well"),
+        ({"needs": ("probabilities",)}, r"needs probabilities as well; an ensemble or your own class probabilities"),
+        ({"token": 8}, "runs/other hides tokens of 8 voxels a side, R of 4: not comparable"),
+        ({"token": 2, "needs": ("probabilities",)}, "of 2 voxels a side, R of 4"),
+    ],
+)
+def test_what_a_competitor_lacks_is_told_before_anything_is_refined(
+    root, tmp_path, models, monkeypatch, changes, message
+):
+    refiner = pipeline.load_model("", "refiner")
+    other = refiner._replace(workdir="runs/other", apply=refiner.apply._replace(**changes))
+    monkeypatch.setattr(pipeline, "load_model", lambda workdir, _: other if workdir == "runs/other" else refiner)
+    tifffile.imwrite(tmp_path / "own.tif", np.ones((2, 32, 32), np.uint8), photometric="minisblack")
+    files = (f"files.truths={tmp_path / 'own.tif'}", "files.damage=100", "files.axes=ZYX", "phantom.seeds=")
+    given = (f"--config.{setting}" for setting in (*files, "competitors=('runs/other',)"))
+    with pytest.raises(BadInput, match=message):
+        run(root, tmp_path / "work", *given)
+    assert not (tmp_path / "work").exists()
 
 
 def test_competitors_are_of_the_same_classes(models, monkeypatch):

@@ -43,6 +43,32 @@ def name_of(label_map):
     return NAMES.get(label_map, label_map)
 
 
+def check(given, ensemble, refiner, competitors, others, settings, output):
+    """Raises BadInput where a Case of `given` lacks what a model needs, or fits no model: before anything is refined.
+
+    competitors, others, settings, output: as for `gather`.
+    """
+    asked = jobs.settled(jobs.Settings(**settings["refine"]), refiner)
+    for case in given:
+        job = jobs.Job(stem=case.stem, output=output, **case.inputs)
+        for model in (refiner, *competitors.values()):
+            jobs.check_job(job, ensemble, model, asked)
+        for model in others.values():
+            jobs.check_job(jobs.Job(case.stem, output, case.inputs["image"]), model, None, asked)
+
+
+def check_tokens(refiner, competitors):
+    """Raises BadInput for a competitor whose tokens are not the refiner's: it would fill in other voxels. Models."""
+    for model in competitors:
+        token, wanted = model.apply.token, refiner.apply.token
+        # Given what is hidden, smaller tokens may tile it; from probabilities each decides by its own means.
+        if token != wanted and ("probabilities" in model.apply.needs or wanted % token):
+            raise BadInput(
+                f"{model.workdir} hides tokens of {token} voxels a side, {refiner.workdir} of {wanted}: not "
+                "comparable; train them with the same token"
+            )
+
+
 def refine(case, ensemble, refiner, settings, output):
     """Runs the pipeline on a Case, only segments it where `refiner` is None. Returns {role: Volume} of the results."""
     job = jobs.Job(stem=case.stem, output=output, **case.inputs)
@@ -57,7 +83,6 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     results: of `refine`. competitors: {name: Model} of refiners, which fill in the very same tokens; one that needs the
     ensemble's probabilities segments again, at the same thresholds. others: {name: Model} of ensembles, whose own
     labels are put into the same tokens. settings: `as_published` and `controls` say whether those are made.
-    Raises BadInput where a competitor's tokens are others.
     """
     everything = whole(case.truth.shape)
     stored = {role: volume.read(everything) for role, volume in results.items()}
@@ -68,18 +93,14 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:
             asked = jobs.Settings(**settings["refine"], tiff_export=False)
-            maps[name], tokens = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
-            if (tokens != hidden).any():
-                raise BadInput(
-                    f"{model.workdir} hides other tokens ({model.apply.token} voxels a side): not comparable"
-                )
+            maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
         else:
             maps[name] = _filled(case, initial, hidden, model, output / name)
         if settings["as_published"] and redoes_everything(model):
             folder = output / f"{name}_as_published"
             published[name + PUBLISHED] = _redone(case, initial, ensemble, model, settings, folder)
     for name, model in others.items():
-        own, _ = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _AS_GIVEN)
+        own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _AS_GIVEN)
         maps[name] = np.where(hidden, own, initial)
     if settings["controls"] and refiner and "probabilities" not in refiner.apply.needs:
         token, foreground = refiner.apply.token, initial > 0
@@ -100,27 +121,24 @@ def redoes_everything(model):
 
 
 def _run(job, segmenter, refiner, settings):
-    """(labels, hidden) of one more pass of the pipeline."""
+    """Labels of one more pass of the pipeline."""
     pipeline.refine_volume(job, segmenter, refiner, settings, lambda text: None)
-    opened = (
-        pipeline.open_result(job.output, job.stem, name) for name in ("refined" if refiner else "initial", "hidden")
-    )
-    labels, hidden = (volume.read(whole(volume.shape)) for volume in opened)
-    return labels_from_disk(labels), hidden > 0
+    volume = pipeline.open_result(job.output, job.stem, "refined" if refiner else "initial")
+    return labels_from_disk(volume.read(whole(volume.shape)))
 
 
 def _filled(case, labels, hidden, model, folder):
     """Labels with the hidden tokens filled in by a refiner that needs no probabilities."""
     given = _in_memory(case, labels=labels.astype(np.int16), hidden=hidden.astype(np.uint8))
     job = jobs.Job(case.stem, folder, case.inputs.get("image"), given["labels"], hidden=given["hidden"])
-    return _run(job, None, model, _AS_GIVEN)[0]
+    return _run(job, None, model, _AS_GIVEN)
 
 
 def _redone(case, labels, ensemble, model, settings, folder):
     """The whole volume redone by a competitor."""
     if "probabilities" in model.apply.needs:
         asked = jobs.Settings(**{**settings["refine"], "threshold": 0.0}, tiff_export=False)
-        return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)[0]
+        return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)
     return _filled(case, labels, np.ones(labels.shape, bool), model, folder)
 
 
