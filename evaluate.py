@@ -234,6 +234,7 @@ def judge_uncertainty(settings, workdir):
     from maeref_jax import degradation, doubt, pipeline
     from maeref_jax.blockwise import in_3d
     from maeref_jax.evaluation import cases as held_out
+    from maeref_jax.evaluation import opening
     from maeref_jax.training.workdir import make_workdir, write_text
 
     held_out.check(settings)
@@ -245,10 +246,12 @@ def judge_uncertainty(settings, workdir):
     held_out.check_held_out(faded, [model])
     scheme, found, cases = model.settings["classes"], None, []
     given = held_out.cases(settings, scheme, workdir / "held_out")
+    if any("image" not in case.inputs for case in given):
+        raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
     make_workdir(workdir)
+    to_fade = [f"phantom_{seed}" for seed in fading["seeds"]] if settings["phantom"]["seeds"] else []
+    opening.write_log(workdir, [case.stem for case in given] + to_fade, {"ensemble": model.workdir})
     for case in given:
-        if "image" not in case.inputs:
-            raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
         print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
         one = doubt.count(model, case.inputs["image"], case.truth)
         found, cases = one if found is None else doubt.add(found, one), [*cases, case]
