@@ -213,7 +213,7 @@ def test_a_truth_with_ids_that_are_no_class_is_refused(root, tmp_path, models, v
     assert not (tmp_path / "work").exists()
 
 
-def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, models):
+def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, models, capsys):
     labels = np.zeros((4, 64, 64), np.uint8)
     labels[:, 8:56, 8:56] = 1
     tifffile.imwrite(tmp_path / "own.tif", labels, photometric="minisblack")
@@ -228,6 +228,7 @@ def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, mo
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["dice_hidden"]["refined"]["3"] == 0.0
     assert summary["dice_hidden"]["initial"]["2"] is None, "no cristae in truth or prediction: undefined, not 0 or 1"
+    assert "sanity: refined, its shell derived again" in capsys.readouterr().out
 
 
 def test_a_segmentation_alone_can_be_judged(root, tmp_path, models):
@@ -261,8 +262,8 @@ def test_every_mode_of_the_config_loads(root):
 def test_slices_shown_are_the_most_repaired_ones_and_the_worst():
     gains, losses = np.array([0, 9, 8, 0, 0, 0, 7, 0]), np.array([0, 0, 0, 0, 0, 0, 0, 5])
     judged = [
-        (None, None, agreement.Judged(None, {}, {}, gains, np.zeros(8))),
-        (None, None, agreement.Judged(None, {}, {}, gains * 0, losses)),
+        (None, None, agreement.Judged(None, {}, {}, gains, np.zeros(8), {})),
+        (None, None, agreement.Judged(None, {}, {}, gains * 0, losses, {})),
     ]
     chosen = pictures.choose_slices(judged, 3)
     assert [(i, z) for i, z, _ in chosen] == [(0, 1), (0, 6), (1, 7)]

@@ -76,6 +76,20 @@ def test_the_best_competitor_stands_alone_and_the_others_are_corrected():
     assert float(cells(table, "initial")["refined minus it"]) > float(best["refined minus it"]) > 0
 
 
+def test_the_shell_derived_again_is_a_row_that_competes_with_none():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    refined = np.where(truth == 1, np.int16(3), truth)  # no shell at all
+    volumes = [found(initial, refined, hidden, stem)._replace(reshelled=truth) for stem in "ab"]
+    tables = agreement.tables([agreement.judge(one, 4, VALIDITY) for one in volumes], ("b", "i", "c", "m"), (2, 3))
+    rows = [row for row in tables[0].rows if row[0] == "  sanity: refined, its shell derived again"]
+    assert [row[1:] for row in rows] == [("1.000",) * 4] * 2, "hidden, everywhere"
+    assert [row[2] for row in tables[0].rows if row[0] == "  refined"] == ["0.000"] * 2
+    assert "derives it by distance" in tables[0].note and not any("sanity" in row[0] for row in tables[1].rows)
+    plain = [agreement.judge(one._replace(reshelled=None), 4, VALIDITY) for one in volumes]
+    assert not any("sanity" in row[0] for row in agreement.tables(plain, ("b", "i", "c", "m"), (2, 3))[0].rows)
+
+
 def test_the_verdict_leads_with_the_primary_endpoint_good_or_bad():
     truth = mitochondrion()
     initial, hidden = damaged(truth)

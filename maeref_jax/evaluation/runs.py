@@ -9,6 +9,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.cases import Case
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.volumes.labels import rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
@@ -27,6 +28,7 @@ class Found(NamedTuple):
     hidden: bool; entropy: uint8, 255 is 1; confidence: uint8, 255 is 1, None without a refiner.
     published: {name: int16} of competitors that redo the whole volume, as their authors did.
     controls: {name of CONTROLS: (hidden, refined)}: the same refiner let loose on other tokens.
+    reshelled: int16, "refined" with its shell derived again, as that of the truth was; None where it was not.
     """
 
     case: Case
@@ -36,6 +38,7 @@ class Found(NamedTuple):
     confidence: np.ndarray | None
     published: dict[str, np.ndarray]
     controls: dict[str, tuple[np.ndarray, np.ndarray]]
+    reshelled: np.ndarray | None = None
 
 
 def name_of(label_map):
@@ -112,7 +115,10 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             name: (tokens, _filled(case, initial, tokens, refiner, output / f"{name}_tokens"))
             for name, tokens in wanted.items()
         }
-    return Found(case, maps, hidden, stored["entropy"], stored.get("confidence"), published, controls)
+    shell, derived = (settings["files"]["shell_class"], settings["files"]["shell_vx"]), None
+    if refiner and shell[0] >= 0:
+        derived = rederive_shell(maps["refined"], *shell)
+    return Found(case, maps, hidden, stored["entropy"], stored.get("confidence"), published, controls, derived)
 
 
 def redoes_everything(model):
