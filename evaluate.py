@@ -35,6 +35,8 @@ def main(argv):
 
 def judge_refinement(settings, workdir):
     """Refine every held-out volume in every way, count against the truth, print and write the report."""
+    from maeref_jax import degradation
+    from maeref_jax.blockwise import in_3d
     from maeref_jax.evaluation import agreement, cases, groups, opening, pictures, refinement, runs
     from maeref_jax.training.workdir import make_workdir, write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
@@ -45,14 +47,17 @@ def judge_refinement(settings, workdir):
     groups.check_priors(settings["priors"], settings["files"]["conditions"], competitors)
     scheme = (refiner or ensemble).settings["classes"]
     classes = real_classes(scheme)
-    check_endpoint(settings["endpoint_classes"], classes["names"])
+    cases.check_classes(settings, classes["names"])
     models = {"ensemble": ensemble, "refiner": refiner} | {
         f"competitor {n}": m for n, m in (competitors | others).items()
     }
     models = {name: model for name, model in models.items() if model is not None}
     cases.check_held_out(settings, models.values())
+    if fades(settings, ensemble) and refiner and settings["pictures"]:
+        degradation.check(settings["fading"], settings["phantom"]["shape"], in_3d(ensemble.apply)[0])
     output = workdir / "held_out"
     judged, counted, refining, given = [], [], 0.0, cases.cases(settings, scheme, output)
+    runs.check(given, ensemble, refiner, competitors, others, settings, output)
     make_workdir(output)
     opening.write_log(workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()})
     filling = {"refined": refiner, **competitors} if refiner else {}
@@ -116,6 +121,7 @@ def load_models(settings, workdir):
     are set to those that are used, and said. Raises BadInput for models that do not go together.
     """
     from maeref_jax import jobs, pipeline
+    from maeref_jax.evaluation import runs
 
     has_labels = settings["files"]["labels"] or settings["files"]["damage"]
     refiner = settings["refiner"] or workdir / "mae"
@@ -129,6 +135,7 @@ def load_models(settings, workdir):
     settings["refine"].update(thresholds)
     print(said, flush=True)
     competitors = load_others(settings["competitors"], refiner, "refiner")
+    runs.check_tokens(refiner, competitors.values())
     if settings["other_ensembles"] and ensemble is None:
         raise BadInput("other_ensembles segment the image, but labels are given in its place")
     others = load_others(settings["other_ensembles"], refiner, "segmenter")
@@ -156,11 +163,9 @@ def load_others(workdirs, refiner, kind):
     return found
 
 
-def check_endpoint(endpoint, names):
-    """BadInput unless these are ids of foreground classes."""
-    if not endpoint or any(not 0 < c < len(names) for c in endpoint):
-        known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-        raise BadInput(f"endpoint_classes {endpoint}: expected some foreground classes of {known}")
+def fades(settings, ensemble):
+    """Whether one of the figures shows mitochondria of phantoms being faded: real data may look unlike phantoms."""
+    return ensemble is not None and settings["figures"] and bool(settings["phantom"]["seeds"])
 
 
 def draw_figures(judged, chosen, classes, settings, ensemble):
@@ -169,9 +174,10 @@ def draw_figures(judged, chosen, classes, settings, ensemble):
 
     if not chosen or not settings["figures"]:
         return []
-    phantoms = {"shape": tuple(settings["phantom"]["shape"]), "seeds": settings["fading"]["seeds"][: pictures.FADED]}
-    wanted = ensemble and settings["phantom"]["seeds"]  # real data may look unlike phantoms
-    fading = {**phantoms, "voxel_size_nm": tuple(ensemble.settings["voxel_size_nm"])} if wanted else None
+    fading = None
+    if fades(settings, ensemble):
+        fading = {"shape": tuple(settings["phantom"]["shape"]), "seeds": settings["fading"]["seeds"][: pictures.FADED]}
+        fading["voxel_size_nm"] = tuple(ensemble.settings["voxel_size_nm"])
     return pictures.paper_figures(judged, chosen, classes, settings["validity"]["classes"], ensemble, fading)
 
 
@@ -227,33 +233,33 @@ def parameters(model):
 def judge_uncertainty(settings, workdir):
     """Members against their mean, entropy against errors, entropy before and after the signal is taken away."""
     from maeref_jax import degradation, doubt, pipeline
+    from maeref_jax.blockwise import in_3d
     from maeref_jax.evaluation import cases as held_out
+    from maeref_jax.evaluation import opening
     from maeref_jax.training.workdir import make_workdir, write_text
 
     held_out.check(settings)
-    fading = settings["fading"]
-    if settings["phantom"]["seeds"] and not (fading["seeds"] and fading["mitochondria"] > 0):
-        raise BadInput(
-            f"fading is {fading}, expected seeds of phantoms and the number of mitochondria to fade, 1 or more"
-        )
-    model = pipeline.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter")
+    model, fading = pipeline.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter"), settings["fading"]
+    if settings["phantom"]["seeds"]:
+        degradation.check(fading, settings["phantom"]["shape"], in_3d(model.apply)[0])
     held_out.check_held_out(settings, [model])
     faded = {**settings, "phantom": {**settings["phantom"], "seeds": fading["seeds"]}}
     held_out.check_held_out(faded, [model])
     scheme, found, cases = model.settings["classes"], None, []
     given = held_out.cases(settings, scheme, workdir / "held_out")
+    if any("image" not in case.inputs for case in given):
+        raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
     make_workdir(workdir)
+    to_fade = [f"phantom_{seed}" for seed in fading["seeds"]] if settings["phantom"]["seeds"] else []
+    opening.write_log(workdir, [case.stem for case in given] + to_fade, {"ensemble": model.workdir})
     for case in given:
-        if "image" not in case.inputs:
-            raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
         print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
         one = doubt.count(model, case.inputs["image"], case.truth)
         found, cases = one if found is None else doubt.add(found, one), [*cases, case]
     tables = doubt.tables(found, real_classes(scheme)["names"])
     if settings["phantom"]["seeds"]:
-        size = (1,) * (3 - model.apply.dims) + tuple(model.apply.window)
         phantoms = (tuple(settings["phantom"][name]) for name in ("shape", "voxel_size_nm"))
-        windows = degradation.windows(fading["seeds"], *phantoms, size, fading["mitochondria"])
+        windows = degradation.windows(fading["seeds"], *phantoms, in_3d(model.apply)[0], fading["mitochondria"])
         tables.append(degradation.table(degradation.measure(windows, degradation.ensemble_entropy(model))))
     facts = {
         "Held-out volumes": {case.stem: described(case) for case in cases},

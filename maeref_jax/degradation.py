@@ -40,13 +40,23 @@ class Window(NamedTuple):
     background: float
 
 
+def check(fading, shape, size):
+    """Raises BadInput where there is nothing to fade. fading: {"seeds", "mitochondria"}; shape, size: (z, y, x) of the
+    phantoms and of a window.
+    """
+    if not fading["seeds"] or fading["mitochondria"] < 1:
+        raise BadInput(
+            f"fading is {fading}, expected seeds of phantoms and the number of mitochondria to fade, 1 or more"
+        )
+    if any(side > length for side, length in zip(size, shape, strict=True)):
+        raise BadInput(f"the ensemble's window {size} is larger than the phantoms, phantom.shape {tuple(shape)}")
+
+
 def windows(seeds, shape, voxel_size_nm, size, count):
     """`count` Windows of different mitochondria of the phantoms of those seeds, or as many as there are.
 
-    size: (z, y, x) of a window.
+    size: (z, y, x) of a window that fits into the phantoms.
     """
-    if any(side > length for side, length in zip(size, shape, strict=True)):
-        raise BadInput(f"the ensemble's window {size} is larger than the phantoms, phantom.shape {shape}")
     found, plain = [], PhantomSettings()
     clear = plain.imaging.low_signal._replace(on_mitochondria=0.0, in_cytoplasm=0.0)
     plain = plain._replace(imaging=plain.imaging._replace(low_signal=clear))

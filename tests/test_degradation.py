@@ -20,8 +20,13 @@ def test_every_mitochondrion_gives_one_window_around_a_point_of_it(found):
         assert window.image.shape == window.foreground.shape == (1, 64, 64)
         assert window.foreground[window.centre]
     assert len(degradation.windows(*PHANTOMS, (1, 64, 64), 1)) == 1
+    one, shape = {"seeds": (200,), "mitochondria": 1}, PHANTOMS[1]
+    degradation.check(one, shape, (1, 64, 64))
     with pytest.raises(BadInput, match="larger than the phantoms"):
-        degradation.windows(*PHANTOMS, (1, 128, 64), 1)
+        degradation.check(one, shape, (1, 128, 64))
+    for nothing in ({"seeds": ()}, {"mitochondria": 0}):
+        with pytest.raises(BadInput, match="expected seeds of phantoms and the number of mitochondria to fade"):
+            degradation.check(one | nothing, shape, (1, 64, 64))
 
 
 def test_fading_goes_towards_the_background_and_less_so_by_the_papers_text(found):

@@ -113,6 +113,7 @@ def test_a_3d_ensemble_is_judged_by_the_command_that_judges_a_2d_one(run, workdi
     assert done.returncode == 0, done.stderr
     assert "Members, their mean, their vote" in done.stdout and "Entropy where the signal was taken away" in done.stdout
     assert (tmp_path / "judged" / "uncertainty.html").exists()
+    assert "volumes phantom_100, phantom_200  models ensemble" in (tmp_path / "judged" / "openings.log").read_text()
 
 
 @pytest.mark.parametrize("mode", ["small", "small_2d"])

@@ -213,7 +213,7 @@ def test_a_truth_with_ids_that_are_no_class_is_refused(root, tmp_path, models, v
     assert not (tmp_path / "work").exists()
 
 
-def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, models):
+def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, models, capsys):
     labels = np.zeros((4, 64, 64), np.uint8)
     labels[:, 8:56, 8:56] = 1
     tifffile.imwrite(tmp_path / "own.tif", labels, photometric="minisblack")
@@ -228,6 +228,7 @@ def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, mo
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["dice_hidden"]["refined"]["3"] == 0.0
     assert summary["dice_hidden"]["initial"]["2"] is None, "no cristae in truth or prediction: undefined, not 0 or 1"
+    assert "sanity: refined, its shell derived again" in capsys.readouterr().out
 
 
 def test_a_segmentation_alone_can_be_judged(root, tmp_path, models):
@@ -261,8 +262,8 @@ def test_every_mode_of_the_config_loads(root):
 def test_slices_shown_are_the_most_repaired_ones_and_the_worst():
     gains, losses = np.array([0, 9, 8, 0, 0, 0, 7, 0]), np.array([0, 0, 0, 0, 0, 0, 0, 5])
     judged = [
-        (None, None, agreement.Judged(None, {}, {}, gains, np.zeros(8))),
-        (None, None, agreement.Judged(None, {}, {}, gains * 0, losses)),
+        (None, None, agreement.Judged(None, {}, {}, gains, np.zeros(8), {})),
+        (None, None, agreement.Judged(None, {}, {}, gains * 0, losses, {})),
     ]
     chosen = pictures.choose_slices(judged, 3)
     assert [(i, z) for i, z, _ in chosen] == [(0, 1), (0, 6), (1, 7)]
@@ -297,6 +298,15 @@ def test_a_threshold_chosen_with_another_ensemble_is_refused(root, tmp_path, mod
         (["--config.task=uncertain"], "task is uncertain, expected one of refinement, uncertainty, phantoms"),
         (["--config.task=phantoms"], "belongs to configs/evaluate.py:phantom"),
         (["--config.endpoint_classes="], "expected some foreground classes of 0 background, 1 intermembrane"),
+        (["--config.validity.classes=0,1,2,7"], "expected the ids of background, intermembrane space, cristae and"),
+        (["--config.validity.classes=0,1,2"], r"validity.classes \(0, 1, 2\): expected the ids"),
+        (["--config.validity.classes=0,1,1,3"], r"four of 0 background, 1 intermembrane, 2 cristae, 3 matrix"),
+        (["--config.validity.size=0"], r"expected validity.size \(0\)"),
+        (["--config.reconstruction.crops=-1"], r"reconstruction.crops \(-1\) of 0 or more"),
+        (["--config.files.conditions=x,y"], r"files.conditions are given; for files only"),
+        (["--config.phantom.seeds=", "--config.files.damage=-1"], "files.damage is -1 beside nothing; expected 0"),
+        (["--config.fading.seeds="], "expected seeds of phantoms"),
+        (["--config.phantom.shape=8,16,16"], "larger than the phantoms, phantom.shape"),
         (["--config.competitors=runs/crf", "--config.refiner=none"], "runs/crf are compared with a refiner"),
         (["--config.task=uncertainty", "--config.fading.seeds="], "expected seeds of phantoms"),
         (["--config.task=uncertainty", "--config.fading.mitochondria=0"], "the number of mitochondria to fade"),
@@ -306,6 +316,75 @@ def test_mistakes_are_told_before_any_work(root, tmp_path, models, overrides, me
     with pytest.raises(BadInput, match=message):
         run(root, tmp_path / "out", *overrides)
     assert not (tmp_path / "out").exists()
+
+
+WRONG = np.zeros((2, 32, 32), np.uint8)
+WRONG[1, 3, 4] = 9
+UNDECIDED = np.where(WRONG, 255, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("role", "second", "message"),
+    [
+        ("labels", WRONG, r"2\.tif .uint8. holds the labels \[9\], expected 0 to 4"),
+        ("labels", UNDECIDED, r"2\.tif says unknown \(-1, 255\) or ambiguous in 1 voxels whose truth is known"),
+        ("labels", np.where(WRONG, 4, 0).astype(np.uint8), r"or ambiguous in 1 voxels"),
+        ("truths", WRONG, r"2\.tif: expected ids 0 … 4, found 9"),
+        ("low_signal", WRONG[:1], r"2\.tif has shape \(2, 32, 32\), but its low_signal .*2\.tif has \(1, 32, 32\)"),
+        ("conditions", ("x", "y"), "conditions are compared in nm, but not every file"),
+        ("conditions", ("x", "y", "x"), r"as many files\.conditions as files\.truths \(2\), found 3"),
+        ("damage", 20.0, r"files\.damage is 20 beside files\.labels, files\.hidden, files\.low_signal"),
+    ],
+)
+def test_what_is_wrong_with_the_second_volume_is_told_before_the_first_is_refined(
+    root, tmp_path, models, monkeypatch, role, second, message
+):
+    monkeypatch.chdir(tmp_path)
+    given = {}
+    for name in ("truths", "labels", "hidden", "low_signal"):
+        (tmp_path / name).mkdir()
+        for file, array in (("1.tif", WRONG * 0), ("2.tif", second if name == role else WRONG * 0)):
+            tifffile.imwrite(tmp_path / name / file, array, photometric="minisblack")
+        given[name] = (f"{name}/1.tif", f"{name}/2.tif")
+    if role not in given:
+        given[role] = second
+    files = [f"--config.files.{name}={value}" for name, value in given.items()]
+    with pytest.raises(BadInput, match=message):
+        run(root, tmp_path / "work", "--config.phantom.seeds=", "--config.files.axes=ZYX", *files)
+    assert not (tmp_path / "work").exists()
+
+
+def test_phantoms_are_for_models_of_their_classes(root, tmp_path, models, monkeypatch):
+    two = {"names": ["background", "mitochondrion"], "colours": [[0, 0, 0], [255, 255, 255]], "ambiguous": -1}
+    model = pipeline.load_model("", "segmenter")._replace(settings=SETTINGS | {"classes": two})
+    monkeypatch.setattr(pipeline, "load_model", lambda *_: model)
+    given = [f"--config.{setting}" for setting in ("refiner=none", "validity.classes=", "endpoint_classes=1")]
+    with pytest.raises(BadInput, match="0 … 3, but the models have background, mitochondrion"):
+        run(root, tmp_path / "work", *given)
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"needs": ("image",)}, r"own: the refiner runs/other needs image as well"),
+        ({"needs": ("probabilities",)}, r"needs probabilities as well; an ensemble or your own class probabilities"),
+        ({"token": 8}, "runs/other hides tokens of 8 voxels a side, R of 4: not comparable"),
+        ({"token": 2, "needs": ("probabilities",)}, "of 2 voxels a side, R of 4"),
+    ],
+)
+def test_what_a_competitor_lacks_is_told_before_anything_is_refined(
+    root, tmp_path, models, monkeypatch, changes, message
+):
+    refiner = pipeline.load_model("", "refiner")
+    other = refiner._replace(workdir="runs/other", apply=refiner.apply._replace(**changes))
+    monkeypatch.setattr(pipeline, "load_model", lambda workdir, _: other if workdir == "runs/other" else refiner)
+    tifffile.imwrite(tmp_path / "own.tif", np.ones((2, 32, 32), np.uint8), photometric="minisblack")
+    files = (f"files.truths={tmp_path / 'own.tif'}", "files.damage=100", "files.axes=ZYX", "phantom.seeds=")
+    given = (f"--config.{setting}" for setting in (*files, "competitors=('runs/other',)"))
+    with pytest.raises(BadInput, match=message):
+        run(root, tmp_path / "work", *given)
+    assert not (tmp_path / "work").exists()
 
 
 def test_competitors_are_of_the_same_classes(models, monkeypatch):
@@ -332,8 +411,13 @@ def test_uncertainty_of_files_makes_its_workdir_and_needs_a_truth(root, tmp_path
     for name, array in (("image", draw.integers(0, 255, (2, 32, 32))), ("truth", draw.integers(0, 4, (2, 32, 32)))):
         tifffile.imwrite(tmp_path / f"{name}.tif", array.astype(np.uint8), imagej=True, metadata={"axes": "ZYX"})
     files = [f"--config.files.{role}s={tmp_path}/{role}.tif" for role in ("image", "truth")]
+    with pytest.raises(BadInput, match="needs images to judge"):
+        run(root, tmp_path / "new", "--config.task=uncertainty", "--config.phantom.seeds=", files[1])
+    assert not (tmp_path / "new").exists()
     run(root, tmp_path / "new" / "run", "--config.task=uncertainty", "--config.phantom.seeds=", *files)
     assert (tmp_path / "new" / "run" / "uncertainty.html").exists()
+    log = (tmp_path / "new" / "run" / "openings.log").read_text()
+    assert log.endswith("volumes truth  models ensemble E\n") and log.count("\n") == 1, "looking at errors is a look"
     for task in ("uncertainty", "refinement"):
         with pytest.raises(BadInput, match="cannot make the workdir"):
             run(root, tmp_path / "image.tif", f"--config.task={task}", "--config.phantom.seeds=", *files)

@@ -78,6 +78,20 @@ def test_the_best_competitor_stands_alone_and_the_others_are_corrected():
     assert float(cells(table, "initial")["refined minus it"]) > float(best["refined minus it"]) > 0
 
 
+def test_the_shell_derived_again_is_a_row_that_competes_with_none():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    refined = np.where(truth == 1, np.int16(3), truth)  # no shell at all
+    volumes = [found(initial, refined, hidden, stem)._replace(reshelled=truth) for stem in "ab"]
+    tables = agreement.tables([agreement.judge(one, 4, VALIDITY) for one in volumes], ("b", "i", "c", "m"), (2, 3))
+    rows = [row for row in tables[0].rows if row[0] == "  sanity: refined, its shell derived again"]
+    assert [row[1:] for row in rows] == [("1.000",) * 4] * 2, "hidden, everywhere"
+    assert [row[2] for row in tables[0].rows if row[0] == "  refined"] == ["0.000"] * 2
+    assert "derives it by distance" in tables[0].note and not any("sanity" in row[0] for row in tables[1].rows)
+    plain = [agreement.judge(one._replace(reshelled=None), 4, VALIDITY) for one in volumes]
+    assert not any("sanity" in row[0] for row in agreement.tables(plain, ("b", "i", "c", "m"), (2, 3))[0].rows)
+
+
 def test_the_verdict_leads_with_the_primary_endpoint_good_or_bad():
     truth = mitochondrion()
     initial, hidden = damaged(truth)
@@ -138,6 +152,30 @@ def test_erasing_cristae_looks_plausible_and_is_unmasked():
     erased = cells(table, "sanity: cristae erased")
     assert erased["lost"] == "100%" and erased["their area"] == "0.00" and erased["boundary to area"] == "0.00"
     assert plausibility.table([crop for crop in crops if crop.hidden >= 0.1], 0.1, 2) is None, "nothing to compare with"
+
+
+def test_control_crops_have_the_size_and_the_number_of_mitochondria_of_the_crops_judged():
+    truth = mitochondrion(6)
+    truth[4:, :, 12:] = 0  # half a mitochondrion
+    truth[5] = np.where(np.arange(24) == 4, 0, truth[5])  # the same in two pieces
+    initial, hidden = damaged(truth)
+    hidden[[1, 2, 5]] = False
+    crops = plausibility.count(found(initial, truth, hidden, truth=truth), VALIDITY, 4)
+    half, whole, split = crops[4], crops[0], crops[5]
+    assert whole.foreground == 400 / 24**2 and half.foreground == 200 / 24**2
+    assert [crop.mitochondria for crop in (half, whole, split)] == [1, 1, 2]
+    assert plausibility.matched([half, whole], [whole, split, half]).tolist() == [2, 0], "size"
+    assert plausibility.matched([half], [split, whole]).tolist() == [1], "number before size"
+    assert plausibility.matched([whole, whole], [whole, half]).tolist() in ([0, 1], [1, 0]), "none twice"
+    assert sorted(plausibility.matched([whole, half, whole], [half, whole]).tolist()) == [0, 1, 1], "but if need be"
+    table = plausibility.table(crops, 0.1, cristae=2)
+    assert "(58% of a whole crop is foreground, 1.0 mitochondria); control: the truth of the 3 most like" in table.note
+    assert "of 3 others (57% of a whole crop is foreground, 1.3 mitochondria)" in table.note
+    one = plausibility.table([crop for crop in crops if crop.mitochondria == 1], 0.1, 2)
+    assert "the 2 most like them of 2 others, some for several (" in one.note
+    alike = plausibility.table([crops[z] for z in (0, 3, 1, 2, 5)], 0.1, 2)
+    assert cells(alike, "truth")["boundary to area"] == "0.00", "the split one takes no part"
+    assert plausibility.table(crops[:3], 0.1, 2) is None, "one crop to judge has no spread to compare with"
 
 
 def test_flicker_is_counted_where_the_truth_stands_still():

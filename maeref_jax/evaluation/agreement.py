@@ -13,6 +13,7 @@ from maeref_jax.evaluation.runs import CONTROLS, Found, name_of
 from maeref_jax.metrics import overlap, scores, statistics, validity
 
 REGIONS = {"hidden": "inside hidden tokens", "low_signal": "inside low-signal regions", "all": "everywhere"}
+RESHELLED = "sanity: refined, its shell derived again"
 
 
 class Judged(NamedTuple):
@@ -20,7 +21,7 @@ class Judged(NamedTuple):
 
     scores: Scores. controls: {name: {"initial" | "refined": confusion inside those tokens, "repairs": counts,
     "errors": of the initial map inside and everywhere}}. published: {name: {"hidden" | "all": confusion}}.
-    repaired, made_wrong: int64 (z,), voxels of every slice.
+    repaired, made_wrong: int64 (z,), voxels of every slice. reshelled: {region: confusion} of Found.reshelled.
     """
 
     scores: scores.Scores
@@ -28,6 +29,7 @@ class Judged(NamedTuple):
     published: dict
     repaired: np.ndarray
     made_wrong: np.ndarray
+    reshelled: dict
 
 
 def judge(found: Found, classes: int, settings: dict) -> Judged:
@@ -72,7 +74,12 @@ def judge(found: Found, classes: int, settings: dict) -> Judged:
     refined = found.maps.get("refined", initial)
     right_before, right_after, known = initial == truth, refined == truth, truth != -1
     repaired, made_wrong = (~right_before & right_after & known), (right_before & ~right_after & known)
-    return Judged(counted, controls, published, repaired.sum((1, 2)), made_wrong.sum((1, 2)))
+    regions, reshelled = {"hidden": found.hidden, "low_signal": found.case.low_signal, "all": None}, {}
+    if found.reshelled is not None:
+        reshelled = {
+            region: overlap.confusion(truth, found.reshelled, classes, regions[region]) for region in counted.confusions
+        }
+    return Judged(counted, controls, published, repaired.sum((1, 2)), made_wrong.sum((1, 2)), reshelled)
 
 
 def total(judged):
@@ -111,7 +118,8 @@ def tables(judged, class_names, endpoint_classes):
     whose Dice is averaged to compare methods.
     """
     found = total(judged)
-    tables = [_dice_table(found, class_names), comparison([one.scores for one in judged], endpoint_classes)]
+    reshelled = {region: sum(one.reshelled[region] for one in judged) for region in judged[0].reshelled}
+    tables = [_dice_table(found, class_names, reshelled), comparison([one.scores for one in judged], endpoint_classes)]
     tables += [_published_table(judged, endpoint_classes)] if judged[0].published else []
     tables += [_repair_table(found)] if found.repairs else []
     tables += [_control_table(judged, endpoint_classes)] if judged[0].controls else []
@@ -248,11 +256,12 @@ def _primary(primary):
     ]
 
 
-def _dice_table(found, class_names):
+def _dice_table(found, class_names, reshelled):
     rows = []
     for region, confusions in found.confusions.items():
         rows.append((REGIONS[region], *[""] * len(class_names)))
-        for name, counts in confusions.items():
+        sanity = {RESHELLED: reshelled[region]} if reshelled else {}
+        for name, counts in (confusions | sanity).items():
             dice = scores.dice_with_mean(counts)
             rows.append((f"  {name_of(name)}", *(report.number(value) for value in dice.values())))
     note = f"The mean is over the classes listed, not over voxels; {class_names[0]} takes no part in it."
@@ -261,6 +270,8 @@ def _dice_table(found, class_names):
             " The nearest visible label learns nothing: each hidden voxel copies the closest voxel of its slice that "
             "is not hidden."
         )
+    if reshelled:
+        note += " The last row forgets the shell of the refined map and derives it by distance, like that of the truth."
     header = ("Dice, 1 = identical to the truth", "mean", *class_names[1:])
     return report.Table("Agreement with the truth", header, tuple(rows), ("refined",), note)
 

@@ -9,9 +9,17 @@ from maeref_jax.errors import BadInput
 from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes.artefacts import ARTEFACTS
 from maeref_jax.volumes.dataset import mapped_labels, stems
+from maeref_jax.volumes.inputs import check_values
 from maeref_jax.volumes.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.volumes.phantom import PhantomSettings, phantom
-from maeref_jax.volumes.volume import Volume, array_volume, open_volume, share_slices, write_tiff
+from maeref_jax.volumes.volume import (
+    Volume,
+    array_volume,
+    labels_from_disk,
+    open_volume,
+    share_slices,
+    write_tiff,
+)
 from maeref_jax.volumes.windows import whole
 
 ROLES = ("images", "labels", "entropy", "hidden", "low_signal")  # files of a config beside its truths
@@ -41,9 +49,11 @@ class Case(NamedTuple):
 
 
 def check(settings):
-    """Raises BadInput for settings that ask for phantoms and for files: the files would not be judged on."""
-    files, seeds = settings["files"], settings["phantom"]["seeds"]
-    given = [f"files.{role}" for role in ("truths", *ROLES, "damage") if files[role]]
+    """Raises BadInput for settings that exclude each other, what they name being left out without a word, and for
+    numbers out of range.
+    """
+    files, seeds, crops = settings["files"], settings["phantom"]["seeds"], settings["validity"]
+    given = [f"files.{role}" for role in ("truths", *ROLES, "damage", "shifts", "conditions") if files[role]]
     if seeds and given:
         raise BadInput(
             f"both phantoms (phantom.seeds {seeds}) and {', '.join(given)} are given; for files only, add "
@@ -52,9 +62,35 @@ def check(settings):
     conditions = sorted({*files["conditions"]} - {""})
     if len(conditions) not in (0, 2):
         raise BadInput(f"files.conditions: expected two to compare, or none, found {', '.join(conditions)}")
+    beside = [f"files.{role}" for role in ROLES if files[role]]
+    if files["damage"] < 0 or (files["damage"] and beside):
+        raise BadInput(
+            f"files.damage is {files['damage']:g} beside {', '.join(beside) or 'nothing'}; expected 0 for none, or a "
+            "number of regions per million voxels and only files.truths: labels and what is hidden are made of these"
+        )
+    if min(crops["size"], crops["slice_step"]) < 1 or settings["reconstruction"]["crops"] < 0:
+        raise BadInput(
+            f"expected validity.size ({crops['size']}) and validity.slice_step ({crops['slice_step']}) of 1 or more, "
+            f"reconstruction.crops ({settings['reconstruction']['crops']}) of 0 or more"
+        )
     unknown = [shift for shift in settings["phantom"]["shifts"] if shift not in (*ARTEFACTS, *SHAPES)]
     if unknown:
         raise BadInput(f"phantom.shifts: no '{unknown[0]}'; expected some of {', '.join((*ARTEFACTS, *SHAPES))}")
+
+
+def check_classes(settings, names):
+    """Raises BadInput unless the ids in the settings are those of classes. names: of the models' classes, background
+    first, without "ambiguous".
+    """
+    known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+    endpoint, ids = settings["endpoint_classes"], settings["validity"]["classes"]
+    if not endpoint or any(c not in range(1, len(names)) for c in endpoint):
+        raise BadInput(f"endpoint_classes {endpoint}: expected some foreground classes of {known}")
+    if ids and (len(ids) != 4 or len({*ids}) != 4 or any(c not in range(len(names)) for c in ids)):
+        raise BadInput(
+            f"validity.classes {ids}: expected the ids of background, intermembrane space, cristae and matrix, four of "
+            f"{known}; where these are not the classes, --config.validity.classes="
+        )
 
 
 def check_held_out(settings, models):
@@ -80,7 +116,12 @@ def cases(settings, classes, output):
     """The held-out volumes of a config: phantoms by seed (written to `output`) or, without seeds, files. Phantoms come
     once as they are and once with each of phantom.shifts.
     """
-    made = settings["phantom"]
+    made, real = settings["phantom"], len(classes["names"]) - (classes["ambiguous"] >= 0)
+    if made["seeds"] and real < 4:
+        raise BadInput(
+            f"phantoms have the classes 0 … 3, but the models have {', '.join(classes['names'])}; give "
+            "--config.phantom.seeds= and volumes of yours (files.truths)"
+        )
     if made["seeds"]:
         shifts = ("", *made["shifts"])
         return [_phantom_case(seed, shift, made, classes, output) for shift in shifts for seed in made["seeds"]]
@@ -95,6 +136,8 @@ def cases(settings, classes, output):
     found = [_file_case(index, files, classes) for index in range(len(files["truths"]))]
     if all(case.shift for case in found):
         raise BadInput("every volume of files.truths has a shift; the tables need some without")
+    if files["conditions"] and any(case.voxel_size_nm is None for case in found):
+        raise BadInput("conditions are compared in nm, but not every file tells its voxels' size: files.voxel_size_nm")
     return found
 
 
@@ -130,18 +173,17 @@ def _file_case(index, files, classes):
         raise BadInput(
             f"{source.path} holds no known label: all voxels are unknown or ambiguous, nothing can be judged"
         )
-    inputs = {
-        name: opened(role)
-        for name, role in {"image": "images", "labels": "labels", "entropy": "entropy", "hidden": "hidden"}.items()
-        if files[role]
-    }
+    names = ("image", *ROLES[1:])
+    inputs = {name: opened(role) for name, role in zip(names, ROLES, strict=True) if files[role]}
     for name, volume in inputs.items():
         if volume.shape != truth.shape:
             raise BadInput(f"{source.path} has shape {truth.shape}, but its {name} {volume.path} has {volume.shape}")
-    low_signal = None
-    if files["low_signal"]:
-        volume = opened("low_signal")
-        low_signal = volume.read(whole(volume.shape)) > 0
+    low_signal = inputs.pop("low_signal", None)
+    if low_signal is not None:
+        low_signal = low_signal.read(whole(truth.shape)) > 0
+    check_values(inputs, len(classes["names"]))
+    if "labels" in inputs:
+        _check_decided(inputs["labels"], truth, classes["ambiguous"])
     stem = stems(files["truths"])[index]
     about = (
         files["shifts"][index] if files["shifts"] else "",
@@ -155,6 +197,17 @@ def _file_case(index, files, classes):
             "hidden": array_volume(low_signal.astype(np.uint8), f"{stem}_damage", source.voxel_size_nm),
         }
     return Case(stem, truth, low_signal, inputs, source.voxel_size_nm, *about)
+
+
+def _check_decided(labels, truth, ambiguous):
+    """Raises BadInput where labels to judge say nothing and the truth is known: no count has a place for that."""
+    found = labels_from_disk(labels.read(whole(labels.shape)))
+    undecided = np.count_nonzero(((found == -1) | ((found == ambiguous) & (ambiguous >= 0))) & (truth != -1))
+    if undecided:
+        raise BadInput(
+            f"{labels.path} says unknown (-1, 255) or ambiguous in {undecided:,} voxels whose truth is known; labels "
+            "to judge need a class there (and may be hidden), or a truth that is unknown there too"
+        )
 
 
 def damaged_regions(truth, seed, per_million):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from maeref_jax import degradation
-from maeref_jax.blockwise import real_probabilities
+from maeref_jax.blockwise import in_3d, real_probabilities
 from maeref_jax.metrics import validity
 from maeref_jax.report import figures
 from maeref_jax.report.page import Picture, Slider
@@ -139,8 +139,8 @@ def member_labels(ensemble, image):
 
 def faded(ensemble, fading):
     """{name: figures.Faded} of FADED mitochondria, for the ensemble's own windows."""
-    size = (1,) * (3 - ensemble.apply.dims) + tuple(ensemble.apply.window)
-    found = degradation.windows(fading["seeds"], fading["shape"], fading["voxel_size_nm"], size, FADED)
+    phantoms = (fading["shape"], fading["voxel_size_nm"])
+    found = degradation.windows(fading["seeds"], *phantoms, in_3d(ensemble.apply)[0], FADED)
     predict, rng = degradation.ensemble_entropy(ensemble), np.random.default_rng(0)
     variant = next(iter(degradation.VARIANTS.values()))
     changed = [degradation.degraded(window, variant, rng) for window in found]

@@ -9,6 +9,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.cases import Case
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.volumes.labels import rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
@@ -27,6 +28,7 @@ class Found(NamedTuple):
     hidden: bool; entropy: uint8, 255 is 1; confidence: uint8, 255 is 1, None without a refiner.
     published: {name: int16} of competitors that redo the whole volume, as their authors did.
     controls: {name of CONTROLS: (hidden, refined)}: the same refiner let loose on other tokens.
+    reshelled: int16, "refined" with its shell derived again, as that of the truth was; None where it was not.
     """
 
     case: Case
@@ -36,11 +38,38 @@ class Found(NamedTuple):
     confidence: np.ndarray | None
     published: dict[str, np.ndarray]
     controls: dict[str, tuple[np.ndarray, np.ndarray]]
+    reshelled: np.ndarray | None = None
 
 
 def name_of(label_map):
     """What a label map is called in tables."""
     return NAMES.get(label_map, label_map)
+
+
+def check(given, ensemble, refiner, competitors, others, settings, output):
+    """Raises BadInput where a Case of `given` lacks what a model needs, or fits no model: before anything is refined.
+
+    competitors, others, settings, output: as for `gather`.
+    """
+    asked = jobs.settled(jobs.Settings(**settings["refine"]), refiner)
+    for case in given:
+        job = jobs.Job(stem=case.stem, output=output, **case.inputs)
+        for model in (refiner, *competitors.values()):
+            jobs.check_job(job, ensemble, model, asked)
+        for model in others.values():
+            jobs.check_job(jobs.Job(case.stem, output, case.inputs["image"]), model, None, asked)
+
+
+def check_tokens(refiner, competitors):
+    """Raises BadInput for a competitor whose tokens are not the refiner's: it would fill in other voxels. Models."""
+    for model in competitors:
+        token, wanted = model.apply.token, refiner.apply.token
+        # Given what is hidden, smaller tokens may tile it; from probabilities each decides by its own means.
+        if token != wanted and ("probabilities" in model.apply.needs or wanted % token):
+            raise BadInput(
+                f"{model.workdir} hides tokens of {token} voxels a side, {refiner.workdir} of {wanted}: not "
+                "comparable; train them with the same token"
+            )
 
 
 def refine(case, ensemble, refiner, settings, output):
@@ -57,7 +86,6 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     results: of `refine`. competitors: {name: Model} of refiners, which fill in the very same tokens; one that needs the
     ensemble's probabilities segments again, at the same thresholds. others: {name: Model} of ensembles, whose own
     labels are put into the same tokens. settings: `as_published` and `controls` say whether those are made.
-    Raises BadInput where a competitor's tokens are others.
     """
     everything = whole(case.truth.shape)
     stored = {role: volume.read(everything) for role, volume in results.items()}
@@ -68,18 +96,14 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:
             asked = jobs.Settings(**settings["refine"], tiff_export=False)
-            maps[name], tokens = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
-            if (tokens != hidden).any():
-                raise BadInput(
-                    f"{model.workdir} hides other tokens ({model.apply.token} voxels a side): not comparable"
-                )
+            maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
         else:
             maps[name] = _filled(case, initial, hidden, model, output / name)
         if settings["as_published"] and redoes_everything(model):
             folder = output / f"{name}_as_published"
             published[name + PUBLISHED] = _redone(case, initial, ensemble, model, settings, folder)
     for name, model in others.items():
-        own, _ = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _AS_GIVEN)
+        own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _AS_GIVEN)
         maps[name] = np.where(hidden, own, initial)
     if settings["controls"] and refiner and "probabilities" not in refiner.apply.needs:
         token, foreground = refiner.apply.token, initial > 0
@@ -91,7 +115,10 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             name: (tokens, _filled(case, initial, tokens, refiner, output / f"{name}_tokens"))
             for name, tokens in wanted.items()
         }
-    return Found(case, maps, hidden, stored["entropy"], stored.get("confidence"), published, controls)
+    shell, derived = (settings["files"]["shell_class"], settings["files"]["shell_vx"]), None
+    if refiner and shell[0] >= 0:
+        derived = rederive_shell(maps["refined"], *shell)
+    return Found(case, maps, hidden, stored["entropy"], stored.get("confidence"), published, controls, derived)
 
 
 def redoes_everything(model):
@@ -102,27 +129,24 @@ def redoes_everything(model):
 
 
 def _run(job, segmenter, refiner, settings):
-    """(labels, hidden) of one more pass of the pipeline."""
+    """Labels of one more pass of the pipeline."""
     pipeline.refine_volume(job, segmenter, refiner, settings, lambda text: None)
-    opened = (
-        pipeline.open_result(job.output, job.stem, name) for name in ("refined" if refiner else "initial", "hidden")
-    )
-    labels, hidden = (volume.read(whole(volume.shape)) for volume in opened)
-    return labels_from_disk(labels), hidden > 0
+    volume = pipeline.open_result(job.output, job.stem, "refined" if refiner else "initial")
+    return labels_from_disk(volume.read(whole(volume.shape)))
 
 
 def _filled(case, labels, hidden, model, folder):
     """Labels with the hidden tokens filled in by a refiner that needs no probabilities."""
     given = _in_memory(case, labels=labels.astype(np.int16), hidden=hidden.astype(np.uint8))
     job = jobs.Job(case.stem, folder, case.inputs.get("image"), given["labels"], hidden=given["hidden"])
-    return _run(job, None, model, _AS_GIVEN)[0]
+    return _run(job, None, model, _AS_GIVEN)
 
 
 def _redone(case, labels, ensemble, model, settings, folder):
     """The whole volume redone by a competitor."""
     if "probabilities" in model.apply.needs:
         asked = jobs.Settings(**{**settings["refine"], "threshold": 0.0}, tiff_export=False)
-        return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)[0]
+        return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)
     return _filled(case, labels, np.ones(labels.shape, bool), model, folder)
 
 

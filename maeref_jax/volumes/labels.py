@@ -39,3 +39,15 @@ def derive_shell(labels, shell_class, width_vx, background=0):
     shelled = labels.copy()
     shelled[(labels > background) & (depth <= width_vx)] = shell_class
     return shelled
+
+
+def rederive_shell(labels, shell_class, width_vx, background=0):
+    """Forgets the shell of a label map and derives it again: `derive_shell` of the same foreground, in which what was
+    shell has the class of the nearest foreground voxel that was not. Such a shell says nothing but where the foreground
+    is.
+    """
+    inner = (labels > background) & (labels != shell_class)
+    if inner.any():
+        nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
+        labels = np.where(labels == shell_class, labels[tuple(nearest)], labels)
+    return derive_shell(labels, shell_class, width_vx, background)
