@@ -30,7 +30,7 @@ def get_config(mode):
             "axes": "ZYX",
             "voxel_size_nm": (5.0, 5.0, 5.0),
             "z_step": 2,  # every second slice is kept: neighbours differ little
-            "pad_vx": 24,  # cytoplasm on those sides in the plane at which the label volume does not cut the shape
+            "pad_vx": 24,  # cytoplasm on all sides in the plane
             "y_planes": tuple(os.path.join(folder, f"{name}_label.tif") for name in Y_PLANES),
             "splits": {},
         }

@@ -24,11 +24,9 @@ from maeref_jax.volumes.windows import whole
 
 
 def shapes(path, settings):
-    """The labels of one file in the classes of the imaging model, int16 (z, y, x), padded with pad_vx of background in
-    the plane, at those faces that no foreground touches.
+    """The labels of one file in the classes of the imaging model, int16 (z, y, x), padded with background in the plane.
 
-    An object that a face of the volume cuts goes on beyond it, nobody knows how. So the shell is derived first, or it
-    would get a cap there, and nothing is put behind that face, or it would end there as no mitochondrion does.
+    The shell is derived first: an object that a face of the volume cuts must not get a cap there.
     """
     volume = open_volume(path, axes=settings["axes"] or None)
     labels = remap_labels(volume.read(whole(volume.shape)), settings["label_map"], path)
@@ -38,11 +36,8 @@ def shapes(path, settings):
         labels = derive_shell(labels, settings["shell_class"], settings["shell_vx"])
     if path in settings["y_planes"]:
         labels = labels.swapaxes(0, 1)
-
-    def beside(face, axis):
-        return 0 if labels.take(face, axis).any() else settings["pad_vx"]
-
-    return np.pad(labels, ((0, 0), *((beside(0, axis), beside(-1, axis)) for axis in (1, 2))))
+    pad = settings["pad_vx"]
+    return np.pad(labels, ((0, 0), (pad, pad), (pad, pad)))
 
 
 def rendered(labels, seed, settings, low_signal, artefact=""):

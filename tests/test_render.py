@@ -57,22 +57,6 @@ def test_every_volume_is_written_with_its_truth_in_the_papers_scheme(config, tmp
     assert "test/one: 5 x 32 x 38 voxels" in capsys.readouterr().out
 
 
-def test_a_shape_that_a_face_cuts_does_not_end_there(tmp_path):
-    labels = np.zeros((3, 12, 14), np.uint8)
-    labels[:, 3:12, 4:9] = 1  # cut by the last face of y
-    labels[1, 5, 13] = 1  # one voxel on the last face of x
-    tifffile.imwrite(tmp_path / "cut_label.tif", labels, photometric="minisblack")
-    path = str(tmp_path / "cut_label.tif")
-    settings = {"axes": "ZYX", "label_map": ((0, 0), (1, 3)), "shell_class": 1, "shell_vx": 2.0, "pad_vx": 4}
-    found = render.shapes(path, settings | {"y_planes": ()})
-    assert found.shape == (3, 4 + 12, 4 + 14), "cytoplasm before the first faces, none behind the last ones"
-    assert (found[:, :4] == 0).all() and (found[:, :, :4] == 0).all()
-    np.testing.assert_array_equal(found[:, 4:, 4:] > 0, labels > 0)
-    assert (found[:, -1, 10:11] == 3).all() and (found[:, -1, [8, 9, 11, 12]] == 1).all(), "matrix up to the cut"
-    turned = render.shapes(path, settings | {"y_planes": (path,)})
-    assert turned.shape == (12, 3, 4 + 14), "what was z is y now, and cut at both ends"
-
-
 def test_unknown_labels_and_foreign_configs_are_refused(config, tmp_path, root):
     labels = tifffile.imread(tmp_path / "one_label.tif")
     labels[0, 0, 0] = 255
