@@ -60,14 +60,12 @@ def get_config(mode):
                 "one_hot": True,  # or the class id as a number
                 "position_weight": 1.0,  # of the encoder's fixed positions
                 "rotary": True,
-                "pixel_widths": (),  # channels of 3 x 3 convolutions over pixels behind the decoder; none in the paper
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
                 "remat": False,  # recompute activations in the backward pass: slower, less memory
             },
             # How refine.py uses it, unless told otherwise: the mean over the symmetries of the square; filled in so
-            # many rounds, the most certain tokens first; the agreement of so many sampled fillings, 0 for none; times
-            # the ensemble's own probabilities to the power of evidence, 0 as in the paper.
-            "use": {"symmetries": False, "rounds": 1, "samples": 0, "evidence": 0.0},
+            # many rounds, the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
+            "use": {"symmetries": False, "rounds": 1, "samples": 0},
             # Rules of the original implementation, see configs/mae_original.py and maeref_jax/original_rules.py.
             "original": {"rules": False, "keep": 0.7},
             **training(warmup_steps=1000, b2=0.95, weight_decay=0.05),

@@ -41,13 +41,11 @@ def get_config(mode=""):
             # disagree about. mean is what refiners' thresholds are made for; the others need --threshold.
             "entropy_kind": "mean",
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
-            # the most certain tokens first; the agreement of so many sampled fillings, 0 for none; times the ensemble's
-            # own probabilities to the power of evidence, 0 for none.
+            # the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
             "use": {
                 "symmetries": placeholder(bool),
                 "rounds": placeholder(int),
                 "samples": placeholder(int),
-                "evidence": placeholder(float),
             },
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
             "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result

@@ -1,4 +1,4 @@
-"""Ways to use whatever fills hidden tokens: over the symmetries of the square, in rounds, as samples, with evidence.
+"""Ways to use whatever fills hidden tokens: over the symmetries of the square, in rounds, as samples.
 
 A `fill` is a function: labels int (b, y, x), hidden bool (b, y, x), constant inside a token -> class probabilities
 float32 (b, y, x, c). It may want other planes (b, y, x) after those two, such as the image: they stay as they are. What
@@ -12,8 +12,6 @@ import jax.numpy as jnp
 from maeref_jax.symmetries import orientations, turned, turned_back
 from maeref_jax.tokens import token_mean, token_spread
 
-SMALLEST = 1e-6  # probability: below it, nothing is surer
-
 
 def filled(fill, labels, hidden, key, token, planes=(), *, symmetries, rounds, samples):
     """Class probabilities (b, y, x, c) by a fill, used as the settings say.
@@ -26,17 +24,6 @@ def filled(fill, labels, hidden, key, token, planes=(), *, symmetries, rounds, s
     if samples:
         return over_samples(fill, labels, hidden, key, token, rounds, samples)
     return in_rounds(fill, labels, hidden, token, rounds) if rounds > 1 else fill(labels, hidden)
-
-
-def with_evidence(found, probabilities, weight):
-    """Class probabilities (b, y, x, c) in which a second opinion counts: found times probabilities ** weight,
-    normalised. Where all classes of `probabilities` are 0, nothing is known and found stays.
-
-    The paper reads nothing from the image where it is doubtful. What little it says there is the likelihood in Bayes'
-    rule, to which what surrounds the place is the prior; weight < 1 because an ensemble's opinion is a prior as well.
-    """
-    evidence = weight * jnp.log(jnp.maximum(probabilities, SMALLEST))
-    return jax.nn.softmax(jnp.log(jnp.maximum(found, SMALLEST)) + evidence)
 
 
 def _given(fill, planes):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from maeref_jax.errors import BadInput
-from maeref_jax.filling import filled, with_evidence
+from maeref_jax.filling import filled
 from maeref_jax.masking import MASK_SHAPES, hidden_tokens, shaped_tokens, shapes_after
 from maeref_jax.records import Method, Refiner
 from maeref_jax.symmetries import turned
@@ -192,10 +192,9 @@ def method(settings, filler, classes):
 
 def refiner(settings, filler):
     """The Refiner of a workdir that holds a Filler's parameters."""
-    token, use = settings["token"], dict(settings["use"])
-    if use["rounds"] < 1 or use["samples"] < 0 or use["evidence"] < 0:
-        raise BadInput(f"use.rounds must be at least 1, use.samples and use.evidence at least 0, found {use}")
-    evidence = use.pop("evidence")
+    token, use = settings["token"], settings["use"]
+    if use["rounds"] < 1 or use["samples"] < 0:
+        raise BadInput(f"use.rounds must be at least 1 and use.samples at least 0, found {use}")
 
     def prepare(labels, hidden):
         grid = (labels.shape[-2] // token, labels.shape[-1] // token)
@@ -212,8 +211,7 @@ def refiner(settings, filler):
             return join_tokens(jax.nn.softmax(logits[..., : real_classes(settings)]), grid, token)
 
         planes = tuple(inputs[name] for name in filler.needs)
-        found = filled(fill, inputs["labels"].astype(jnp.int32), inputs["hidden"], key, token, planes, **use)
-        return with_evidence(found, inputs["probabilities"], evidence) if evidence else found
+        return filled(fill, inputs["labels"].astype(jnp.int32), inputs["hidden"], key, token, planes, **use)
 
     def lengths(labels, hidden):
         # Mirroring changes no count; transposing does, where a token is higher than wide.
@@ -228,7 +226,7 @@ def refiner(settings, filler):
         tuple(settings["window"]),
         tuple(settings["stride"]),
         dims=2,
-        needs=filler.needs + (("probabilities",) if evidence else ()),
+        needs=filler.needs,
         token=token,
         sees_hidden=filler.original,
         lengths=None if filler.counts is None else lengths,

@@ -84,11 +84,3 @@ def test_hidden_labels_change_nothing(use):
     settings = dict(zip(("symmetries", "rounds", "samples"), use, strict=True))
     found = [filling.filled(leaning, given, hidden, KEY, 2, **settings) for given in (labels, other)]
     np.testing.assert_array_equal(*found)
-
-
-def test_evidence_is_bayes_rule_and_says_nothing_where_nothing_is_known():
-    found = np.array([0.7, 0.2, 0.1], np.float32)[None, None, None]
-    opinion = np.array([0.1, 0.1, 0.8], np.float32)[None, None, None]
-    expected = found * opinion**0.5
-    np.testing.assert_allclose(filling.with_evidence(found, opinion, 0.5), expected / expected.sum(), rtol=1e-5)
-    np.testing.assert_allclose(filling.with_evidence(found, 0 * opinion, 0.5), found, rtol=1e-5)

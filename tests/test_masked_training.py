@@ -12,8 +12,7 @@ from maeref_jax.masked_training import Filler
 SETTINGS = {
     "token": 2, "window": (8, 12), "stride": (8, 12), "threshold": 0.4, "train_threshold": 0.1, "loss_over": "hidden",
     "classes": {"names": ("a", "b", "c", "ambiguous"), "ambiguous": 3}, "class_weights": (1.0, 2.0, 1.0),
-    "mask_shapes": (1.0, 0.0, 0.0), "curriculum": 0.0,
-    "use": {"symmetries": False, "rounds": 1, "samples": 0, "evidence": 0.0},
+    "mask_shapes": (1.0, 0.0, 0.0), "curriculum": 0.0, "use": {"symmetries": False, "rounds": 1, "samples": 0},
 }  # fmt: skip
 KEY = jax.random.key(0)
 
@@ -145,6 +144,4 @@ def test_settings_that_no_training_can_work_with(changes, message):
 
 def test_a_use_that_means_nothing_is_refused():
     with pytest.raises(BadInput, match="rounds"):
-        masked_training.refiner(
-            SETTINGS | {"use": {"symmetries": False, "rounds": 0, "samples": 0, "evidence": 0.0}}, PLAIN
-        )
+        masked_training.refiner(SETTINGS | {"use": {"symmetries": False, "rounds": 0, "samples": 0}}, PLAIN)

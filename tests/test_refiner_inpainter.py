@@ -10,7 +10,7 @@ SETTINGS = {
     "token": 4, "window": (16, 24), "stride": (8, 8), "threshold": 0.4, "train_threshold": 0.1, "loss_over": "hidden",
     "classes": {"names": ("background", "shell", "inside", "ambiguous"), "ambiguous": 3},
     "class_weights": (1.0, 1.0, 1.0), "mask_shapes": (1.0, 0.0, 0.0), "curriculum": 0.0,
-    "use": {"symmetries": False, "rounds": 1, "samples": 0, "evidence": 0.0},
+    "use": {"symmetries": False, "rounds": 1, "samples": 0},
     "model": {"widths": (8, 16), "dilations": (1, 2), "compute_dtype": "float32"},
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ SETTINGS = {
     "curriculum": 0.0,
     "loss_over": "hidden",
     "original": {"rules": False, "keep": 1.0},
-    "use": {"symmetries": False, "rounds": 1, "samples": 0, "evidence": 0.0},
+    "use": {"symmetries": False, "rounds": 1, "samples": 0},
     "model": {
         "encoder_width": 16, "encoder_depth": 1, "encoder_heads": 2,
         "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2, "mlp_ratio": 2.0, "compute_dtype": "float32",
@@ -248,15 +248,11 @@ ORIGINAL = {"original": {"rules": True, "keep": 0.6}, "class_weights": (1.0,) * 
     "changes",
     [
         {},
-        {
-            "use": {"symmetries": True, "rounds": 1, "samples": 0, "evidence": 0.0},
-            "window": (16, 16),
-            "keep_within_nm": 30.0,
-        },
-        {"use": {"symmetries": False, "rounds": 3, "samples": 0, "evidence": 0.0}},
+        {"use": {"symmetries": True, "rounds": 1, "samples": 0}, "window": (16, 16), "keep_within_nm": 30.0},
+        {"use": {"symmetries": False, "rounds": 3, "samples": 0}},
         {"use": {"symmetries": False, "rounds": 2, "samples": 2}},
         ORIGINAL,
-        ORIGINAL | {"use": {"symmetries": False, "rounds": 2, "samples": 0, "evidence": 0.0}},
+        ORIGINAL | {"use": {"symmetries": False, "rounds": 2, "samples": 0}},
     ],
     ids=["plain", "symmetries of flat tokens", "rounds", "samples", "original", "original, rounds"],
 )

@@ -11,7 +11,7 @@ SETTINGS = {
     "keep_within": 2.0, "keep_within_nm": 0.0,
     "classes": {"names": ("background", "shell", "inside", "ambiguous"), "ambiguous": 3},
     "class_weights": (1.0, 1.0, 1.0), "mask_shapes": (1.0, 0.0, 0.0), "curriculum": 0.0,
-    "use": {"symmetries": False, "rounds": 1, "samples": 0, "evidence": 0.0},
+    "use": {"symmetries": False, "rounds": 1, "samples": 0},
     "model": {
         "encoder_width": 8, "encoder_depth": 1, "encoder_heads": 2,
         "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2, "mlp_ratio": 2.0, "compute_dtype": "float32",

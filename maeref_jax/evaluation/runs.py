@@ -122,10 +122,8 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
 
 
 def redoes_everything(model):
-    """Whether a refiner is meant for whole crops: it sees hidden labels, or the probabilities under them; but for one
-    that has learned to fill in, whatever else it is told (`use`).
-    """
-    return model.apply.sees_hidden or ("probabilities" in model.apply.needs and "use" not in model.settings)
+    """Whether a refiner is meant for whole crops: it sees hidden labels, or the probabilities under them."""
+    return model.apply.sees_hidden or "probabilities" in model.apply.needs
 
 
 def _run(job, segmenter, refiner, settings):

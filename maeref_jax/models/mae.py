@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from maeref_jax.masking import placed
 from maeref_jax.models.blocks import Transformer, sine_cosine_positions
-from maeref_jax.tokens import join_tokens, split_tokens
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -24,9 +23,8 @@ class MaskedAutoencoder(nn.Module):
     Attributes: classes it reads and writes, token side in pixels, width, depth and heads of encoder and decoder,
     mlp_ratio, one_hot (else the class id is read as a number, as the original does), position_weight (what the fixed
     positions of the encoder's tokens are multiplied by), rotary (attention sees relative positions; without, only the
-    fixed ones that are added to the tokens), pixel_widths (channels of convolutions over pixels behind the decoder,
-    which see across the borders of tokens; none in the paper), remat (see Transformer), dtype of the computation
-    (parameters stay float32).
+    fixed ones that are added to the tokens), remat (see Transformer), dtype of the computation (parameters stay
+    float32).
     """
 
     classes: int
@@ -41,7 +39,6 @@ class MaskedAutoencoder(nn.Module):
     one_hot: bool = True
     position_weight: float = 1.0
     rotary: bool = True
-    pixel_widths: tuple[int, ...] = ()
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -71,36 +68,13 @@ class MaskedAutoencoder(nn.Module):
         decoder = Transformer(self.decoder_depth, self.decoder_heads, **shared, name="decoder")
         x = decoder(x, valid, self._places(decoded, grid))
         x = nn.Dense(self.token**2 * self.classes, dtype=self.dtype, kernel_init=_xavier, name="head")(x[:, 1:])
-        logits = x.reshape(*decoded.shape, self.token**2, self.classes)
-        if self.pixel_widths:
-            logits = logits + self._across_tokens(logits, labels, grid, kept, kept_valid, decoded, decoded_valid)
-        return logits.astype(jnp.float32)
-
-    def _across_tokens(self, logits, labels, grid, kept, kept_valid, decoded, decoded_valid):
-        """What convolutions over pixels add to the logits (b, m, p, c), from the labels (b, l, p) of kept tokens and
-        the logits of the others: a token's border then fits the next one's.
-        """
-        n, shown = grid[0] * grid[1], self._one_hot(labels)
-        nothing = jnp.zeros((len(labels), n, *shown.shape[2:]), self.dtype)
-        visible = placed(jnp.ones_like(kept, self.dtype), kept, kept_valid, nothing[..., 0, 0])[..., None, None]
-        filled = placed(logits, decoded, decoded_valid, nothing) * (1 - visible)
-        visible = jnp.broadcast_to(visible, (*nothing.shape[:-1], 1))
-        planes = jnp.concatenate([placed(shown, kept, kept_valid, nothing), filled, visible], -1)
-        x = join_tokens(planes, grid, self.token)
-        for i, width in enumerate(self.pixel_widths):
-            x = nn.gelu(nn.Conv(width, (3, 3), dtype=self.dtype, name=f"pixels{i}")(x))
-        # It begins as if it were not there.
-        x = nn.Conv(self.classes, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros, name="pixel_head")(x)
-        x = jnp.moveaxis(split_tokens(jnp.moveaxis(x, -1, 1), self.token), 1, -1)
-        return jnp.take_along_axis(x, decoded[..., None, None], axis=1)
-
-    def _one_hot(self, labels):
-        return jax.nn.one_hot(labels, self.classes, dtype=self.dtype)
+        return x.reshape(*decoded.shape, self.token**2, self.classes).astype(jnp.float32)
 
     def _embed(self, labels):
         """Tokens (b, l, p) of labels -> (b, l, d)."""
         if self.one_hot:
-            pixels, bias = self._one_hot(labels).reshape(*labels.shape[:2], -1), nn.initializers.zeros
+            pixels, bias = jax.nn.one_hot(labels, self.classes, dtype=self.dtype), nn.initializers.zeros
+            pixels = pixels.reshape(*labels.shape[:2], -1)
         else:
             pixels = jnp.where((labels >= 0) & (labels < self.classes), labels, 0).astype(self.dtype)
             bias = _uniform_bias(self.token)
