@@ -39,7 +39,7 @@ from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
 CONFIG = Path(__file__).parent / "configs" / "refine.py"
 # Fields of the config that are settings of pipeline.refine_volume.
 PIPELINE = (
-    *("threshold", "ambiguous_threshold", "token", "block", "batch", "seed"),
+    *("threshold", "ambiguous_threshold", "agree_within_nm", "token", "block", "batch", "seed"),
     *("overwrite", "tiff_export", "copy_image", "ome_zarr", "entropy_kind"),
     *("objects", "object_classes", "cristae_class", "smallest_object_vx", "flag_hidden_share"),
     *("trust", "foreignness", "leave"),

@@ -108,6 +108,7 @@ def get_config(mode):
             "refine": {
                 "threshold": placeholder(float),
                 "ambiguous_threshold": placeholder(float),
+                "agree_within_nm": 40.0,  # of all refiners alike, see configs/refine.py
                 "overwrite": True,
             },
             "validity": {

@@ -40,6 +40,9 @@ def get_config(mode=""):
             # What hides tokens: entropy of the mean probability; of hard votes; or mutual_information, what members
             # disagree about. mean is what refiners' thresholds are made for; the others need --threshold.
             "entropy_kind": "mean",
+            # What is filled in slice by slice agrees with the slices above and below within this length; 0: every slice
+            # by itself, as in the paper. It costs as many more windows around hidden places of every block.
+            "agree_within_nm": 40.0,
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
             # the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
             "use": {

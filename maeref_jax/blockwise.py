@@ -17,6 +17,7 @@ from maeref_jax.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.entropy import class_count, entropy_of_means, member_means
 from maeref_jax.masking import hidden_tokens
 from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.slices import agreed
 from maeref_jax.tokens import token_mean, token_spread
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, windows_touching
@@ -131,24 +132,29 @@ def refine_block(
     box: Box,
     batch: int,
     calibration: Calibration | None = None,
+    rounds: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Labels int16 (z, y, x) of `box` with hidden voxels filled in; how sure the refiner is of those; windows computed;
     windows there are.
 
     How sure: the probability of the chosen class as uint8, value / 255, 0 where nothing is hidden; with a calibration,
-    tempered by the depth of the hole.
+    tempered by the depth of the hole. rounds: of agreement with the slices above and below (slices.agreed), as many of
+    which are read, and filled in where a hidden voxel of the box can hear of them.
 
     volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image"
     and "probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box are not computed.
     """
-    labels, hidden = volumes["labels"].read(box), volumes["hidden"].read(box)
+    grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
+    inner = box.within(grown).slices
+    labels, hidden = volumes["labels"].read(grown), volumes["hidden"].read(grown)
+    wanted = hidden & hidden[inner].any(0)  # columns are apart
     window, stride = in_3d(apply)
     _, height, width = shape = volumes["labels"].shape
     in_tokens = (shape[0], round_up(height, apply.token), round_up(width, apply.token))
-    everywhere = windows_touching(in_tokens, window, stride, box)
-    windows = [w for w in everywhere if hidden[w.intersect(box).within(box).slices].any()]
+    everywhere = windows_touching(in_tokens, window, stride, grown)
+    windows = [w for w in everywhere if wanted[w.intersect(grown).within(grown).slices].any()]
     if not windows:
-        return labels, np.zeros(labels.shape, np.uint8), 0, len(everywhere)
+        return labels[inner], np.zeros(box.shape, np.uint8), 0, len(everywhere)
     frame = functools.reduce(Box.hull, windows)
     around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
     around |= {name: around[name].astype(np.float32) for name in ("image",) if name in around}
@@ -170,8 +176,8 @@ def refine_block(
 
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
-    blended = _blend(together, box, probabilities, batch)
-    filled = blended.argmax(-1).astype(np.int16)
+    blended = agreed(_blend(together, grown, probabilities, batch), labels, wanted, rounds)[inner]
+    labels, hidden, filled = labels[inner], hidden[inner], blended.argmax(-1).astype(np.int16)
     if calibration is not None:
         blended = tempered(blended, _depth(volumes["hidden"], box, apply.token), calibration)
     sure = np.rint(255 * blended.max(-1).clip(0, 1)).astype(np.uint8)

@@ -13,6 +13,7 @@ from maeref_jax.confidence import Calibration
 from maeref_jax.entropy import KINDS
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.slices import slices_within
 from maeref_jax.training.workdir import lasting
 from maeref_jax.trust import Limits
 from maeref_jax.trust import check as check_limits
@@ -73,6 +74,8 @@ class Settings(NamedTuple):
     batch: windows per call of a network; seed: of a refiner that draws
     overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
     entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
+    agree_within_nm: labels filled in slice by slice agree with those above and below within this length (slices.py);
+        0, as in the paper: every slice by itself
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
@@ -91,6 +94,7 @@ class Settings(NamedTuple):
     overwrite: bool = False
     tiff_export: bool = True
     entropy_kind: str = "mean"
+    agree_within_nm: float = 0.0
     copy_image: bool = False
     ome_zarr: str = "0.5"
     objects: bool = False
@@ -127,8 +131,19 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
     known = settings.entropy_kind == chosen_kind or settings.threshold is not None
     if settings.entropy_kind not in KINDS or not known:
         raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
+    if not 0 <= settings.agree_within_nm < float("inf"):
+        raise BadInput(f"agree_within_nm is a length, 0 for none, found {settings.agree_within_nm}")
     thresholds, _ = thresholds_of(settings._asdict(), refiner)
     return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
+
+
+def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tuple | None) -> int:
+    """How many slices above and below a voxel its refined label agrees with. voxel_size_nm: of the volume, None where
+    it does not say; then it is that of the refiner.
+    """
+    if refiner is None or refiner.apply.dims == 3 or not settings.agree_within_nm:
+        return 0
+    return slices_within(settings.agree_within_nm, (voxel_size_nm or refiner.settings["voxel_size_nm"])[0])
 
 
 def is_chosen(found: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from maeref_jax import audit, objects, trust
 from maeref_jax.blockwise import decide, halo, hide, hide_and_count, real_probabilities, refine_block, segment_block
 from maeref_jax.entropy import member_means
-from maeref_jax.jobs import Job, Model, Settings
+from maeref_jax.jobs import Job, Model, Settings, agreeing_slices
 from maeref_jax.volumes import output
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
@@ -38,6 +38,11 @@ class Run(NamedTuple):
         return self.arrays["initial"].shape
 
     @property
+    def rounds(self) -> int:
+        """How many slices above and below a voxel its refined label agrees with."""
+        return agreeing_slices(self.settings, self.refiner, self.voxel_size_nm)
+
+    @property
     def steps(self) -> tuple[str, ...]:
         """The passes over all blocks, in order."""
         return ("copy",) * self.settings.copy_image + ("segment",) + ("refine",) * (self.refiner is not None)
@@ -47,7 +52,8 @@ class Run(NamedTuple):
         if step != "refine":
             return {}
         beside = self.settings.token * self.settings.foreignness  # which tokens are tested, their neighbours decide
-        return {"before": "segment", "reach": tuple(np.add(halo(self.refiner.apply), (0, beside, beside)).tolist())}
+        reach = np.add(halo(self.refiner.apply), (self.rounds, beside, beside))
+        return {"before": "segment", "reach": tuple(reach.tolist())}
 
 
 def passes(run: Run) -> dict[str, Callable[[Box], None]]:
@@ -164,7 +170,7 @@ def _seen_by_refiner(run) -> dict[str, Volume]:
 def _refine(run, variables, key, volumes, box) -> None:
     arrays, started = run.arrays, time.monotonic()
     filled, sure, computed, windows = refine_block(
-        run.refiner.apply, variables, key, volumes, box, run.settings.batch, run.refiner.calibration
+        run.refiner.apply, variables, key, volumes, box, run.settings.batch, run.refiner.calibration, run.rounds
     )
     initial = arrays["initial"].read(box)
     refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)

@@ -21,7 +21,7 @@ import numpy as np
 
 from maeref_jax import pipeline, threads
 from maeref_jax.blockwise import hide, in_3d, one_refinement, one_segmentation
-from maeref_jax.jobs import Job, Model, Settings, check_job, settled
+from maeref_jax.jobs import Job, Model, Settings, agreeing_slices, check_job, settled
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.volumes import results
 from maeref_jax.volumes.output import EXPORTS
@@ -90,7 +90,8 @@ def plan(
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
             continue
-        everything, computed = windows_of(model.apply, shape, settings.block, settings.batch)
+        rounds = agreeing_slices(settings, refiner, voxel_size_nm) if step == "refine" else 0
+        everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, rounds)
         if step == "refine" and (job.entropy or job.hidden) is not None:
             found["hidden_share"], share = _sampled(job, refiner, settings, shape)
             computed = math.ceil(everything * share)
@@ -105,16 +106,18 @@ def plan(
     return found
 
 
-def windows_of(apply: Segmenter | Refiner, shape: Sequence[int], block: Sequence[int], batch: int) -> tuple[int, int]:
-    """Windows that the blocks touch, one that lies in several counted for each; and how many that are when the batches
-    of each block are filled up.
+def windows_of(
+    apply: Segmenter | Refiner, shape: Sequence[int], block: Sequence[int], batch: int, rounds: int = 0
+) -> tuple[int, int]:
+    """Windows that the blocks, with `rounds` slices before and behind each, touch, one that lies in several counted for
+    each; and how many that are when the batches of each block are filled up.
     """
     window, stride = in_3d(apply)
     inside = (shape[0], *(round_up(n, getattr(apply, "token", 1)) for n in shape[1:]))
     axes = []
-    for size, real, w, step, b in zip(inside, shape, window, stride, block, strict=True):
+    for size, real, w, step, b, more in zip(inside, shape, window, stride, block, (rounds, 0, 0), strict=True):
         starts = lattice(size, w, step)
-        touched = (sum(s < min(a + b, real) and s + w > a for s in starts) for a in range(0, real, b))
+        touched = (sum(s < min(a + b + more, real) and s + w > a - more for s in starts) for a in range(0, real, b))
         axes.append(collections.Counter(touched))
     everything, computed = 0, 0
     for combination in itertools.product(*(axis.items() for axis in axes)):

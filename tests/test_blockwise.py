@@ -10,7 +10,7 @@ from maeref_jax.refiners import mae
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import blocks, whole
 
-SHAPE = (2, 45, 58)  # no multiple of anything
+SHAPE = (3, 45, 58)  # no multiple of anything
 GIVEN = {**SETTINGS, "window": (24, 24), "stride": (12, 12), "keep_within": 1.5}
 
 
@@ -38,19 +38,19 @@ def volumes():
     return {name: array_volume(array, name) for name, array in arrays.items()}
 
 
-def refined(model, volumes, block, batch=16, backwards=False):
+def refined(model, volumes, block, batch=16, backwards=False, rounds=0):
     """Labels and certainty, block by block; and the lengths of every call."""
     apply, variables = model
     labels, sure = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.uint8)
     boxes = blocks(SHAPE, block)
     for box in boxes[::-1] if backwards else boxes:
-        found = blockwise.refine_block(apply, variables, jax.random.key(0), volumes, box, batch)
+        found = blockwise.refine_block(apply, variables, jax.random.key(0), volumes, box, batch, None, rounds)
         labels[box.slices], sure[box.slices] = found[:2]
     return labels, sure
 
 
-@pytest.mark.parametrize("batch", [3, 16])
-def test_labels_do_not_depend_on_the_block_where_lengths_differ(model, volumes, batch, monkeypatch):
+@pytest.mark.parametrize(("batch", "rounds"), [(3, 0), (16, 1)])
+def test_labels_do_not_depend_on_the_block_where_lengths_differ(model, volumes, batch, rounds, monkeypatch):
     calls, real = [], blockwise._refined
 
     def counted(*arguments):
@@ -58,10 +58,10 @@ def test_labels_do_not_depend_on_the_block_where_lengths_differ(model, volumes, 
         return real(*arguments)
 
     monkeypatch.setattr(blockwise, "_refined", counted)
-    at_once = refined(model, volumes, SHAPE, batch)
+    at_once = refined(model, volumes, SHAPE, batch, rounds=rounds)
     assert len({lengths for lengths, _ in calls}) > 2 and len({size for _, size in calls}) == 1
     for block, backwards in (((1, 20, 24), False), ((2, 12, 60), True)):
-        for one, other in zip(refined(model, volumes, block, batch, backwards), at_once, strict=True):
+        for one, other in zip(refined(model, volumes, block, batch, backwards, rounds), at_once, strict=True):
             np.testing.assert_array_equal(one, other)
     assert len({size for _, size in calls}) == 1, "one program for each of the lengths"
 

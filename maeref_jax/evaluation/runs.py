@@ -16,8 +16,6 @@ from maeref_jax.volumes.windows import whole
 # Names of label maps, in the order of the tables; others are called by their workdirs.
 NAMES = {"initial": "initial", "nearest": "nearest visible label", "refined": "refined"}
 PUBLISHED = ", as published"  # behind the name of a competitor that redoes the whole volume
-# Nothing is hidden but what is given: no mean is above 1.
-_AS_GIVEN = jobs.Settings(1.0, 1.0, overwrite=True, tiff_export=False)
 CONTROLS = {"random": "random tokens of the same shapes", "oracle": "tokens that hold true errors"}
 
 
@@ -98,12 +96,12 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             asked = jobs.Settings(**settings["refine"], tiff_export=False)
             maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
         else:
-            maps[name] = _filled(case, initial, hidden, model, output / name)
+            maps[name] = _filled(case, initial, hidden, model, settings, output / name)
         if settings["as_published"] and redoes_everything(model):
             folder = output / f"{name}_as_published"
             published[name + PUBLISHED] = _redone(case, initial, ensemble, model, settings, folder)
     for name, model in others.items():
-        own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _AS_GIVEN)
+        own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _as_given(settings))
         maps[name] = np.where(hidden, own, initial)
     if settings["controls"] and refiner and "probabilities" not in refiner.apply.needs:
         token, foreground = refiner.apply.token, initial > 0
@@ -112,7 +110,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             "oracle": control_masks.wrong_tokens(case.truth, initial, token),
         }
         controls = {
-            name: (tokens, _filled(case, initial, tokens, refiner, output / f"{name}_tokens"))
+            name: (tokens, _filled(case, initial, tokens, refiner, settings, output / f"{name}_tokens"))
             for name, tokens in wanted.items()
         }
     shell, derived = (settings["files"]["shell_class"], settings["files"]["shell_vx"]), None
@@ -126,6 +124,12 @@ def redoes_everything(model):
     return model.apply.sees_hidden or "probabilities" in model.apply.needs
 
 
+def _as_given(settings):
+    """Nothing is hidden but what is given: no mean is above 1. The rest is as for the refiner."""
+    asked = {**settings["refine"], "threshold": 1.0, "ambiguous_threshold": 1.0, "overwrite": True}
+    return jobs.Settings(**asked, tiff_export=False)
+
+
 def _run(job, segmenter, refiner, settings):
     """Labels of one more pass of the pipeline."""
     pipeline.refine_volume(job, segmenter, refiner, settings, lambda text: None)
@@ -133,11 +137,11 @@ def _run(job, segmenter, refiner, settings):
     return labels_from_disk(volume.read(whole(volume.shape)))
 
 
-def _filled(case, labels, hidden, model, folder):
+def _filled(case, labels, hidden, model, settings, folder):
     """Labels with the hidden tokens filled in by a refiner that needs no probabilities."""
     given = _in_memory(case, labels=labels.astype(np.int16), hidden=hidden.astype(np.uint8))
     job = jobs.Job(case.stem, folder, case.inputs.get("image"), given["labels"], hidden=given["hidden"])
-    return _run(job, None, model, _AS_GIVEN)
+    return _run(job, None, model, _as_given(settings))
 
 
 def _redone(case, labels, ensemble, model, settings, folder):
@@ -145,7 +149,7 @@ def _redone(case, labels, ensemble, model, settings, folder):
     if "probabilities" in model.apply.needs:
         asked = jobs.Settings(**{**settings["refine"], "threshold": 0.0}, tiff_export=False)
         return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)
-    return _filled(case, labels, np.ones(labels.shape, bool), model, folder)
+    return _filled(case, labels, np.ones(labels.shape, bool), model, settings, folder)
 
 
 def _in_memory(case, **arrays):

@@ -325,6 +325,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         parameters=models["parameters"],
         hidden_share=hidden / voxels,
         changed_share=changed / voxels if refiner else None,
+        agree_within_nm=settings["agree_within_nm"],
         versions={name: said for name, said in versions.items() if name in ("maeref_jax", "jax", "flax", "numpy")},
     )
 

@@ -1,0 +1,37 @@
+"""What a slice's neighbours say: a refiner of planes fills in every slice alone, though the anatomy goes on along z."""
+
+import numpy as np
+
+SMALLEST = 0.01  # probability; what has less is as unlikely, so that a single slice has no veto
+MOST = 8  # slices: so far beyond a block is read at most
+
+
+def slices_within(length_nm, z_nm) -> int:
+    """How many slices of z_nm lie within a length, MOST at most."""
+    return min(int(length_nm / z_nm + 1e-6), MOST)
+
+
+def agreed(probabilities, labels, hidden, rounds):
+    """Class probabilities float32 (z, y, x, c) of hidden voxels after `rounds` rounds, in each of which every hidden
+    voxel takes the geometric mean of its own and those of the voxels above and below it; other voxels as they are.
+
+    labels: int (z, y, x), what visible voxels are certain of; -1, or any id that is no class, is no opinion. hidden:
+    bool (z, y, x). At the first and the last slice a voxel is its own neighbour. After n rounds a voxel has heard of n
+    slices on either side, and of no other column: labels of hidden voxels are not looked at. Ours; the paper has none.
+    """
+    columns = hidden.any(0)
+    if not rounds or not columns.any():
+        return probabilities
+    free, known = hidden[:, columns, None], labels[:, columns, None]
+    classes = np.arange(probabilities.shape[-1])
+    unlikely = np.float32(np.log(SMALLEST))
+    certain = np.where((known == classes) | ~np.isin(known, classes), np.float32(0), unlikely)
+    logs = np.where(free, np.log(np.maximum(probabilities[:, columns], np.float32(SMALLEST))), certain)
+    for _ in range(rounds):
+        above, below = np.concatenate([logs[:1], logs[:-1]]), np.concatenate([logs[1:], logs[-1:]])
+        logs = np.where(free, (above + logs + below) / np.float32(3), logs)
+    found = np.exp(logs - logs.max(-1, keepdims=True))
+    found /= found.sum(-1, keepdims=True)
+    result = probabilities.copy()
+    result[:, columns] = np.where(free, found, probabilities[:, columns])
+    return result
