@@ -51,7 +51,7 @@ def get_config(mode=""):
                 "samples": placeholder(int),
             },
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
-            "block": (4, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
+            "block": (8, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
             "batch": 16,  # windows per call of a network
             "seed": 0,
             # Several processes on one output, see docs/clusters.md; no influence on the result.

@@ -88,7 +88,7 @@ class Settings(NamedTuple):
     threshold: float | None = None
     ambiguous_threshold: float | None = None
     token: int = 4
-    block: tuple[int, int, int] = (4, 512, 512)
+    block: tuple[int, int, int] = (8, 512, 512)
     batch: int = 16
     seed: int = 0
     overwrite: bool = False

@@ -9,6 +9,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.cases import Case
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.slices import agreed
 from maeref_jax.volumes.labels import rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
@@ -90,7 +91,8 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     initial, hidden = labels_from_disk(stored["initial"]), stored["hidden"] > 0
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
-        maps |= {"nearest": nearest_visible_label(initial, hidden), "refined": labels_from_disk(stored["refined"])}
+        rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm)
+        maps |= {"nearest": _nearest(initial, hidden, rounds), "refined": labels_from_disk(stored["refined"])}
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:
             asked = jobs.Settings(**settings["refine"], tiff_export=False)
@@ -122,6 +124,17 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
 def redoes_everything(model):
     """Whether a refiner is meant for whole crops: it sees hidden labels, or the probabilities under them."""
     return model.apply.sees_hidden or "probabilities" in model.apply.needs
+
+
+def _nearest(labels, hidden, rounds):
+    """Hidden voxels copy the nearest visible label of their slice, and then agree with those above and below, as what
+    any refiner fills in does.
+    """
+    copied = nearest_visible_label(labels, hidden)
+    if not rounds:
+        return copied
+    certain = (copied[..., None] == np.arange(copied.max() + 1)).astype(np.float32)
+    return np.where(hidden, agreed(certain, labels, hidden, rounds).argmax(-1), copied).astype(np.int16)
 
 
 def _as_given(settings):
