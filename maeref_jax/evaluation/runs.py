@@ -84,7 +84,8 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
 
     results: of `refine`. competitors: {name: Model} of refiners, which fill in the very same tokens; one that needs the
     ensemble's probabilities segments again, at the same thresholds. others: {name: Model} of ensembles, whose own
-    labels are put into the same tokens. settings: `as_published` and `controls` say whether those are made.
+    labels are put into the same tokens. settings: `as_published` and `controls` say whether those are made; of a shift,
+    of which no table would show them, they never are.
     """
     everything = whole(case.truth.shape)
     stored = {role: volume.read(everything) for role, volume in results.items()}
@@ -99,13 +100,13 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
         else:
             maps[name] = _filled(case, initial, hidden, model, settings, output / name)
-        if settings["as_published"] and redoes_everything(model):
+        if settings["as_published"] and redoes_everything(model) and not case.shift:
             folder = output / f"{name}_as_published"
             published[name + PUBLISHED] = _redone(case, initial, ensemble, model, settings, folder)
     for name, model in others.items():
         own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _as_given(settings))
         maps[name] = np.where(hidden, own, initial)
-    if settings["controls"] and refiner and "probabilities" not in refiner.apply.needs:
+    if settings["controls"] and refiner and "probabilities" not in refiner.apply.needs and not case.shift:
         token, foreground = refiner.apply.token, initial > 0
         wanted = {
             "random": control_masks.random_tokens(hidden, token, settings["seed"], foreground),
