@@ -129,7 +129,7 @@ def get_config(mode):
         config.pictures = 1
         config.refine.threshold = 0.4  # a refiner of :smoke has 1, at which nothing would be hidden
     if mode == "small":
-        config.phantom.update({"seeds": (100, 101, 102), "shape": (16, 160, 160), "voxel_size_nm": (12.0, 6.0, 6.0)})
+        config.phantom.update({"seeds": (100, 101, 102), "shape": (12, 144, 144), "voxel_size_nm": (12.0, 6.0, 6.0)})
         config.phantom.shifts = ("blur", "bleaching", "stripes", "defocus", "dense cristae", "thick cristae")
         names = ("mae_image", "inpainter", "denoising", "crf", "morphology")
         config.competitors = tuple(os.path.join("runs", "evaluate", name) for name in names)
