@@ -51,6 +51,8 @@ def test_a_stack_that_is_the_same_everywhere_stays_so():
     np.testing.assert_allclose(slices.agreed(probabilities, hidden * 0, hidden, 4), probabilities, atol=1e-6)
 
 
-@pytest.mark.parametrize(("length", "z", "expected"), [(40, 10, 4), (40, 12, 3), (40, 45, 0), (0, 5, 0), (40, 1, 8)])
+@pytest.mark.parametrize(
+    ("length", "z", "expected"), [(40, 10, 4), (40, 12, 3), (40, 45, 0), (0, 5, 0), (40, 1, 8), (1e308, 0.1, 8)]
+)
 def test_slices_within_a_length(length, z, expected):
     assert slices.slices_within(length, z) == expected
