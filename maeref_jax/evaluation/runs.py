@@ -92,7 +92,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     initial, hidden = labels_from_disk(stored["initial"]), stored["hidden"] > 0
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
-        rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm)
+        rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm, len(initial))
         maps |= {"nearest": _nearest(initial, hidden, rounds), "refined": labels_from_disk(stored["refined"])}
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:
