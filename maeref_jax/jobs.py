@@ -149,7 +149,8 @@ def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tu
     if not size:
         raise BadInput(
             f"agree_within_nm is {settings.agree_within_nm:g}, but neither the volume nor {refiner.workdir} says how "
-            "thick a slice is; give --voxel_size_nm Z,Y,X, or set it to 0: every slice by itself, as in the paper"
+            "thick a slice is; give --voxel_size_nm Z,Y,X (evaluate.py: --config.files.voxel_size_nm), or set "
+            "agree_within_nm to 0, as in the paper"
         )
     return slices_within(settings.agree_within_nm, size[0])
 

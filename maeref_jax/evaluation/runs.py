@@ -55,6 +55,7 @@ def check(given, ensemble, refiner, competitors, others, settings, output):
         job = jobs.Job(stem=case.stem, output=output, **case.inputs)
         for model in (refiner, *competitors.values()):
             jobs.check_job(job, ensemble, model, asked)
+            jobs.agreeing_slices(asked, model, case.voxel_size_nm, len(case.truth))
         for model in others.values():
             jobs.check_job(jobs.Job(case.stem, output, case.inputs["image"]), model, None, asked)
 
