@@ -16,21 +16,23 @@ def agreed(probabilities, labels, hidden, rounds):
     voxel takes the geometric mean of its own and those of the voxels above and below it; other voxels as they are.
 
     labels: int (z, y, x), what visible voxels are certain of; -1, or any id that is no class, is no opinion. hidden:
-    bool (z, y, x). At the first and the last slice a voxel is its own neighbour. After n rounds a voxel has heard of n
-    slices on either side, and of no other column: labels of hidden voxels are not looked at. Ours; the paper has none.
+    bool (z, y, x). Beside a visible voxel without opinion, and at the first and the last slice, a voxel is its own
+    neighbour: it becomes no less sure. After n rounds a voxel has heard of n slices on either side, and of no other
+    column: labels of hidden voxels are not looked at. Ours; the paper has none.
     """
     columns = hidden.any(0)
     if not rounds or not columns.any():
         return probabilities
     free, known = hidden[:, columns, None], labels[:, columns, None]
     classes = np.arange(probabilities.shape[-1])
-    logs = np.where(free, probabilities[:, columns], (known == classes) | ~np.isin(known, classes))
+    silent = ~free & ~np.isin(known, classes)
+    logs = np.where(free, probabilities[:, columns], known == classes)
     logs = np.log(np.maximum(logs, np.float32(SMALLEST)))
     for _ in range(rounds):
         total = logs.copy()
-        total[1:] += logs[:-1]
         total[:1] += logs[:1]
-        total[:-1] += logs[1:]
+        total[1:] += np.where(silent[:-1], logs[1:], logs[:-1])
+        total[:-1] += np.where(silent[1:], logs[:-1], logs[1:])
         total[-1:] += logs[-1:]
         np.divide(total, np.float32(3), out=logs, where=free)
     found = np.exp(logs - logs.max(-1, keepdims=True))[free[..., 0]]
