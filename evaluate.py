@@ -91,7 +91,7 @@ def judge_refinement(settings, workdir):
         pictures=[one for pair in shown for one in pair],
         tables=tables,
         figures=draw_figures(judged, chosen, classes, settings, ensemble),
-        methods=methods(total, ensemble, refiner, classes, settings, len(parts)),
+        methods=methods(total, ensemble, refiner, classes, settings, [case for case, _, _ in judged]),
         classes=classes,
         facts={
             "Held-out volumes": {case.stem: described(case) for case in given},
@@ -181,8 +181,9 @@ def draw_figures(judged, chosen, classes, settings, ensemble):
     return pictures.paper_figures(judged, chosen, classes, settings["validity"]["classes"], ensemble, fading)
 
 
-def methods(total, ensemble, refiner, classes, settings, volumes):
-    """The paragraph for a methods section."""
+def methods(total, ensemble, refiner, classes, settings, judged):
+    """The paragraph for a methods section. judged: cases.Case of every volume."""
+    from maeref_jax import jobs
     from maeref_jax.metrics import scores
 
     known = int(total.confusions["all"]["initial"].sum())
@@ -191,9 +192,11 @@ def methods(total, ensemble, refiner, classes, settings, volumes):
         counts = total.repairs["refined"]
         changed = (counts["wrong_to_right"] + counts["right_to_wrong"] + counts["wrong_to_other_wrong"]) / max(known, 1)
     model = refiner or ensemble
+    asked = jobs.Settings(**settings["refine"])
+    agreeing = (jobs.agreeing_slices(asked, refiner, case.voxel_size_nm, len(case.truth)) for case in judged)
     versions_used = {library: version(library) for library in ("jax", "flax", "numpy")}
     return methods_paragraph(
-        volumes=volumes,
+        volumes=len(judged),
         voxel_size_nm=tuple(model.settings["voxel_size_nm"]),
         segmented_by="an ensemble of U-Nets" if ensemble else "a segmentation given beforehand",
         members=ensemble.settings.get("members") if ensemble else None,
@@ -206,6 +209,7 @@ def methods(total, ensemble, refiner, classes, settings, volumes):
         parameters=parameters(refiner) if refiner else None,
         hidden_share=scores.share_hidden(total),
         changed_share=changed,
+        agreeing_slices=max(agreeing),
         versions={"maeref_jax": __version__, **versions_used},
     )
 

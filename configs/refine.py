@@ -40,8 +40,9 @@ def get_config(mode=""):
             # What hides tokens: entropy of the mean probability; of hard votes; or mutual_information, what members
             # disagree about. mean is what refiners' thresholds are made for; the others need --threshold.
             "entropy_kind": "mean",
-            # What is filled in slice by slice agrees with the slices above and below within this length; 0: every slice
-            # by itself, as in the paper. It costs as many more windows around hidden places of every block.
+            # What is filled in slice by slice agrees with the slices above and below within this length, 8 at most; 0:
+            # every slice by itself, as in the paper. Every block costs the windows of so many slices more on either
+            # side, where a hole goes on there.
             "agree_within_nm": 40.0,
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
             # the most certain tokens first; the agreement of so many sampled fillings, 0 for none.

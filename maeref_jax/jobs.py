@@ -74,8 +74,8 @@ class Settings(NamedTuple):
     batch: windows per call of a network; seed: of a refiner that draws
     overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
     entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
-    agree_within_nm: labels filled in slice by slice agree with those above and below within this length (slices.py);
-        0, as in the paper: every slice by itself
+    agree_within_nm: labels filled in slice by slice agree with those above and below within this length (slices.py),
+        at most 8 of them; 0, as in the paper: every slice by itself
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
@@ -137,13 +137,22 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
     return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
 
 
-def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tuple | None) -> int:
-    """How many slices above and below a voxel its refined label agrees with. voxel_size_nm: of the volume, None where
-    it does not say; then it is that of the refiner.
+def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tuple | None, slices: int) -> int:
+    """How many slices above and below a voxel its refined label agrees with; none of a volume of one slice.
+
+    voxel_size_nm: of the volume, None where it does not say; then it is that of the refiner. Raises BadInput where that
+    is not known either, as of an imported one.
     """
-    if refiner is None or refiner.apply.dims == 3 or not settings.agree_within_nm:
+    if refiner is None or refiner.apply.dims == 3 or not settings.agree_within_nm or slices == 1:
         return 0
-    return slices_within(settings.agree_within_nm, (voxel_size_nm or refiner.settings["voxel_size_nm"])[0])
+    size = voxel_size_nm or refiner.settings["voxel_size_nm"]
+    if not size:
+        raise BadInput(
+            f"agree_within_nm is {settings.agree_within_nm:g}, but neither the volume nor {refiner.workdir} says how "
+            "thick a slice is; give --voxel_size_nm Z,Y,X (evaluate.py: --config.files.voxel_size_nm), or set "
+            "agree_within_nm to 0, as in the paper"
+        )
+    return slices_within(settings.agree_within_nm, size[0])
 
 
 def is_chosen(found: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from maeref_jax import audit, objects, trust
 from maeref_jax.blockwise import decide, halo, hide, hide_and_count, real_probabilities, refine_block, segment_block
 from maeref_jax.entropy import member_means
-from maeref_jax.jobs import Job, Model, Settings, agreeing_slices
+from maeref_jax.jobs import Job, Model, Settings
 from maeref_jax.volumes import output
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
@@ -32,15 +32,11 @@ class Run(NamedTuple):
     made_by: dict
     arrays: dict[str, Volume]
     voxel_size_nm: tuple[float, float, float] | None
+    rounds: int  # how many slices above and below a voxel its refined label agrees with
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.arrays["initial"].shape
-
-    @property
-    def rounds(self) -> int:
-        """How many slices above and below a voxel its refined label agrees with."""
-        return agreeing_slices(self.settings, self.refiner, self.voxel_size_nm)
 
     @property
     def steps(self) -> tuple[str, ...]:

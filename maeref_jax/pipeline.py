@@ -32,6 +32,7 @@ from maeref_jax.jobs import (
     Job,
     Model,
     Settings,
+    agreeing_slices,
     check_chosen,
     check_job,
     identity,
@@ -146,6 +147,7 @@ def open_run(
     scheme = scheme_of(segmenter, refiner)
     shape = next(iter(volumes.values())).shape
     voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
+    rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
 
     def arrays_in(place):
@@ -166,7 +168,7 @@ def open_run(
             say(f"{volume.path}: {volume.note}")
     if job.entropy is not None and job.entropy.dtype == np.uint8:
         say(f"{job.entropy.path}: uint8 entropy is read as value / 255")
-    return Run(place, job, segmenter, refiner, settings, scheme, made_by, arrays_in(place), voxel_size_nm)
+    return Run(place, job, segmenter, refiner, settings, scheme, made_by, arrays_in(place), voxel_size_nm, rounds)
 
 
 def load_summary(job: Job) -> dict:
@@ -230,6 +232,7 @@ def _finish(run, say) -> dict:
         results.export(place, arrays, run.voxel_size_nm, run.scheme["colours"])
     results.write_pyramids(place, arrays)
     summary = _summary(place, run.scheme, run.segmenter, run.refiner, run.made_by, time.monotonic() - started)
+    summary |= {"agreeing_slices": run.rounds} if run.refiner else {}
     summary |= audit.table(changes, run.scheme["names"]) if changes else {}
     summary |= {"objects": found} if settings.objects else {}
     if blobs:

@@ -87,11 +87,12 @@ def plan(
     found: dict[str, Any] = {"shape": shape, "voxel_size_nm": voxel_size_nm, "blocks": count, "windows": {}}
     found["blocks_per_part"] = -(-count // settings.num_parts)
     found |= {"hidden_share": None, "seconds": 0.0, "operations": 0.0}
+    rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
             continue
-        rounds = agreeing_slices(settings, refiner, voxel_size_nm) if step == "refine" else 0
-        everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, rounds)
+        more = rounds if step == "refine" else 0
+        everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, more)
         if step == "refine" and (job.entropy or job.hidden) is not None:
             found["hidden_share"], share = _sampled(job, refiner, settings, shape)
             computed = math.ceil(everything * share)
@@ -102,7 +103,7 @@ def plan(
         found["operations"] += computed * speeds[step].operations
     roles = pipeline.roles_of(settings, refiner)
     found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, settings.tiff_export)
-    found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds)
+    found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
     return found
 
 
@@ -140,17 +141,23 @@ def disk_bytes(
     return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * tiff_export
 
 
-def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]) -> int:
-    """Memory of a process at work, about: what it takes now, and the larger pass's arrays of blocks and its call."""
+def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:
+    """Memory of a process at work, about: what it takes now, and the larger pass's arrays of blocks, with `rounds`
+    slices before and behind each to refine, and its call.
+    """
     needed = [0]
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
             continue
         window, _ = in_3d(model.apply)
-        frame = math.prod(b + 2 * (w - 1) for b, w in zip(settings.block, window, strict=True))
+        depth, *plane = settings.block
+        box = (depth + 2 * rounds * (step == "refine"), *plane)
+        frame = math.prod(b + 2 * (w - 1) for b, w in zip(box, window, strict=True))
         classes = max(1, len(model.settings["classes"]["names"]))
-        # Read: float32 image, or labels, entropy and hidden; blended: probabilities, their weights, and copies of them.
-        arrays = frame * (4 if step == "segment" else 7) + 3 * 4 * (classes + 1) * math.prod(settings.block)
+        # Read: float32 image, or labels, entropy and hidden; blended: probabilities, their weights, and copies of them,
+        # more where slices agree.
+        copies = 6 if rounds and step == "refine" else 3
+        arrays = frame * (4 if step == "segment" else 7) + copies * 4 * (classes + 1) * math.prod(box)
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     return max(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

@@ -8,7 +8,7 @@ MOST = 8  # slices: so far beyond a block is read at most
 
 def slices_within(length_nm, z_nm) -> int:
     """How many slices of z_nm lie within a length, MOST at most."""
-    return min(int(length_nm / z_nm + 1e-6), MOST)
+    return int(min(length_nm / z_nm + 1e-6, MOST))
 
 
 def agreed(probabilities, labels, hidden, rounds):
@@ -16,22 +16,27 @@ def agreed(probabilities, labels, hidden, rounds):
     voxel takes the geometric mean of its own and those of the voxels above and below it; other voxels as they are.
 
     labels: int (z, y, x), what visible voxels are certain of; -1, or any id that is no class, is no opinion. hidden:
-    bool (z, y, x). At the first and the last slice a voxel is its own neighbour. After n rounds a voxel has heard of n
-    slices on either side, and of no other column: labels of hidden voxels are not looked at. Ours; the paper has none.
+    bool (z, y, x). Beside a visible voxel without opinion, and at the first and the last slice, a voxel is its own
+    neighbour: it becomes no less sure. After n rounds a voxel has heard of n slices on either side, and of no other
+    column: labels of hidden voxels are not looked at. Ours; the paper has none.
     """
     columns = hidden.any(0)
     if not rounds or not columns.any():
         return probabilities
     free, known = hidden[:, columns, None], labels[:, columns, None]
     classes = np.arange(probabilities.shape[-1])
-    unlikely = np.float32(np.log(SMALLEST))
-    certain = np.where((known == classes) | ~np.isin(known, classes), np.float32(0), unlikely)
-    logs = np.where(free, np.log(np.maximum(probabilities[:, columns], np.float32(SMALLEST))), certain)
+    silent = ~free & ~np.isin(known, classes)
+    logs = np.where(free, probabilities[:, columns], known == classes)
+    logs = np.log(np.maximum(logs, np.float32(SMALLEST)))
     for _ in range(rounds):
-        above, below = np.concatenate([logs[:1], logs[:-1]]), np.concatenate([logs[1:], logs[-1:]])
-        logs = np.where(free, (above + logs + below) / np.float32(3), logs)
-    found = np.exp(logs - logs.max(-1, keepdims=True))
+        total = logs.copy()
+        total[:1] += logs[:1]
+        total[1:] += np.where(silent[:-1], logs[1:], logs[:-1])
+        total[:-1] += np.where(silent[1:], logs[:-1], logs[1:])
+        total[-1:] += logs[-1:]
+        np.divide(total, np.float32(3), out=logs, where=free)
+    found = np.exp(logs - logs.max(-1, keepdims=True))[free[..., 0]]
     found /= found.sum(-1, keepdims=True)
     result = probabilities.copy()
-    result[:, columns] = np.where(free, found, probabilities[:, columns])
+    result[hidden] = found
     return result

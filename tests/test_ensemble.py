@@ -26,7 +26,8 @@ SETTINGS = {
     "use": {"symmetries": False},
     "model": {
         # The smallest network there is: what it is made of is tested in test_unet.py.
-        "widths": (4,), "strides": (), "norm": "batch", "block": "plain", "compute_dtype": "float32", "remat": False,
+        "widths": (4,), "strides": (), "plane_levels": 0, "norm": "batch", "block": "plain", "remat": False,
+        "compute_dtype": "float32",
     },
 }  # fmt: skip
 KEY = jax.random.key(5)
@@ -191,6 +192,11 @@ def test_ambiguous_is_taught_as_a_class_as_unknown_or_to_every_other_member(trai
     np.testing.assert_array_equal(losses["per_member"][1], losses["class"][1])
     np.testing.assert_array_equal(losses["per_member"][::2], losses["unknown"][::2])
     assert names["class"] == names["per_member"] == names["unknown"] | {"dice_ambiguous"}
+
+
+def test_an_ensemble_trained_before_levels_could_convolve_in_the_plane_is_used_as_it_was():
+    older = {name: value for name, value in SETTINGS["model"].items() if name != "plane_levels"}
+    assert ensemble.network({**SETTINGS, "model": older}).plane_levels == 0
 
 
 def test_how_a_member_is_taught_is_by_its_own_number():

@@ -110,9 +110,9 @@ def test_the_threshold_is_the_refiners_and_a_foreign_voxel_size_is_told(root, tm
     config = ("--config", str(root / "configs" / "evaluate.py"), *(f"--config.{setting}" for setting in small))
     evaluate.main([*config, "--workdir", str(tmp_path)])
     printed, warned = capsys.readouterr()
-    assert "threshold 0.6, of R; ambiguous_threshold 0.5, of R\n" in printed and ">refine.threshold</th><td>0.6<" in (
-        tmp_path / "report.html"
-    ).read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "threshold 0.6, of R; ambiguous_threshold 0.5, of R\n" in printed
+    assert ">refine.threshold</th><td>0.6<" in page and "in agreement with the 3 nearest slices" in page, "of 12 nm"
     sidecar = json.loads((tmp_path / "held_out" / "phantom_100.json").read_text())
     assert sidecar["made_by"]["settings"]["threshold"] == 0.6
     assert warned.startswith("warning: phantom_100 has voxels of 12 x 6 x 6 nm") and warned.count("\n") == 1
@@ -384,6 +384,16 @@ def test_what_a_competitor_lacks_is_told_before_anything_is_refined(
     given = (f"--config.{setting}" for setting in (*files, "competitors=('runs/other',)"))
     with pytest.raises(BadInput, match=message):
         run(root, tmp_path / "work", *given)
+    assert not (tmp_path / "work").exists()
+
+
+def test_slices_of_unknown_thickness_are_told_before_anything_is_refined(root, tmp_path, models, monkeypatch):
+    unknown = pipeline.load_model("", "refiner")._replace(settings=SETTINGS | {"voxel_size_nm": []})
+    monkeypatch.setattr(pipeline, "load_model", lambda *_: unknown)
+    tifffile.imwrite(tmp_path / "own.tif", np.ones((2, 32, 32), np.uint8), photometric="minisblack")
+    files = (f"files.truths={tmp_path / 'own.tif'}", "files.damage=100", "files.axes=ZYX", "phantom.seeds=")
+    with pytest.raises(BadInput, match="R says how thick a slice is"):
+        run(root, tmp_path / "work", *(f"--config.{setting}" for setting in files))
     assert not (tmp_path / "work").exists()
 
 

@@ -251,7 +251,7 @@ def test_conditions_and_shifts_have_rows_of_their_own_and_leave_the_main_tables_
     ],
 )
 def test_priors_of_one_condition_must_be_competitors_and_one_for_each(priors, expected):
-    groups.check_priors((("x", "one"), ("y", "other")), ("x", "y", "x"), {"one": 1, "other": 1})
+    groups.check_priors((("x", "one"), ("y", "other")), ("x", "", "y", "x"), {"one": 1, "other": 1})
     with pytest.raises(BadInput, match=expected):
         groups.check_priors(priors, ("x", "y", "x"), {"one": 1, "other": 1})
 

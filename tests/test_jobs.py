@@ -72,12 +72,25 @@ def test_bad_label_jobs(tmp_path, changes, message):
     assert not (tmp_path / "out").exists(), "something was written"
 
 
+def test_slices_of_unknown_thickness_do_not_agree_before_it_is_said(tmp_path):
+    job, unknown, agreeing = label_job(tmp_path), refiner(voxel_size_nm=[]), settings(agree_within_nm=40.0)
+    with pytest.raises(BadInput, match="how thick a slice is; give --voxel_size_nm"):
+        pipeline.refine_volume(job, None, unknown, agreeing)
+    assert not list(tmp_path.iterdir()), "something was written"
+    assert jobs.agreeing_slices(agreeing, unknown, (10.0, 5.0, 5.0), 3) == 4
+    assert jobs.agreeing_slices(agreeing, refiner(), None, 3) == 1, "thickness of the refiner"
+    assert jobs.agreeing_slices(agreeing, unknown, None, 1) == 0, "a single slice has none to agree with"
+    pipeline.refine_volume(job, None, unknown, settings())
+
+
 def test_other_mistakes(tmp_path):
     job = label_job(tmp_path)
     for bad, message in (
         ({"threshold": 1.5}, "threshold is 1.5, expected 0 to 1"),
         ({"batch": 0}, "must be at least 1"),
         ({"block": (4, 0, 4)}, "three positive numbers"),
+        ({"agree_within_nm": -1.0}, "is a length, 0 for none, found -1"),
+        ({"agree_within_nm": float("nan")}, "is a length, 0 for none, found nan"),
     ):
         with pytest.raises(BadInput, match=message):
             pipeline.refine_volume(job, None, refiner(), settings(**bad))

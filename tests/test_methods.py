@@ -36,9 +36,9 @@ def test_every_number_is_in_it():
         "hidden (as by Sauer et al., CVPR Workshops 2024)",
     ):
         assert part in said, part
-    agreeing = methods.methods_paragraph(**GIVEN, agree_within_nm=40.0)
-    assert "in agreement with the slices up to 40 nm above and below" in agreeing and "agreement" not in said
-    assert methods.methods_paragraph(**GIVEN, agree_within_nm=15.0) == said  # no slice is so near
+    agreeing = [methods.methods_paragraph(**GIVEN, agreeing_slices=n) for n in (1, 4)]
+    assert "in agreement with the nearest slice above and below" in agreeing[0] and "agreement" not in said
+    assert "in agreement with the 4 nearest slices above and below" in agreeing[1]
     assert "\n" not in said and "  " not in said
 
 

@@ -106,11 +106,14 @@ def test_only_hidden_voxels_change_and_every_result_is_there(tmp_path):
     assert not list(tmp_path.glob(".*")), "temporary files are left"
 
 
-def test_results_do_not_depend_on_blocks_or_batches(tmp_path):
+@pytest.mark.parametrize("agree_within_nm", [0.0, 30.0, 90.0])
+def test_results_do_not_depend_on_blocks_or_batches(tmp_path, agree_within_nm):
     made = []
     for i, (block, batch) in enumerate([((1, 8, 12), 1), ((3, 64, 64), 7), ((2, 20, 8), 4)]):
         directory = tmp_path / str(i)
-        pipeline.refine_volume(image_job(directory), segmenter(), refiner(), settings(block=block, batch=batch))
+        given = settings(block=block, batch=batch, agree_within_nm=agree_within_nm)
+        summary = pipeline.refine_volume(image_job(directory), segmenter(), refiner(), given)
+        assert summary["agreeing_slices"] == agree_within_nm // 30
         made.append([result(directory, role) for role in ("initial", "refined", "entropy", "hidden", "confidence")])
     for other in made[1:]:
         for first, second in zip(made[0], other, strict=True):
@@ -142,13 +145,15 @@ def test_volume_smaller_than_a_window_and_a_three_dimensional_model(tmp_path):
     pipeline.refine_volume(image_job(tmp_path, stem="3"), box_model, filled, settings())
 
 
-def test_labels_under_hidden_tokens_do_not_matter(tmp_path):
+@pytest.mark.parametrize("agree_within_nm", [0.0, 60.0])
+def test_labels_under_hidden_tokens_do_not_matter(tmp_path, agree_within_nm):
+    given = settings(agree_within_nm=agree_within_nm)
     job = label_job(tmp_path / "0")
-    pipeline.refine_volume(job, None, refiner(), settings())
+    pipeline.refine_volume(job, None, refiner(), given)
     hidden = result(tmp_path / "0", "hidden") == 1
     disturbed = np.where(hidden, 3 - labels(), labels()).astype(np.uint8)
     job = label_job(tmp_path / "1", labels=array_volume(disturbed, "labels"))
-    pipeline.refine_volume(job, None, refiner(), settings())
+    pipeline.refine_volume(job, None, refiner(), given)
     np.testing.assert_array_equal(result(tmp_path / "0", "refined"), result(tmp_path / "1", "refined"))
 
 

@@ -31,9 +31,10 @@ def test_windows_are_those_that_the_blocks_touch(shape, block, batch):
     assert plan.windows_of(model, shape, block, batch) == (sum(counts), filled)
 
 
-def test_a_plan_is_what_the_run_then_does(tmp_path):
+@pytest.mark.parametrize("agree_within_nm", [0.0, 60.0])
+def test_a_plan_is_what_the_run_then_does(tmp_path, agree_within_nm):
     everywhere = label_job(tmp_path, entropy=array_volume(np.ones(SHAPE, np.float32), "entropy"))
-    given = settings(objects=True, tiff_export=True)
+    given = settings(objects=True, tiff_export=True, agree_within_nm=agree_within_nm)
     found = plan.plan(everywhere, None, refiner(), given, {"refine": SPEED})
     assert not list(tmp_path.iterdir()), "something was written"
     summary = pipeline.refine_volume(everywhere, None, refiner(), given)
@@ -48,6 +49,17 @@ def test_a_plan_is_what_the_run_then_does(tmp_path):
             array = open_store(metadata.parent, {"driver": "zarr3", "open": True}, "an array")
             stored += array.size * array.dtype.numpy_dtype.itemsize
     assert found["disk_bytes"] == stored + 4 * np.prod(SHAPE), "four TIFF stacks of uint8"
+
+
+def test_slices_read_for_agreement_take_memory(tmp_path):
+    apart, agreeing = (
+        plan.plan(
+            label_job(tmp_path), None, refiner(), settings(block=(8, 512, 512), agree_within_nm=nm), {"refine": SPEED}
+        )
+        for nm in (0.0, 60.0)
+    )
+    # Two slices more on either side of eight, in two threads: at least their probabilities of five classes.
+    assert agreeing["block_bytes"] - apart["block_bytes"] > 2 * 4 * 5 * 4 * 512**2
 
 
 def test_only_windows_that_show_something_hidden_are_planned(tmp_path):

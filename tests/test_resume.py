@@ -25,6 +25,8 @@ def test_completed_is_left_alone_and_other_settings_are_refused(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     with pytest.raises(BadInput, match=r"settings.threshold was 0.4 and is now 0.5.*--overwrite"):
         pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(threshold=0.5))
+    with pytest.raises(BadInput, match=r"settings.agree_within_nm was 0.0 and is now 40.0"):
+        pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(agree_within_nm=40.0))
     with pytest.raises(BadInput, match=r"segmenter.parameters_sha256"):
         pipeline.refine_volume(image_job(tmp_path), segmenter(scale=1.0), refiner(), settings())
     other = image_job(tmp_path, image=array_volume(image(1), "image"))

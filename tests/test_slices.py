@@ -41,8 +41,11 @@ def test_a_slice_that_differs_is_outvoted_by_its_neighbours_and_by_visible_label
     assert slices.agreed(probabilities, labels, hidden, 1)[1, 0, 0, 0] == pytest.approx(mean[0] / sum(mean), abs=1e-5)
     hidden[0] = hidden[2] = False
     assert slices.agreed(probabilities, labels, hidden, 1)[1, 0, 0].argmax() == 0
-    labels[:] = -1  # nobody knows: no opinion
-    assert slices.agreed(probabilities, labels, hidden, 1)[1, 0, 0].argmax() == 1
+    labels[:] = -1  # nobody knows: no opinion, as if there were no slice
+    assert slices.agreed(probabilities, labels, hidden, 4)[1, 0, 0, 1] == pytest.approx(0.7, abs=1e-5)
+    labels[0] = 0  # of two neighbours one knows
+    mean = (0.3 * 0.3 * 1.0) ** (1 / 3), (0.7 * 0.7 * 0.01) ** (1 / 3)
+    assert slices.agreed(probabilities, labels, hidden, 1)[1, 0, 0, 0] == pytest.approx(mean[0] / sum(mean), abs=1e-5)
 
 
 def test_a_stack_that_is_the_same_everywhere_stays_so():
@@ -51,6 +54,8 @@ def test_a_stack_that_is_the_same_everywhere_stays_so():
     np.testing.assert_allclose(slices.agreed(probabilities, hidden * 0, hidden, 4), probabilities, atol=1e-6)
 
 
-@pytest.mark.parametrize(("length", "z", "expected"), [(40, 10, 4), (40, 12, 3), (40, 45, 0), (0, 5, 0), (40, 1, 8)])
+@pytest.mark.parametrize(
+    ("length", "z", "expected"), [(40, 10, 4), (40, 12, 3), (40, 45, 0), (0, 5, 0), (40, 1, 8), (1e308, 0.1, 8)]
+)
 def test_slices_within_a_length(length, z, expected):
     assert slices.slices_within(length, z) == expected

@@ -19,8 +19,9 @@ FEATURES = {
 
 def check_priors(priors, conditions, competitors) -> None:
     """BadInput unless priors, pairs (condition, name), are none, or a competitor for each of both conditions."""
-    if priors and (sorted(name for name, _ in priors) != sorted({*conditions}) or len(priors) != 2):
-        raise BadInput(f"priors names the conditions of files.conditions, {sorted({*conditions})}, two; found {priors}")
+    known = sorted({*conditions} - {""})  # volumes may have none
+    if priors and (sorted(name for name, _ in priors) != known or len(priors) != 2):
+        raise BadInput(f"priors names the conditions of files.conditions, {known}, two; found {priors}")
     if missing := [name for _, name in priors if name not in competitors]:
         raise BadInput(f"priors names competitors by the folders of their workdirs; '{missing[0]}' is none of them")
 

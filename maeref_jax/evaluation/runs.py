@@ -55,6 +55,7 @@ def check(given, ensemble, refiner, competitors, others, settings, output):
         job = jobs.Job(stem=case.stem, output=output, **case.inputs)
         for model in (refiner, *competitors.values()):
             jobs.check_job(job, ensemble, model, asked)
+            jobs.agreeing_slices(asked, model, case.voxel_size_nm, len(case.truth))
         for model in others.values():
             jobs.check_job(jobs.Job(case.stem, output, case.inputs["image"]), model, None, asked)
 
@@ -92,7 +93,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     initial, hidden = labels_from_disk(stored["initial"]), stored["hidden"] > 0
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
-        rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm)
+        rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm, len(initial))
         maps |= {"nearest": _nearest(initial, hidden, rounds), "refined": labels_from_disk(stored["refined"])}
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:

@@ -46,7 +46,7 @@ def methods_paragraph(
     refiner="",
     parameters=None,
     changed_share=None,
-    agree_within_nm=0.0,
+    agreeing_slices=0,
 ):
     """What was done, ready to be pasted; a str in which everything is a number that was used.
 
@@ -55,7 +55,7 @@ def methods_paragraph(
     same of the mean probability of an "ambiguous" class, None where there is none. token: its side in voxels.
     classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various.
     segmented_by: the segmentation's origin in words, such as "an ensemble of U-Nets"; members: of the ensemble.
-    agree_within_nm: what neighbouring slices agree within (slices.py), 0 for none.
+    agreeing_slices: above and below a voxel (slices.py), the most of any volume, 0 for none.
     refiner: a method of REFINERS or in words, "" for none; parameters: how many it has learned, None for none.
     """
     many = f"{volumes} volume{'s were' if volumes != 1 else ' was'}"
@@ -81,8 +81,8 @@ def methods_paragraph(
         what = REFINERS.get(refiner, refiner)
         source = SOURCES.get(refiner, "the visible labels around them")
         changed = f"{changed_share:.2%} got another label. All other voxels were left as they were."
-        reaches = agree_within_nm >= (voxel_size_nm or (agree_within_nm,))[0] and agree_within_nm
-        agree = f", in agreement with the slices up to {agree_within_nm:g} nm above and below" if reaches else ""
+        nearest = f"{agreeing_slices} nearest slices" if agreeing_slices > 1 else "nearest slice"
+        agree = f", in agreement with the {nearest} above and below" if agreeing_slices else ""
         sentences.append(f"They were filled in from {source} by {what}{learned}{agree}; {shares} and {changed}")
     else:
         sentences.append(f"{shares} unreliable by this rule; none was changed.")
