@@ -108,7 +108,8 @@ def test_refine_by_workers_one_killed_midway_is_the_same_bit_for_bit(tmp_path):
     assert process.returncode == 0 and killed, errors
     assert "labels: " in out and "relabelled" in out
     volumes = {role: open_volume(tmp_path / f"{role}.tif") for role in ("labels", "entropy")}
-    refine_volume(Job("labels", tmp_path / "one", **volumes), None, refiner(), settings())
+    alone = settings(agree_within_nm=40.0)  # as refine.py does, one slice of 30 nm
+    refine_volume(Job("labels", tmp_path / "one", **volumes), None, refiner(), alone)
     for role in ("initial", "refined", "entropy", "hidden", "was", "became", "confidence"):
         one, many = (open_result(tmp_path / name, "labels", role).read(whole(shape)) for name in ("one", "many"))
         np.testing.assert_array_equal(one, many, role)
