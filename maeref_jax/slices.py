@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SMALLEST = 0.01  # probability; what has less is as unlikely, so that a single slice has no veto
+SMALLEST = 0.04  # probability, shared by all classes: less is as unlikely, so that a single slice has no veto
 MOST = 8  # slices: so far beyond a block is read at most
 
 
@@ -27,7 +27,7 @@ def agreed(probabilities, labels, hidden, rounds):
     classes = np.arange(probabilities.shape[-1])
     silent = ~free & ~np.isin(known, classes)
     logs = np.where(free, probabilities[:, columns], known == classes)
-    logs = np.log(np.maximum(logs, np.float32(SMALLEST)))
+    logs = np.log(np.maximum(logs, np.float32(SMALLEST / len(classes))))
     for _ in range(rounds):
         total = logs.copy()
         total[:1] += logs[:1]
