@@ -44,7 +44,7 @@ def test_a_slice_that_differs_is_outvoted_by_its_neighbours_and_by_visible_label
     labels[:] = -1  # nobody knows: no opinion, as if there were no slice
     assert slices.agreed(probabilities, labels, hidden, 4)[1, 0, 0, 1] == pytest.approx(0.7, abs=1e-5)
     labels[0] = 0  # of two neighbours one knows
-    mean = (0.3 * 0.3 * 1.0) ** (1 / 3), (0.7 * 0.7 * 0.01) ** (1 / 3)
+    mean = (0.3 * 0.3 * 1.0) ** (1 / 3), (0.7 * 0.7 * slices.SMALLEST / 2) ** (1 / 3)
     assert slices.agreed(probabilities, labels, hidden, 1)[1, 0, 0, 0] == pytest.approx(mean[0] / sum(mean), abs=1e-5)
 
 
@@ -59,3 +59,10 @@ def test_a_stack_that_is_the_same_everywhere_stays_so():
 )
 def test_slices_within_a_length(length, z, expected):
     assert slices.slices_within(length, z) == expected
+
+
+def test_a_class_more_does_not_make_anybody_less_sure():
+    for classes in (2, 4, 255):
+        certain = np.broadcast_to(np.eye(classes, dtype=np.float32)[1], (3, 1, 1, classes))
+        found = slices.agreed(certain, np.zeros((3, 1, 1), np.int16), np.ones((3, 1, 1), bool), 4)
+        assert found[1, 0, 0, 1] > 0.95
