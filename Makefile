@@ -48,4 +48,5 @@ evaluate: .venv/installed
 	$(TRAIN) configs/autoencoder.py:denoising_demo --workdir $(EVALUATE)/denoising --config.steps=1000
 	$(TRAIN) configs/crf.py:demo --workdir $(EVALUATE)/crf
 	$(PY) train.py --config configs/morphology.py:demo --workdir $(EVALUATE)/morphology
+	$(PY) train.py --config configs/unrefined.py:demo --workdir $(EVALUATE)/unrefined
 	$(PY) evaluate.py --config configs/evaluate.py:small --workdir $(EVALUATE)

@@ -50,7 +50,7 @@ MODES = (
     "vnc_sstem",
     "epfl_hippocampus",
 )
-COMPETITORS = ("inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology")
+COMPETITORS = ("inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology", "unrefined")
 Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")
 MEF_LABEL_MAP = ((0, 0), (1, 3), (2, 2), (3, 1))
@@ -131,7 +131,7 @@ def get_config(mode):
     if mode == "small":
         config.phantom.update({"seeds": (100, 101, 102), "shape": (8, 144, 144), "voxel_size_nm": (12.0, 6.0, 6.0)})
         config.phantom.shifts = ("blur", "stripes", "dense cristae", "thick cristae")
-        names = ("mae_image", "inpainter", "denoising", "crf", "morphology")
+        names = ("mae_image", "inpainter", "denoising", "crf", "morphology", "unrefined")
         config.competitors = tuple(os.path.join("runs", "evaluate", name) for name in names)
         config.reconstruction.crops = 8
     if mode in ("demo", "smoke"):

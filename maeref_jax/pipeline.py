@@ -23,6 +23,7 @@ import maeref_jax.refiners.mae
 import maeref_jax.refiners.mae_image
 import maeref_jax.refiners.morphology
 import maeref_jax.refiners.nearest
+import maeref_jax.refiners.unrefined
 import maeref_jax.segmenters.ensemble
 from maeref_jax import audit, objects, parts, trust
 from maeref_jax.blockwise import RULES
@@ -59,7 +60,11 @@ LEARNED = {
 # Refiners without gradients: train.py chooses their parameters by trying them on validation data.
 SEARCHED = {"crf": maeref_jax.refiners.crf}
 # These learn nothing: the workdir is a config.json.
-UNLEARNED = {"nearest": maeref_jax.refiners.nearest, "morphology": maeref_jax.refiners.morphology}
+UNLEARNED = {
+    "nearest": maeref_jax.refiners.nearest,
+    "morphology": maeref_jax.refiners.morphology,
+    "unrefined": maeref_jax.refiners.unrefined,
+}
 REFINERS = LEARNED | SEARCHED | UNLEARNED
 METHODS = SEGMENTERS | REFINERS
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 ORIGINAL = "mae_original"
-COMPETITORS = ("autoencoder", "inpainter", "mae_image", "morphology", "nearest")  # run by test_competitors.py
+COMPETITORS = ("autoencoder", "inpainter", "mae_image", "morphology", "nearest", "unrefined")  # run elsewhere
 REAL = ("ensemble_vnc_sstem", "ensemble_epfl_hippocampus", "mae_mef_cristae")
 STACKS = ("ensemble_3d",)  # run by test_ensemble_workdir.py
 

@@ -124,8 +124,11 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
 
 
 def redoes_everything(model):
-    """Whether a refiner is meant for whole crops: it sees hidden labels, or the probabilities under them."""
-    return model.apply.sees_hidden or "probabilities" in model.apply.needs
+    """Whether a refiner is meant for whole crops: it sees hidden labels, or the probabilities under them. One that
+    learns nothing has been published by nobody.
+    """
+    whole_crops = model.apply.sees_hidden or "probabilities" in model.apply.needs
+    return whole_crops and model.name not in pipeline.UNLEARNED
 
 
 def _nearest(labels, hidden, rounds):

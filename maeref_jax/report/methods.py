@@ -12,6 +12,7 @@ REFINERS = {
     "inpainter": "a convolutional inpainting network",
     "crf": "a fully connected conditional random field (Krähenbühl & Koltun, 2011)",
     "nearest": "copies of the nearest visible label",
+    "unrefined": "taking the likeliest class",
     "morphology": "morphological filters",
 }
 # What they fill in from; all others from the visible labels.
@@ -19,6 +20,7 @@ SOURCES = {
     "mae_image": "the visible labels around them and the image",
     "autoencoder": "the labels around them, hidden ones included,",
     "crf": "the class probabilities and the image",
+    "unrefined": "the segmentation's own class probabilities",
 }
 # Where doubt comes from: entropy.KINDS of an ensemble, or what a user brought along.
 DOUBTS = {
