@@ -15,7 +15,7 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
     :rendered     the primary endpoint: all refiners on rendered real shapes, six mitochondria that no model has seen;
                   needs runs/rendered (configs/render_mef_cristae.py, docs/evaluation.md)
     :rendered_validation  the same on the two validation mitochondria, to choose what the test will judge
-    :rendered_conditions  the same volumes, refined by priors of one condition alone
+    :rendered_conditions  the six of :rendered, refined by priors of one condition alone
     :mef_cristae  a refiner of configs/mae_mef_cristae.py on the held-out NI_m6 with regions taken away; no ensemble:
                   MAEREF_DATA=FOLDER python evaluate.py --config configs/evaluate.py:mef_cristae --workdir runs/mef_test
                   --config.refiner=runs/mef

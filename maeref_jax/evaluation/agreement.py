@@ -268,7 +268,7 @@ def _dice_table(found, class_names, reshelled):
     if found.repairs:
         note += (
             " The nearest visible label learns nothing: each hidden voxel copies the closest voxel of its slice that "
-            "is not hidden."
+            "is not hidden, and its slices agree as those of every refiner do."
         )
     if reshelled:
         note += " The last row forgets the shell of the refined map and derives it by distance, like that of the truth."
