@@ -1,18 +1,22 @@
 """One row per object of a volume, initial and refined: what biologists count and measure, and how far to trust it.
 
 An object is a connected piece of the foreground, by faces, in 3-D. Volumes and shares are counted block by block; a
-skeleton needs the bool mask of the object's bounding box, one object at a time.
+skeleton needs the bool mask of the object's bounding box, as many at a time as there are processors, one large one.
 """
 
 import csv
+import functools
 import io
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
+from maeref_jax import threads
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import skeleton
 from maeref_jax.volumes.components import Components, extend_boxes, find_components, pieces_of
@@ -24,6 +28,8 @@ from maeref_jax.volumes.windows import Box, blocks
 MITOCHONDRIA = ("background", "intermembrane", "cristae", "matrix")
 # A bounding box of more voxels gets no skeleton: about 8 bytes of memory are needed for each.
 LARGEST_VX = 2**26
+_LARGE_VX = 2**22  # of those with more, one at a time has its skeleton made
+_large = threading.Lock()
 _PART = (64, 512, 512)  # read at once
 _MAPS = ("initial", "refined")
 _COUNTS = ("voxels", "hidden", "changed", "sure")
@@ -89,23 +95,25 @@ def measure_objects(
         for name in _MAPS:
             if name not in arrays:
                 continue
-            found, counts, per_class, low, high = _count(output, arrays, name, block, rules)
-            flagged = 0
-            for number in range(1, found.count + 1):
-                box = Box(tuple(map(int, low[number])), tuple(map(int, high[number])))
-                sums = {key: int(counts[key][number]) for key in _COUNTS}
-                row = {"map": name, "object": number} | _shares(sums, "refined" in arrays, rules)
-                row |= _sizes(sums["voxels"], per_class[number], voxel_size_nm, names, rules)
-                row |= _place(box, arrays[name].shape)
-                if rules.shaped:
-                    swc = folder / f"{name}_{number:05}.swc"
-                    row |= _shape(arrays, name, number, box, voxel_size_nm, rules, swc)
-                flagged += bool(row["flag"])
-                rows.append(row)
-            summary[name] = {"objects": found.count, "flagged": flagged}
+            found, *counted = _count(output, arrays, name, block, rules)
+            row_of = functools.partial(_row, arrays, name, counted, voxel_size_nm, names, rules, folder)
+            rows += (own := list(threads.in_order(row_of, range(1, found.count + 1))))
+            summary[name] = {"objects": found.count, "flagged": sum(bool(row["flag"]) for row in own)}
             summary[name] |= {"too_small": found.small, "too_small_voxels": found.small_voxels}
     write_text(output.objects, _as_csv(rows, _columns(names, rules)))
     return summary
+
+
+def _row(arrays, name, counted, voxel_size_nm, names, rules, folder, number):
+    counts, per_class, low, high = counted
+    box = Box(tuple(map(int, low[number])), tuple(map(int, high[number])))
+    sums = {key: int(counts[key][number]) for key in _COUNTS}
+    row = {"map": name, "object": number} | _shares(sums, "refined" in arrays, rules)
+    row |= _sizes(sums["voxels"], per_class[number], voxel_size_nm, names, rules)
+    row |= _place(box, arrays[name].shape)
+    if rules.shaped:
+        row |= _shape(arrays, name, number, box, voxel_size_nm, rules, folder / f"{name}_{number:05}.swc")
+    return row
 
 
 def _count(output, arrays, name, block, rules):
@@ -183,8 +191,14 @@ def _place(box, shape):
 
 
 def _shape(arrays, name, number, box, voxel_size_nm, rules, swc: Path):
-    if np.prod(box.shape, dtype=float) > LARGEST_VX:
+    size = np.prod(box.shape, dtype=float)
+    if size > LARGEST_VX:
         return {"note": f"bounding box of {box.shape} voxels is too large for a skeleton"}
+    with _large if size > _LARGE_VX else nullcontext():
+        return _measured_shape(arrays, name, number, box, voxel_size_nm, rules, swc)
+
+
+def _measured_shape(arrays, name, number, box, voxel_size_nm, rules, swc):
     mask, cristae = np.zeros(box.shape, bool), np.zeros(box.shape, bool)
     for part in blocks(box.shape, _PART):
         there = part.shift(box.start)

@@ -4,6 +4,7 @@ A network is called by one of them at a time (`network`): no more memory of an a
 compilation of each program.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -52,6 +53,12 @@ def as_done(work: Callable[[Any], None], items: Iterable[Any]) -> Iterator[Any]:
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """What `work` returns for every item, in their order, as many at a time as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count(), "item") as pool:
+        yield from pool.map(work, items)
 
 
 @contextmanager

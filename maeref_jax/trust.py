@@ -183,15 +183,15 @@ def rate_blobs(
             continue
         fields = _fields(arrays, box, token, side_nm, limits.reach)
         fields |= {"voxels": np.ones(box.shape), "sure": arrays["confidence"].read(box)}
-        owner = pieces.ravel()
+        inside = pieces > 0
+        owner = pieces[inside]
         for name in _SUMS:
             if name in fields:
-                counted = np.bincount(owner, fields[name].ravel(), len(number)).astype(np.int64)
+                counted = np.bincount(owner, fields[name][inside], len(number)).astype(np.int64)
                 np.add.at(sums[name], number, counted)
         for name, largest in radius.items():
             if f"radius_{name}" in fields:
-                most = ndimage.maximum(fields[f"radius_{name}"], pieces, np.arange(len(number)))
-                np.maximum.at(largest, number, most)
+                np.maximum.at(largest, number[owner], fields[f"radius_{name}"][inside])
         extend_boxes(low, high, pieces, number, box.start)
     voxels = np.maximum(sums["voxels"], 1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -90,12 +90,18 @@ def downsample(array: np.ndarray, step: tuple[int, int, int], method: str) -> np
     if method == "mean":
         mean = sum(member.astype(np.float64) for member in members) / len(members)
         return (mean if array.dtype.kind == "f" else np.rint(mean)).astype(array.dtype)
-    best, votes = members[0].copy(), np.zeros(members[0].shape, np.uint8)
+    result = members[0].copy()
+    mixed = np.zeros(result.shape, bool)
+    for member in members[1:]:
+        mixed |= member != result
+    members = [member[mixed] for member in members]
+    best, votes = members[0].copy(), np.zeros(len(members[0]), np.uint8)
     for member in members:
         count = sum((member == other).view(np.uint8) for other in members)
         wins = count > votes  # the first of several equally frequent values stays
         best[wins], votes[wins] = member[wins], count[wins]
-    return best
+    result[mixed] = best
+    return result
 
 
 def _write_level(path, level, source, finest, step, axes, version, method):
