@@ -12,6 +12,7 @@ from maeref_jax.evaluation import (
     groups,
     measurements,
     plausibility,
+    ratings,
     reconstruction,
     refinement,
     sureness,
@@ -49,7 +50,8 @@ def found(initial, refined, hidden, stem="a", truth=None, **changes):
     case = Case(stem, truth, None, {}, (10.0, 5.0, 5.0), **changes)
     confidence = np.where(hidden, 204, 0).astype(np.uint8)
     maps = {"initial": initial, "nearest": initial, "refined": refined}
-    return Found(case, maps, hidden, np.zeros(truth.shape, np.uint8), confidence, {}, {})
+    rating = np.where(hidden, 1 + (np.arange(truth.shape[1]) >= 14)[:, None], 0).astype(np.uint8)
+    return Found(case, maps, hidden, np.zeros(truth.shape, np.uint8), confidence, rating, {}, {})
 
 
 def damaged(truth):
@@ -218,6 +220,23 @@ def test_confidence_is_judged_by_the_radius_of_the_hole():
     assert cells(table, "0 to 4 px")["share right"] == "1.000"
 
 
+def test_colours_are_judged_by_what_was_right_before_and_after():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)  # row 13 lies in a green blob, row 14 in an amber one; each has 40 wrong voxels
+    initial[0, 12, 5] = -1
+    refined = truth.copy()
+    refined[:, 14, 7:17] = 3  # the amber one stays as it was
+    refined[:, 15, 7:9] = 2  # and of it 8 voxels are broken
+    refined[0, 12, 4] = 0  # as is one of the green ones
+    truth[0, 12, 6] = -1  # nobody knows
+    table = ratings.table([ratings.count(found(initial, refined, hidden, truth=truth))] * 2)
+    assert [row[0] for row in table.rows] == ["green", "amber"]
+    green, amber = cells(table, "green"), cells(table, "amber")
+    assert (green["hidden voxels"], green["repaired"], green["broken"]) == ("254", "82", "2")
+    assert (green["right before"], green["right after"]) == (f"{86 / 127:.3f}", f"{126 / 127:.3f}")
+    assert (amber["hidden voxels"], amber["repaired"], amber["broken"]) == ("256", "0", "16")
+
+
 def test_conditions_and_shifts_have_rows_of_their_own_and_leave_the_main_tables_alone():
     truth = mitochondrion()
     initial, hidden = damaged(truth)
@@ -225,7 +244,7 @@ def test_conditions_and_shifts_have_rows_of_their_own_and_leave_the_main_tables_
     volumes.append(found(initial, initial, hidden, "c", shift="blur"))
     counted = [
         refinement.Counted(
-            one.case.shift, one.case.condition, agreement.judge(one, 4, VALIDITY), *(None,) * 4, None,
+            one.case.shift, one.case.condition, agreement.judge(one, 4, VALIDITY), *(None,) * 6,
             groups.features(one, MITOCHONDRIA),
         )
         for one in volumes

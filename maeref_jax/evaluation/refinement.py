@@ -10,6 +10,7 @@ from maeref_jax.evaluation import (
     groups,
     measurements,
     plausibility,
+    ratings,
     reconstruction,
     sureness,
 )
@@ -30,6 +31,7 @@ class Counted(NamedTuple):
     along_z: dict | None
     measurements: list | None
     sureness: list | None
+    ratings: np.ndarray | None
     reconstruction: dict | None
     features: dict | None
 
@@ -44,11 +46,11 @@ def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
     known = {name: np.where(case.truth == -1, np.int16(-1), labels) for name, labels in found.maps.items()}
     predicted, found = found.maps["initial"], found._replace(maps=known)
     if not models:
-        return Counted(case.shift, case.condition, judged, *(None,) * 6)
+        return Counted(case.shift, case.condition, judged, *(None,) * 7)
     ids = settings["validity"]["classes"]
     meaning = validity.Classes(*ids) if ids else None
     if case.shift:  # only agreement is asked of it
-        return Counted(case.shift, case.condition, judged, *(None,) * 6)
+        return Counted(case.shift, case.condition, judged, *(None,) * 7)
     volume = TrainingVolume(case.stem, None, predicted, found.entropy.astype(np.float32) / 255)
     alike, limit = reconstruction.comparable(models), models["refined"].settings.get("train_threshold", 1.0)
     crops = settings["reconstruction"]["crops"]
@@ -62,6 +64,7 @@ def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
         along_z.count(found, inner),
         measurements.count(found, meaning) if meaning else None,
         sureness.count(found),
+        ratings.count(found),
         table_1,
         groups.features(found, meaning) if meaning and case.condition and case.voxel_size_nm else None,
     )
@@ -74,6 +77,7 @@ def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict)
     made = agreement.tables([one.agreement for one in main], class_names, endpoint)
     if main[0].sureness is not None:
         made.append(sureness.table([one.sureness for one in main]))
+        made.append(ratings.table([one.ratings for one in main]))
     if main[0].reconstruction is not None:
         made.append(reconstruction.table([one.reconstruction for one in main]))
     if main[0].plausibility is not None:

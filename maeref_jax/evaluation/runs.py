@@ -24,7 +24,8 @@ class Found(NamedTuple):
     """Everything known of one Case after refinement, in memory; all arrays (z, y, x).
 
     maps: {name: int16}; "initial" first, then, with a refiner, "nearest", "refined" and the competitors.
-    hidden: bool; entropy: uint8, 255 is 1; confidence: uint8, 255 is 1, None without a refiner.
+    hidden: bool; entropy: uint8, 255 is 1; confidence: uint8, 255 is 1, and rating, uint8 of trust.RATINGS from 1: both
+        None without a refiner.
     published: {name: int16} of competitors that redo the whole volume, as their authors did.
     controls: {name of CONTROLS: (hidden, refined)}: the same refiner let loose on other tokens.
     reshelled: int16, "refined" with its shell derived again, as that of the truth was; None where it was not.
@@ -35,6 +36,7 @@ class Found(NamedTuple):
     hidden: np.ndarray
     entropy: np.ndarray
     confidence: np.ndarray | None
+    rating: np.ndarray | None
     published: dict[str, np.ndarray]
     controls: dict[str, tuple[np.ndarray, np.ndarray]]
     reshelled: np.ndarray | None = None
@@ -75,8 +77,9 @@ def check_tokens(refiner, competitors):
 def refine(case, ensemble, refiner, settings, output):
     """Runs the pipeline on a Case, only segments it where `refiner` is None. Returns {role: Volume} of the results."""
     job = jobs.Job(stem=case.stem, output=output, **case.inputs)
-    pipeline.refine_volume(job, ensemble, refiner, jobs.Settings(**settings["refine"]))
-    roles = ("initial", "entropy", "hidden", *(("refined", "confidence") if refiner else ()))
+    rated = refiner is not None
+    pipeline.refine_volume(job, ensemble, refiner, jobs.Settings(**settings["refine"], trust=rated))
+    roles = ("initial", "entropy", "hidden", *(("refined", "confidence", "trust") if rated else ()))
     return {role: pipeline.open_result(output, case.stem, role) for role in roles}
 
 
@@ -120,7 +123,8 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     shell, derived = (settings["files"]["shell_class"], settings["files"]["shell_vx"]), None
     if refiner and shell[0] >= 0:
         derived = rederive_shell(maps["refined"], *shell)
-    return Found(case, maps, hidden, stored["entropy"], stored.get("confidence"), published, controls, derived)
+    rated = stored.get("confidence"), stored.get("trust")
+    return Found(case, maps, hidden, stored["entropy"], *rated, published, controls, derived)
 
 
 def redoes_everything(model):
