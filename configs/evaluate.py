@@ -50,6 +50,8 @@ MODES = (
     "vnc_sstem",
     "epfl_hippocampus",
 )
+# Of other ensembles: the same with low-signal augmentation, and one of another seed.
+OTHER_ENSEMBLES = ("ensemble_low_signal", "ensemble_other")
 COMPETITORS = ("inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology", "unrefined")
 Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")
@@ -142,9 +144,11 @@ def get_config(mode):
         config.on_validation = mode == "rendered_validation"
         config.ensemble, config.refiner = rendered.ENSEMBLE, os.path.join(rendered.FOLDER, "mae")
         config.competitors = tuple(os.path.join(rendered.FOLDER, name) for name in COMPETITORS)
+        config.other_ensembles = tuple(os.path.join(rendered.FOLDER, name) for name in OTHER_ENSEMBLES)
         if mode == "rendered_conditions":
             config.priors = (("NI", "mae_NI"), ("8hpi", "mae_8hpi"))
             config.competitors = tuple(os.path.join(rendered.FOLDER, name) for _, name in config.priors)
+            config.other_ensembles = ()
         config.phantom.seeds = ()
         truths, images, low_signal = (rendered.paths(split, role) for role in ("truth", "image", "low_signal"))
         config.files.update({"truths": truths, "images": images, "low_signal": low_signal})
