@@ -15,6 +15,7 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
     :rendered     the primary endpoint: all refiners on rendered real shapes, six mitochondria that no model has seen;
                   needs runs/rendered (configs/render_mef_cristae.py, docs/evaluation.md)
     :rendered_validation  the same on the two validation mitochondria, to choose what the test will judge
+    :rendered_validation_wide  those two rendered once more, with regions of low signal as wide as in the test
     :rendered_conditions  the six of :rendered, refined by priors of one condition alone
     :mef_cristae  a refiner of configs/mae_mef_cristae.py on the held-out NI_m6 with regions taken away; no ensemble:
                   MAEREF_DATA=FOLDER python evaluate.py --config configs/evaluate.py:mef_cristae --workdir runs/mef_test
@@ -45,6 +46,7 @@ MODES = (
     "phantom",
     "rendered",
     "rendered_validation",
+    "rendered_validation_wide",
     "rendered_conditions",
     "mef_cristae",
     "vnc_sstem",
@@ -139,9 +141,9 @@ def get_config(mode):
     if mode in ("demo", "smoke"):
         config.update({"as_published": False, "controls": mode == "smoke"})
         config.reconstruction.crops = 0 if mode == "demo" else 2
-    if mode in ("rendered", "rendered_validation", "rendered_conditions"):
-        split = "validation" if mode == "rendered_validation" else "test"
-        config.on_validation = mode == "rendered_validation"
+    if mode.startswith("rendered"):
+        config.on_validation = mode.startswith("rendered_validation")
+        split = mode.removeprefix("rendered_") if config.on_validation else "test"
         config.ensemble, config.refiner = rendered.ENSEMBLE, os.path.join(rendered.FOLDER, "mae")
         config.competitors = tuple(os.path.join(rendered.FOLDER, name) for name in COMPETITORS)
         config.other_ensembles = tuple(os.path.join(rendered.FOLDER, name) for name in OTHER_ENSEMBLES)

@@ -4,7 +4,7 @@
 
 FOLDER holds mef_cristae/{NI,8hpi}_m{1…6}_label.tif. Seconds. Whole mitochondria are kept apart: m1 and m2 train, m3
 validates, m4 to m6 are the test, of either condition (NI: not infected, 8hpi: eight hours after infection). Regions of
-low signal have other seeds, sizes and shapes in the test. What is trained on them: the modes `:rendered` of
+low signal have other seeds, sizes and shapes in the test, and in a second rendering of the validation volumes. What is trained on them: the modes `:rendered` of
 configs/ensemble.py, mae.py and its competitors; what is judged: configs/evaluate.py:rendered. One mode more,
 `:artefacts`: the test volumes alone, each with the four artefacts that no training image has.
 """
@@ -17,7 +17,7 @@ from configs.rendered import SPLITS
 
 MODES = ("", "artefacts")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")  # whose long axes lie in the y-plane
-TEST_LOW_SIGNAL = {"radius_vx": (6.0, 24.0), "stretch": (1.0, 1.8), "profiles": ("linear", "sqrt")}
+WIDE_LOW_SIGNAL = {"radius_vx": (6.0, 24.0), "stretch": (1.0, 1.8), "profiles": ("linear", "sqrt")}
 
 
 def get_config(mode):
@@ -36,13 +36,13 @@ def get_config(mode):
         }
     )
     artefacts = ("blur", "bleaching", "stripes", "defocus") if mode == "artefacts" else ("",)
-    for first_seed, (split, names) in zip((0, 100, 200), SPLITS.items(), strict=True):
+    for first_seed, (split, names) in zip((0, 100, 200, 300), SPLITS.items(), strict=True):
         if mode == "artefacts" and split != "test":
             continue
         config.splits[split] = {
             "labels": tuple(os.path.join(folder, f"{name}_label.tif") for name in names),
             "first_seed": first_seed,
             "artefacts": artefacts,
-            "low_signal": TEST_LOW_SIGNAL if split == "test" else {},
+            "low_signal": WIDE_LOW_SIGNAL if split in ("test", "validation_wide") else {},
         }
     return config

@@ -9,6 +9,8 @@ SPLITS = {
     "train": ("NI_m1", "NI_m2", "8hpi_m1", "8hpi_m2"),
     "validation": ("NI_m3", "8hpi_m3"),
     "test": ("NI_m4", "NI_m5", "NI_m6", "8hpi_m4", "8hpi_m5", "8hpi_m6"),
+    # Those of "validation" once more, with regions of low signal as wide as in the test.
+    "validation_wide": ("NI_m3", "8hpi_m3"),
 }
 
 
