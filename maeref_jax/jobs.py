@@ -48,6 +48,11 @@ class Model(NamedTuple):
     chosen: dict | None = None
 
 
+def parameters(model: Model) -> int:
+    """How many numbers were learned, or searched for."""
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(model.params))
+
+
 class Job(NamedTuple):
     """One volume to refine, results under `output`/`stem`...
 

@@ -1,4 +1,4 @@
-"""plan.py: what it counts is what a run really does."""
+"""refining/plan.py: what it counts is what a run really does."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_pipeline import SHAPE, image_job, label_job, refiner, segmenter, settings
 
-from maeref_jax import jobs, pipeline, plan
+from maeref_jax import jobs, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner
+from maeref_jax.refining import plan
 from maeref_jax.volumes.formats.store import open_store
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import blocks, round_up, windows_touching

@@ -12,8 +12,9 @@ import tifffile
 from test_pipeline import SHAPE, image, labels, refiner, segmenter
 
 import refine
-from maeref_jax import command_line, passes, pipeline, plan, stain
+from maeref_jax import command_line, passes, pipeline, stain
 from maeref_jax.metrics import witness
+from maeref_jax.refining import plan
 from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.volume import create_volume, labels_from_disk, open_volume, write_tiff
 from maeref_jax.volumes.windows import whole

@@ -1,4 +1,4 @@
-"""suggestion.py: the threshold that repairs most, with what it belongs to; without a truth no advice."""
+"""refining/suggestion.py: the threshold that repairs most, with what it belongs to; without a truth no advice."""
 
 import json
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from test_pipeline import SHAPE, image_job, refiner, segmenter, settings
 
-from maeref_jax import report, suggestion
+from maeref_jax import report
 from maeref_jax.errors import BadInput
+from maeref_jax.refining import suggestion
 from maeref_jax.volumes.volume import array_volume
 
 PNG = b"\x89PNG"

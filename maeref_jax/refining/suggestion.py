@@ -6,6 +6,7 @@ is stored with them in the refiner's workdir, as threshold.json, and another com
 
 import io
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +18,10 @@ from maeref_jax import jobs, pipeline, report
 from maeref_jax.blockwise import hide
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap
+from maeref_jax.refining.models import load_models
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import inputs
-from maeref_jax.volumes.volume import array_volume, labels_from_disk
+from maeref_jax.volumes.volume import array_volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import whole
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -47,6 +49,31 @@ class Found(NamedTuple):
     hidden: list[np.ndarray]
     image: np.ndarray | None
     best: float | None
+
+
+def suggest_threshold(jobs_given, config):
+    """Tries thresholds on one input, prints the table, draws it, and stores the best one where the truth is known.
+    jobs_given: a list of jobs.Job; BadInput unless it is of one.
+    """
+    if len(jobs_given) != 1:
+        stems = ", ".join(job.stem for job in jobs_given)
+        raise BadInput(f"--suggest_threshold tries one input, found {stems or 'none that can be opened'}")
+    truth, directory = None, Path(config.output)
+    if config.suggest_threshold != "none":
+        size = tuple(config.voxel_size_nm) or None
+        truth = open_volume(config.suggest_threshold, axes=config.axes or None, voxel_size_nm=size)
+    segmenter, refiner, settings = load_models(config)
+    job = jobs_given[0]._replace(output=directory / "suggestion")
+    found = suggest(job, segmenter, refiner, settings, truth)
+    print("\n" + report.text_table(table(found)))
+    for name, png in (("curve", curve(found)), ("pictures", pictures(found))):
+        path = directory / f"{job.stem}_threshold_{name}.png"
+        path.write_bytes(png)
+        print(path)
+    if found.best is not None:
+        members = jobs.members_of(job, segmenter)
+        stored = store(found, refiner, segmenter, settings.entropy_kind, members, config.suggest_threshold)
+        print(f"refine.py and evaluate.py use {found.best:g} from now on: {stored}")
 
 
 def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS, say=print):

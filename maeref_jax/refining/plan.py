@@ -21,8 +21,10 @@ import numpy as np
 
 from maeref_jax import pipeline, threads
 from maeref_jax.blockwise import hide, in_3d, one_refinement, one_segmentation
-from maeref_jax.jobs import Job, Model, Settings, agreeing_slices, check_job, settled
+from maeref_jax.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, settled
 from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.refining.models import load_models
+from maeref_jax.refining.opening import one_of_several
 from maeref_jax.volumes import results
 from maeref_jax.volumes.output import EXPORTS
 from maeref_jax.volumes.pyramid import level_factors
@@ -64,6 +66,22 @@ def measure(model: Model, settings: Settings, members: Sequence[int] | None = No
     analysis = compiled.memory_analysis()
     needed = (analysis.temp_size_in_bytes + analysis.output_size_in_bytes) * settings.batch // batch if analysis else 0
     return Speed(seconds, operations, needed)
+
+
+def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: bool) -> None:
+    """Prints what refining takes, for each input and together; what cannot be refined is added to `failed`."""
+    segmenter, refiner, settings = load_models(config)
+    for job in jobs:
+        check_chosen(job, segmenter, refiner, settings)
+    models = {"segment": segmenter, "refine": refiner}
+    speeds = {step: measure(model, settled(settings, refiner)) for step, model in models.items() if model}
+    found = []
+    for job in jobs:
+        with one_of_several(job.stem, failed, several):
+            found.append(plan(job, segmenter, refiner, settings, speeds))
+            print("\n".join(described(job.stem, found[-1], config.num_parts)))
+    if found:
+        print("\n".join(described_total(found, Path(config.output), config.num_parts)))
 
 
 def plan(
