@@ -15,6 +15,7 @@ from maeref_jax import jobs, pipeline
 from maeref_jax.command_line import load_config
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import agreement, cases, pictures
+from maeref_jax.evaluation.models import load_others
 from maeref_jax.records import Refiner, Segmenter
 
 SETTINGS = {
@@ -402,14 +403,14 @@ def test_competitors_are_of_the_same_classes(models, monkeypatch):
     other = SETTINGS | {"classes": SETTINGS["classes"] | {"names": ["a", "b", "c", "d", "e"]}}
     monkeypatch.setattr(pipeline, "load_model", lambda *_: refiner._replace(workdir="C", settings=other))
     with pytest.raises(BadInput, match="R and C were trained for different classes"):
-        evaluate.load_others(("C",), refiner, "refiner")
+        load_others(("C",), refiner, "refiner")
 
 
 def test_a_competitor_named_by_a_dot_has_a_name(tmp_path, models, monkeypatch):
     """Without one its results would take the place of the refiner's."""
     (tmp_path / "rival").mkdir()
     monkeypatch.chdir(tmp_path / "rival")
-    assert list(evaluate.load_others((".",), pipeline.load_model("", "refiner"), "refiner")) == ["rival"]
+    assert list(load_others((".",), pipeline.load_model("", "refiner"), "refiner")) == ["rival"]
 
 
 def test_uncertainty_of_files_makes_its_workdir_and_needs_a_truth(root, tmp_path, models, monkeypatch):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maeref_jax.report.methods import methods_paragraph
-from maeref_jax.report.page import Picture, Slider, html_page
+from maeref_jax.report.page import Picture, Slider, flat, html_page
 from maeref_jax.report.panels import Slice, busiest_window, overlays, panels
 from maeref_jax.report.table import Table
 from maeref_jax.volumes import output, results
@@ -119,7 +119,7 @@ def refinement_page(
                 if made_by[role]
                 for key, value in ({"workdir": done[0].summary["workdirs"][role]} | made_by[role]).items()
             },
-            "Settings": _flat(made_by["settings"]),
+            "Settings": flat(made_by["settings"]),
             "Versions": said,
         },
         methods=_methods(directory, done, classes, scheme, models, said),
@@ -362,9 +362,3 @@ def _versions(done, versions) -> dict[str, str]:
 
 def _inputs(summary) -> dict[str, dict]:
     return summary["made_by"]["inputs"]
-
-
-def _flat(tree, prefix=""):
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {k: v for name, value in tree.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
