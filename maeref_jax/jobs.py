@@ -72,7 +72,10 @@ class Job(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
+    """How a volume is refined. The defaults are the paper's method and nothing more; what refine.py and evaluate.py do
+    beyond it unless told otherwise (slices that agree, objects, ratings) is ours, and is said in their configs alone.
+
+    threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
     ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it; None likewise
     token: side of a token in voxels, used only without a refiner, which has its own
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens

@@ -325,7 +325,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         parameters=models["parameters"],
         hidden_share=hidden / voxels,
         changed_share=changed / voxels if refiner else None,
-        agreeing_slices=max(e.summary["agreeing_slices"] for e in done) if refiner else 0,
+        agreeing_slices=max(e.summary.get("agreeing_slices", 0) for e in done) if refiner else 0,
         versions={name: said for name, said in versions.items() if name in ("maeref_jax", "jax", "flax", "numpy")},
     )
 
