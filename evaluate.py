@@ -31,7 +31,7 @@ def judge_refinement(settings, workdir):
     # Imported late, here and below: --help and mistakes in the command are answered without waiting for jax.
     from maeref_jax import degradation, report
     from maeref_jax.blockwise import in_3d
-    from maeref_jax.evaluation import agreement, cases, groups, opening, page, refinement, runs
+    from maeref_jax.evaluation import agreement, cases, endpoint, groups, opening, page, refinement, runs
     from maeref_jax.evaluation.models import load_models, real_classes
     from maeref_jax.training.workdir import make_workdir, write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
@@ -69,8 +69,8 @@ def judge_refinement(settings, workdir):
         if not case.shift:
             judged.append((case, results, counted[-1].agreement))
     parts = [found for _, _, found in judged]
-    primary = agreement.endpoint([one.scores for one in parts], settings["endpoint_classes"])
-    lead = agreement.verdict(agreement.total(parts), primary)
+    primary = endpoint.endpoint([one.scores for one in parts], settings["endpoint_classes"])
+    lead = endpoint.verdict(agreement.total(parts), primary)
     seconds = {name: page.training_seconds(model.workdir) for name, model in models.items()}
     tables = [*refinement.tables(counted, classes["names"], settings), page.cost_table(models, seconds)]
     seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}

@@ -15,9 +15,10 @@ from etils import epath
 from maeref_jax import pipeline
 from maeref_jax.blockwise import decide, hide, real_probabilities, segment_block
 from maeref_jax.errors import BadInput
-from maeref_jax.experiment import check_common, load_ensemble
+from maeref_jax.experiment import load_ensemble
 from maeref_jax.metrics import overlap
 from maeref_jax.segmenters.ensemble import out_of_fold
+from maeref_jax.train_settings import check_common
 from maeref_jax.volumes import dataset
 from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.sampling import OUTSIDE, padded

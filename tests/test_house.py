@@ -15,7 +15,7 @@ FLOORS = {
     "blockwise": 3, "audit": 3, "objects": 3, "parts": 3, "workers": 3, "trust": 3, "stain": 3,
     "segmenters": 3, "refiners": 3, "training": 3,
     "jobs": 4, "report": 4, "original": 4, "passes": 5, "pipeline": 6,
-    "experiment": 7, "evaluation": 8, "doubt": 7, "refining": 8,
+    "experiment": 7, "train_settings": 7, "evaluation": 8, "doubt": 7, "refining": 8,
     "degradation": 7, "realism": 7, "command_line": 7,
     # commands: python -m maeref_jax.…
     "parameter_search": 8, "calibrate": 8, "export_member": 8, "out_of_fold": 8, "render": 8, "import_original": 8,
