@@ -86,6 +86,17 @@ def refine(stacks, monkeypatch, capsys):
 
 
 @pytest.fixture
+def models(monkeypatch):
+    """Puts two closed-form models where trained workdirs would be."""
+    import closed_form
+
+    from maeref_jax import pipeline
+
+    found = closed_form.models()
+    monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: found[kind])
+
+
+@pytest.fixture
 def server(tmp_path):
     """A folder served over http, as a public bucket is."""
 
