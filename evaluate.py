@@ -32,7 +32,7 @@ def judge_refinement(settings, workdir):
     from maeref_jax import degradation, report
     from maeref_jax.blockwise import in_3d
     from maeref_jax.evaluation import agreement, cases, endpoint, groups, opening, page, refinement, runs
-    from maeref_jax.evaluation.models import load_models, real_classes
+    from maeref_jax.evaluation.models import load_models, without_ambiguous
     from maeref_jax.training.workdir import make_workdir, write_text
     from maeref_jax.volumes.inputs import doubt_about_scale
 
@@ -41,7 +41,7 @@ def judge_refinement(settings, workdir):
     ensemble, refiner, competitors, others = load_models(settings, workdir)
     groups.check_priors(settings["priors"], settings["files"]["conditions"], competitors)
     scheme = (refiner or ensemble).settings["classes"]
-    classes = real_classes(scheme)
+    classes = without_ambiguous(scheme)
     cases.check_classes(settings, classes["names"])
     models = {f"competitor {name}": model for name, model in (competitors | others).items()}
     models = {"ensemble": ensemble, "refiner": refiner} | models

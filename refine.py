@@ -97,12 +97,12 @@ def refine_one(config, one: Opened, models: tuple, argv: list[str]) -> dict | No
     """The summary of one refined volume, None while other parts of it are missing. models: as of `load_models`."""
     from maeref_jax import jobs, pipeline, stain
     from maeref_jax.refining import by_workers
-    from maeref_jax.volumes.inputs import doubt_about_scale
+    from maeref_jax.volumes.inputs import doubt_about_scale, known_voxel_size
     from maeref_jax.volumes.output import Output
 
     segmenter, refiner, settings = models
     if model := segmenter or refiner:
-        found_nm = next((v.voxel_size_nm for v in opening.all_of(one.volumes) if v.voxel_size_nm), None)
+        found_nm = known_voxel_size(opening.all_of(one.volumes))
         doubt = doubt_about_scale(one.stem, found_nm, model.workdir, model.settings["voxel_size_nm"])
         print(f"warning: {doubt}", file=sys.stderr) if doubt else None
     job = job_of(one, config)

@@ -20,6 +20,7 @@ from maeref_jax.trust import check as check_limits
 from maeref_jax.volumes import inputs
 from maeref_jax.volumes.formats.ome_metadata import VERSIONS
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
 
@@ -256,7 +257,7 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     inputs.check_same_grid(*volumes.values())
     scheme = scheme_of(segmenter, refiner)
     for volume in job.probabilities:
-        allowed = {len(scheme["names"]), len(scheme["names"]) - (scheme["ambiguous"] >= 0)}
+        allowed = {len(scheme["names"]), real_classes(scheme)}
         if scheme["names"] and volume.classes not in allowed:
             names = ", ".join(scheme["names"])
             raise BadInput(

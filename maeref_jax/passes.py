@@ -15,6 +15,7 @@ from maeref_jax.blockwise import decide, halo, hide, hide_and_count, real_probab
 from maeref_jax.entropy import member_means
 from maeref_jax.jobs import Job, Model, Settings
 from maeref_jax.volumes import output
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
 from maeref_jax.volumes.windows import Box, blocks
@@ -130,7 +131,7 @@ def _probabilities(run) -> Volume:
     """
     variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
     scheme, kind = run.scheme, run.settings.entropy_kind
-    classes = len(scheme["names"]) - (scheme["ambiguous"] >= 0)
+    classes = real_classes(scheme)
 
     def read(box):
         means, _ = _means(run, variables, box)

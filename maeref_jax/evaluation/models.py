@@ -5,6 +5,7 @@ from pathlib import Path
 from maeref_jax import jobs, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import runs
+from maeref_jax.volumes.labels import real_classes
 
 
 def load_models(settings, workdir):
@@ -48,7 +49,6 @@ def load_others(workdirs, refiner, kind):
     return found
 
 
-def real_classes(classes):
-    """Names and colours without the ambiguous class, which is the last one if there is any."""
-    kept = len(classes["names"]) - (classes["ambiguous"] >= 0)
-    return {"names": tuple(classes["names"][:kept]), "colours": tuple(classes["colours"][:kept])}
+def without_ambiguous(scheme):
+    """{"names", "colours"} of a scheme's real classes."""
+    return {name: tuple(scheme[name][: real_classes(scheme)]) for name in ("names", "colours")}

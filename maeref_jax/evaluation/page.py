@@ -18,7 +18,7 @@ def write_page(workdir, judged, given, tables, lead, models, classes, settings):
 
     judged: (Case, {role: Volume}, agreement.Judged) of every volume that is no shift; given: every Case; lead:
     paragraphs; models: {"ensemble", "refiner", "competitor ...": Model} of those that there are; classes: of
-    `real_classes`; settings: of configs/evaluate.py.
+    `without_ambiguous`; settings: of configs/evaluate.py.
     """
     ensemble, refiner = models.get("ensemble"), models.get("refiner")
     chosen = pictures.choose_slices(judged, settings["pictures"]) if refiner else []

@@ -4,7 +4,7 @@ from maeref_jax import degradation, doubt, pipeline, report
 from maeref_jax.blockwise import in_3d
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import cases, opening
-from maeref_jax.evaluation.models import real_classes
+from maeref_jax.evaluation.models import without_ambiguous
 from maeref_jax.evaluation.page import described, versions
 from maeref_jax.report.page import flat, html_page
 from maeref_jax.training.workdir import make_workdir, write_text
@@ -19,7 +19,7 @@ def judge(settings, workdir):
     cases.check_held_out(settings, [model])
     cases.check_held_out({**settings, "phantom": {**settings["phantom"], "seeds": fading["seeds"]}}, [model])
     scheme, found = model.settings["classes"], None
-    given, classes = cases.cases(settings, scheme, workdir / "held_out"), real_classes(scheme)
+    given, classes = cases.cases(settings, scheme, workdir / "held_out"), without_ambiguous(scheme)
     if any("image" not in case.inputs for case in given):
         raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
     make_workdir(workdir)

@@ -26,6 +26,7 @@ from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.refining.models import load_models
 from maeref_jax.refining.opening import one_of_several
 from maeref_jax.volumes import results
+from maeref_jax.volumes.inputs import known_voxel_size
 from maeref_jax.volumes.output import EXPORTS
 from maeref_jax.volumes.pyramid import level_factors
 from maeref_jax.volumes.volume import Volume
@@ -100,7 +101,7 @@ def plan(
     settings = settled(settings, refiner)
     volumes = check_job(job, segmenter, refiner, settings)
     shape = next(iter(volumes.values())).shape
-    voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
+    voxel_size_nm = known_voxel_size(volumes.values())
     count = len(blocks(shape, settings.block))
     found: dict[str, Any] = {"shape": shape, "voxel_size_nm": voxel_size_nm, "blocks": count, "windows": {}}
     found["blocks_per_part"] = -(-count // settings.num_parts)

@@ -158,6 +158,11 @@ def compose(rows, legend=()):
         handles = [_handle(key) for key in legend]
         options = {"frameon": False, "fontsize": _TITLE * scale, "borderpad": 0, "borderaxespad": 0.3}
         figure.legend(handles=handles, loc="lower left", ncols=columns, bbox_to_anchor=(_GAP / width, 0), **options)
+    return png_of_figure(figure)
+
+
+def png_of_figure(figure):
+    """A matplotlib Figure with a canvas as PNG bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", **_REPRODUCIBLE)
     return buffer.getvalue()

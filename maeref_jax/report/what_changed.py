@@ -1,8 +1,7 @@
 """Tables of what sidecars say of refined volumes: by volume, by class, and against an independent stain."""
 
 from maeref_jax.report.table import Table
-
-RATINGS = ("green", "amber", "red")
+from maeref_jax.trust import RATINGS
 
 
 def volume_table(entries, refined, two_rules) -> Table:

@@ -1,5 +1,7 @@
 """Whether the values in a user's volumes can be used: read once, slab by slab, before anything is written."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from maeref_jax.errors import BadInput
@@ -23,6 +25,11 @@ def check_same_grid(first: Volume, *others: Volume) -> None:
                 f"{other.path} has voxels of {sizes[1]} nm (z, y, x), but {first.path} of {sizes[0]} nm; "
                 "give the right one with --voxel_size_nm Z,Y,X"
             )
+
+
+def known_voxel_size(volumes: Iterable[Volume]) -> tuple[float, float, float] | None:
+    """The voxel size in nm (z, y, x) of volumes of one grid, as the first one says that does; None for none."""
+    return next((volume.voxel_size_nm for volume in volumes if volume.voxel_size_nm), None)
 
 
 def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_nm: tuple) -> str:
