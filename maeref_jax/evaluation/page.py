@@ -9,8 +9,8 @@ from maeref_jax import jobs, report
 from maeref_jax.evaluation import agreement, pictures
 from maeref_jax.metrics import scores
 from maeref_jax.report.methods import methods_paragraph
-from maeref_jax.report.page import flat, html_page
-from maeref_jax.training.workdir import write_text
+from maeref_jax.report.page import html_page
+from maeref_jax.training.workdir import flat, write_text
 
 
 def write_page(workdir, judged, given, tables, lead, models, classes, settings):

@@ -6,8 +6,8 @@ from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import cases, opening
 from maeref_jax.evaluation.models import without_ambiguous
 from maeref_jax.evaluation.page import described, versions
-from maeref_jax.report.page import flat, html_page
-from maeref_jax.training.workdir import make_workdir, write_text
+from maeref_jax.report.page import html_page
+from maeref_jax.training.workdir import flat, make_workdir, write_text
 
 
 def judge(settings, workdir):

@@ -70,13 +70,6 @@ def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), meth
     )
 
 
-def flat(tree, prefix=""):
-    """{"a": {"b": 1}} -> {"a.b": 1}, as facts of a page are shown."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {k: v for name, value in tree.items() for k, v in flat(value, f"{prefix}.{name}".lstrip(".")).items()}
-
-
 def _facts(section, values):
     lines = "".join(
         f"<tr><th scope=row>{html.escape(str(key))}</th><td>{html.escape(str(value))}</td></tr>"

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from maeref_jax.report import most_changed, what_changed
 from maeref_jax.report.methods import methods_paragraph
-from maeref_jax.report.page import flat, html_page
+from maeref_jax.report.page import html_page
+from maeref_jax.training.workdir import flat
 from maeref_jax.volumes import output, results
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
