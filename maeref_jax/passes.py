@@ -15,6 +15,7 @@ from maeref_jax.blockwise import decide, halo, hide, hide_and_count, real_probab
 from maeref_jax.entropy import member_means
 from maeref_jax.jobs import Job, Model, Settings
 from maeref_jax.volumes import output
+from maeref_jax.volumes.inputs import read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
@@ -100,7 +101,7 @@ def _segment(run, variables, box) -> None:
         ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
         entropy = np.zeros(box.shape, np.float32)
         if job.entropy is not None:
-            entropy = job.entropy.read(box).astype(np.float32) / (255 if job.entropy.dtype == np.uint8 else 1)
+            entropy = read_entropy(job.entropy, box)
         else:
             # One painted voxel hides its token, whatever the threshold; the refiner hears full entropy there.
             painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)

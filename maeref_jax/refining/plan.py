@@ -26,7 +26,7 @@ from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.refining.models import load_models
 from maeref_jax.refining.opening import one_of_several
 from maeref_jax.volumes import results
-from maeref_jax.volumes.inputs import known_voxel_size
+from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
 from maeref_jax.volumes.output import EXPORTS
 from maeref_jax.volumes.pyramid import level_factors
 from maeref_jax.volumes.volume import Volume
@@ -267,7 +267,7 @@ def _sampled(job: Job, refiner: Model, settings: Settings, shape) -> tuple[float
         if job.entropy is None:
             hidden = hide(job.hidden.read(box) != 0, none, settings.token, 0.0, 1.0)
         else:
-            entropy = job.entropy.read(box).astype(np.float32) / (255 if job.entropy.dtype == np.uint8 else 1)
+            entropy = read_entropy(job.entropy, box)
             hidden = hide(entropy, none, settings.token, settings.threshold, 1.0)
         counts = hidden.astype(np.int32)
         for axis, (size, window, step) in enumerate(zip(in_tokens, *in_3d(refiner.apply), strict=True)):

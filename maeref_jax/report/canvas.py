@@ -17,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
+from maeref_jax.volumes.results import HIDDEN_COLOUR
+
 UNKNOWN_COLOUR = (90, 40, 90)
-HIDDEN_COLOUR = (255, 0, 170)
 WIDTH = 1300  # pixels of a page, about: text is readable where it is shown at 1000
 _DPI = 100
 _GAP, _LINE, _TITLE, _NOTE = 14, 19, 11, 10  # pixels, pixels, points, points

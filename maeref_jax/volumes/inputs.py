@@ -6,7 +6,7 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume
-from maeref_jax.volumes.windows import blocks
+from maeref_jax.volumes.windows import Box, blocks
 
 _SLAB = (8, 1024, 1024)
 
@@ -101,6 +101,11 @@ def check_entropy(entropy: Volume) -> None:
                 f"{entropy.path} holds entropy from {found.min():.3g} to {found.max():.3g}, expected 0 to 1; is it in "
                 "nats? divide it by the logarithm of the number of classes"
             )
+
+
+def read_entropy(entropy: Volume, box: Box) -> np.ndarray:
+    """float32 (z, y, x) in [0, 1], as `check_entropy` wants it stored."""
+    return entropy.read(box).astype(np.float32) / (255 if entropy.dtype == np.uint8 else 1)
 
 
 def check_probabilities(probabilities: Volume) -> None:
