@@ -150,6 +150,11 @@ def test_every_mode_of_the_config_loads(root):
     assert min(seed for config in configs.values() for seed in config.phantom.seeds) >= 100
 
 
+def test_mistakes_in_the_command_do_not_wait_for_jax(root):
+    check = "import sys, evaluate, train; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=root, check=False).returncode == 0
+
+
 def test_a_missing_workdir_is_one_line_and_exit_code_2(root, tmp_path):
     command = [sys.executable, str(root / "evaluate.py"), "--config", str(root / "configs" / "evaluate.py:smoke")]
     done = subprocess.run([*command, "--workdir", str(tmp_path / "none")], capture_output=True, text=True, check=False)
