@@ -94,7 +94,9 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
 
 
 def refine_one(config, one: Opened, models: tuple, argv: list[str]) -> dict | None:
-    """The summary of one refined volume, None while other parts of it are missing. models: as of `load_models`."""
+    """The summary of one refined volume, None while other parts of it are missing: `pipeline.refine_volume` says what
+    refining is. models: as of `load_models`.
+    """
     from maeref_jax import jobs, pipeline, stain
     from maeref_jax.refining import by_workers
     from maeref_jax.volumes.inputs import doubt_about_scale, known_voxel_size

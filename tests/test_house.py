@@ -72,6 +72,8 @@ def test_no_file_is_a_drawer_and_none_outgrows_its_room():
     for path in FILES:
         assert path.stem not in ("utils", "util", "helpers", "misc")
         assert len(path.read_text().splitlines()) <= 400, f"{path.name}: is there a second room inside?"
+    for path in ROOT.glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 200, f"{path.name}: a newcomer begins to read here"
 
 
 def test_every_file_says_what_it_is():

@@ -51,19 +51,19 @@ class Found(NamedTuple):
     best: float | None
 
 
-def suggest_threshold(jobs_given, config):
+def suggest_threshold(given, config):
     """Tries thresholds on one input, prints the table, draws it, and stores the best one where the truth is known.
-    jobs_given: a list of jobs.Job; BadInput unless it is of one.
+    given: a list of jobs.Job; BadInput unless it is of one.
     """
-    if len(jobs_given) != 1:
-        stems = ", ".join(job.stem for job in jobs_given)
+    if len(given) != 1:
+        stems = ", ".join(job.stem for job in given)
         raise BadInput(f"--suggest_threshold tries one input, found {stems or 'none that can be opened'}")
     truth, directory = None, Path(config.output)
     if config.suggest_threshold != "none":
         size = tuple(config.voxel_size_nm) or None
         truth = open_volume(config.suggest_threshold, axes=config.axes or None, voxel_size_nm=size)
     segmenter, refiner, settings = load_models(config)
-    job = jobs_given[0]._replace(output=directory / "suggestion")
+    job = given[0]._replace(output=directory / "suggestion")
     found = suggest(job, segmenter, refiner, settings, truth)
     print("\n" + report.text_table(table(found)))
     for name, png in (("curve", curve(found)), ("pictures", pictures(found))):
