@@ -1,5 +1,6 @@
 """What refine.py tells of its results: report.html of all inputs, and scores against an independent stain."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,18 @@ def test_the_report_is_of_all_inputs_the_same_when_run_again_and_can_be_left_out
     assert code == 1 and "failed: stacks/b.tif: page 2" in Path("other/report.html").read_text(encoding="utf-8")
     code, out, _ = refine(*IMAGE[:6], "--output", "none", "--config.report=false")
     assert code == 0 and not Path("none/report.html").exists() and "report.html" not in out
+
+
+def test_results_from_before_slices_agreed_are_reported_as_they_are(refine):
+    command = [*IMAGE, "--config.agree_within_nm=0"]
+    assert refine(*command)[0] == 0
+    earlier = sidecar()
+    del earlier["agreeing_slices"], earlier["made_by"]["settings"]["agree_within_nm"]
+    Path("out/a.json").write_text(json.dumps(earlier))
+    Path("out/report.html").unlink()
+    code, out, err = refine(*command)
+    assert (code, err) == (0, "") and "complete already" in out
+    assert "in agreement with" not in Path("out/report.html").read_text(encoding="utf-8")
 
 
 def test_the_last_part_makes_the_report(refine):
