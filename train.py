@@ -35,7 +35,7 @@ def main(argv):
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
-    from maeref_jax import experiment, parameter_search, pipeline
+    from maeref_jax import parameter_search, pipeline, train_settings
     from maeref_jax.training import parallel
     from maeref_jax.training import workdir as folder
 
@@ -47,7 +47,7 @@ def main(argv):
         if settings["data"]["phantom"]["validation"] and not settings["data"]["ensemble"]:
             train_ensemble_first(settings, arguments)
         return search(settings, arguments.workdir)
-    experiment.check(settings)
+    train_settings.check(settings)
     if settings["method"] in pipeline.UNLEARNED:
         folder.check_same_run(arguments.workdir, settings)
         folder.write_config(arguments.workdir, settings, {})

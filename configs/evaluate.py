@@ -156,9 +156,8 @@ def get_config(mode):
         config.files.update({"truths": truths, "images": images, "low_signal": low_signal})
         config.files.conditions = tuple(name.partition("_")[0] for name in rendered.SPLITS[split])
         config.validity.min_foreground = 0.15  # of a crop; every volume holds but one mitochondrion
-        config.refine.threshold = (
-            0.65  # most voxels net right in either validation volume, refine.py --suggest_threshold
-        )
+        # Most voxels net right in either validation volume, refine.py --suggest_threshold.
+        config.refine.threshold = 0.65
     if mode == "uncertainty":
         config.task = "uncertainty"
         config.phantom.update({"seeds": tuple(range(100, 104)), "shape": (24, 256, 256)})

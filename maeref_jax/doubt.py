@@ -15,6 +15,7 @@ from maeref_jax import report
 from maeref_jax.blockwise import segment_block
 from maeref_jax.entropy import KINDS, class_count, entropy_of_means, member_means
 from maeref_jax.metrics import calibration, overlap
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.windows import Box
 
 WORDS = {"mean": "entropy of the mean", "votes": "entropy of the votes", "mutual_information": "mutual information"}
@@ -36,9 +37,10 @@ def count(model, image, truth, depth=8):
     slices at a time, at least; a 3-D model's windows reach beyond a slab, and are computed again for the next one.
     """
     total, depth = None, max(depth, 2 * model.apply.window[0]) if model.apply.dims == 3 else depth
+    classes = real_classes(model.settings["classes"])
     for start in range(0, truth.shape[0], depth):
         box = Box((start, 0, 0), (min(start + depth, truth.shape[0]), *truth.shape[1:]))
-        found = count_slab(*probabilities(model, image, box), truth[box.slices], real_classes(model))
+        found = count_slab(*probabilities(model, image, box), truth[box.slices], classes)
         total = found if total is None else add(total, found)
     return total
 
@@ -105,11 +107,6 @@ def add(one, other):
         {name: calibration.add(value, other.confidences[name]) for name, value in one.confidences.items()},
         {name: calibration.add(value, other.doubts[name]) for name, value in one.doubts.items()},
     )
-
-
-def real_classes(model):
-    scheme = model.settings["classes"]
-    return len(scheme["names"]) - (scheme["ambiguous"] >= 0)
 
 
 def tables(counted, class_names):

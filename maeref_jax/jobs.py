@@ -20,6 +20,7 @@ from maeref_jax.trust import check as check_limits
 from maeref_jax.volumes import inputs
 from maeref_jax.volumes.formats.ome_metadata import VERSIONS
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
 
@@ -48,6 +49,11 @@ class Model(NamedTuple):
     chosen: dict | None = None
 
 
+def parameters(model: Model) -> int:
+    """How many numbers were learned, or searched for."""
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(model.params))
+
+
 class Job(NamedTuple):
     """One volume to refine, results under `output`/`stem`...
 
@@ -67,7 +73,10 @@ class Job(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
+    """How a volume is refined. The defaults are the paper's method and nothing more; what refine.py and evaluate.py do
+    beyond it unless told otherwise (slices that agree, objects, ratings) is ours, and is said in their configs alone.
+
+    threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
     ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it; None likewise
     token: side of a token in voxels, used only without a refiner, which has its own
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
@@ -248,7 +257,7 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     inputs.check_same_grid(*volumes.values())
     scheme = scheme_of(segmenter, refiner)
     for volume in job.probabilities:
-        allowed = {len(scheme["names"]), len(scheme["names"]) - (scheme["ambiguous"] >= 0)}
+        allowed = {len(scheme["names"]), real_classes(scheme)}
         if scheme["names"] and volume.classes not in allowed:
             names = ", ".join(scheme["names"])
             raise BadInput(

@@ -15,10 +15,12 @@ from etils import epath
 from maeref_jax import pipeline
 from maeref_jax.blockwise import decide, hide, real_probabilities, segment_block
 from maeref_jax.errors import BadInput
-from maeref_jax.experiment import check_common, load_ensemble
+from maeref_jax.experiment import load_ensemble
 from maeref_jax.metrics import overlap
 from maeref_jax.segmenters.ensemble import out_of_fold
+from maeref_jax.train_settings import check_common
 from maeref_jax.volumes import dataset
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.sampling import OUTSIDE, padded
 from maeref_jax.volumes.volume import array_volume
@@ -44,7 +46,7 @@ class Search(NamedTuple):
 def check(settings):
     """Raises BadInput for settings that no search can work with."""
     check_common(settings)
-    data, classes = settings["data"], _classes(settings)
+    data, classes = settings["data"], real_classes(settings["classes"])
     if not data["phantom"]["validation"] and not data["ensemble"]:
         raise BadInput("data.ensemble is missing: its workdir gives the class probabilities of your images")
     if data["phantom"]["validation"] and data["validation"]["labels"]:
@@ -95,7 +97,7 @@ def evaluation(settings):
     """evaluate(params, state, batches) -> Dice inside hidden tokens over all windows together, of every class that is
     there, and "score": the mean over settings["score_classes"], or all classes but 0 where that is empty.
     """
-    apply, classes = pipeline.REFINERS[settings["method"]].refiner(settings), _classes(settings)
+    apply, classes = pipeline.REFINERS[settings["method"]].refiner(settings), real_classes(settings["classes"])
     judged = settings["score_classes"] or range(1, classes)
     fill = jax.jit(lambda *given: apply.refine(*given, jax.random.key(0)).argmax(-1))
 
@@ -111,11 +113,6 @@ def evaluation(settings):
         return {"score": round(overlap.macro_dice(counts, judged), 6), **metrics}
 
     return evaluate
-
-
-def _classes(settings):
-    """Number of classes without the ambiguous one, which no refiner puts out."""
-    return len(settings["classes"]["names"]) - (settings["classes"]["ambiguous"] >= 0)
 
 
 def _volumes(settings):

@@ -15,6 +15,8 @@ from maeref_jax.blockwise import decide, halo, hide, hide_and_count, real_probab
 from maeref_jax.entropy import member_means
 from maeref_jax.jobs import Job, Model, Settings
 from maeref_jax.volumes import output
+from maeref_jax.volumes.inputs import read_entropy
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
 from maeref_jax.volumes.windows import Box, blocks
@@ -99,7 +101,7 @@ def _segment(run, variables, box) -> None:
         ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
         entropy = np.zeros(box.shape, np.float32)
         if job.entropy is not None:
-            entropy = job.entropy.read(box).astype(np.float32) / (255 if job.entropy.dtype == np.uint8 else 1)
+            entropy = read_entropy(job.entropy, box)
         else:
             # One painted voxel hides its token, whatever the threshold; the refiner hears full entropy there.
             painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
@@ -130,7 +132,7 @@ def _probabilities(run) -> Volume:
     """
     variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
     scheme, kind = run.scheme, run.settings.entropy_kind
-    classes = len(scheme["names"]) - (scheme["ambiguous"] >= 0)
+    classes = real_classes(scheme)
 
     def read(box):
         means, _ = _means(run, variables, box)

@@ -151,7 +151,7 @@ def open_run(
     made_by = identity(job, volumes, segmenter, refiner, settings)
     scheme = scheme_of(segmenter, refiner)
     shape = next(iter(volumes.values())).shape
-    voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
+    voxel_size_nm = inputs.known_voxel_size(volumes.values())
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
 

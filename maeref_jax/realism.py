@@ -9,11 +9,24 @@ from pathlib import Path
 import numpy as np
 
 from maeref_jax import report
+from maeref_jax.errors import BadInput
 from maeref_jax.metrics import morphometry, validity
+from maeref_jax.training.workdir import make_workdir, write_text
 from maeref_jax.volumes.labels import derive_shell, remap_labels
 from maeref_jax.volumes.phantom import VOXEL_SIZE_NM, phantom
 from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.windows import whole
+
+
+def compare(settings, workdir):
+    """The tables, printed and in WORKDIR/phantoms.txt: a check of the generator, no evidence."""
+    if "real" not in settings:
+        raise BadInput("the task 'phantoms' belongs to configs/evaluate.py:phantom, which names the real labels beside")
+    found = tables(settings)
+    make_workdir(workdir)
+    text = "\n\n".join(map(report.text_table, found))
+    write_text(workdir / "phantoms.txt", text + "\n")
+    print(text)
 
 
 def tables(settings):

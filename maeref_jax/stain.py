@@ -4,6 +4,7 @@ It runs after the volume is finished and changes nothing but the sidecar, so a w
 Memory: one block and its surroundings, and counts per level of brightness.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import witness
-from maeref_jax.volumes.volume import Volume, labels_from_disk
+from maeref_jax.volumes import output, results
+from maeref_jax.volumes.output import Output
+from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import blocks, whole
 
 MAPS = ("initial", "refined")
@@ -25,6 +28,26 @@ def check(stain: Volume, shape: tuple[int, ...], distance_vx: float, reach_vx: f
         raise BadInput(f"the witness {stain.path} has shape {stain.shape}, expected that of the input, {tuple(shape)}")
     if distance_vx < 0 or reach_vx < 0:
         raise BadInput(f"witness_distance_vx {distance_vx} and witness_reach_vx {reach_vx}, expected at least 0")
+
+
+def score_finished(
+    place: Output,
+    summary: dict[str, Any],
+    stain: Volume,
+    foreground: Sequence[int],
+    distance_vx: float,
+    reach_vx: float,
+) -> dict[str, Any]:
+    """The summary of a finished volume with the entry "witness", in its sidecar as well; counted unless it is there."""
+    asked = (foreground, distance_vx, reach_vx)
+    wanted = json.loads(json.dumps(asked_for(stain, *asked)))
+    if wanted.items() <= summary.get("witness", {}).items():
+        return summary
+    roles = ("hidden", "initial", *["refined"] * (summary["made_by"]["refiner"] is not None))
+    arrays = {role: open_volume(results.path_of(place, role)) for role in roles}
+    found = score(arrays, stain, summary["made_by"]["settings"]["block"], *asked)
+    output.write_json(place.sidecar, summary | {"witness": found})
+    return output.load_sidecar(place)
 
 
 def score(

@@ -59,6 +59,44 @@ def smoke(run, tmp_path_factory):
 
 
 @pytest.fixture
+def stacks(tmp_path, monkeypatch):
+    """A working directory with three image stacks, their labels and entropy, and two workdirs of fake models."""
+    from stacks import make_stacks
+
+    monkeypatch.chdir(tmp_path)
+    make_stacks(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def refine(stacks, monkeypatch, capsys):
+    """refine(arguments) -> (exit code, stdout, stderr), through the same door as `python refine.py`, in `stacks`."""
+    from maeref_jax import command_line
+    from refine import main
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["refine.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            command_line.run(main)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return exit_.value.code, out, err
+
+    return call
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Puts two closed-form models where trained workdirs would be."""
+    import closed_form
+
+    from maeref_jax import pipeline
+
+    found = closed_form.models()
+    monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: found[kind])
+
+
+@pytest.fixture
 def server(tmp_path):
     """A folder served over http, as a public bucket is."""
 

@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-import refine
 import train
 from maeref_jax import jobs, pipeline
 from maeref_jax.command_line import load_config
 from maeref_jax.errors import BadInput
+from maeref_jax.refining.models import used_as
 from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
@@ -89,10 +89,10 @@ def test_a_workdir_holds_what_it_learned_if_anything(model, root):
 
 def test_other_ways_to_fill_are_for_those_that_have_them(model):
     if "use" in model.settings:
-        assert refine.used_as(model, {"rounds": 2}).settings["use"]["rounds"] == 2
+        assert used_as(model, {"rounds": 2}).settings["use"]["rounds"] == 2
     else:
         with pytest.raises(BadInput, match=r"fills in one way; leave out --config\.use\.rounds"):
-            refine.used_as(model, {"rounds": 2})
+            used_as(model, {"rounds": 2})
 
 
 @pytest.mark.parametrize("name", sorted(SEES_HIDDEN))

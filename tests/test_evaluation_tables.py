@@ -9,6 +9,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import (
     agreement,
     along_z,
+    endpoint,
     groups,
     measurements,
     plausibility,
@@ -73,7 +74,7 @@ def test_the_best_competitor_stands_alone_and_the_others_are_corrected():
     volumes = [one._replace(maps={**one.maps, "rival": initial.copy()}) for one in volumes]
     for one in volumes:
         one.maps["rival"][:, 13, 7:17] = 2  # half of the crista
-    table = agreement.comparison([agreement.judge(one, 4, VALIDITY).scores for one in volumes], (2, 3))
+    table = endpoint.comparison([agreement.judge(one, 4, VALIDITY).scores for one in volumes], (2, 3))
     best = cells(table, "rival (best of the others)")
     assert best["ahead in"] == "6 of 6" and best["p"] == "0.031", "2 / 2^6, not corrected"
     assert cells(table, "initial")["p"] == "0.062", "Holm over two"
@@ -100,8 +101,8 @@ def test_the_verdict_leads_with_the_primary_endpoint_good_or_bad():
     wrong = np.where(hidden, np.int16(0), initial)
     for refined, word in ((truth, "better than"), (wrong, "WORSE than"), (initial, "not told apart from")):
         judged = [agreement.judge(found(initial, refined, hidden, str(i)), 4, VALIDITY) for i in range(3)]
-        primary = agreement.endpoint([one.scores for one in judged], (2, 3))
-        lead = agreement.verdict(agreement.total(judged), primary)
+        primary = endpoint.endpoint([one.scores for one in judged], (2, 3))
+        lead = endpoint.verdict(agreement.total(judged), primary)
         assert lead[0].startswith("Primary endpoint") and f"The refiner is {word} it." in lead[0]
         assert primary.name == "nearest" and primary.difference.clusters == 3
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maeref_jax import experiment, jobs, pipeline
+from maeref_jax import experiment, jobs, pipeline, train_settings
 from maeref_jax.command_line import load_config
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Segmenter
@@ -89,7 +89,7 @@ def test_images_without_labels_are_segmented_by_the_members_that_never_saw_their
     overrides = ["data.phantom.train=", "data.phantom.validation=", "data.ensemble=E"]
     overrides += [f"data.train.images=('{a}',)", f"data.validation.images=('{b}',)"]
     settings = load_config(f"{root / 'configs' / 'mae.py'}:smoke", [f"--config.{o}" for o in overrides]).to_dict()
-    experiment.check(settings)
+    train_settings.check(settings)
     prepared = experiment.prepare(settings, tmp_path / "work", range(settings["batch"]))
     assert asked == {"a": (1,), "b": None}
     assert prepared.facts["volumes"] == [a] and prepared.facts["validation_volumes"] == [b]
@@ -97,7 +97,7 @@ def test_images_without_labels_are_segmented_by_the_members_that_never_saw_their
     np.testing.assert_array_equal(batch["labels"] == -1, batch["entropy"] == 1)
     settings["data"]["ensemble"] = ""
     with pytest.raises(BadInput, match="images are given without"):
-        experiment.check(settings)
+        train_settings.check(settings)
     settings["data"]["ensemble"], settings["data"]["validation"]["images"] = "E", (a,)
     with pytest.raises(BadInput, match="shares slices"):
-        experiment.check(settings)
+        train_settings.check(settings)

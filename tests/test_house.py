@@ -15,12 +15,12 @@ FLOORS = {
     "blockwise": 3, "audit": 3, "objects": 3, "parts": 3, "workers": 3, "trust": 3, "stain": 3,
     "segmenters": 3, "refiners": 3, "training": 3,
     "jobs": 4, "report": 4, "original": 4, "passes": 5, "pipeline": 6,
-    "experiment": 7, "evaluation": 8, "doubt": 7, "suggestion": 7, "plan": 7,
+    "experiment": 7, "train_settings": 7, "evaluation": 8, "doubt": 7, "refining": 8,
     "degradation": 7, "realism": 7, "command_line": 7,
     # commands: python -m maeref_jax.…
     "parameter_search": 8, "calibrate": 8, "export_member": 8, "out_of_fold": 8, "render": 8, "import_original": 8,
 }  # fmt: skip
-SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original", "evaluation", "report"}
+SAME_ROOM_ALLOWED = {"volumes", "models", "training", "metrics", "original", "evaluation", "report", "refining"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -72,6 +72,8 @@ def test_no_file_is_a_drawer_and_none_outgrows_its_room():
     for path in FILES:
         assert path.stem not in ("utils", "util", "helpers", "misc")
         assert len(path.read_text().splitlines()) <= 400, f"{path.name}: is there a second room inside?"
+    for path in ROOT.glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 200, f"{path.name}: a newcomer begins to read here"
 
 
 def test_every_file_says_what_it_is():

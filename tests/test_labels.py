@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.labels import derive_shell, rederive_shell, remap_labels
+from maeref_jax.volumes.labels import derive_shell, real_classes, rederive_shell, remap_labels
 
 
 def test_every_id_is_mapped_and_unknown_stays_unknown():
@@ -50,3 +50,8 @@ def test_the_shell_of_a_real_mitochondrion_is_outermost_and_leaves_cristae_insid
     shelled = derive_shell(labels, 1, 6)
     touching = (shelled[:, 1:] >= 2) & (shelled[:, :-1] == 0)
     assert not touching.any() and (shelled == 2).any()
+
+
+def test_the_ambiguous_class_is_no_real_one():
+    assert real_classes({"names": ("background", "inside", "unsure"), "ambiguous": 2}) == 2
+    assert real_classes({"names": ("background", "inside"), "ambiguous": -1}) == 2

@@ -1,4 +1,6 @@
-"""plan.py: what it counts is what a run really does."""
+"""refining/plan.py: what it counts is what a run really does."""
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stacks import IMAGE, SIZE, use_models
 from test_pipeline import SHAPE, image_job, label_job, refiner, segmenter, settings
 
-from maeref_jax import jobs, pipeline, plan
+from maeref_jax import jobs, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.records import Refiner
+from maeref_jax.refining import plan
+from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.formats.store import open_store
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import blocks, round_up, windows_touching
@@ -115,3 +120,24 @@ def test_operations_of_products_convolutions_and_loops():
 
     found = plan.operations_of(jax.make_jaxpr(convolved)(np.ones((2, 3, 8, 9)), np.ones((5, 3, 3, 3))).jaxpr)
     assert found == 2 * (2 * 5 * 8 * 9) * (3 * 3 * 3)
+
+
+def test_dry_run_of_twelve_stacks_of_the_papers_size_writes_nothing(refine, monkeypatch):
+    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    for i, depth in enumerate(np.linspace(74, 234, 12).astype(int)):
+        for name in ("labels", "entropy"):  # no chunk is written: they take no disk
+            create_ome_zarr(f"{name}/{i:02}.ome.zarr", (depth, 2048, 2048), "uint8", voxel_size_nm=SIZE)
+    before = sorted(Path().rglob("*"))
+    command = ["--labels", "labels/*", "--entropy", "entropy/{stem}.ome.zarr", "--refiner", "mae"]
+    code, out, err = refine(*command, "--output", "out", "--dry_run", "--num_parts", "4")
+    assert (code, err) == (0, "")
+    assert out.count(" x 2048 x 2048 voxels of 30 x 5 x 4 nm") == 12 and "00: 74 x" in out
+    assert "all 12: disk at most" in out and "shared by 4 parts" in out and out.count("not measured") == 2
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(refine, monkeypatch):
+    known = {"threshold": 0.9, "entropy_kind": "votes", "classes": 5, "members": 3}
+    use_models(monkeypatch, refiner=refiner()._replace(chosen=known))
+    code, _, err = refine(*IMAGE, "--dry_run")
+    assert code == 2 and "belongs to entropy_kind votes, found mean" in err and err.count("\n") == 1

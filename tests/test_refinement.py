@@ -1,21 +1,16 @@
-"""The page of refine.py: where most changed is found and shown, in bounded memory, with the same bytes every time."""
+"""The page of refine.py: what is in it, in bounded memory, with the same bytes every time."""
 
 import json
 
 import numpy as np
 import pytest
-from test_canvas import is_colour, pixels_of
 from test_page import everything
-from test_pipeline import COLOURS, SCHEME, SHAPE, image, image_job, label_job, labels, refiner, segmenter, settings
+from test_pipeline import SCHEME, SHAPE, image, image_job, label_job, labels, refiner, segmenter, settings
 
 from maeref_jax import pipeline
-from maeref_jax.report import refinement
-from maeref_jax.report.page import Picture, Slider
-from maeref_jax.volumes import output
-from maeref_jax.volumes.output import Output
+from maeref_jax.report import most_changed, refinement
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.volume import array_volume
-from maeref_jax.volumes.windows import whole
 
 MODELS = {"members": 2, "parameters": 1234}
 VERSIONS = {"maeref_jax": "0.1.0"}
@@ -105,35 +100,12 @@ def test_a_page_is_made_again_where_another_process_finished_a_volume_meanwhile(
 def test_only_what_is_shown_is_read(refined, monkeypatch):
     reads, real = [], Volume.read
     monkeypatch.setattr(Volume, "read", lambda volume, box: (reads.append((volume.path, box)), real(volume, box))[1])
-    monkeypatch.setattr(refinement, "WINDOW", 8)
+    monkeypatch.setattr(most_changed, "WINDOW", 8)
     written(refined, images("a"))
     assert len(reads) > 5
     for path, box in reads:
         part = (2, 16, 16) if path.endswith("was") else (1, 8, 8)
         assert all(side <= most for side, most in zip(box.shape, part, strict=True)), (path, box)
-
-
-def test_the_pictures_are_those_of_the_slice_where_most_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(refinement, "WINDOW", 16)
-    entropy = np.zeros(SHAPE, np.float32)
-    entropy[1, 8:16, 20:32] = 1.0
-    job = label_job(tmp_path, entropy=array_volume(entropy, "entropy"))
-    pipeline.refine_volume(job, None, refiner(), settings(tiff_export=False))
-    found = {role: pipeline.open_result(tmp_path, "a", role).read(whole(SHAPE)) for role in ("initial", "refined")}
-    changed = (found["initial"] != found["refined"])[1]
-    entry = refinement.Entry("a", output.load_sidecar(Output(tmp_path, "a")))
-    classes = {"names": SCHEME["names"], "colours": COLOURS}
-    heading, (slider, picture) = refinement.volume_pictures(tmp_path, entry, classes)
-    assert heading == "a" and isinstance(slider, Slider) and isinstance(picture, Picture)
-    assert "slice 1" in slider.caption and f"{changed.sum():,} in the whole slice" in slider.caption
-    before, after = (pixels_of(png) for png in (slider.before, slider.after))
-    by = before.shape[0] // 16
-    differ = (before != after).any(-1)[by // 2 :: by, by // 2 :: by].sum()
-    assert f"{differ} of the voxels in view" in slider.caption and differ > 0.8 * changed.sum()
-    nothing = entry.summary | {"made_by": entry.summary["made_by"] | {"refiner": None}}
-    heading, (picture,) = refinement.volume_pictures(tmp_path, entry._replace(summary=nothing), classes)
-    assert isinstance(picture, Picture)
-    assert is_colour(pixels_of(picture.png), COLOURS[3]).any()
 
 
 def test_without_models_and_without_doubt(tmp_path):
@@ -145,16 +117,6 @@ def test_without_models_and_without_doubt(tmp_path):
     assert "a: nothing was hidden" in page and "none was changed" in page and "Segmentation and its doubt" in page
     assert "What changed" not in page and "relabelled" not in page
     assert page.count('<i style="background:rgb') == 1 + labels().max() + 1, "a swatch for every label, and hidden"
-
-
-def test_slices_are_those_where_most_is_and_apart():
-    totals = np.array([0, 5, 9, 9, 3, 0, 0, 8, 1, 7, 0, 2])
-    assert refinement.choose_slices(totals) == [2, 7, 11]
-    assert refinement.choose_slices(np.zeros(5, int)) == []
-    volume = array_volume(labels(), "labels")
-    counts = refinement.counts_by_block(volume, (2, 16, 16))
-    assert counts.shape == (3, 2, 3) and counts[2, 1, 2] == np.count_nonzero(labels()[2, 16:, 32:])
-    np.testing.assert_array_equal(counts.sum((1, 2)), np.count_nonzero(labels(), axis=(1, 2)))
 
 
 def test_scores_against_a_stain_are_a_table(refined):

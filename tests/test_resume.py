@@ -36,6 +36,23 @@ def test_completed_is_left_alone_and_other_settings_are_refused(tmp_path):
     assert summary["made_by"]["settings"]["threshold"] == 0.5
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_what_was_made_before_a_setting_existed_is_made_with_it_off(tmp_path, complete):
+    pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings())
+    sidecar, progress = tmp_path / "a.json", tmp_path / "a.ome.zarr" / "progress" / "made_by.json"
+    for path in (sidecar, progress):
+        text = path.read_text()
+        assert '"agree_within_nm": 0.0,' in text
+        path.write_text(text.replace('"agree_within_nm": 0.0,', ""))
+    if not complete:
+        sidecar.unlink()
+    with pytest.raises(BadInput, match=r"settings.agree_within_nm was null and is now 40.0"):
+        pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(agree_within_nm=40.0))
+    said = []
+    assert pipeline.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(), said.append)["voxels"]
+    assert any("complete already" in line for line in said) == complete
+
+
 def test_foreign_folders_are_never_touched(tmp_path):
     (tmp_path / "a.ome.zarr").mkdir()
     (tmp_path / "a.ome.zarr" / "precious").write_text("data")

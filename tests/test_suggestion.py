@@ -1,13 +1,16 @@
-"""suggestion.py: the threshold that repairs most, with what it belongs to; without a truth no advice."""
+"""refining/suggestion.py: the threshold that repairs most, with what it belongs to; without a truth no advice."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from stacks import IMAGE
 from test_pipeline import SHAPE, image_job, refiner, segmenter, settings
 
-from maeref_jax import report, suggestion
+from maeref_jax import report
 from maeref_jax.errors import BadInput
+from maeref_jax.refining import suggestion
 from maeref_jax.volumes.volume import array_volume
 
 PNG = b"\x89PNG"
@@ -80,3 +83,18 @@ def test_a_threshold_takes_the_place_of_an_earlier_one_in_one_step(tmp_path):
     with open(path) as reader:  # a file that is written over in place shows it what is half-written
         suggestion.store(found._replace(best=0.9), model, None, "mean", 6, "b.tif")
         assert reader.read() == before and json.loads(path.read_text())["threshold"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--dry_run"], "does not go with --dry_run"),
+        (["--num_parts", "2"], "does not go with --num_parts"),
+        (["--workers", "2"], "does not go with --workers"),
+        (["--refiner", "none"], "does not go with --refiner none"),
+        (["--input", "stacks/a.tif", "stacks/b.tif"], "tries one input, found a, b"),
+    ],
+)
+def test_a_threshold_is_suggested_for_one_input_in_one_process(refine, more, message):
+    code, _, err = refine(*IMAGE, "--suggest_threshold", "a_labels.tif", *more)
+    assert code == 2 and message in err and err.count("\n") == 1 and not Path("out").exists()

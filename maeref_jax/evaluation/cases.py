@@ -10,6 +10,7 @@ from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes.artefacts import ARTEFACTS
 from maeref_jax.volumes.dataset import mapped_labels, stems
 from maeref_jax.volumes.inputs import check_values
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.volumes.phantom import PhantomSettings, phantom
 from maeref_jax.volumes.volume import (
@@ -116,7 +117,7 @@ def cases(settings, classes, output):
     """The held-out volumes of a config: phantoms by seed (written to `output`) or, without seeds, files. Phantoms come
     once as they are and once with each of phantom.shifts.
     """
-    made, real = settings["phantom"], len(classes["names"]) - (classes["ambiguous"] >= 0)
+    made, real = settings["phantom"], real_classes(classes)
     if made["seeds"] and real < 4:
         raise BadInput(
             f"phantoms have the classes 0 … 3, but the models have {', '.join(classes['names'])}; give "

@@ -6,13 +6,13 @@ from maeref_jax import degradation
 from maeref_jax.blockwise import in_3d, real_probabilities
 from maeref_jax.metrics import validity
 from maeref_jax.report import figures
+from maeref_jax.report.most_changed import APART
 from maeref_jax.report.page import Picture, Slider
 from maeref_jax.report.panels import Slice, busiest_window, overlays, panels
 from maeref_jax.volumes.volume import labels_from_disk
 from maeref_jax.volumes.windows import Box
 
 WINDOW = 144  # pixels of a slice that a picture shows at most
-APART = 4  # slices between two pictures of one volume, so that they show different things
 FADED = 3  # mitochondria of figure 4
 
 

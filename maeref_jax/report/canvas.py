@@ -17,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
+from maeref_jax.volumes.results import HIDDEN_COLOUR
+
 UNKNOWN_COLOUR = (90, 40, 90)
-HIDDEN_COLOUR = (255, 0, 170)
 WIDTH = 1300  # pixels of a page, about: text is readable where it is shown at 1000
 _DPI = 100
 _GAP, _LINE, _TITLE, _NOTE = 14, 19, 11, 10  # pixels, pixels, points, points
@@ -158,6 +159,11 @@ def compose(rows, legend=()):
         handles = [_handle(key) for key in legend]
         options = {"frameon": False, "fontsize": _TITLE * scale, "borderpad": 0, "borderaxespad": 0.3}
         figure.legend(handles=handles, loc="lower left", ncols=columns, bbox_to_anchor=(_GAP / width, 0), **options)
+    return png_of_figure(figure)
+
+
+def png_of_figure(figure):
+    """A matplotlib Figure with a canvas as PNG bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", **_REPRODUCIBLE)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """The page of refine.py: what became of every volume of a folder, with pictures where most changed. No truth is known.
 
-It is made of what is stored: sidecars, and of a few volumes the slices that are shown. Where most changed is counted
-block by block, so memory is bounded by a block; the same results give the same bytes, whoever makes the page.
+It is made of what is stored: sidecars, and of a few volumes the slices that are shown. The same results give the same
+bytes, whoever makes the page.
 """
 
 import colorsys
@@ -10,22 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from maeref_jax.report import most_changed, what_changed
 from maeref_jax.report.methods import methods_paragraph
-from maeref_jax.report.page import Picture, Slider, html_page
-from maeref_jax.report.panels import Slice, busiest_window, overlays, panels
-from maeref_jax.report.table import Table
+from maeref_jax.report.page import html_page
+from maeref_jax.training.workdir import flat
 from maeref_jax.volumes import output, results
 from maeref_jax.volumes.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
-from maeref_jax.volumes.windows import Box, blocks
+from maeref_jax.volumes.windows import blocks
 
 GENERATOR = "maeref_jax refine.py"
-MOST_VOLUMES, MOST_SLICES = 6, 3  # that are pictured
-WINDOW = 160  # voxels a side of what is shown of a slice
-APART = 4  # slices between two pictures of a volume, so that they show different things
-RATINGS = ("green", "amber", "red")
+MOST_VOLUMES = 6  # that are pictured
 
 
 class Entry(NamedTuple):
@@ -99,16 +94,18 @@ def refinement_page(
     made_by, refined = done[0].summary["made_by"], done[0].summary["made_by"]["refiner"] is not None
     classes = _classes(directory, scheme, done)
     chosen = [entry for entry in done if entry.pictured][:MOST_VOLUMES]
-    pictures = [part for entry in chosen for part in volume_pictures(directory, entry, classes)]
+    pictures = []
+    for entry in chosen:
+        pictures += most_changed.volume_pictures(directory, entry.stem, entry.summary, entry.image, classes)
     said = _versions(done, versions)
     return html_page(
         title="Refined segmentation" if refined else "Segmentation and its doubt",
         lead=_lead(entries, done, refined, len(done) - len(chosen), others),
         pictures=pictures,
         tables=[
-            _volume_table(entries, refined, scheme["ambiguous"] >= 0),
-            *([_class_table(done)] if refined else []),
-            *_witness_tables(done),
+            what_changed.volume_table(entries, refined, scheme["ambiguous"] >= 0),
+            *([what_changed.class_table(done)] if refined else []),
+            *what_changed.witness_tables(done),
         ],
         classes=classes,
         facts={
@@ -119,85 +116,12 @@ def refinement_page(
                 if made_by[role]
                 for key, value in ({"workdir": done[0].summary["workdirs"][role]} | made_by[role]).items()
             },
-            "Settings": _flat(made_by["settings"]),
+            "Settings": flat(made_by["settings"]),
             "Versions": said,
         },
         methods=_methods(directory, done, classes, scheme, models, said),
         generator=GENERATOR,
     )
-
-
-def volume_pictures(directory: Path, entry: Entry, classes: Mapping[str, Any]) -> list:
-    """What `html_page` shows of one finished volume: a heading; of each slice a Slider, if it was refined, and panels.
-
-    Only what is shown is read, and once, block by block, where something changed.
-    """
-    place = Output(Path(directory), entry.stem)
-    block = entry.summary["made_by"]["settings"]["block"]
-    roles = ("initial", "entropy", "hidden", *(("refined", "was") if entry.summary["made_by"]["refiner"] else ()))
-    arrays = {role: open_volume(results.path_of(place, role)) for role in roles}
-    # Where nothing changed, what was hidden is looked at.
-    weights = (arrays[role] for role in ("was", "hidden") if role in arrays)
-    weight, counts = next(((v, n) for v in weights if (n := counts_by_block(v, block)).any()), (None, None))
-    if weight is None:
-        return [f"{entry.stem}: nothing was hidden"]
-    found: list = [entry.stem]
-    for z in choose_slices(counts.sum((1, 2))):
-        box = _window(weight, z, counts[z], block)
-        shown, parts = _read(arrays, entry.image, box), []
-        at = f"{entry.stem}, slice {z}, rows from {box.start[1]}, columns from {box.start[2]}"
-        if shown.refined is not None:
-            here = int((shown.initial != shown.refined).sum())
-            said = f"{at}. {here:,} of the voxels in view were relabelled, {counts[z].sum():,} in the whole slice"
-            said = f"{said if weight is arrays['was'] else f'{at}. No voxel was relabelled'}. Pink: hidden tokens."
-            parts.append(Slider(*overlays(shown, classes["colours"]), said))
-        size = arrays["initial"].voxel_size_nm
-        parts.append(Picture(panels(shown, classes["names"], classes["colours"], size), f"{at}."))
-        found.append(tuple(parts))
-    return found
-
-
-def counts_by_block(volume: Volume, block: Sequence[int]) -> np.ndarray:
-    """int64 (z, rows, columns) of blocks: how many voxels of each slice of a block are not 0; a block is in memory."""
-    depth, height, width = volume.shape
-    counts = np.zeros((depth, -(-height // block[1]), -(-width // block[2])), np.int64)
-    for box in blocks(volume.shape, block):
-        row, column = box.start[1] // block[1], box.start[2] // block[2]
-        counts[box.slices[0], row, column] = np.count_nonzero(volume.read(box), axis=(1, 2))
-    return counts
-
-
-def choose_slices(totals: np.ndarray) -> list[int]:
-    """The slices where most is, the earlier of equal ones, at least APART from each other; none where nothing is."""
-    chosen: list[int] = []
-    for z in np.argsort(-totals, kind="stable"):
-        if len(chosen) == MOST_SLICES or not totals[z]:
-            break
-        if all(abs(int(z) - other) >= APART for other in chosen):
-            chosen.append(int(z))
-    return chosen
-
-
-def _window(weight, z, counts, block) -> Box:
-    """What to show of the slice: around where most is, in its block that has most."""
-    row, column = np.unravel_index(np.argmax(counts), counts.shape)
-    start = (z, int(row) * block[1], int(column) * block[2])
-    stop = (z + 1, *(min(a + b, n) for a, b, n in zip(start[1:], block[1:], weight.shape[1:], strict=True)))
-    busy = busiest_window(weight.read(Box(start, stop))[0] != 0, WINDOW)
-    corner, end = [z], [z + 1]
-    for part, first, size in zip(busy, start[1:], weight.shape[1:], strict=True):
-        side = min(WINDOW, size)
-        at = min(max(first + (part.start + part.stop) // 2 - side // 2, 0), size - side)
-        corner, end = [*corner, at], [*end, at + side]
-    return Box(tuple(corner), tuple(end))
-
-
-def _read(arrays, image, box) -> Slice:
-    read = {role: array.read(box)[0] for role, array in arrays.items() if role != "was"}
-    refined = labels_from_disk(read["refined"]) if "refined" in read else None
-    image = None if image is None else image.read(box)[0].astype(np.float32)
-    initial = labels_from_disk(read["initial"])
-    return Slice(image, read["entropy"] / 255, read["hidden"] != 0, initial, refined, None)
 
 
 def _lead(entries, done, refined, without_pictures, others) -> list[str]:
@@ -223,79 +147,6 @@ def _sums(done):
     voxels = sum(entry.summary["voxels"] for entry in done)
     hidden = sum(entry.summary["voxels"] * entry.summary["hidden_share"] for entry in done)
     return voxels, hidden, sum(entry.summary["changed_voxels"] for entry in done)
-
-
-def _volume_table(entries, refined, two_rules) -> Table:
-    rated = any("repairs" in entry.summary for entry in entries if entry.summary)
-    rules = ("by entropy", "by “ambiguous”", "by both") * two_rules
-    columns = ["voxels", "hidden", *rules, *["relabelled"] * refined, *RATINGS * rated, "status"]
-    rows = []
-    for entry in entries:
-        cells = ["-"] * (len(columns) - 1)
-        if found := entry.summary:
-            cells = [f"{found['voxels']:,}", f"{found['hidden_share']:.2%}"]
-            cells += [f"{tokens:,}" for tokens in found["hidden_tokens"].values()] * two_rules
-            cells += [f"{found['changed_voxels'] / found['voxels']:.2%}"] * refined
-            blobs = found.get("repairs")
-            cells += [f"{blobs[name]['blobs']:,}" if blobs else "-" for name in RATINGS] * rated
-        rows.append((entry.stem, *cells, entry.trouble or "done"))
-    note = f"Hidden{', relabelled' * refined}: share of the voxels."
-    note += " By …: tokens that entropy alone, “ambiguous” alone, or both of them hide." * two_rules
-    note += rated * (
-        " Green, amber, red: pieces of hidden voxels by how far their repair can be trusted; the limits are choices, "
-        "not calibrated, see STEM_repairs.csv."
-    )
-    return Table("Volumes", ("volume", *columns), tuple(rows), (), note)
-
-
-def _class_table(done) -> Table:
-    before, after, became = {}, {}, {}
-    for entry in done:
-        for name, counts in entry.summary["classes_changed"].items():
-            before[name] = before.get(name, 0) + counts["voxels_initial"]
-            after[name] = after.get(name, 0) + counts["voxels_refined"]
-        for name, others in entry.summary["changed"].items():
-            for other, voxels in others.items():
-                became[name, other] = became.get((name, other), 0) + voxels
-    rows = []
-    for name in before:
-        lost = sum(voxels for (was, _), voxels in became.items() if was == name)
-        share = f"{lost / before[name]:.2%}" if before[name] else "-"
-        change = f"{after[name] / before[name] - 1:+.2%}" if before[name] else "-"
-        into = (f"{became[name, other]:,}" if (name, other) in became else "-" for other in before)
-        rows.append((name, f"{before[name]:,}", f"{after[name]:,}", change, share, *into))
-    header = ("class", "before", "after", "size", "relabelled", *(f"→ {name}" for name in before))
-    note = (
-        "Voxels of all volumes together. Size: how much larger or smaller the class is now. Relabelled: the share of "
-        "its voxels before that are of another class now; behind it, of which."
-    )
-    return Table("What changed, by class", header, tuple(rows), (), note)
-
-
-def _witness_tables(done) -> list[Table]:
-    scored = [entry for entry in done if "witness" in entry.summary]
-    if not scored:
-        return []
-    asked, rows = scored[0].summary["witness"], []
-    for entry in scored:
-        rows.append((entry.stem, *[""] * 5))
-        for region, name in (("everywhere", "everywhere"), ("near_hidden", "near hidden tokens")):
-            for role, found in entry.summary["witness"][region].items():
-                cells = (
-                    "-" if found[key] is None else f"{found[key]:.3f}" for key in ("contrast", "auroc", "coverage")
-                )
-                counts = (f"{found[key]:,}" for key in ("near_voxels", "elsewhere_voxels"))
-                rows.append((f"  {name}, {role}", *cells, *counts))
-    note = (
-        f"Near: within {asked['distance_vx']:g} voxels, in the plane, of the outline of the foreground. Contrast: mean "
-        "brightness of the stain near the outline over that elsewhere. AUROC: the chance that a voxel near the outline "
-        "is brighter than one elsewhere; 0.5 is none. Coverage: the share of the brightest tenth of the voxels that is "
-        "near the outline. Less outline, only where the stain is bright, raises the first two and lowers the last. "
-        "Near hidden tokens: voxels within "
-        f"{asked['reach_vx']:g} voxels of one. It judges outlines only where the stain marks them."
-    )
-    header = ("outlines against the stain", "contrast", "AUROC", "coverage", "voxels near", "elsewhere")
-    return [Table("Agreement with an independent stain", header, tuple(rows), (), note)]
 
 
 def _methods(directory, done, classes, scheme, models, versions) -> str:
@@ -325,7 +176,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         parameters=models["parameters"],
         hidden_share=hidden / voxels,
         changed_share=changed / voxels if refiner else None,
-        agreeing_slices=max(e.summary["agreeing_slices"] for e in done) if refiner else 0,
+        agreeing_slices=max(e.summary.get("agreeing_slices", 0) for e in done) if refiner else 0,
         versions={name: said for name, said in versions.items() if name in ("maeref_jax", "jax", "flax", "numpy")},
     )
 
@@ -362,9 +213,3 @@ def _versions(done, versions) -> dict[str, str]:
 
 def _inputs(summary) -> dict[str, dict]:
     return summary["made_by"]["inputs"]
-
-
-def _flat(tree, prefix=""):
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {k: v for name, value in tree.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}

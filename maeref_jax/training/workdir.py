@@ -150,15 +150,15 @@ reporting the hidden share.
 
 
 def write_text(path, text):
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; UTF-8."""
     temporary = path.parent / f"{path.name}.part"
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 def lasting(settings):
     """{"group.key": value} of the settings that make a run what it is: all but MAY_CHANGE."""
-    return {key: value for key, value in _flat(settings).items() if key not in MAY_CHANGE}
+    return {key: value for key, value in flat(settings).items() if key not in MAY_CHANGE}
 
 
 def _spelt_out(value):
@@ -168,7 +168,8 @@ def _spelt_out(value):
     return resolved(value) if isinstance(value, str) else value
 
 
-def _flat(tree, prefix=""):
+def flat(tree, prefix=""):
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {k: v for name, value in tree.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
+    return {k: v for name, value in tree.items() for k, v in flat(value, f"{prefix}.{name}".lstrip(".")).items()}

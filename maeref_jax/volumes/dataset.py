@@ -97,9 +97,8 @@ def labels_of(image, split):
 
 
 def _entropy(volume):
-    """Entropy as float32 in [0, 1]; uint8 on disk is 0–255."""
     inputs.check_entropy(volume)
-    return _read(volume).astype(np.float32) / (255 if volume.dtype == np.uint8 else 1)
+    return inputs.read_entropy(volume, whole(volume.shape))
 
 
 def _read(volume):

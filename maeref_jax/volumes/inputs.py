@@ -1,10 +1,12 @@
 """Whether the values in a user's volumes can be used: read once, slab by slab, before anything is written."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume
-from maeref_jax.volumes.windows import blocks
+from maeref_jax.volumes.windows import Box, blocks
 
 _SLAB = (8, 1024, 1024)
 
@@ -23,6 +25,11 @@ def check_same_grid(first: Volume, *others: Volume) -> None:
                 f"{other.path} has voxels of {sizes[1]} nm (z, y, x), but {first.path} of {sizes[0]} nm; "
                 "give the right one with --voxel_size_nm Z,Y,X"
             )
+
+
+def known_voxel_size(volumes: Iterable[Volume]) -> tuple[float, float, float] | None:
+    """The voxel size in nm (z, y, x) of volumes of one grid, as the first one says that does; None for none."""
+    return next((volume.voxel_size_nm for volume in volumes if volume.voxel_size_nm), None)
 
 
 def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_nm: tuple) -> str:
@@ -94,6 +101,11 @@ def check_entropy(entropy: Volume) -> None:
                 f"{entropy.path} holds entropy from {found.min():.3g} to {found.max():.3g}, expected 0 to 1; is it in "
                 "nats? divide it by the logarithm of the number of classes"
             )
+
+
+def read_entropy(entropy: Volume, box: Box) -> np.ndarray:
+    """float32 (z, y, x) in [0, 1], as `check_entropy` wants it stored."""
+    return entropy.read(box).astype(np.float32) / (255 if entropy.dtype == np.uint8 else 1)
 
 
 def check_probabilities(probabilities: Volume) -> None:

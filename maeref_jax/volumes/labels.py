@@ -6,6 +6,11 @@ from scipy import ndimage
 from maeref_jax.errors import BadInput
 
 
+def real_classes(scheme):
+    """Number of classes of a scheme {"names", "ambiguous"} without the ambiguous one, the last, which is no result."""
+    return len(scheme["names"]) - (scheme["ambiguous"] >= 0)
+
+
 def remap_labels(labels, label_map, name="labels"):
     """Replace ids by `label_map`, pairs (found, wanted); an empty map changes nothing. Returns int16, 255 becoming -1.
 

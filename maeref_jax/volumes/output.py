@@ -259,6 +259,10 @@ def _as_json(content: dict) -> dict:
 def _differences(found: Any, wanted: Any, name: str = "") -> Iterable[str]:
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted(found.keys() | wanted.keys()):
+            # What an earlier version could not be asked for was off in it: 0, false or none. Where it was not,
+            # another "format" says so.
+            if key not in found and not wanted[key]:
+                continue
             yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
     elif found != wanted:
         yield f"{name} was {_short(found)} and is now {_short(wanted)}"

@@ -262,7 +262,7 @@ def create_volume(
     raise BadInput(f"cannot write {path} box by box, expected a name that ends in one of {', '.join(MAKERS)}")
 
 
-def _open(path: str | Path) -> tuple[Stored, tuple[int, int] | None]:
+def _open(path: str | Path) -> tuple[Stored, range | None]:
     path, z_range = split_range(path)
     stored = _opener(path)(path)
     if 0 in stored.shape:

@@ -21,9 +21,12 @@ import numpy as np
 
 from maeref_jax import pipeline, threads
 from maeref_jax.blockwise import hide, in_3d, one_refinement, one_segmentation
-from maeref_jax.jobs import Job, Model, Settings, agreeing_slices, check_job, settled
+from maeref_jax.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, settled
 from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.refining.models import load_models
+from maeref_jax.refining.opening import one_of_several
 from maeref_jax.volumes import results
+from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
 from maeref_jax.volumes.output import EXPORTS
 from maeref_jax.volumes.pyramid import level_factors
 from maeref_jax.volumes.volume import Volume
@@ -66,6 +69,22 @@ def measure(model: Model, settings: Settings, members: Sequence[int] | None = No
     return Speed(seconds, operations, needed)
 
 
+def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: bool) -> None:
+    """Prints what refining takes, for each input and together; what cannot be refined is added to `failed`."""
+    segmenter, refiner, settings = load_models(config)
+    for job in jobs:
+        check_chosen(job, segmenter, refiner, settings)
+    models = {"segment": segmenter, "refine": refiner}
+    speeds = {step: measure(model, settled(settings, refiner)) for step, model in models.items() if model}
+    found = []
+    for job in jobs:
+        with one_of_several(job.stem, failed, several):
+            found.append(plan(job, segmenter, refiner, settings, speeds))
+            print("\n".join(described(job.stem, found[-1], config.num_parts)))
+    if found:
+        print("\n".join(described_total(found, Path(config.output), config.num_parts)))
+
+
 def plan(
     job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, speeds: dict[str, Speed]
 ) -> dict[str, Any]:
@@ -82,7 +101,7 @@ def plan(
     settings = settled(settings, refiner)
     volumes = check_job(job, segmenter, refiner, settings)
     shape = next(iter(volumes.values())).shape
-    voxel_size_nm = next((v.voxel_size_nm for v in volumes.values() if v.voxel_size_nm), None)
+    voxel_size_nm = known_voxel_size(volumes.values())
     count = len(blocks(shape, settings.block))
     found: dict[str, Any] = {"shape": shape, "voxel_size_nm": voxel_size_nm, "blocks": count, "windows": {}}
     found["blocks_per_part"] = -(-count // settings.num_parts)
@@ -248,7 +267,7 @@ def _sampled(job: Job, refiner: Model, settings: Settings, shape) -> tuple[float
         if job.entropy is None:
             hidden = hide(job.hidden.read(box) != 0, none, settings.token, 0.0, 1.0)
         else:
-            entropy = job.entropy.read(box).astype(np.float32) / (255 if job.entropy.dtype == np.uint8 else 1)
+            entropy = read_entropy(job.entropy, box)
             hidden = hide(entropy, none, settings.token, settings.threshold, 1.0)
         counts = hidden.astype(np.int32)
         for axis, (size, window, step) in enumerate(zip(in_tokens, *in_3d(refiner.apply), strict=True)):

@@ -4,8 +4,8 @@ A threshold belongs to a kind of entropy, a number of classes and a number of me
 is stored with them in the refiner's workdir, as threshold.json, and another combination is refused.
 """
 
-import io
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +17,11 @@ from maeref_jax import jobs, pipeline, report
 from maeref_jax.blockwise import hide
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap
+from maeref_jax.refining.models import load_models
+from maeref_jax.report.canvas import png_of_figure
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import inputs
-from maeref_jax.volumes.volume import array_volume, labels_from_disk
+from maeref_jax.volumes.volume import array_volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import whole
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -49,6 +51,31 @@ class Found(NamedTuple):
     best: float | None
 
 
+def suggest_threshold(given, config):
+    """Tries thresholds on one input, prints the table, draws it, and stores the best one where the truth is known.
+    given: a list of jobs.Job; BadInput unless it is of one.
+    """
+    if len(given) != 1:
+        stems = ", ".join(job.stem for job in given)
+        raise BadInput(f"--suggest_threshold tries one input, found {stems or 'none that can be opened'}")
+    truth, directory = None, Path(config.output)
+    if config.suggest_threshold != "none":
+        size = tuple(config.voxel_size_nm) or None
+        truth = open_volume(config.suggest_threshold, axes=config.axes or None, voxel_size_nm=size)
+    segmenter, refiner, settings = load_models(config)
+    job = given[0]._replace(output=directory / "suggestion")
+    found = suggest(job, segmenter, refiner, settings, truth)
+    print("\n" + report.text_table(table(found)))
+    for name, png in (("curve", curve(found)), ("pictures", pictures(found))):
+        path = directory / f"{job.stem}_threshold_{name}.png"
+        path.write_bytes(png)
+        print(path)
+    if found.best is not None:
+        members = jobs.members_of(job, segmenter)
+        stored = store(found, refiner, segmenter, settings.entropy_kind, members, config.suggest_threshold)
+        print(f"refine.py and evaluate.py use {found.best:g} from now on: {stored}")
+
+
 def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS, say=print):
     """Found for one volume, which has to fit in memory. job: a jobs.Job with an image or probabilities, whose output is
     a folder for intermediate results; settings: jobs.Settings; truth: a Volume of labels (z, y, x) or None.
@@ -69,14 +96,14 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
     tried, masks = [], []
     for threshold in thresholds:
         masks.append(hide(entropy, entropy * 0, refiner.apply.token, threshold, 1.0) | (read["hidden"] > 0))
-        counts = (None, None, None)
+        caught = repaired = broken = None
         if known is not None:
             refined = _refined(job, initial, masks[-1], refiner, plain, threshold)
             wrong = (initial != known) & (known >= 0)
-            counts = overlap.repairs(known, initial, refined, masks[-1])
             caught = float((wrong & masks[-1]).sum() / max(wrong.sum(), 1))
-            counts = (caught, counts["wrong_to_right"], counts["right_to_wrong"])
-        tried.append(Tried(threshold, float(masks[-1].mean()), *counts))
+            counts = overlap.repairs(known, initial, refined, masks[-1])
+            repaired, broken = counts["wrong_to_right"], counts["right_to_wrong"]
+        tried.append(Tried(threshold, float(masks[-1].mean()), caught, repaired, broken))
         say(f"threshold {threshold:g}: {tried[-1].hidden:.2%} hidden")
     image = None if job.image is None else job.image.read(whole(initial.shape))
     return Found(tried, masks, image, best(tried))
@@ -138,14 +165,12 @@ def curve(found):
         right.set(xlabel="threshold of entropy", ylabel="voxels repaired minus broken")
         right.legend(frameon=False)
     left.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return png_of_figure(figure)
 
 
 def pictures(found):
     """PNG bytes: the slice with most doubt, what is hidden at the thresholds SHOWN in colour over the image."""
-    z = int(np.argmax([mask.mean() for mask in np.moveaxis(found.hidden[0], 0, 0)]))
+    z = int(found.hidden[0].mean((1, 2)).argmax())
     figure = Figure(figsize=(3 * len(SHOWN), 3.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     thresholds = [one.threshold for one in found.tried]
@@ -159,9 +184,7 @@ def pictures(found):
         axes.imshow(over, interpolation="nearest")
         axes.set_title(f"{thresholds[at]:g}: {found.tried[at].hidden:.1%} hidden", fontsize=10)
         axes.set_axis_off()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return png_of_figure(figure)
 
 
 def _known(truth, job, refiner):

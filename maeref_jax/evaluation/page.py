@@ -1,0 +1,128 @@
+"""The page of evaluate.py: the verdict in words, pictures where most changed, tables, and how it was made."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import maeref_jax
+from maeref_jax import jobs, report
+from maeref_jax.evaluation import agreement, pictures
+from maeref_jax.metrics import scores
+from maeref_jax.report.methods import methods_paragraph
+from maeref_jax.report.page import html_page
+from maeref_jax.training.workdir import flat, write_text
+
+
+def write_page(workdir, judged, given, tables, lead, models, classes, settings):
+    """Writes WORKDIR/report.html and picture_N.png.
+
+    judged: (Case, {role: Volume}, agreement.Judged) of every volume that is no shift; given: every Case; lead:
+    paragraphs; models: {"ensemble", "refiner", "competitor ...": Model} of those that there are; classes: of
+    `without_ambiguous`; settings: of configs/evaluate.py.
+    """
+    ensemble, refiner = models.get("ensemble"), models.get("refiner")
+    chosen = pictures.choose_slices(judged, settings["pictures"]) if refiner else []
+    shown = [pictures.before_and_after(judged, choice, classes) for choice in chosen]
+    used = {
+        f"{name.capitalize()}: {model.name}": {"workdir": model.workdir, **flat(model.settings)}
+        for name, model in models.items()
+    }
+    page = html_page(
+        title=_title(refiner, settings["on_validation"]),
+        lead=lead,
+        pictures=[one for pair in shown for one in pair],
+        tables=tables,
+        figures=_figures(judged, chosen, classes, settings, ensemble),
+        methods=_methods(judged, ensemble, refiner, classes, settings),
+        classes=classes,
+        facts={
+            "Held-out volumes": {case.stem: described(case) for case in given},
+            **used,
+            "Evaluation settings": flat(settings),
+            "Versions": versions(),
+        },
+    )
+    write_text(workdir / "report.html", page)
+    for number, (_, six) in enumerate(shown, 1):
+        (workdir / f"picture_{number}.png").write_bytes(six.png)
+
+
+def versions(libraries=("jax", "flax", "numpy", "scipy", "scikit-image")):
+    """{library: version}, this one first."""
+    return {"maeref_jax": maeref_jax.__version__, **{library: version(library) for library in libraries}}
+
+
+def described(case):
+    """Size of a held-out volume, and what of it is given, in words."""
+    size = "unknown" if case.voxel_size_nm is None else " x ".join(f"{side:g}" for side in case.voxel_size_nm)
+    return f"{' x '.join(map(str, case.truth.shape))} voxels (z y x) of {size} nm; given: {', '.join(case.inputs)}"
+
+
+def fades(settings, ensemble):
+    """Whether one of the figures shows mitochondria of phantoms being faded: real data may look unlike phantoms."""
+    return ensemble is not None and settings["figures"] and bool(settings["phantom"]["seeds"])
+
+
+def cost_table(models, seconds):
+    """A report.Table of what every model cost: a comparison is fair only at equal effort."""
+    rows = []
+    for name, model in models.items():
+        trials, learned = model.settings.get("trials", 1), jobs.parameters(model)
+        took = "-" if seconds[name] is None else f"{seconds[name]:,.0f}"
+        rows.append((name, model.name, took, f"{trials}", f"{learned:,}"))
+    header = ("model", "method", "seconds of training", "settings tried", "parameters")
+    return report.Table(
+        "What it cost", header, tuple(rows), (), "As each workdir says of its last start, on its own machine."
+    )
+
+
+def training_seconds(folder):
+    """What the training of a workdir took, as it says itself; None while it has not finished."""
+    path = Path(folder) / "summary.json"
+    return json.loads(path.read_text())["seconds"] if path.exists() else None
+
+
+def _title(refiner, on_validation):
+    what = "Repaired segmentation" if refiner else "Segmentation"
+    return f"{what}, judged by the truth{' of VALIDATION volumes: to choose, not to report' if on_validation else ''}"
+
+
+def _figures(judged, chosen, classes, settings, ensemble):
+    """The paper's figures, [] without anything to show."""
+    if not chosen or not settings["figures"]:
+        return []
+    fading = None
+    if fades(settings, ensemble):
+        fading = {"shape": tuple(settings["phantom"]["shape"]), "seeds": settings["fading"]["seeds"][: pictures.FADED]}
+        fading["voxel_size_nm"] = tuple(ensemble.settings["voxel_size_nm"])
+    return pictures.paper_figures(judged, chosen, classes, settings["validity"]["classes"], ensemble, fading)
+
+
+def _methods(judged, ensemble, refiner, classes, settings):
+    """The paragraph for a methods section."""
+    total = agreement.total([found for _, _, found in judged])
+    known = int(total.confusions["all"]["initial"].sum())
+    changed = None
+    if refiner:
+        counts = total.repairs["refined"]
+        changed = (counts["wrong_to_right"] + counts["right_to_wrong"] + counts["wrong_to_other_wrong"]) / max(known, 1)
+    model = refiner or ensemble
+    asked = jobs.Settings(**settings["refine"])
+    agreeing = (jobs.agreeing_slices(asked, refiner, case.voxel_size_nm, len(case.truth)) for case, _, _ in judged)
+    return methods_paragraph(
+        volumes=len(judged),
+        voxel_size_nm=tuple(model.settings["voxel_size_nm"]),
+        segmented_by="an ensemble of U-Nets" if ensemble else "a segmentation given beforehand",
+        members=ensemble.settings.get("members") if ensemble else None,
+        classes=classes["names"],
+        doubt=asked.entropy_kind if ensemble else "given",
+        threshold=asked.threshold,
+        ambiguous_threshold=asked.ambiguous_threshold if ensemble else None,
+        token=model.apply.token if refiner else 4,
+        refiner=refiner.name if refiner else "",
+        parameters=jobs.parameters(refiner) if refiner else None,
+        hidden_share=scores.share_hidden(total),
+        changed_share=changed,
+        agreeing_slices=max(agreeing),
+        versions=versions(("jax", "flax", "numpy")),
+    )

@@ -1,0 +1,82 @@
+"""Tables of what sidecars say of refined volumes: by volume, by class, and against an independent stain."""
+
+from maeref_jax.report.table import Table
+from maeref_jax.trust import RATINGS
+
+
+def volume_table(entries, refined, two_rules) -> Table:
+    """entries: refinement.Entry of all inputs; refined: whether there was a refiner; two_rules: whether tokens may be
+    hidden for being called ambiguous too.
+    """
+    rated = any("repairs" in entry.summary for entry in entries if entry.summary)
+    rules = ("by entropy", "by “ambiguous”", "by both") * two_rules
+    columns = ["voxels", "hidden", *rules, *["relabelled"] * refined, *RATINGS * rated, "status"]
+    rows = []
+    for entry in entries:
+        cells = ["-"] * (len(columns) - 1)
+        if found := entry.summary:
+            cells = [f"{found['voxels']:,}", f"{found['hidden_share']:.2%}"]
+            cells += [f"{tokens:,}" for tokens in found["hidden_tokens"].values()] * two_rules
+            cells += [f"{found['changed_voxels'] / found['voxels']:.2%}"] * refined
+            blobs = found.get("repairs")
+            cells += [f"{blobs[name]['blobs']:,}" if blobs else "-" for name in RATINGS] * rated
+        rows.append((entry.stem, *cells, entry.trouble or "done"))
+    note = f"Hidden{', relabelled' * refined}: share of the voxels."
+    note += " By …: tokens that entropy alone, “ambiguous” alone, or both of them hide." * two_rules
+    note += rated * (
+        " Green, amber, red: pieces of hidden voxels by how far their repair can be trusted; the limits are choices, "
+        "not calibrated, see STEM_repairs.csv."
+    )
+    return Table("Volumes", ("volume", *columns), tuple(rows), (), note)
+
+
+def class_table(done) -> Table:
+    """done: refinement.Entry of every input that is complete."""
+    before, after, became = {}, {}, {}
+    for entry in done:
+        for name, counts in entry.summary["classes_changed"].items():
+            before[name] = before.get(name, 0) + counts["voxels_initial"]
+            after[name] = after.get(name, 0) + counts["voxels_refined"]
+        for name, others in entry.summary["changed"].items():
+            for other, voxels in others.items():
+                became[name, other] = became.get((name, other), 0) + voxels
+    rows = []
+    for name in before:
+        lost = sum(voxels for (was, _), voxels in became.items() if was == name)
+        share = f"{lost / before[name]:.2%}" if before[name] else "-"
+        change = f"{after[name] / before[name] - 1:+.2%}" if before[name] else "-"
+        into = (f"{became[name, other]:,}" if (name, other) in became else "-" for other in before)
+        rows.append((name, f"{before[name]:,}", f"{after[name]:,}", change, share, *into))
+    header = ("class", "before", "after", "size", "relabelled", *(f"→ {name}" for name in before))
+    note = (
+        "Voxels of all volumes together. Size: how much larger or smaller the class is now. Relabelled: the share of "
+        "its voxels before that are of another class now; behind it, of which."
+    )
+    return Table("What changed, by class", header, tuple(rows), (), note)
+
+
+def witness_tables(done) -> list[Table]:
+    """One Table, none where no volume was scored. done: as above."""
+    scored = [entry for entry in done if "witness" in entry.summary]
+    if not scored:
+        return []
+    asked, rows = scored[0].summary["witness"], []
+    for entry in scored:
+        rows.append((entry.stem, *[""] * 5))
+        for region, name in (("everywhere", "everywhere"), ("near_hidden", "near hidden tokens")):
+            for role, found in entry.summary["witness"][region].items():
+                cells = (
+                    "-" if found[key] is None else f"{found[key]:.3f}" for key in ("contrast", "auroc", "coverage")
+                )
+                counts = (f"{found[key]:,}" for key in ("near_voxels", "elsewhere_voxels"))
+                rows.append((f"  {name}, {role}", *cells, *counts))
+    note = (
+        f"Near: within {asked['distance_vx']:g} voxels, in the plane, of the outline of the foreground. Contrast: mean "
+        "brightness of the stain near the outline over that elsewhere. AUROC: the chance that a voxel near the outline "
+        "is brighter than one elsewhere; 0.5 is none. Coverage: the share of the brightest tenth of the voxels that is "
+        "near the outline. Less outline, only where the stain is bright, raises the first two and lowers the last. "
+        "Near hidden tokens: voxels within "
+        f"{asked['reach_vx']:g} voxels of one. It judges outlines only where the stain marks them."
+    )
+    header = ("outlines against the stain", "contrast", "AUROC", "coverage", "voxels near", "elsewhere")
+    return [Table("Agreement with an independent stain", header, tuple(rows), (), note)]
