@@ -69,8 +69,8 @@ def get_config(mode):
             "model": {
                 "widths": (64, 128, 256, 512),
                 "strides": ((2, 2), (2, 2), (2, 2)),
-                "plane_levels": 0,  # of a stack: so many of the finest levels convolve in the plane alone
-                "norm": "group",  # or instance, batch (statistics of one device's share of a batch), none
+                "plane_levels": 0,  # 3-D alone: so many of the finest levels convolve in the plane
+                "norm": "group",  # or instance, batch (statistics of a micro-batch, of all devices), none
                 "block": "plain",  # two convolutions; or residual
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
                 "remat": False,  # recompute activations in the backward pass: slower, less memory

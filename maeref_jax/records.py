@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MEMBER_LOSS = "loss_member_{}"  # what `Method.evaluate` calls the loss of one ensemble member
+DEVICES = "devices"  # the mapped axis of all devices under which `training/` computes a loss on several of them
 
 
 class Method(NamedTuple):

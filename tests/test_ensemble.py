@@ -194,11 +194,6 @@ def test_ambiguous_is_taught_as_a_class_as_unknown_or_to_every_other_member(trai
     assert names["class"] == names["per_member"] == names["unknown"] | {"dice_ambiguous"}
 
 
-def test_an_ensemble_trained_before_levels_could_convolve_in_the_plane_is_used_as_it_was():
-    older = {name: value for name, value in SETTINGS["model"].items() if name != "plane_levels"}
-    assert ensemble.network({**SETTINGS, "model": older}).plane_levels == 0
-
-
 def test_how_a_member_is_taught_is_by_its_own_number():
     settings = {**SETTINGS, "members": 5, "ambiguous_as": "per_member"}
     assert ensemble.ambiguous_taught(settings) == ["unknown", "class", "unknown", "class", "unknown"]

@@ -49,10 +49,43 @@ print(json.dumps([*found, summary["member_steps"], params["w"].tolist()]))
 """
 
 
-def start(root, folder, steps, devices=1, processes=("none", 1, 0)):
+BATCH_NORM = """
+import json, sys
+sys.path.insert(0, "tests")
+from functools import partial
+import jax, numpy as np
+import test_state
+from test_ensemble import SETTINGS
+from maeref_jax.segmenters import ensemble
+from maeref_jax.training import parallel
+from maeref_jax.training.optimizer import build_optimizer
+from maeref_jax.training.state import initial_state, update
+ACCUMULATE = 2
+rng = np.random.default_rng(0)
+images = rng.normal(100, 1, (16, 1, 8, 8)) + 5 * np.arange(16)[:, None, None, None]  # no share of a batch is like it
+batch = {
+    "image": images.astype(np.float32),
+    "labels": rng.integers(-1, 3, (16, 1, 8, 8)).astype(np.int16),
+    "index": np.arange(16, dtype=np.int32),
+    "shared": {"intensity_range": np.array([90, 190], np.float32), "members": np.arange(1, dtype=np.int32)},
+}
+optimizer, key = build_optimizer(test_state.SETTINGS, 1), jax.random.key(0)
+method = ensemble.method({**SETTINGS, "members": 1})
+start = jax.device_get(jax.jit(partial(initial_state, method, optimizer))(key, batch))
+step = partial(update, method, optimizer, accumulate=ACCUMULATE, sum_over_devices=parallel.sum_over_devices)
+devices = jax.local_device_count()
+split = parallel.split_batch(batch, devices)
+after, _ = parallel.parallel(step, batch)(start, split, key, np.zeros((devices, 1), np.int32))
+# After a first step the optimiser's moments are the gradient and its square, but for factors.
+found = [[leaf.ravel() for leaf in jax.tree.leaves(jax.device_get(t))] for t in (after.state, after.optimizer)]
+print(json.dumps([jax.device_count(), *(np.concatenate(leaves).tolist() for leaves in found)]))
+"""
+
+
+def start(root, folder, steps, devices=1, processes=("none", 1, 0), script=RUN):
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    command = [sys.executable, "-c", RUN, str(folder), str(steps), *map(str, processes)]
+    command = [sys.executable, "-c", script, str(folder), str(steps), *map(str, processes)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=root, env=environment, **pipes)
 
@@ -89,6 +122,13 @@ def test_one_device_eight_devices_and_two_processes_give_the_same_numbers(root, 
     # What was saved on eight devices goes on on one.
     continued, whole = start(root, tmp_path / "eight", 20), start(root, tmp_path / "twenty", 20)
     np.testing.assert_allclose(result(continued)[2:4], result(whole)[2:4], rtol=1e-6)
+
+
+def test_batch_normalisation_is_by_the_whole_micro_batch_however_many_devices_share_it(root, tmp_path):
+    one, eight = map(result, [start(root, tmp_path, 1, devices=n, script=BATCH_NORM) for n in (1, 8)])
+    assert [one[0], eight[0]] == [1, 8]
+    for here, there in zip(eight[1:], one[1:], strict=True):  # statistics, gradient
+        np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-6)
 
 
 def wait_until_training(folder):

@@ -119,6 +119,7 @@ def test_bfloat16_computes_coarsely_with_float32_parameters():
         ({"strides": ((2, 2),)}, "model.strides must be 2"),
         ({"strides": ((1, 2, 2), (2, 2, 2))}, "of 2 numbers each"),
         ({"plane_levels": 4}, "plane_levels must be 0 to 3"),
+        ({"plane_levels": 1}, "plane_levels is for a window of three numbers"),
     ],
 )
 def test_attributes_that_do_not_fit_are_named(settings, expected):

@@ -5,9 +5,11 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from maeref_jax.errors import BadInput
+from maeref_jax.records import DEVICES
 
 NORMS = ("group", "instance", "batch", "none")
 BLOCKS = ("plain", "residual")
@@ -24,8 +26,9 @@ class UNet(nn.Module):
     convolutions) or `residual` (their sum with the input); remat, recompute activations in the backward pass; dtype of
     the computation (parameters stay float32).
 
-    With norm = "batch" there is a collection `batch_stats`, and train = True normalises by the batch at hand (of one
-    device and micro-batch) and wants that collection mutable. Raises BadInput for attributes that do not fit together.
+    With norm = "batch" there is a collection `batch_stats`, and train = True normalises by the batch or micro-batch at
+    hand, of all devices where several compute it (records.DEVICES), and wants that collection mutable. Raises BadInput
+    for attributes that do not fit together.
     """
 
     classes: int
@@ -67,6 +70,10 @@ class UNet(nn.Module):
                 raise BadInput(f"model.{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}")
         if not 0 <= self.plane_levels <= len(self.widths):
             raise BadInput(f"model.plane_levels must be 0 to {len(self.widths)} levels, found {self.plane_levels}")
+        if self.plane_levels and dims == 2:
+            raise BadInput(
+                f"model.plane_levels is for a window of three numbers, found {self.plane_levels} with two; set it to 0"
+            )
         if len(self.strides) != len(self.widths) - 1 or any(len(stride) != dims for stride in self.strides):
             raise BadInput(
                 f"model.strides must be {len(self.widths) - 1} tuples, one between each two of the widths "
@@ -104,9 +111,18 @@ class TwoConvolutions(nn.Module):
         if self.norm == "instance":
             return nn.GroupNorm(num_groups=None, group_size=1, dtype=self.dtype, name=name)(x)
         if self.norm == "batch":
-            # Statistics of what this device sees, as usual; the moving averages are averaged over devices.
-            return nn.BatchNorm(not self.train, momentum=MOMENTUM, dtype=self.dtype, name=name)(x)
+            axis = _axis_of_devices()
+            return nn.BatchNorm(not self.train, momentum=MOMENTUM, dtype=self.dtype, axis_name=axis, name=name)(x)
         return x
+
+
+def _axis_of_devices():
+    """DEVICES where a training step is computed by several devices together, None elsewhere."""
+    try:
+        jax.lax.axis_size(DEVICES)
+    except NameError:
+        return None
+    return DEVICES
 
 
 class UpConvolution(nn.Module):

@@ -32,7 +32,7 @@ def network(settings):
         classes=len(settings["classes"]["names"]),
         widths=tuple(model["widths"]),
         strides=tuple(tuple(stride) for stride in model["strides"]),
-        plane_levels=model.get("plane_levels", 0),
+        plane_levels=model["plane_levels"],
         norm=model["norm"],
         block=model["block"],
         remat=model["remat"],

@@ -13,8 +13,8 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
 from maeref_jax.errors import BadInput
+from maeref_jax.records import DEVICES
 
-AXIS = "devices"
 PATIENCE_SECONDS = 24 * 3600  # that the other processes wait for the first one to prepare the data
 _barriers = count()  # every wait needs a name of its own
 HEARTBEAT_SECONDS = 30  # after which the other processes take one that is silent for lost, and end with an error
@@ -66,7 +66,7 @@ def is_primary():
 
 def sum_over_devices(tree):
     """psum, for use inside a function given to `parallel`."""
-    return jax.lax.psum(tree, AXIS)
+    return jax.lax.psum(tree, DEVICES)
 
 
 def parallel(function, batch):
@@ -76,7 +76,7 @@ def parallel(function, batch):
     Pass the carry as numpy the first time: it is donated, and must not belong to anybody else.
     """
     axes = (None, _batch_axes(batch), None, 0)
-    return jax.pmap(function, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=(0,))
+    return jax.pmap(function, axis_name=DEVICES, in_axes=axes, out_axes=None, donate_argnums=(0,))
 
 
 def parallel_sums(function):
@@ -97,7 +97,7 @@ def parallel_sums(function):
             if names not in together:
                 together[names] = jax.pmap(
                     lambda p, s, b: sum_over_devices(function(p, s, b)),
-                    axis_name=AXIS, in_axes=(None, None, _batch_axes(batch)), out_axes=None, devices=devices,
+                    axis_name=DEVICES, in_axes=(None, None, _batch_axes(batch)), out_axes=None, devices=devices,
                 )  # fmt: skip
             found.append(together[names](params, state, split_batch(samples_of(batch, 0, even), len(devices))))
         else:

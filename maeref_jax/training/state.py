@@ -97,7 +97,8 @@ def _accumulated(method, train_state, batch, key, count):
         state, found = sums(train_state.state, batch)
     else:
         samples = {name: value for name, value in batch.items() if name != "shared"}
-        parts = jax.tree.map(lambda x: x.reshape(count, len(x) // count, *x.shape[1:]), samples)
+        # Every count-th sample: the same ones belong together however the batch is shared among devices.
+        parts = jax.tree.map(lambda x: x.reshape(len(x) // count, count, *x.shape[1:]).swapaxes(0, 1), samples)
 
         def add(carry, part):
             state, found = sums(carry[0], {**part, "shared": batch["shared"]})
