@@ -5,8 +5,8 @@
 Crops of 24 x 128 x 128; the first two steps down leave z alone, after which a voxel of the network is as long along all
 axes; before that convolutions stay in the plane. Meant for a GPU with much memory; not run to the end yet. Modes:
 
-    :small     small networks, voxels of 24 x 6 x 6 nm, three members, seven minutes on 2 CPU cores
-    :small_2d  2-D U-Nets on the same phantoms, as many members, a little less time: does the third dimension help?
+    :small     small networks, voxels of 24 x 6 x 6 nm, three members, 12 minutes of processor (2 shared CPU cores)
+    :small_2d  2-D U-Nets on the same phantoms, as many members, the same time: does the third dimension help?
     :smoke     seconds, learns nothing
 
 Both small ones are judged by one command each, on phantoms that neither has seen (docs/uncertainty.md has the figures):
