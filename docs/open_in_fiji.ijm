@@ -1,5 +1,5 @@
 // Opens a refined volume in Fiji with its colours and voxel size: Plugins > Macros > Run…, then choose STEM_refined.tif.
-// Without a window: ImageJ --headless -macro docs/open_in_fiji.ijm refined/cell_refined.tif
+// From a shell: ImageJ -macro docs/open_in_fiji.ijm refined/cell_refined.tif (on a machine without a screen, by xvfb-run)
 
 path = getArgument();
 if (path == "") path = File.openDialog("Choose STEM_refined.tif");
