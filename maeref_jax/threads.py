@@ -4,14 +4,17 @@ A network is called by one of them at a time (`network`): no more memory of an a
 compilation of each program.
 """
 
+import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
 AT_ONCE = 2
+_AHEAD = 1000  # pieces begun or waiting: as many as it takes that a long one keeps nobody from work
 _network = threading.Lock()
 _here = threading.local()
 
@@ -56,9 +59,18 @@ def as_done(work: Callable[[Any], None], items: Iterable[Any]) -> Iterator[Any]:
 
 
 def in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """What `work` returns for every item, in their order, as many at a time as there are processors."""
+    """What `work` returns for every item, in their order, as many at a time as there are processors. What it raises is
+    raised here, when the pieces beside it have come to their end; however many items there are, few are kept.
+    """
+    items = iter(items)
     with ThreadPoolExecutor(os.cpu_count(), "item") as pool:
-        yield from pool.map(work, items)
+        try:
+            waiting = deque(pool.submit(work, item) for item in itertools.islice(items, _AHEAD))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager

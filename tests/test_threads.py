@@ -71,3 +71,37 @@ def test_one_network_is_called_at_a_time():
 
     list(threads.as_done(work, range(4)))
     assert max(most) == 1 and len(most) == 20
+
+
+def test_results_come_in_the_order_of_the_items_of_which_few_are_taken_ahead(monkeypatch):
+    monkeypatch.setattr(threads, "_AHEAD", 5)
+    taken = []
+
+    def items():
+        for item in range(40):
+            taken.append(item)
+            yield item
+
+    def work(item):
+        time.sleep(0.01 * (item % 3))
+        return 2 * item
+
+    found = threads.in_order(work, items())
+    assert next(found) == 0 and len(taken) == 5
+    assert list(found) == list(range(2, 80, 2)) and list(threads.in_order(work, ())) == []
+
+
+def test_what_work_raises_in_order_is_raised_and_what_waits_is_not_begun(monkeypatch):
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 2)
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        if item == 1:
+            raise OSError("disk full")
+        time.sleep(0.1)
+
+    with pytest.raises(OSError, match="disk full"):
+        list(threads.in_order(work, range(500)))
+    assert len(begun) < 10
+    assert not any(thread.name.startswith("item") for thread in threading.enumerate())
