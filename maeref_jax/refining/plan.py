@@ -20,13 +20,14 @@ import jax
 import numpy as np
 
 from maeref_jax import pipeline, threads
-from maeref_jax.blockwise import hide, in_3d, one_refinement, one_segmentation
+from maeref_jax.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
 from maeref_jax.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, settled
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.refining.models import load_models
 from maeref_jax.refining.opening import one_of_several
 from maeref_jax.volumes import results
 from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.output import EXPORTS
 from maeref_jax.volumes.pyramid import level_factors
 from maeref_jax.volumes.volume import Volume
@@ -53,8 +54,8 @@ def measure(model: Model, settings: Settings, members: Sequence[int] | None = No
     """Times a few windows of zeros, after compiling. Time does not depend on the values, but for refiners with
     Refiner.lengths, for which this is the most that a window takes.
     """
-    apply, variables = model.apply, (model.params, model.state)
-    function, make = _call(apply, settings, members)
+    variables = model.params, model.state
+    function, make = _call(model, settings, members)
     batch = settings.batch if jax.default_backend() != "cpu" else min(settings.batch, _TIMED_WINDOWS)
     compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
     jax.block_until_ready(compiled(*variables, *make(batch)))
@@ -92,7 +93,8 @@ def plan(
 
     Returns:
         "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "windows": {pass: {"all", "computed"}}, the second where
-        the labels' entropy or painted mask tells (`hidden_share` too, from up to 8 blocks), else all;
+        the labels' entropy or painted mask tells (`hidden_share` too, from up to 8 blocks), else all, and those of
+        "segment again" where class probabilities are asked for once more;
         "disk_bytes"; "block_bytes"; "seconds" of the networks here; "operations".
 
     Raises:
@@ -111,15 +113,23 @@ def plan(
         if model is None:
             continue
         more = rounds if step == "refine" else 0
-        everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, more)
+        everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, (more, 0, 0))
         if step == "refine" and (job.entropy or job.hidden) is not None:
             found["hidden_share"], share = _sampled(job, refiner, settings, shape)
             computed = math.ceil(everything * share)
         if step == "refine" and settings.foreignness:  # the same windows once more, or a few more
             everything, computed = 2 * everything, 2 * computed
         found["windows"][step] = {"all": everything, "computed": computed}
-        found["seconds"] += computed * speeds[step].seconds
-        found["operations"] += computed * speeds[step].operations
+    if _segments_again(segmenter, refiner, settings):
+        seen = "probabilities" in refiner.apply.needs  # windows of these, and those of the test too
+        around = np.add(halo(refiner.apply), (rounds, 0, 0)) if seen else (rounds, 0, 0)
+        counts = windows_of(segmenter.apply, shape, settings.block, settings.batch, around)
+        times = 2 if seen and settings.foreignness else 1
+        found["windows"]["segment again"] = {"all": times * counts[0], "computed": times * counts[1]}
+    for step, windows in found["windows"].items():
+        speed = speeds[step.removesuffix(" again")]
+        found["seconds"] += windows["computed"] * speed.seconds
+        found["operations"] += windows["computed"] * speed.operations
     roles = pipeline.roles_of(settings, refiner)
     found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, settings.tiff_export)
     found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
@@ -127,15 +137,19 @@ def plan(
 
 
 def windows_of(
-    apply: Segmenter | Refiner, shape: Sequence[int], block: Sequence[int], batch: int, rounds: int = 0
+    apply: Segmenter | Refiner,
+    shape: Sequence[int],
+    block: Sequence[int],
+    batch: int,
+    around: Sequence[int] = (0, 0, 0),
 ) -> tuple[int, int]:
-    """Windows that the blocks, with `rounds` slices before and behind each, touch, one that lies in several counted for
-    each; and how many that are when the batches of each block are filled up.
+    """Windows that the blocks, with so many voxels around each, touch, one that lies in several counted for each; and
+    how many that are when the batches of each block are filled up.
     """
     window, stride = in_3d(apply)
     inside = (shape[0], *(round_up(n, getattr(apply, "token", 1)) for n in shape[1:]))
     axes = []
-    for size, real, w, step, b, more in zip(inside, shape, window, stride, block, (rounds, 0, 0), strict=True):
+    for size, real, w, step, b, more in zip(inside, shape, window, stride, block, around, strict=True):
         starts = lattice(size, w, step)
         touched = (sum(s < min(a + b + more, real) and s + w > a - more for s in starts) for a in range(0, real, b))
         axes.append(collections.Counter(touched))
@@ -162,7 +176,7 @@ def disk_bytes(
 
 def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:
     """Memory of a process at work, about: what it takes now, and the larger pass's arrays of blocks, with `rounds`
-    slices before and behind each to refine, and its call.
+    slices before and behind each to refine, and its call; of both passes, where refining segments again.
     """
     needed = [0]
     for step, model in (("segment", segmenter), ("refine", refiner)):
@@ -178,7 +192,14 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
         copies = 6 if rounds and step == "refine" else 3
         arrays = frame * (4 if step == "segment" else 7) + copies * 4 * (classes + 1) * math.prod(box)
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
-    return max(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    together = sum if _segments_again(segmenter, refiner, settings) else max
+    return together(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _segments_again(segmenter: Model | None, refiner: Model | None, settings: Settings) -> bool:
+    """Whether the class probabilities of what is refined are computed a second time."""
+    asked = refiner is not None and (settings.evidence or "probabilities" in refiner.apply.needs)
+    return segmenter is not None and bool(asked)
 
 
 def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
@@ -240,16 +261,19 @@ def _inner(params: dict) -> Iterable:
                 yield part
 
 
-def _call(apply: Segmenter | Refiner, settings: Settings, members) -> tuple[Callable, Callable]:
+def _call(model: Model, settings: Settings, members) -> tuple[Callable, Callable]:
     """The function of one call of a network, and what makes its input for so many windows."""
+    apply = model.apply
     if isinstance(apply, Segmenter):
         function = functools.partial(one_segmentation, apply.predict, members, settings.entropy_kind)
         return function, lambda batch: (np.zeros((batch, *apply.window), np.float32),)
     dtypes = {"labels": np.int16, "entropy": np.float32, "hidden": bool}
-    dtypes |= {"image": np.float32} if "image" in apply.needs else {}
+    dtypes |= dict.fromkeys(apply.needs, np.float32)
+    classes = {"probabilities": (real_classes(model.settings["classes"]),)}
 
     def make(batch):
-        return {name: np.zeros((batch, *apply.window), dtype) for name, dtype in dtypes.items()}, jax.random.key(0)
+        shapes = {name: (batch, *apply.window, *classes.get(name, ())) for name in dtypes}
+        return {name: np.zeros(shapes[name], dtype) for name, dtype in dtypes.items()}, jax.random.key(0)
 
     return functools.partial(one_refinement, apply.refine), make
 
