@@ -81,7 +81,11 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     if name not in methods:
         raise BadInput(f"{workdir} holds a model of method '{name}', expected a {kind}: {', '.join(methods)}")
     module, settings = methods[name], config["config"]
-    apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
+    try:
+        apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
+    except KeyError as error:
+        older = f"{workdir} was trained by a version that had no setting {error}, expected one in its config.json"
+        raise BadInput(f"{older}; train it again, or use that version") from error
     params, state = ({}, {}) if name in UNLEARNED else load_model_variables(workdir)
     known = _beside(workdir, "calibration.json", is_calibration, "python -m maeref_jax.calibrate")
     chosen = _beside(workdir, "threshold.json", is_chosen, "refine.py --suggest_threshold")

@@ -49,6 +49,14 @@ def test_training_leaves_a_workdir_with_statistics_per_member(workdir):
     assert means.shape[0] == 2 and np.abs(means[0] - means[1]).max() > 0
 
 
+def test_a_workdir_without_a_setting_that_a_model_has_now_is_refused_by_its_name(workdir, tmp_path):
+    config = json.loads((workdir / "config.json").read_text())
+    del config["config"]["model"]["plane_levels"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=r"by a version that had no setting 'plane_levels'.*train it again"):
+        pipeline.load_model(tmp_path, "segmenter")
+
+
 def test_annotated_volumes_are_predicted_by_the_members_that_did_not_see_them(predicted, workdir):
     output, members = predicted
     assert members == {"phantom_0": (1,), "phantom_1": (0,)}
