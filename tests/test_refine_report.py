@@ -40,6 +40,16 @@ def test_results_from_before_slices_agreed_are_reported_as_they_are(refine):
     assert "in agreement with" not in Path("out/report.html").read_text(encoding="utf-8")
 
 
+def test_results_from_before_a_setting_existed_count_as_made_with_it_off(refine):
+    assert refine(*IMAGE)[0] == 0
+    path, older = Path("out/a.json"), sidecar()
+    del older["made_by"]["settings"]["evidence"]
+    path.write_text(json.dumps(older))
+    for more, alike in ((("stacks/b.tif",), True), (("stacks/c.tif", "--config.evidence=0.1"), False)):
+        assert refine("--input", *more, *IMAGE[2:])[0] == 0
+        assert ("Made with other models or settings" in Path("out/report.html").read_text("utf-8")) != alike
+
+
 def test_the_last_part_makes_the_report(refine):
     command = [*IMAGE, "--num_parts", "2", "--config.block=1,16,16", "--config.wait_minutes=0", "--part_id"]
     for part, there in (("0", False), ("1", False), ("0", True)):

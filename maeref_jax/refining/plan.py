@@ -122,7 +122,7 @@ def plan(
         found["windows"][step] = {"all": everything, "computed": computed}
     if _segments_again(segmenter, refiner, settings):
         seen = "probabilities" in refiner.apply.needs  # windows of these, and those of the test too
-        around = np.add(halo(refiner.apply), (rounds, 0, 0)) if seen else (rounds, 0, 0)
+        around = np.add(halo(refiner.apply) if seen else 0, (rounds, 0, 0)).tolist()
         counts = windows_of(segmenter.apply, shape, settings.block, settings.batch, around)
         times = 2 if seen and settings.foreignness else 1
         found["windows"]["segment again"] = {"all": times * counts[0], "computed": times * counts[1]}

@@ -73,7 +73,7 @@ def write_page(
 def _models_and_settings(one: dict, other: dict) -> bool:
     """Whether two summaries are of the same models and settings."""
     first, second = ({k: v for k, v in summary["made_by"].items() if k != "inputs"} for summary in (one, other))
-    return first == second
+    return not any(output.differences_of(first, second))
 
 
 def refinement_page(

@@ -111,7 +111,7 @@ def state(output: Output, made_by: dict) -> str:
                 f"{foreign[0]} is there already and would be replaced; choose another --output, or --overwrite"
             )
         return "new"
-    differences = list(_differences(found, _as_json(made_by)))
+    differences = list(differences_of(found, _as_json(made_by)))
     if differences:
         raise BadInput(
             f"{output.directory}/{output.stem} was made otherwise: {'; '.join(differences)}. "
@@ -256,14 +256,15 @@ def _as_json(content: dict) -> dict:
     return json.loads(json.dumps(content))
 
 
-def _differences(found: Any, wanted: Any, name: str = "") -> Iterable[str]:
+def differences_of(found: Any, wanted: Any, name: str = "") -> Iterable[str]:
+    """What is not the same in two things that say what made a result, read from JSON; a line for each."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted(found.keys() | wanted.keys()):
             # What an earlier version could not be asked for was off in it: 0, false or none. Where it was not,
             # another "format" says so.
-            if key not in found and not wanted[key]:
-                continue
-            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+            one, other = found.get(key), wanted.get(key)
+            if (key in found and key in wanted) or one or other:
+                yield from differences_of(one, other, f"{name}.{key}" if name else key)
     elif found != wanted:
         yield f"{name} was {_short(found)} and is now {_short(wanted)}"
 
