@@ -31,8 +31,8 @@ SIZE_NM = (45.0, 4.6, 4.6)
 
 def tiles(share, seed=0):
     """Labels and entropy uint8 of shape TILE: smooth blobs that wrap around in the plane, `share` of the entropy high.
-    They end at the first slice and are too rare to grow together, so that objects do not grow with the volume: a
-    skeleton needs memory for its object, up to 0.5 GB.
+    They end at the first slice and are too rare to grow together, so that objects do not grow with the volume:
+    skeletons need memory for their objects, up to 0.8 GB.
     """
     rng = np.random.default_rng(seed)
 

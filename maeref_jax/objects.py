@@ -1,7 +1,7 @@
 """One row per object of a volume, initial and refined: what biologists count and measure, and how far to trust it.
 
 An object is a connected piece of the foreground, by faces, in 3-D. Volumes and shares are counted block by block; a
-skeleton needs the bool mask of the object's bounding box, as many at a time as there are processors, one large one.
+skeleton needs the bool mask of the object's bounding box, as many at a time as threads.in_order does, one large one.
 """
 
 import csv

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 AT_ONCE = 2
+_MOST = 8  # pieces beside each other, on however many processors: their memory adds up
 _AHEAD = 1000  # pieces begun or waiting: as many as it takes that a long one keeps nobody from work
 _network = threading.Lock()
 _here = threading.local()
@@ -59,11 +60,11 @@ def as_done(work: Callable[[Any], None], items: Iterable[Any]) -> Iterator[Any]:
 
 
 def in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """What `work` returns for every item, in their order, as many at a time as there are processors. What it raises is
-    raised here, when the pieces beside it have come to their end; however many items there are, few are kept.
+    """What `work` returns for every item, in their order, as many at a time as there are processors, 8 at most. What
+    it raises is raised here, when the pieces beside it have come to their end. Of many items, few are kept.
     """
     items = iter(items)
-    with ThreadPoolExecutor(os.cpu_count(), "item") as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST), "item") as pool:
         try:
             waiting = deque(pool.submit(work, item) for item in itertools.islice(items, _AHEAD))
             while waiting:

@@ -91,6 +91,20 @@ def test_results_come_in_the_order_of_the_items_of_which_few_are_taken_ahead(mon
     assert list(found) == list(range(2, 80, 2)) and list(threads.in_order(work, ())) == []
 
 
+def test_there_is_an_end_to_how_many_are_at_work_on_many_processors(monkeypatch):
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 64)
+    at_work, most = [], []
+
+    def work(item):
+        at_work.append(item)
+        most.append(len(at_work))
+        time.sleep(0.01)
+        at_work.remove(item)
+
+    list(threads.in_order(work, range(40)))
+    assert 2 <= max(most) <= 8
+
+
 def test_what_work_raises_in_order_is_raised_and_what_waits_is_not_begun(monkeypatch):
     monkeypatch.setattr(threads.os, "cpu_count", lambda: 2)
     begun = []

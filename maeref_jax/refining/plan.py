@@ -215,7 +215,7 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
         lines.append(f"  hidden, in {_SAMPLED_BLOCKS} blocks or fewer that were looked at: {found['hidden_share']:.2%}")
     elif "refine" in found["windows"]:
         lines.append("  what is hidden is not known before it is segmented: windows and hours of 'refine' are the most")
-    needed = f"memory: about {_gb(found['block_bytes'])}, and at the end up to 0.5 GB for the skeleton of one object"
+    needed = f"memory: about {_gb(found['block_bytes'])}, and at the end up to 0.8 GB for skeletons of objects"
     return [*lines, f"  disk: at most {_gb(found['disk_bytes'])}; {needed}"]
 
 
