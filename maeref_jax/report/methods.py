@@ -87,8 +87,8 @@ def methods_paragraph(
         changed = f"{changed_share:.2%} got another label. All other voxels were left as they were."
         nearest = f"{agreeing_slices} nearest slices" if agreeing_slices > 1 else "nearest slice"
         agree = f", in agreement with the {nearest} above and below" if agreeing_slices else ""
-        exponent = f"probabilities, to the power of {evidence:g} times the depth in tokens (at most 4)"
-        weighed = f", multiplied by the segmentation's own {exponent}" if evidence else ""
+        exponent = f"to the power of {evidence:g} times the depth in tokens (at most 4)"
+        weighed = f", whose probabilities were multiplied by the segmentation's own {exponent}" if evidence else ""
         sentences.append(
             f"They were filled in from {source} by {what}{learned}{weighed}{agree}; {shares} and {changed}"
         )
