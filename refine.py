@@ -146,8 +146,8 @@ def tell_plans(config, opened: list[Opened], failed: dict[str, str], several: bo
 def serve(config, opened: list[Opened]) -> None:
     from maeref_jax.refining import by_workers, models
 
-    (one,) = opened
-    by_workers.serve(job_of(one, config), *models.load_models(config))
+    for one in opened:  # one, or none that could be opened, which has been said
+        by_workers.serve(job_of(one, config), *models.load_models(config))
 
 
 def job_of(one: Opened, config):

@@ -8,6 +8,8 @@ import tifffile
 from stacks import CONFIG, IMAGE, LABELS, entropy_of
 from test_pipeline import image, labels
 
+from maeref_jax.refining import opening
+
 
 def write(path, array, **options):
     return lambda: tifffile.imwrite(path, array, **({"imagej": True, "metadata": {"axes": "ZYX"}} | options))
@@ -77,3 +79,12 @@ def test_bad_input_is_one_line_and_nothing_is_written(refine, prepare, arguments
     assert err.startswith("error: ") and err.count("\n") == 1
     assert sorted(Path().rglob("*")) == before
     assert all(line.startswith("threshold ") for line in out.splitlines())
+
+
+def test_a_worker_whose_input_is_gone_says_so(refine, monkeypatch):
+    def gone(request, config):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(opening, "open_request", gone)
+    code, _, err = refine(*IMAGE, "--serve", "a")
+    assert (code, err) == (1, "error: a: the disk is gone\n")
