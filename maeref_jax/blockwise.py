@@ -32,8 +32,11 @@ _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order
 
 
 def halo(apply: Refiner) -> tuple[int, int, int]:
-    """How far beyond a block (z, y, x) `refine_block` may read, in voxels."""
-    return tuple(size - 1 for size in in_3d(apply)[0])
+    """How far beyond a block (z, y, x) `refine_block` may read, in voxels: as far as windows that touch it reach, and
+    as far as it takes to know how deep in a hole a voxel lies.
+    """
+    depth = math.ceil(DEPTHS[-1] * apply.token)
+    return tuple(max(size - 1, least) for size, least in zip(in_3d(apply)[0], (0, depth, depth), strict=True))
 
 
 def in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]:

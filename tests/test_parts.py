@@ -8,6 +8,7 @@ import pytest
 from test_pipeline import SHAPE, image_job, label_job, refiner, result, segmenter, settings
 
 from maeref_jax import parts, passes, pipeline
+from maeref_jax.confidence import Calibration
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.volumes import output
 from maeref_jax.volumes.output import Output
@@ -135,11 +136,17 @@ def test_needed_blocks_are_those_in_reach():
         assert parts.needed(box, SHAPE, (2, 16, 16), (1, 3, 17)) == expected
 
 
-def test_the_halo_is_all_that_a_block_reads(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        (refiner(), {"trust": True, "foreignness": True}),
+        (refiner()._replace(calibration=Calibration((1.0, 1.5, 2.0, 3.0))), {}),  # depths reach beyond its windows
+    ],
+)
+def test_the_halo_is_all_that_a_block_reads(tmp_path, monkeypatch, model, more):
     """So what is waited for suffices: with everything undecided and small blocks, nothing beyond it is looked at."""
     job = label_job(tmp_path, entropy=array_volume(np.ones(SHAPE, np.float32), "entropy"))
-    given = settings(block=(1, 4, 4), trust=True, foreignness=True)
-    run = pipeline.open_run(job, None, refiner(), given)
+    run = pipeline.open_run(job, None, model, settings(block=(1, 4, 4), **more))
     work, reads = passes.passes(run), []
     for box in blocks(SHAPE, (1, 4, 4)):
         work["segment"](box)
