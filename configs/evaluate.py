@@ -54,7 +54,8 @@ MODES = (
 )
 # Of other ensembles: the same with low-signal augmentation, and one of another seed.
 OTHER_ENSEMBLES = ("ensemble_low_signal", "ensemble_other")
-COMPETITORS = ("inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology", "unrefined")
+# "mae" is the refiner itself once more, without evidence.
+COMPETITORS = ("mae", "inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology", "unrefined")
 Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")
 MEF_LABEL_MAP = ((0, 0), (1, 3), (2, 2), (3, 1))
