@@ -54,8 +54,7 @@ MODES = (
 )
 # Of other ensembles: the same with low-signal augmentation, and one of another seed.
 OTHER_ENSEMBLES = ("ensemble_low_signal", "ensemble_other")
-# "mae" is the refiner itself once more, without evidence.
-COMPETITORS = ("mae", "inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology", "unrefined")
+COMPETITORS = ("inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology", "unrefined")
 Z_PLANES = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "NI_m5", "NI_m6", "8hpi_m1", "8hpi_m2", "8hpi_m3", "8hpi_m5")
 Y_PLANES = ("8hpi_m4", "8hpi_m6")
 MEF_LABEL_MAP = ((0, 0), (1, 3), (2, 2), (3, 1))
@@ -160,9 +159,6 @@ def get_config(mode):
         config.validity.min_foreground = 0.15  # of a crop; every volume holds but one mitochondrion
         # Most voxels net right in either validation volume, refine.py --suggest_threshold.
         config.refine.threshold = 0.65
-        # Best on both renderings of the validation volumes, of 0, 0.05, 0.1, 0.2 and 0.4. Priors of one condition are
-        # competitors, which fill in without: the refiner beside them does so too.
-        config.refine.evidence = 0.0 if mode == "rendered_conditions" else 0.1
     if mode == "uncertainty":
         config.task = "uncertainty"
         config.phantom.update({"seeds": tuple(range(100, 104)), "shape": (24, 256, 256)})
