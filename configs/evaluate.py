@@ -113,7 +113,6 @@ def get_config(mode):
                 "threshold": placeholder(float),
                 "ambiguous_threshold": placeholder(float),
                 "agree_within_nm": 40.0,  # of all refiners alike, see configs/refine.py
-                "evidence": 0.0,  # of the refiner alone, see configs/refine.py; competitors fill in without
                 "overwrite": True,
             },
             "validity": {

@@ -45,9 +45,6 @@ def get_config(mode=""):
             # for validation (docs/masked_autoencoder.md). Every block costs the windows of so many slices more on
             # either side, where a hole goes on there.
             "agree_within_nm": 40.0,
-            # How much more the segmentation's own opinion of a hidden voxel weighs for every token side between it and
-            # what is visible; 0, as in the paper: not at all. Segments again where something is hidden.
-            "evidence": 0.0,
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
             # the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
             "use": {

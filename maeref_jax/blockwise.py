@@ -16,7 +16,6 @@ import numpy as np
 from maeref_jax import threads
 from maeref_jax.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.entropy import class_count, entropy_of_means, member_means
-from maeref_jax.evidence import weighed
 from maeref_jax.masking import hidden_tokens
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.slices import agreed
@@ -138,21 +137,17 @@ def refine_block(
     batch: int,
     calibration: Calibration | None = None,
     rounds: int = 0,
-    evidence: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Labels int16 (z, y, x) of `box` with hidden voxels filled in; how sure the refiner is of those; windows computed;
     windows there are.
 
     How sure: the probability of the chosen class as uint8, value / 255, 0 where nothing is hidden; with a calibration,
     tempered by the depth of the hole. rounds: of agreement with the slices above and below (slices.agreed), as many of
-    which are read, and filled in where a hidden voxel of the box can hear of them. evidence: how much more the opinion
-    of the segmentation weighs for every token side of depth (evidence.weighed).
+    which are read, and filled in where a hidden voxel of the box can hear of them.
 
     volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image"
-    and "probabilities" (with classes), as Volumes; "opinion", with classes, for evidence. Windows that show no hidden
-    voxel of the box are not computed.
+    and "probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box are not computed.
     """
-    seen = {name: volume for name, volume in volumes.items() if name != "opinion"}
     grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
     inner = box.within(grown).slices
     labels, hidden = volumes["labels"].read(grown), volumes["hidden"].read(grown)
@@ -165,7 +160,7 @@ def refine_block(
     if not windows:
         return labels[inner], np.zeros(box.shape, np.uint8), 0, len(everywhere)
     frame = functools.reduce(Box.hull, windows)
-    around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in seen.items()}
+    around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
     around |= {name: around[name].astype(np.float32) for name in ("image",) if name in around}
     # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
     around["hidden"] = _complete_tokens(around["hidden"], frame, shape, in_tokens)
@@ -185,12 +180,7 @@ def refine_block(
 
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
-    blended = _blend(together, grown, probabilities, batch)
-    if evidence:
-        opinion = np.moveaxis(volumes["opinion"].read(grown), 0, -1)[wanted]
-        depth = _depth(volumes["hidden"], grown, apply.token)[wanted]
-        blended[wanted] = weighed(blended[wanted], opinion, depth, evidence)
-    blended = agreed(blended, labels, wanted, rounds)[inner]
+    blended = agreed(_blend(together, grown, probabilities, batch), labels, wanted, rounds)[inner]
     labels, hidden, sure = labels[inner].copy(), hidden[inner], np.zeros(box.shape, np.uint8)
     found = blended[hidden]
     labels[hidden] = found.argmax(-1)

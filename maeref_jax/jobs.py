@@ -85,8 +85,6 @@ class Settings(NamedTuple):
     entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
     agree_within_nm: labels filled in slice by slice agree with those above and below within this length (slices.py),
         at most 8 of them; 0, as in the paper: every slice by itself
-    evidence: how much more the segmentation's own opinion of a hidden voxel weighs for every token side of depth
-        (evidence.py); 0, as in the paper: not at all
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
@@ -106,7 +104,6 @@ class Settings(NamedTuple):
     tiff_export: bool = True
     entropy_kind: str = "mean"
     agree_within_nm: float = 0.0
-    evidence: float = 0.0
     copy_image: bool = False
     ome_zarr: str = "0.5"
     objects: bool = False
@@ -145,8 +142,6 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
         raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
     if not 0 <= settings.agree_within_nm < float("inf"):
         raise BadInput(f"agree_within_nm is a length, 0 for none, found {settings.agree_within_nm}")
-    if not 0 <= settings.evidence < float("inf"):
-        raise BadInput(f"evidence is an exponent for every token side, 0 for none, found {settings.evidence}")
     thresholds, _ = thresholds_of(settings._asdict(), refiner)
     return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
 
@@ -273,11 +268,6 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     if refiner:
         given = {"image": job.image is not None, "probabilities": segmenter is not None or bool(job.probabilities)}
         missing = [need for need in refiner.apply.needs if not given[need]]
-        if settings.evidence and (not given["probabilities"] or "probabilities" in refiner.apply.needs):
-            raise BadInput(
-                f"{job.stem}: evidence is {settings.evidence:g}, which takes class probabilities, by an ensemble or "
-                f"your own, and a refiner that does not see them already; set it to 0 for {refiner.workdir}"
-            )
         if missing:
             hint = "; an ensemble or your own class probabilities have them, labels do not"
             raise BadInput(

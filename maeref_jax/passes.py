@@ -162,14 +162,12 @@ def _seen_by_refiner(run) -> dict[str, Volume]:
         volumes["image"] = run.job.image
     if "probabilities" in run.refiner.apply.needs:
         volumes["probabilities"] = _probabilities(run)
-    if run.settings.evidence:
-        volumes["opinion"] = _probabilities(run)
     return volumes
 
 
 def _refine(run, variables, key, volumes, box) -> None:
     arrays, started = run.arrays, time.monotonic()
-    how = run.settings.batch, run.refiner.calibration, run.rounds, run.settings.evidence
+    how = run.settings.batch, run.refiner.calibration, run.rounds
     filled, sure, computed, windows = refine_block(run.refiner.apply, variables, key, volumes, box, *how)
     initial = arrays["initial"].read(box)
     refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)

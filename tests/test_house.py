@@ -10,7 +10,7 @@ PACKAGE = ROOT / "maeref_jax"
 FLOORS = {
     "errors": 0, "records": 0, "volumes": 0, "tokens": 0, "entropy": 0, "intensities": 0, "metrics": 0, "": 0,
     "batches": 1, "masking": 1, "confidence": 1, "augmentation": 1, "symmetries": 0, "filling": 1, "original_rules": 1,
-    "threads": 0, "slices": 0, "evidence": 0,
+    "threads": 0, "slices": 0,
     "deterioration": 1, "models": 2, "masked_training": 2, "roles": 2,
     "blockwise": 3, "audit": 3, "objects": 3, "parts": 3, "workers": 3, "trust": 3, "stain": 3,
     "segmenters": 3, "refiners": 3, "training": 3,

@@ -56,8 +56,7 @@ def test_a_plan_is_what_the_run_then_does(tmp_path, agree_within_nm):
     assert found["disk_bytes"] == stored + 4 * np.prod(SHAPE), "four TIFF stacks of uint8"
 
 
-@pytest.mark.parametrize(("needs", "evidence"), [((), 0.1), (("image", "probabilities"), 0.0)])
-def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monkeypatch, needs, evidence):
+def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "_TIMED_S", 0.01)
     counts, segment_block = [], passes.segment_block
 
@@ -66,26 +65,27 @@ def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monk
         counts.append(windows)
         return means, windows
 
-    models, block = (segmenter(), refiner(needs)), {"block": (2, 8, 8), "batch": 1, "agree_within_nm": 30.0}
+    models, block = (
+        (segmenter(), refiner(("image", "probabilities"))),
+        {"block": (2, 8, 8), "batch": 1, "agree_within_nm": 30.0},
+    )
     given = settings(threshold=0.0, **block)
-    asked = given._replace(evidence=evidence)
-    settled = jobs.settled(asked, models[1])
+    settled = jobs.settled(given, models[1])
     speeds = {step: plan.measure(model, settled) for step, model in zip(("segment", "refine"), models, strict=True)}
-    found = plan.plan(image_job(tmp_path), *models, asked, speeds)
+    found = plan.plan(image_job(tmp_path), *models, given, speeds)
     monkeypatch.setattr(passes, "segment_block", counted)
-    pipeline.refine_volume(image_job(tmp_path), *models, asked)
+    pipeline.refine_volume(image_job(tmp_path), *models, given)
     windows = {step: n["computed"] for step, n in found["windows"].items()}
     again = sum(counts) - windows["segment"]
-    assert again > 0 and (again == windows["segment again"] if evidence else again <= windows["segment again"])
+    assert 0 < again <= windows["segment again"]
     both = (windows["segment"] + windows["segment again"]) * speeds["segment"].seconds
     assert found["seconds"] == pytest.approx(both + windows["refine"] * speeds["refine"].seconds)
     assert "  segment again: " in "\n".join(plan.described("a", found, 1))
-    if evidence:
-        large = given._replace(block=(8, 512, 512))
-        both, without = (plan.plan(image_job(tmp_path), *models, large._replace(evidence=e), speeds) for e in (0.1, 0))
-        assert "segment again" not in without["windows"]
-        # Two threads' probabilities of five classes, at least.
-        assert both["block_bytes"] - without["block_bytes"] > 2 * 8 * 512**2 * 5 * 4
+    large, other = given._replace(block=(8, 512, 512)), (models[0], refiner())
+    both, without = (plan.plan(image_job(tmp_path), *pair, large, speeds) for pair in (models, other))
+    assert "segment again" not in without["windows"]
+    # Two threads' probabilities of five classes, at least.
+    assert both["block_bytes"] - without["block_bytes"] > 2 * 8 * 512**2 * 5 * 4
 
 
 def test_slices_read_for_agreement_take_memory(tmp_path):

@@ -43,9 +43,9 @@ def test_results_from_before_slices_agreed_are_reported_as_they_are(refine):
 def test_results_from_before_a_setting_existed_count_as_made_with_it_off(refine):
     assert refine(*IMAGE)[0] == 0
     path, older = Path("out/a.json"), sidecar()
-    del older["made_by"]["settings"]["evidence"]
+    del older["made_by"]["settings"]["foreignness"]
     path.write_text(json.dumps(older))
-    for more, alike in ((("stacks/b.tif",), True), (("stacks/c.tif", "--config.evidence=0.1"), False)):
+    for more, alike in ((("stacks/b.tif",), True), (("stacks/c.tif", "--config.foreignness=true"), False)):
         assert refine("--input", *more, *IMAGE[2:])[0] == 0
         assert ("Made with other models or settings" in Path("out/report.html").read_text("utf-8")) != alike
 

@@ -76,14 +76,6 @@ def test_a_refiner_that_fills_in_from_probabilities_is_refused_before_any_work(t
     assert not (tmp_path / "out").exists(), "something was written"
 
 
-def test_evidence_is_refused_where_it_would_count_and_before_any_work(tmp_path):
-    given = image_job(tmp_path / "out"), segmenter(), refiner(), settings(evidence=0.1)
-    with pytest.raises(BadInput, match=r"evidence is 0\.1, but thresholds are tried without"):
-        suggestion.suggest(*given, array_volume(np.zeros(SHAPE, int), "truth"), (0.3,), lambda text: None)
-    assert not (tmp_path / "out").exists(), "something was written"
-    assert suggestion.suggest(*given, thresholds=(0.3,), say=lambda text: None).tried[0].hidden > 0
-
-
 def test_a_threshold_takes_the_place_of_an_earlier_one_in_one_step(tmp_path):
     found, model = suggestion.Found([tried(0.5, 3, 1)], [], None, 0.5), refiner()._replace(workdir=str(tmp_path))
     path = suggestion.store(found, model, None, "mean", 6, "a.tif")

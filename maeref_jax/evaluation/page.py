@@ -124,6 +124,5 @@ def _methods(judged, ensemble, refiner, classes, settings):
         hidden_share=scores.share_hidden(total),
         changed_share=changed,
         agreeing_slices=max(agreeing),
-        evidence=asked.evidence,
         versions=versions(("jax", "flax", "numpy")),
     )

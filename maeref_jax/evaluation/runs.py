@@ -56,7 +56,7 @@ def check(given, ensemble, refiner, competitors, others, settings, output):
     for case in given:
         job = jobs.Job(stem=case.stem, output=output, **case.inputs)
         for model in (refiner, *competitors.values()):
-            jobs.check_job(job, ensemble, model, asked if model is refiner else asked._replace(evidence=0.0))
+            jobs.check_job(job, ensemble, model, asked)
             jobs.agreeing_slices(asked, model, case.voxel_size_nm, len(case.truth))
         for model in others.values():
             jobs.check_job(jobs.Job(case.stem, output, case.inputs["image"]), model, None, asked)
@@ -89,9 +89,8 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     results: of `refine`. competitors: {name: Model} of refiners, which fill in the very same tokens; one that needs the
     ensemble's probabilities segments again, at the same thresholds. others: {name: Model} of ensembles, whose own
     labels are put into the same tokens. settings: `as_published` and `controls` say whether those are made; of a shift,
-    of which no table would show them, they never are. Evidence is for the refiner alone, on the tokens of `results`.
+    of which no table would show them, they never are.
     """
-    settings = {**settings, "refine": {**settings["refine"], "evidence": 0.0}}
     everything = whole(case.truth.shape)
     stored = {role: volume.read(everything) for role, volume in results.items()}
     initial, hidden = labels_from_disk(stored["initial"]), stored["hidden"] > 0

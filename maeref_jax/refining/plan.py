@@ -120,7 +120,7 @@ def plan(
         if step == "refine" and settings.foreignness:  # the same windows once more, or a few more
             everything, computed = 2 * everything, 2 * computed
         found["windows"][step] = {"all": everything, "computed": computed}
-    if _segments_again(segmenter, refiner, settings):
+    if _segments_again(segmenter, refiner):
         seen = "probabilities" in refiner.apply.needs  # windows of these, and those of the test too
         around = np.add(halo(refiner.apply) if seen else 0, (rounds, 0, 0)).tolist()
         counts = windows_of(segmenter.apply, shape, settings.block, settings.batch, around)
@@ -192,14 +192,13 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
         copies = 6 if rounds and step == "refine" else 3
         arrays = frame * (4 if step == "segment" else 7) + copies * 4 * (classes + 1) * math.prod(box)
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
-    together = sum if _segments_again(segmenter, refiner, settings) else max
+    together = sum if _segments_again(segmenter, refiner) else max
     return together(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _segments_again(segmenter: Model | None, refiner: Model | None, settings: Settings) -> bool:
+def _segments_again(segmenter: Model | None, refiner: Model | None) -> bool:
     """Whether the class probabilities of what is refined are computed a second time."""
-    asked = refiner is not None and (settings.evidence or "probabilities" in refiner.apply.needs)
-    return segmenter is not None and bool(asked)
+    return segmenter is not None and refiner is not None and "probabilities" in refiner.apply.needs
 
 
 def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:

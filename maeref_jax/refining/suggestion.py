@@ -81,7 +81,7 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
     a folder for intermediate results; settings: jobs.Settings; truth: a Volume of labels (z, y, x) or None.
 
     Raises BadInput for a truth that does not fit, before anything is written, for a refiner that fills in from class
-    probabilities, for evidence beside a truth, and whatever pipeline.refine_volume raises.
+    probabilities, and whatever pipeline.refine_volume raises.
     """
     known = None if truth is None else _known(truth, job, refiner, settings)
     # Nothing has a mean entropy above 1: what is hidden already is so because it is called ambiguous.
@@ -194,11 +194,6 @@ def _known(truth, job, refiner, settings):
         raise BadInput(
             f"{refiner.workdir}: a refiner of method '{refiner.name}' fills in from class probabilities, which cannot "
             "be tried at one threshold after the other; leave out the truth, and choose by the pictures"
-        )
-    if settings.evidence:
-        raise BadInput(
-            f"evidence is {settings.evidence:g}, but thresholds are tried without: segmenting again for each would "
-            "take long; set it to 0, and refine with it at the threshold that is found"
         )
     inputs.check_same_grid(job.image or job.probabilities[0], truth)
     inputs.check_labels(truth, len(scheme["names"]))

@@ -49,7 +49,6 @@ def methods_paragraph(
     parameters=None,
     changed_share=None,
     agreeing_slices=0,
-    evidence=0.0,
 ):
     """What was done, ready to be pasted; a str in which everything is a number that was used.
 
@@ -58,8 +57,7 @@ def methods_paragraph(
     same of the mean probability of an "ambiguous" class, None where there is none. token: its side in voxels.
     classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various.
     segmented_by: the segmentation's origin in words, such as "an ensemble of U-Nets"; members: of the ensemble.
-    agreeing_slices: above and below a voxel (slices.py), the most of any volume, 0 for none. evidence: of the
-    segmentation's own probabilities, 0 for none (evidence.py).
+    agreeing_slices: above and below a voxel (slices.py), the most of any volume, 0 for none.
     refiner: a method of REFINERS or in words, "" for none; parameters: how many it has learned, None for none.
     """
     many = f"{volumes} volume{'s were' if volumes != 1 else ' was'}"
@@ -87,11 +85,7 @@ def methods_paragraph(
         changed = f"{changed_share:.2%} got another label. All other voxels were left as they were."
         nearest = f"{agreeing_slices} nearest slices" if agreeing_slices > 1 else "nearest slice"
         agree = f", in agreement with the {nearest} above and below" if agreeing_slices else ""
-        exponent = f"to the power of {evidence:g} times the depth in tokens (at most 4)"
-        weighed = f", whose probabilities were multiplied by the segmentation's own {exponent}" if evidence else ""
-        sentences.append(
-            f"They were filled in from {source} by {what}{learned}{weighed}{agree}; {shares} and {changed}"
-        )
+        sentences.append(f"They were filled in from {source} by {what}{learned}{agree}; {shares} and {changed}")
     else:
         sentences.append(f"{shares} unreliable by this rule; none was changed.")
     software = ", ".join(f"{library} {version}" for library, version in versions.items())

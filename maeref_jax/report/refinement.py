@@ -177,7 +177,6 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         hidden_share=hidden / voxels,
         changed_share=changed / voxels if refiner else None,
         agreeing_slices=max(e.summary.get("agreeing_slices", 0) for e in done) if refiner else 0,
-        evidence=settings.get("evidence", 0.0),  # results of earlier versions know of none
         versions={name: said for name, said in versions.items() if name in ("maeref_jax", "jax", "flax", "numpy")},
     )
 
