@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maeref_jax.models import blocks
+from maeref_jax.models.attention import attention
 
 SHAPES = {
     "paper, decoder": (8, 718, 8, 8),
@@ -24,7 +24,7 @@ ROUNDS = 9
 
 
 def at_once(query, key, value, valid):
-    """What blocks.attention does on accelerators."""
+    """What attention does on accelerators."""
     scores = jnp.einsum("bqhe,bkhe->bhqk", query * query.shape[-1] ** -0.5, key)
     weights = jax.nn.softmax(jnp.where(valid[:, None, None, :], scores, -jnp.inf), axis=-1)
     return jnp.einsum("bhqk,bkhe->bqhe", weights, value)
@@ -49,7 +49,7 @@ def main():
     print(f"{'(batch, tokens, heads, width)':44}{'at once ms':>12}{'library ms':>12}{'ratio':>8}")
     for name, shape in SHAPES.items():
         for backward in (False, True):
-            calls = [prepared(function, shape, backward) for function in (at_once, blocks.attention)]
+            calls = [prepared(function, shape, backward) for function in (at_once, attention)]
             times = [[], []]
             for _ in range(ROUNDS):
                 for call, found in zip(calls, times, strict=True):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maeref_jax.models.blocks import attention, sine_cosine_positions, turned, turns
+from maeref_jax.models.attention import _at_once, _by_head, attention
+from maeref_jax.models.blocks import sine_cosine_positions, turned, turns
 from maeref_jax.models.mae import MaskedAutoencoder
 
 GRID, N = (4, 5), 20
@@ -96,21 +97,24 @@ def test_attention_equals_a_plain_softmax_over_the_valid_keys():
         np.testing.assert_allclose(result[0, :, head], weights @ value[0, valid[0], head], atol=1e-5)
 
 
-def test_the_gradient_of_attention_is_that_of_a_plain_softmax():
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1)])
+def test_attention_by_head_is_attention_at_once_with_its_gradients(dtype, tolerance):
     rng = np.random.default_rng(0)
-    arrays = [rng.normal(size=(2, 7, 3, 4)).astype(np.float32) for _ in range(3)]
-    valid = np.arange(7)[None] < np.array([[5], [7]])
+    arrays = [jnp.asarray(rng.normal(size=(2, 7, 3, 4)), dtype) for _ in range(3)]
+    weights = rng.normal(size=(2, 7, 3, 4)).astype(np.float32)
+    valid = jnp.asarray(np.arange(7)[None] < np.array([[5], [7]]))
 
-    def plain(query, key, value):
-        scores = jnp.einsum("bqhe,bkhe->bhqk", query / 2, key)
-        weights = jax.nn.softmax(jnp.where(valid[:, None, None], scores, -jnp.inf), axis=-1)
-        return jnp.einsum("bhqk,bkhe->bqhe", weights, value)
+    def results(function):
+        def total(arrays):
+            return (weights * function(*arrays, valid).astype(jnp.float32)).sum()
 
-    def gradient(function):
-        return jax.grad(lambda arrays: (function(*arrays) ** 2).sum())(arrays)
+        return function(*arrays, valid), *jax.jit(jax.grad(total))(arrays)
 
-    for ours, theirs in zip(gradient(lambda *a: attention(*a, valid)), gradient(plain), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for ours, theirs in zip(results(_by_head), results(_at_once), strict=True):
+        assert ours.dtype == theirs.dtype == arrays[0].dtype
+        np.testing.assert_allclose(*(x.astype(np.float32) for x in (ours, theirs)), atol=tolerance)
+    of_key, of_value = results(_by_head)[2:]
+    assert not np.any(of_key[0, 5:]) and not np.any(of_value[0, 5:]), "padding has no gradient"
 
 
 def test_rotary_positions_show_how_far_apart_two_tokens_are_and_nothing_else():

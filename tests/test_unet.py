@@ -1,10 +1,11 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from maeref_jax.errors import BadInput
-from maeref_jax.models.unet import UNet
+from maeref_jax.models.unet import UNet, max_pooled
 
 PLANE, STACK = ((2, 2), (2, 2)), ((1, 2, 2), (2, 2, 2))
 
@@ -126,3 +127,15 @@ def test_attributes_that_do_not_fit_are_named(settings, expected):
     net = UNet(**{"classes": 2, "widths": (4, 4, 4), "strides": PLANE, **settings})
     with pytest.raises(BadInput, match=expected):
         net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+@pytest.mark.parametrize(("shape", "stride"), [((2, 6, 4, 3), (3, 2)), ((1, 4, 6, 2, 2), (1, 2, 2))])
+def test_the_largest_value_of_every_box_is_pooled_and_has_the_gradient(shape, stride):
+    x = np.random.default_rng(0).permutation(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape)
+
+    def results(pool):
+        return pool(x), jax.grad(lambda x: (pool(x) ** 2).sum())(x)
+
+    found = results(lambda x: max_pooled(x, stride))
+    for ours, theirs in zip(found, results(lambda x: nn.max_pool(x, stride, stride)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from maeref_jax.errors import BadInput
+from maeref_jax.models.group_norm import group_norm
 
 
 class Autoencoder(nn.Module):
@@ -45,7 +46,7 @@ class Autoencoder(nn.Module):
     def _activated(self, x, name):
         # Groups of four channels at least: of a single pixel and channel nothing would be left.
         groups = math.gcd(8, x.shape[-1] // 4, x.shape[-1])
-        return nn.relu(nn.GroupNorm(num_groups=groups, dtype=self.dtype, name=name)(x))
+        return nn.relu(group_norm(groups, self.dtype, name)(x))
 
 
 class DoublingConvolution(nn.Module):

@@ -1,11 +1,14 @@
-"""What two networks share: fixed and rotary positions, attention with padding left out, scanned transformer blocks."""
+"""What networks share: fixed and rotary positions, dense layers, scanned transformer blocks."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from maeref_jax.models.attention import ATTENTION, attention
 
 ROTARY_BASE = 20.0
 
@@ -48,42 +51,21 @@ def turned(x, turns):
     return jnp.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
 
 
-def attention(query, key, value, valid):
-    """Softmax attention (b, l, heads, e) that gives keys with valid = False no weight. valid: bool (b, l).
-
-    On CPU one head of one sample after another, and again in the backward pass: the scores then stay in the cache,
-    which is 1.2 to 5 times faster there (benchmarks/attention.py). Elsewhere all at once.
-    """
-    query = query * query.shape[-1] ** -0.5
-    if jax.default_backend() == "cpu":
-        return _attention_by_head(query, key, value, valid)
-    scores = jnp.einsum("bqhe,bkhe->bhqk", query, key)
-    scores = jnp.where(valid[:, None, None, :], scores.astype(jnp.float32), -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("bhqk,bkhe->bqhe", weights, value)
+def _of_one_list(x, kernel, _, **precision):
+    """x (…, d) @ kernel (d, e), as a product of two matrices."""
+    product = jax.lax.dot(x.reshape(-1, x.shape[-1]), kernel, **precision)
+    return product.reshape(*x.shape[:-1], -1)
 
 
-def _attention_by_head(query, key, value, valid):
-    b, _, heads, _ = query.shape
-
-    @jax.checkpoint
-    def one_head(inputs):
-        query, key, value, valid = inputs
-        scores = jnp.where(valid, (query @ key.T).astype(jnp.float32), -jnp.inf)
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-        return (weights.astype(value.dtype) @ value) / weights.sum(-1, keepdims=True).astype(value.dtype)
-
-    def by_head(x):
-        return jnp.swapaxes(x, 1, 2).reshape(b * heads, x.shape[1], x.shape[3])
-
-    result = jax.lax.map(one_head, (by_head(query), by_head(key), by_head(value), jnp.repeat(valid, heads, axis=0)))
-    return jnp.swapaxes(result.reshape(b, heads, *result.shape[1:]), 1, 2)
+# With more axes before the last the gradient of a dense layer takes up to ten times as long on CPUs.
+Dense = partial(nn.Dense, dot_general=_of_one_list)
 
 
 class TransformerBlock(nn.Module):
     """Pre-norm block: x += attention(norm x); x += mlp(norm x). Input and output (b, l, d).
 
-    turned_by: what `turns` made of the tokens' places, None to go without rotary positions.
+    turned_by: what `turns` made of the tokens' places, None to go without rotary positions. Norms and dense layers see
+    one long list of tokens, (b · l, d): with a batch axis before it their gradients take three times as long on CPUs.
     """
 
     heads: int
@@ -93,12 +75,13 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, x, valid, turned_by):
         b, length, width = x.shape
+        x = x.reshape(-1, width)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
         qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(y)
         query, key, value = jnp.moveaxis(qkv.reshape(b, length, 3, self.heads, width // self.heads), 2, 0)
         if turned_by is not None:
             query, key = turned(query, turned_by), turned(key, turned_by)
-        y = attention(query, key, value, valid).reshape(b, length, width)
+        y = attention(query, key, value, valid).reshape(-1, width)
         x = x + nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
         y = nn.Dense(
@@ -109,14 +92,15 @@ class TransformerBlock(nn.Module):
         )(y)
         y = nn.gelu(y, approximate=False)
         x = x + nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="mlp2")(y)
-        return x, None
+        return x.reshape(b, length, width), None
 
 
 class Transformer(nn.Module):
     """`depth` blocks, scanned (one compiled block, parameters stacked on a leading axis), and a final norm.
 
     places: (b, l, 2) row and column of every token for rotary positions, None to go without.
-    remat: recompute a block's activations in the backward pass instead of keeping them.
+    remat: recompute a block's activations in the backward pass instead of keeping them. On CPUs that is always done,
+    but for attention: what is kept goes through memory, whose first touch takes longer than computing it again.
     """
 
     depth: int
@@ -127,8 +111,12 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x, valid, places=None):
+        block = TransformerBlock
+        if self.remat or jax.default_backend() == "cpu":
+            kept = jax.checkpoint_policies.save_only_these_names(ATTENTION)
+            block = nn.remat(TransformerBlock, prevent_cse=False, policy=kept)
         blocks = nn.scan(
-            nn.remat(TransformerBlock, prevent_cse=False) if self.remat else TransformerBlock,
+            block,
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,

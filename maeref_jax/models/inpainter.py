@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maeref_jax.models.group_norm import group_norm
+
 
 class Inpainter(nn.Module):
     """Labels with holes -> float32 logits (b, y, x, classes). Any window: grown behind the far faces to what the
@@ -66,5 +68,5 @@ class GatedConvolution(nn.Module):
         x = nn.Conv(2 * self.width, (3, 3), **shape, name="conv")(x)
         features, gate = jnp.split(x, 2, axis=-1)
         groups = math.gcd(8, self.width)
-        features = nn.GroupNorm(num_groups=groups, dtype=self.dtype, name="norm")(features)
+        features = group_norm(groups, self.dtype, "norm")(features)
         return nn.elu(features) * nn.sigmoid(gate)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from maeref_jax.masking import placed
-from maeref_jax.models.blocks import Transformer, sine_cosine_positions
+from maeref_jax.models.blocks import Dense, Transformer, sine_cosine_positions
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -59,7 +59,7 @@ class MaskedAutoencoder(nn.Module):
         self.sow("intermediates", "encoder_in", x)
         encoder = Transformer(self.encoder_depth, self.encoder_heads, **shared, name="encoder")
         x = encoder(x, valid, self._places(kept, grid))
-        x = nn.Dense(self.decoder_width, dtype=self.dtype, kernel_init=_xavier, name="to_decoder")(x)
+        x = Dense(self.decoder_width, dtype=self.dtype, kernel_init=_xavier, name="to_decoder")(x)
         class_token, latent = x[:, :1], x[:, 1:]
         x = self._fill_in(latent, grid, kept, kept_valid, decoded, context)
         x = jnp.concatenate([class_token, x], axis=1)
@@ -67,7 +67,7 @@ class MaskedAutoencoder(nn.Module):
         self.sow("intermediates", "decoder_in", x)
         decoder = Transformer(self.decoder_depth, self.decoder_heads, **shared, name="decoder")
         x = decoder(x, valid, self._places(decoded, grid))
-        x = nn.Dense(self.token**2 * self.classes, dtype=self.dtype, kernel_init=_xavier, name="head")(x[:, 1:])
+        x = Dense(self.token**2 * self.classes, dtype=self.dtype, kernel_init=_xavier, name="head")(x[:, 1:])
         return x.reshape(*decoded.shape, self.token**2, self.classes).astype(jnp.float32)
 
     def _embed(self, labels):
@@ -78,7 +78,7 @@ class MaskedAutoencoder(nn.Module):
         else:
             pixels = jnp.where((labels >= 0) & (labels < self.classes), labels, 0).astype(self.dtype)
             bias = _uniform_bias(self.token)
-        dense = nn.Dense(self.encoder_width, dtype=self.dtype, kernel_init=_xavier, bias_init=bias, name="embed")
+        dense = Dense(self.encoder_width, dtype=self.dtype, kernel_init=_xavier, bias_init=bias, name="embed")
         return dense(pixels)
 
     def _with_class_token(self, x, valid, width, name):

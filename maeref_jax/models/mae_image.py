@@ -5,7 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from maeref_jax.models.blocks import Transformer, sine_cosine_positions
+from maeref_jax.models.blocks import Dense, Transformer, sine_cosine_positions
 from maeref_jax.models.mae import MaskedAutoencoder
 
 
@@ -27,7 +27,7 @@ class ImageMaskedAutoencoder(nn.Module):
         (b, m, p, c).
         """
         net = self.autoencoder
-        dense = partial(nn.Dense, dtype=net.dtype, kernel_init=nn.initializers.xavier_uniform())
+        dense = partial(Dense, dtype=net.dtype, kernel_init=nn.initializers.xavier_uniform())
         x = dense(self.width, name="embed_image")(image)
         x = x + jnp.asarray(sine_cosine_positions(grid, self.width), net.dtype)
         index = jnp.broadcast_to(jnp.arange(image.shape[1]), image.shape[:2])

@@ -60,9 +60,9 @@ def map_members(function, *stacked, mapping="auto", chunk=0):
     if not 0 < chunk < members:
         return together(function, *stacked)
     saving = jax.checkpoint(partial(together, function))
-    parts = [jax.tree.map(lambda x, i=i: x[i : i + chunk], stacked) for i in range(0, members, chunk)]
+    sizes = [min(chunk, members - start) for start in range(0, members, chunk)]
     results = []
-    for part in parts:
+    for part in _parted(stacked, sizes):
         if results:
             # Without this the compiler may run all chunks at the same time, and their memory adds up.
             part, results[-1] = jax.lax.optimization_barrier((part, results[-1]))
@@ -76,8 +76,14 @@ def _vmapped(function, *stacked):
 
 def _unrolled(function, *stacked):
     members = jax.tree.leaves(stacked[0])[0].shape[0]
-    results = [function(*jax.tree.map(lambda leaf, i=i: leaf[i], stacked)) for i in range(members)]
+    results = [function(*jax.tree.map(lambda x: x[0], part)) for part in _parted(stacked, [1] * members)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+
+def _parted(stacked, sizes):
+    """Trees of so many members each. Not by indices: the gradient of every one of those would be all members large."""
+    leaves, tree = jax.tree.flatten(stacked)
+    return [jax.tree.unflatten(tree, part) for part in zip(*(jax.lax.split(x, sizes) for x in leaves), strict=True)]
 
 
 def select_members(params, state, members):
