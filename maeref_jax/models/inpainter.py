@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maeref_jax.models.convolution import Conv
 from maeref_jax.models.group_norm import group_norm
 
 
@@ -65,7 +66,7 @@ class GatedConvolution(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = {"strides": self.stride, "kernel_dilation": self.dilation, "dtype": self.dtype}
-        x = nn.Conv(2 * self.width, (3, 3), **shape, name="conv")(x)
+        x = Conv(2 * self.width, (3, 3), **shape, name="conv")(x)
         features, gate = jnp.split(x, 2, axis=-1)
         groups = math.gcd(8, self.width)
         features = group_norm(groups, self.dtype, "norm")(features)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from maeref_jax.errors import BadInput
 from maeref_jax.models.blocks import Dense
+from maeref_jax.models.convolution import Conv
 from maeref_jax.models.group_norm import group_norm
 from maeref_jax.records import DEVICES
 
@@ -99,7 +100,7 @@ class TwoConvolutions(nn.Module):
     def __call__(self, x):
         y = x
         for i in range(2):
-            y = nn.Conv(self.width, (3,) * self.axes, dtype=self.dtype, name=f"conv{i}")(y)
+            y = Conv(self.width, (3,) * self.axes, dtype=self.dtype, name=f"conv{i}")(y)
             y = self._normalised(y, f"norm{i}")
             if i == 1 and self.residual:
                 same = x.shape[-1] == self.width

@@ -1,0 +1,42 @@
+"""The form of a convolution changes neither what comes out nor its gradients."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from maeref_jax.models import convolution
+from maeref_jax.models.convolution import Conv
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((2, 9, 7, 8), {}),  # the form of its own
+        ((2, 3, 6, 8, 16), {}),  # planes of a stack
+        ((2, 9, 7, 8), {"kernel_dilation": (2, 2)}),
+        ((2, 8, 6, 8), {"strides": (2, 2)}),
+        ((2, 8, 6, 8), {"padding": "VALID"}),
+        ((1, 65, 64, 8), {}),  # too large
+        ((2, 9, 7, 1), {}),
+    ],
+)
+def test_values_and_gradients_are_those_of_flax(shape, settings):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype(np.float32)
+    params = nn.Conv(5, (3, 3), **settings).init(jax.random.key(0), x)
+
+    def results(layer):
+        gradient = jax.jit(jax.grad(lambda params, x: (layer.apply(params, x) ** 2).sum(), (0, 1)))
+        return jax.tree.leaves((layer.apply(params, x), gradient(params, x)))
+
+    for ours, theirs in zip(*(results(kind(5, (3, 3), **settings)) for kind in (Conv, nn.Conv)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(("side", "chosen"), [(64, True), (65, False)])
+def test_small_planes_alone_take_the_form_of_their_own(monkeypatch, side, chosen):
+    seen, form = [], convolution._of_plane
+    monkeypatch.setattr(convolution, "_of_plane", lambda *arrays: seen.append(1) or form(*arrays))
+    Conv(8, (3, 3)).init(jax.random.key(0), np.zeros((1, side, 64, 8), np.float32))
+    assert bool(seen) == chosen
