@@ -42,10 +42,10 @@ bench: .venv/installed
 TRAIN = $(PY) train.py --config.data.ensemble=$(EVALUATE)/ensemble --config
 evaluate: .venv/installed
 	$(PY) train.py --config configs/ensemble.py:demo --workdir $(EVALUATE)/ensemble
-	$(TRAIN) configs/mae.py:demo --workdir $(EVALUATE)/mae --config.steps=1600
-	$(TRAIN) configs/mae_image.py:demo --workdir $(EVALUATE)/mae_image --config.steps=900
-	$(TRAIN) configs/inpainter.py:demo --workdir $(EVALUATE)/inpainter --config.steps=600
-	$(TRAIN) configs/autoencoder.py:denoising_demo --workdir $(EVALUATE)/denoising --config.steps=1000
+	$(TRAIN) configs/mae.py:demo --workdir $(EVALUATE)/mae --config.steps=2200
+	$(TRAIN) configs/mae_image.py:demo --workdir $(EVALUATE)/mae_image --config.steps=1200
+	$(TRAIN) configs/inpainter.py:demo --workdir $(EVALUATE)/inpainter --config.steps=650
+	$(TRAIN) configs/autoencoder.py:denoising_demo --workdir $(EVALUATE)/denoising --config.steps=750
 	$(TRAIN) configs/crf.py:demo --workdir $(EVALUATE)/crf
 	$(PY) train.py --config configs/morphology.py:demo --workdir $(EVALUATE)/morphology
 	$(PY) train.py --config configs/unrefined.py:demo --workdir $(EVALUATE)/unrefined
