@@ -9,10 +9,9 @@ import statistics
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from maeref_jax.models.attention import attention
+from maeref_jax.models.attention import at_once, attention
 
 SHAPES = {
     "paper, decoder": (8, 718, 8, 8),
@@ -21,13 +20,6 @@ SHAPES = {
     "demo, encoder": (16, 80, 4, 16),
 }
 ROUNDS = 9
-
-
-def at_once(query, key, value, valid):
-    """What attention does on accelerators."""
-    scores = jnp.einsum("bqhe,bkhe->bhqk", query * query.shape[-1] ** -0.5, key)
-    weights = jax.nn.softmax(jnp.where(valid[:, None, None, :], scores, -jnp.inf), axis=-1)
-    return jnp.einsum("bhqk,bkhe->bqhe", weights, value)
 
 
 def prepared(function, shape, backward):

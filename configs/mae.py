@@ -61,7 +61,7 @@ def get_config(mode):
                 "position_weight": 1.0,  # of the encoder's fixed positions
                 "rotary": True,
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
-                "remat": False,  # recompute activations in the backward pass: slower, less memory
+                "remat": False,  # recompute activations in the backward pass: less memory, slower; on CPUs always done
             },
             # How refine.py uses it, unless told otherwise: the mean over the symmetries of the square; filled in so
             # many rounds, the most certain tokens first; the agreement of so many sampled fillings, 0 for none.

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maeref_jax.models.attention import _at_once, _by_head, attention
-from maeref_jax.models.blocks import sine_cosine_positions, turned, turns
+from maeref_jax.models.attention import at_once, attention, by_head
+from maeref_jax.models.blocks import Transformer, sine_cosine_positions, turned, turns
 from maeref_jax.models.mae import MaskedAutoencoder
 
 GRID, N = (4, 5), 20
@@ -97,24 +97,60 @@ def test_attention_equals_a_plain_softmax_over_the_valid_keys():
         np.testing.assert_allclose(result[0, :, head], weights @ value[0, valid[0], head], atol=1e-5)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1)])
-def test_attention_by_head_is_attention_at_once_with_its_gradients(dtype, tolerance):
+def test_attention_by_head_is_attention_at_once_with_its_gradients():
     rng = np.random.default_rng(0)
-    arrays = [jnp.asarray(rng.normal(size=(2, 7, 3, 4)), dtype) for _ in range(3)]
+    arrays = [jnp.asarray(rng.normal(size=(2, 7, 3, 4)) + offset, jnp.bfloat16) for offset in (0, 0, 5)]
     weights = rng.normal(size=(2, 7, 3, 4)).astype(np.float32)
     valid = jnp.asarray(np.arange(7)[None] < np.array([[5], [7]]))
 
-    def results(function):
+    def results(function, dtype):
         def total(arrays):
             return (weights * function(*arrays, valid).astype(jnp.float32)).sum()
 
-        return function(*arrays, valid), *jax.jit(jax.grad(total))(arrays)
+        given = [x.astype(dtype) for x in arrays]
+        found = function(*given, valid), *jax.jit(jax.grad(total))(given)
+        assert all(x.dtype == dtype for x in found)
+        return [np.asarray(x, np.float32) for x in found]
 
-    for ours, theirs in zip(results(_by_head), results(_at_once), strict=True):
-        assert ours.dtype == theirs.dtype == arrays[0].dtype
-        np.testing.assert_allclose(*(x.astype(np.float32) for x in (ours, theirs)), atol=tolerance)
-    of_key, of_value = results(_by_head)[2:]
+    plain, fine, coarse = results(at_once, jnp.float32), results(by_head, jnp.float32), results(by_head, jnp.bfloat16)
+    for expected, exact, rounded in zip(plain, fine, coarse, strict=True):
+        np.testing.assert_allclose(exact, expected, atol=2e-5)
+        np.testing.assert_allclose(rounded, expected, atol=2**-7 * np.abs(expected).max())
+    of_key, of_value = fine[2:]
     assert not np.any(of_key[0, 5:]) and not np.any(of_value[0, 5:]), "padding has no gradient"
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_blocks_are_the_same_in_the_form_for_accelerators(monkeypatch, remat):
+    net, x = Transformer(2, 2, mlp_ratio=2.0, remat=remat), np.random.default_rng(0).normal(size=(2, 5, 8))
+    valid = jnp.asarray(np.arange(5)[None] < np.array([[3], [5]]))
+    params = jax.jit(net.init)(jax.random.key(0), x, valid)
+
+    def results():
+        def total(params):
+            found = net.apply(params, x, valid)
+            return (found**3).sum(), found
+
+        return jax.jit(jax.grad(total, has_aux=True))(params)
+
+    here = results()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-4), results(), here)
+
+
+def test_on_a_cpu_blocks_keep_their_input_and_attention_for_the_backward_pass_and_nothing_else():
+    depth, b, length, heads, width = 3, 2, 5, 2, 8
+    net, x = Transformer(depth, heads, mlp_ratio=3.0), jnp.ones((b, length, width))
+    params = jax.eval_shape(net.init, jax.random.key(0), x, jnp.ones((b, length), bool))
+
+    def kept(params, x):
+        return jax.vjp(lambda params, x: net.apply(params, x, jnp.ones((b, length), bool)), params, x)[1]
+
+    shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(kept, params, x))]
+    of_parameters = {leaf.shape for leaf in jax.tree.leaves(params)}
+    of_blocks = [shape[1:] for shape in shapes if shape[:1] == (depth,) and shape not in of_parameters]
+    head = (b * heads, length)
+    assert sorted(of_blocks) == sorted([(b, length, width), (*head, width // heads), (*head, 1)])
 
 
 def test_rotary_positions_show_how_far_apart_two_tokens_are_and_nothing_else():

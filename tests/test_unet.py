@@ -89,10 +89,11 @@ def test_batch_statistics_move_in_training_alone_and_are_what_use_normalises_by(
     np.testing.assert_allclose(alone, used[:1], atol=1e-5)
 
 
-def test_recomputing_activations_changes_neither_gradients_nor_statistics():
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_recomputing_activations_changes_neither_gradients_nor_statistics(norm):
     x, found = image(2, 8, 8, 1), []
     for remat in (False, True):
-        net = UNet(2, (4, 6), ((2, 2),), norm="batch", remat=remat)
+        net = UNet(2, (4, 6), ((2, 2),), norm=norm, remat=remat)
         variables = jax.jit(net.init)(jax.random.key(0), x)
 
         def total(params, net=net, variables=variables):
@@ -139,3 +140,18 @@ def test_the_largest_value_of_every_box_is_pooled_and_has_the_gradient(shape, st
     found = results(lambda x: max_pooled(x, stride))
     for ours, theirs in zip(found, results(lambda x: nn.max_pool(x, stride, stride)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_of_values_after_a_relu_of_which_many_are_0_the_same_have_the_gradient():
+    x = image(2, 8, 8, 3)
+    found, wanted = (
+        jax.jit(jax.grad(lambda x, pool=pool: (pool(nn.relu(x)) + 1).prod(-1).sum()))(x)
+        for pool in (lambda x: max_pooled(x, (4, 2)), lambda x: nn.max_pool(x, (4, 2), (4, 2)))
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_equal_values_share_the_gradient():
+    found = jax.grad(lambda x: (max_pooled(x, (2, 3)) * jnp.array([1.0, 2.0])).sum())(jnp.ones((1, 4, 6, 2)))
+    np.testing.assert_allclose(found.reshape(2, 2, 2, 3, 2).sum((1, 3)), np.broadcast_to([1.0, 2.0], (2, 2, 2)))
+    assert (np.asarray(found) > 0).all()

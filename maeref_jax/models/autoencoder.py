@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from maeref_jax.errors import BadInput
+from maeref_jax.models.blocks import Dense
 from maeref_jax.models.group_norm import group_norm
 
 
@@ -41,7 +42,7 @@ class Autoencoder(nn.Module):
         for i, width in reversed(list(enumerate(self.widths))):
             x = DoublingConvolution(width, dtype=self.dtype, name=f"up{i}")(x)
             x = self._activated(x, f"up_norm{i}")
-        return nn.Dense(self.classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
+        return Dense(self.classes, dtype=self.dtype, name="head")(x).astype(jnp.float32)
 
     def _activated(self, x, name):
         # Groups of four channels at least: of a single pixel and channel nothing would be left.
@@ -51,8 +52,8 @@ class Autoencoder(nn.Module):
 
 class DoublingConvolution(nn.Module):
     """A transposed convolution of 4 x 4 and stride 2, as nn.ConvTranspose with the same parameters: (b, y, x, c) ->
-    (b, 2 y, 2 x, width). Written as one matrix product, every pixel spreading over 4 x 4, whose four quarters are
-    then shifted and added up: on CPUs the compiler's own form takes many times as long, above all backward.
+    (b, 2 y, 2 x, width). Written as one product of two matrices, every pixel spreading over 4 x 4, whose four quarters
+    are then shifted and added up: on CPUs the compiler's own form takes many times as long, above all backward.
     """
 
     width: int
@@ -66,7 +67,7 @@ class DoublingConvolution(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         spread = kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(channels, 16 * self.width)
         # A quarter (j, i) holds the 2 x 2 pixels that lie 2 j further down and 2 i further right.
-        quarters = (x @ spread).reshape(batch, height, width, 2, 2, 2, 2, self.width)
+        quarters = (x.reshape(-1, channels) @ spread).reshape(batch, height, width, 2, 2, 2, 2, self.width)
         total = 0
         for j in range(2):
             for i in range(2):

@@ -54,7 +54,7 @@ def turned(x, turns):
 def _of_one_list(x, kernel, _, **precision):
     """x (…, d) @ kernel (d, e), as a product of two matrices."""
     product = jax.lax.dot(x.reshape(-1, x.shape[-1]), kernel, **precision)
-    return product.reshape(*x.shape[:-1], -1)
+    return product.reshape(*x.shape[:-1], kernel.shape[1])
 
 
 # With more axes before the last the gradient of a dense layer takes up to ten times as long on CPUs.

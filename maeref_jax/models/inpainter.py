@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from maeref_jax.models.blocks import Dense
 from maeref_jax.models.convolution import Conv
 from maeref_jax.models.group_norm import group_norm
 
@@ -49,7 +50,7 @@ class Inpainter(nn.Module):
             x = GatedConvolution(self.widths[level], dtype=self.dtype, name=f"up{level}")(x)
             x = jnp.concatenate([skips[level], x], -1)
             x = GatedConvolution(self.widths[level], dtype=self.dtype, name=f"merge{level}")(x)
-        x = nn.Dense(self.classes, dtype=self.dtype, name="head")(x)
+        x = Dense(self.classes, dtype=self.dtype, name="head")(x)
         return x[:, :height, :width].astype(jnp.float32)
 
 
