@@ -45,7 +45,7 @@ evaluate: .venv/installed
 	$(TRAIN) configs/mae.py:demo --workdir $(EVALUATE)/mae --config.steps=2200
 	$(TRAIN) configs/mae_image.py:demo --workdir $(EVALUATE)/mae_image --config.steps=1200
 	$(TRAIN) configs/inpainter.py:demo --workdir $(EVALUATE)/inpainter --config.steps=650
-	$(TRAIN) configs/autoencoder.py:denoising_demo --workdir $(EVALUATE)/denoising --config.steps=750
+	$(TRAIN) configs/autoencoder.py:denoising_demo --workdir $(EVALUATE)/denoising --config.steps=1000
 	$(TRAIN) configs/crf.py:demo --workdir $(EVALUATE)/crf
 	$(PY) train.py --config configs/morphology.py:demo --workdir $(EVALUATE)/morphology
 	$(PY) train.py --config configs/unrefined.py:demo --workdir $(EVALUATE)/unrefined
