@@ -35,6 +35,7 @@ bench: .venv/installed
 	$(PY) benchmarks/volume_speed.py
 	$(PY) benchmarks/scaling.py
 	$(PY) benchmarks/convolution.py
+	$(PY) benchmarks/convolution_layers.py
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/member_mapping.py
 
