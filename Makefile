@@ -36,6 +36,7 @@ bench: .venv/installed
 	$(PY) benchmarks/scaling.py
 	$(PY) benchmarks/convolution.py
 	$(PY) benchmarks/convolution_layers.py
+	$(PY) benchmarks/layer_forms.py
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/member_mapping.py
 

@@ -57,7 +57,8 @@ def _of_one_list(x, kernel, _, **precision):
     return product.reshape(*x.shape[:-1], kernel.shape[1])
 
 
-# With more axes before the last the gradient of a dense layer takes up to ten times as long on CPUs.
+# With more axes before the last the gradient of a dense layer takes up to twice as long on CPUs
+# (benchmarks/layer_forms.py).
 Dense = partial(nn.Dense, dot_general=_of_one_list)
 
 
@@ -65,7 +66,7 @@ class TransformerBlock(nn.Module):
     """Pre-norm block: x += attention(norm x); x += mlp(norm x). Input and output (b, l, d).
 
     turned_by: what `turns` made of the tokens' places, None to go without rotary positions. Norms and dense layers see
-    one long list of tokens, (b · l, d): with a batch axis before it their gradients take three times as long on CPUs.
+    one long list of tokens, (b · l, d): with a batch axis before it their gradients take longer on CPUs.
     """
 
     heads: int

@@ -21,8 +21,8 @@ def _convolution(x, kernel, strides, padding, **more):
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **more)
 
 
-# nn.Conv; on CPUs the gradient of a kernel is the sum of nine matrix products, which takes half to three quarters of
-# the time of the compiler's own.
+# nn.Conv; on CPUs the gradient of a kernel is the sum of nine matrix products, which takes half to four fifths of
+# the time of the compiler's own (benchmarks/layer_forms.py).
 Conv = partial(nn.Conv, conv_general_dilated=_convolution)
 
 

@@ -14,8 +14,8 @@ def group_norm(groups, dtype, name):
     """A module that normalises (b, …, c) over all voxels of each of `groups` groups of neighbouring channels; groups
     divides c. Parameters "scale" and "bias", (c,) each; the result has the given dtype.
 
-    On CPUs written out, with sums that the compiler does fast there, and their gradients: a third of the time of
-    flax's own. Elsewhere flax's own.
+    On CPUs written out, with sums that the compiler does fast there, and their gradients: two fifths of the time of
+    flax's own (benchmarks/layer_forms.py). Elsewhere flax's own.
     """
     if jax.default_backend() == "cpu":
         return GroupNorm(groups, dtype, name=name)
@@ -64,7 +64,7 @@ _normalised.defvjp(_forward, _backward)
 
 
 def _sum(x):
-    """(b, n, c) -> (b, c), as a product with ones: ten times as fast as a sum where x is large."""
+    """(b, n, c) -> (b, c), as a product with ones, which is faster than a sum where x is still being computed."""
     return (jnp.ones((len(x), 1, x.shape[1])) @ x)[:, 0]
 
 

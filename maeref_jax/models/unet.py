@@ -130,7 +130,7 @@ def _axis_of_devices():
 
 def max_pooled(x, stride):
     """(b, …, c) -> the largest value of every box of `stride`, which divides the spatial size. The voxels that have it
-    share the gradient. Written as a maximum of slices: the gradient of nn.max_pool takes ten times as long on CPUs.
+    share the gradient. Written as a maximum of slices: the gradient of nn.max_pool takes many times as long on CPUs.
     """
     for axis, step in enumerate(stride, start=1):
         x = reduce(jnp.maximum, [jax.lax.slice_in_dim(x, i, None, step, axis) for i in range(step)])

@@ -121,10 +121,9 @@ def plan(
             everything, computed = 2 * everything, 2 * computed
         found["windows"][step] = {"all": everything, "computed": computed}
     if _segments_again(segmenter, refiner):
-        seen = "probabilities" in refiner.apply.needs  # windows of these, and those of the test too
-        around = np.add(halo(refiner.apply) if seen else 0, (rounds, 0, 0)).tolist()
+        around = np.add(halo(refiner.apply), (rounds, 0, 0)).tolist()
         counts = windows_of(segmenter.apply, shape, settings.block, settings.batch, around)
-        times = 2 if seen and settings.foreignness else 1
+        times = 2 if settings.foreignness else 1  # those of the test too
         found["windows"]["segment again"] = {"all": times * counts[0], "computed": times * counts[1]}
     for step, windows in found["windows"].items():
         speed = speeds[step.removesuffix(" again")]
