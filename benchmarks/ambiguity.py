@@ -24,13 +24,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from maeref_jax import pipeline
-from maeref_jax.blockwise import decide, hide, segment_block
 from maeref_jax.metrics import calibration, overlap
+from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.pipeline import methods
+from maeref_jax.pipeline.blockwise import decide, hide, segment_block
 from maeref_jax.segmenters.ensemble import AMBIGUOUS_AS
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes.labels import real_classes
-from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import whole
 
@@ -84,7 +84,7 @@ def train(workdir, way, given):
 
 def judged(workdir, shape):
     """{"dice", "auroc", "hidden": {region: share of the voxels}, "caught": {region: share of the errors}}."""
-    model = pipeline.load_model(workdir, "segmenter")
+    model = methods.load_model(workdir, "segmenter")
     classes, size = real_classes(model.settings["classes"]), tuple(model.settings["voxel_size_nm"])
     variables = jax.device_put((model.params, model.state))
     confusion, doubts, voxels = 0, [], {}

@@ -20,7 +20,7 @@ import measuring
 from convolution import plain
 from mae_speed import WITH_TORCH
 
-from maeref_jax import command_line
+from maeref_jax.commands import command_line
 
 DIRECTIONS = ("forward", "input's gradient", "kernel's gradient")
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import measuring
 from mae_speed import WITH_TORCH
 
-from maeref_jax import command_line
+from maeref_jax.commands import command_line
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update

@@ -29,15 +29,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from maeref_jax import command_line
+from maeref_jax.commands import command_line
 from maeref_jax.evaluation import reconstruction
 from maeref_jax.evaluation.reconstruction import RATIOS, SHAPES
-from maeref_jax.masked_training import real_classes
+from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.refiners import mae
+from maeref_jax.refiners.masked_training import real_classes
+from maeref_jax.samples import dataset, sampling
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update
-from maeref_jax.volumes import dataset, sampling
-from maeref_jax.volumes.phantom import phantom
 from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.windows import whole
 

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from maeref_jax import experiment, pipeline
+from maeref_jax.experiments import experiment
+from maeref_jax.pipeline import methods
 from maeref_jax.report.canvas import colour_labels
 
 ROWS, GREY = 4, (160, 160, 160)
@@ -29,7 +30,7 @@ def main():
     flags.add_argument("--refiner", required=True, type=Path)
     flags.add_argument("--output", required=True, type=Path)
     given = flags.parse_args()
-    model = pipeline.load_model(given.refiner, "refiner")
+    model = methods.load_model(given.refiner, "refiner")
     settings = model.settings
     prepared = experiment.prepare(settings, given.refiner, range(settings["batch"]))
     preview = jax.jit(prepared.method.preview)

@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import measuring
 
-from maeref_jax import command_line
+from maeref_jax.commands import command_line
 from maeref_jax.refiners import mae
+from maeref_jax.samples.sampling import masking_length
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update
-from maeref_jax.volumes.sampling import masking_length
 
 RATIOS = (0.1, 0.5, 0.9)
 WITH_TORCH = importlib.util.find_spec("torch") is not None

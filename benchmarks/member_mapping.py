@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from maeref_jax import command_line
+from maeref_jax.commands import command_line
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import measuring
 import volume_speed
 
-from maeref_jax import command_line
+from maeref_jax.commands import command_line
 
 TIMES = (1, 2, 4)
 

@@ -14,18 +14,19 @@ import jax
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from maeref_jax import command_line, pipeline
+from maeref_jax.commands import command_line
+from maeref_jax.pipeline import methods
+from maeref_jax.samples import sampling
+from maeref_jax.samples.dataset import annotated_phantoms
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update
-from maeref_jax.volumes import sampling
-from maeref_jax.volumes.dataset import annotated_phantoms
 
 STEPS = 10
 
 
 def measure(settings, batches):
     """(seconds to compile, median seconds a step) of update() on the batches, all of one shape."""
-    method = pipeline.METHODS[settings["method"]].method(settings)
+    method = methods.METHODS[settings["method"]].method(settings)
     optimizer = build_optimizer({**settings["optimizer"], "steps": STEPS}, method.members)
     state = jax.jit(partial(initial_state, method, optimizer))(jax.random.key(0), batches[0])
     step = jax.jit(partial(update, method, optimizer))

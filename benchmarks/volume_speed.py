@@ -21,11 +21,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import measuring
 
-from maeref_jax import command_line, jobs, pipeline
+from maeref_jax.commands import command_line
+from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.pipeline import jobs, refining
 from maeref_jax.refiners import mae
-from maeref_jax.volumes import sampling
-from maeref_jax.volumes.dataset import TrainingVolume
-from maeref_jax.volumes.phantom import phantom
+from maeref_jax.samples import sampling
+from maeref_jax.samples.dataset import TrainingVolume
 from maeref_jax.volumes.volume import array_volume, create_volume
 from maeref_jax.volumes.windows import whole
 
@@ -74,9 +75,9 @@ def refined(model, folder, stacks, name):
         stored[role].write(whole(shape), array)
     settings = jobs.Settings(threshold=0.4, ambiguous_threshold=1.0)
     small = {role: array_volume(array[:1], role) for role, array in (("labels", labels), ("entropy", entropy))}
-    pipeline.refine_volume(jobs.Job("warm", folder / name, **small), None, model, settings, lambda text: None)
+    refining.refine_volume(jobs.Job("warm", folder / name, **small), None, model, settings, lambda text: None)
     began = time.perf_counter()
-    summary = pipeline.refine_volume(jobs.Job("it", folder / name, **stored), None, model, settings, lambda text: None)
+    summary = refining.refine_volume(jobs.Job("it", folder / name, **stored), None, model, settings, lambda text: None)
     seconds = time.perf_counter() - began
     stages = [float(summary["seconds"][stage]) for stage in ("segment", "refine", "export")]
     rate = float(np.prod(shape)) / seconds / 1e6

@@ -66,7 +66,7 @@ def get_config(mode):
             # How refine.py uses it, unless told otherwise: the mean over the symmetries of the square; filled in so
             # many rounds, the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
             "use": {"symmetries": False, "rounds": 1, "samples": 0},
-            # Rules of the original implementation, see configs/mae_original.py and maeref_jax/original_rules.py.
+            # Rules of the original implementation, see configs/mae_original.py and masking/original_rules.py.
             "original": {"rules": False, "keep": 0.7},
             **training(warmup_steps=1000, b2=0.95, weight_decay=0.05),
             "data": {

@@ -2,10 +2,10 @@
 
     python train.py --config configs/mae_original.py --workdir runs/mae_original --config.data.ensemble=runs/ensemble
 
-For comparison with configs/mae.py, and the home of imported checkpoints (python -m maeref_jax.import_original). Class
+For comparison with configs/mae.py, and the home of imported checkpoints (maeref import-original). Class
 ids are read as numbers; the nearest 70 % of the tokens by rank take part, whatever their distance; the loss is over
 all of those, visible or not; positions x 0.08; constant AdamW. Its distance is measured from hidden labels too
-(maeref_jax/original_rules.py). 250 epochs are as many steps as 250 times the tiles of the data (128 x 128, stride 64)
+(masking/original_rules.py). 250 epochs are as many steps as 250 times the tiles of the data (128 x 128, stride 64)
 take in batches of 256; `steps` is that of the default phantoms: set it for your data. Crops, unlike there, lie
 anywhere and in any orientation. Meant for a GPU or TPU. Modes:
 

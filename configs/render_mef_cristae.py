@@ -1,6 +1,6 @@
 """Real shapes, rendered: twelve mitochondria with cristae (FIB-SEM, 5 nm, Leclerc et al. 2024) in the imaging model.
 
-    MAEREF_DATA=FOLDER python -m maeref_jax.render --config configs/render_mef_cristae.py --output runs/rendered
+    MAEREF_DATA=FOLDER maeref render --config render_mef_cristae --output runs/rendered
 
 FOLDER holds mef_cristae/{NI,8hpi}_m{1…6}_label.tif. Seconds. Whole mitochondria are kept apart: m1 and m2 train, m3
 validates, m4 to m6 are the test, of either condition (NI: not infected, 8hpi: eight hours after infection). Regions of

@@ -1,6 +1,6 @@
 """Refine biologically inconsistent segmentation masks with masked autoencoders.
 
-    image -> segmenters/ (ensemble of U-Nets) -> entropy.py -> masking.py -> refiners/ (masked autoencoder) -> metrics/
+    image -> segmenters/ (ensemble of U-Nets) -> uncertainty/ -> masking/ -> refiners/ (masked autoencoder) -> metrics/
 
 Glossary of axis letters, the same in names and in einsum strings:
 `b` batch, `k` ensemble member, `z y x` voxels, `c` class, `n` tokens, `p` pixels in a token, `d` width.

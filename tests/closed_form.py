@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from evaluate import main
-from maeref_jax import jobs
+from maeref_jax.commands.evaluate import main
+from maeref_jax.pipeline import jobs
 from maeref_jax.records import Refiner, Segmenter
 
 SETTINGS = {

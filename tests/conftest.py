@@ -71,8 +71,8 @@ def stacks(tmp_path, monkeypatch):
 @pytest.fixture
 def refine(stacks, monkeypatch, capsys):
     """refine(arguments) -> (exit code, stdout, stderr), through the same door as `python refine.py`, in `stacks`."""
-    from maeref_jax import command_line
-    from refine import main
+    from maeref_jax.commands import command_line
+    from maeref_jax.commands.refine import main
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["refine.py", *map(str, arguments)])
@@ -90,10 +90,10 @@ def models(monkeypatch):
     """Puts two closed-form models where trained workdirs would be."""
     import closed_form
 
-    from maeref_jax import pipeline
+    from maeref_jax.pipeline import methods
 
     found = closed_form.models()
-    monkeypatch.setattr(pipeline, "load_model", lambda workdir, kind: found[kind])
+    monkeypatch.setattr(methods, "load_model", lambda workdir, kind: found[kind])
 
 
 @pytest.fixture

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from test_pipeline import SHAPE, image, labels, refiner, segmenter
+from fakes import SHAPE, image, labels, refiner, segmenter
 
-from maeref_jax import pipeline
+from maeref_jax.pipeline import methods, refining
 from maeref_jax.volumes.volume import write_tiff
 from maeref_jax.volumes.windows import whole
-from refine import CONFIG
 
 SIZE = (30.0, 5.0, 4.0)
-SMALL = ["--config", f"{CONFIG}:smoke"]
+SMALL = ["--config", "refine:smoke"]
 IMAGE = ["--input", "stacks/a.tif", "--ensemble", "ensemble", "--refiner", "mae", "--output", "out"]
 LABELS = ["--labels", "a_labels.tif", "--refiner", "mae", "--output", "out"]
 
@@ -37,7 +36,7 @@ def make_stacks(folder, monkeypatch):
 def use_models(monkeypatch, **models):
     """These take the place of the fake segmenter, refiner or both."""
     found = {"segmenter": segmenter(), "refiner": refiner()} | models
-    monkeypatch.setattr(pipeline, "load_model", lambda _, kind: found[kind])
+    monkeypatch.setattr(methods, "load_model", lambda _, kind: found[kind])
 
 
 def entropy_of(seed):
@@ -47,7 +46,7 @@ def entropy_of(seed):
 
 
 def result(directory, stem, role="refined"):
-    return pipeline.open_result(directory, stem, role).read(whole(SHAPE))
+    return refining.open_result(directory, stem, role).read(whole(SHAPE))
 
 
 def sidecar(stem="a", directory="out"):

@@ -1,0 +1,1 @@
+"""Held-out volumes -> the tables of the protocol, one file per question."""

@@ -6,21 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 from maeref_jax.errors import BadInput
+from maeref_jax.phantoms.artefacts import ARTEFACTS
+from maeref_jax.phantoms.low_signal import LowSignalSettings, lower_signal
+from maeref_jax.phantoms.phantom import PhantomSettings, phantom
+from maeref_jax.samples.dataset import mapped_labels, stems
 from maeref_jax.training.workdir import make_workdir
-from maeref_jax.volumes.artefacts import ARTEFACTS
-from maeref_jax.volumes.dataset import mapped_labels, stems
 from maeref_jax.volumes.inputs import check_values
 from maeref_jax.volumes.labels import real_classes
-from maeref_jax.volumes.low_signal import LowSignalSettings, lower_signal
-from maeref_jax.volumes.phantom import PhantomSettings, phantom
-from maeref_jax.volumes.volume import (
-    Volume,
-    array_volume,
-    labels_from_disk,
-    open_volume,
-    share_slices,
-    write_tiff,
-)
+from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, open_volume, share_slices, write_tiff
 from maeref_jax.volumes.windows import whole
 
 ROLES = ("images", "labels", "entropy", "hidden", "low_signal")  # files of a config beside its truths

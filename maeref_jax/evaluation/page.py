@@ -5,10 +5,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import maeref_jax
-from maeref_jax import jobs, report
+from maeref_jax import report
 from maeref_jax.evaluation import agreement, pictures
 from maeref_jax.metrics import scores
-from maeref_jax.report.methods import methods_paragraph
+from maeref_jax.pipeline import jobs
+from maeref_jax.report.methods_section import methods_paragraph
 from maeref_jax.report.page import html_page
 from maeref_jax.training.workdir import flat, write_text
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from maeref_jax import degradation
-from maeref_jax.blockwise import in_3d, real_probabilities
+from maeref_jax.evaluation import degradation
 from maeref_jax.metrics import validity
+from maeref_jax.pipeline.blockwise import in_3d, real_probabilities
 from maeref_jax.report import figures
 from maeref_jax.report.most_changed import APART
 from maeref_jax.report.page import Picture, Slider

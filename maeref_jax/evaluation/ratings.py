@@ -3,8 +3,8 @@
 import numpy as np
 
 from maeref_jax import report
+from maeref_jax.audit.trust import RATINGS
 from maeref_jax.evaluation.runs import Found
-from maeref_jax.trust import RATINGS
 
 
 def count(found: Found) -> np.ndarray:

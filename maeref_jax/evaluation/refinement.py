@@ -1,100 +1,74 @@
-"""The whole protocol on held-out volumes: everything that is counted of one, and every table of all of them."""
+"""Every held-out volume refined in every way and counted against the truth: tables, report, one opening of the log."""
 
-from typing import NamedTuple
+import json
+import sys
+import textwrap
+import time
 
-import numpy as np
-
+from maeref_jax import report
 from maeref_jax.evaluation import (
     agreement,
-    along_z,
+    cases,
+    degradation,
+    endpoint,
     groups,
-    measurements,
-    plausibility,
-    ratings,
-    reconstruction,
-    sureness,
+    openings_log,
+    page,
+    runs,
+    tables,
 )
-from maeref_jax.evaluation.runs import Found
-from maeref_jax.metrics import validity
-from maeref_jax.volumes.dataset import TrainingVolume
+from maeref_jax.evaluation.contestants import load_models, without_ambiguous
+from maeref_jax.pipeline.blockwise import in_3d
+from maeref_jax.training.workdir import make_workdir, write_text
+from maeref_jax.volumes.inputs import doubt_about_scale
 
 
-class Counted(NamedTuple):
-    """Of one volume. agreement: Judged; the rest are what `count` of the module of that name gives, None where it has
-    nothing to say (no refiner, a shift, classes that are not those of mitochondria, no condition or voxel size).
-    """
-
-    shift: str
-    condition: str
-    agreement: agreement.Judged
-    plausibility: list | None
-    along_z: dict | None
-    measurements: list | None
-    sureness: list | None
-    ratings: np.ndarray | None
-    reconstruction: dict | None
-    features: dict | None
-
-
-def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
-    """Everything of one volume. models: {name: Model} of refiners, "refined" first, {} without; classes: their number;
-    settings: of configs/evaluate.py.
-    """
-    judged = agreement.judge(found, classes, settings["validity"])
-    case = found.case
-    # Where nobody knows the truth, no map is looked at: the truth could not be counted alike there.
-    known = {name: np.where(case.truth == -1, np.int16(-1), labels) for name, labels in found.maps.items()}
-    predicted, found = found.maps["initial"], found._replace(maps=known)
-    if not models:
-        return Counted(case.shift, case.condition, judged, *(None,) * 7)
-    ids = settings["validity"]["classes"]
-    meaning = validity.Classes(*ids) if ids else None
-    if case.shift:  # only agreement is asked of it
-        return Counted(case.shift, case.condition, judged, *(None,) * 7)
-    volume = TrainingVolume(case.stem, None, predicted, found.entropy.astype(np.float32) / 255)
-    alike, limit = reconstruction.comparable(models), models["refined"].settings.get("train_threshold", 1.0)
-    crops = settings["reconstruction"]["crops"]
-    table_1 = reconstruction.count(volume, alike, classes, limit, crops, settings["seed"]) if alike and crops else None
-    inner = (meaning.cristae, meaning.matrix) if meaning else tuple(range(1, classes))
-    return Counted(
-        case.shift,
-        case.condition,
-        judged,
-        plausibility.count(found, settings["validity"], classes) if meaning else None,
-        along_z.count(found, inner),
-        measurements.count(found, meaning) if meaning else None,
-        sureness.count(found),
-        ratings.count(found),
-        table_1,
-        groups.features(found, meaning) if meaning and case.condition and case.voxel_size_nm else None,
+def judge(settings, workdir):
+    """Refine every held-out volume in every way, count against the truth, print and write the report."""
+    began = time.monotonic()
+    cases.check(settings)
+    ensemble, refiner, competitors, others = load_models(settings, workdir)
+    groups.check_priors(settings["priors"], settings["files"]["conditions"], competitors)
+    scheme = (refiner or ensemble).settings["classes"]
+    classes = without_ambiguous(scheme)
+    cases.check_classes(settings, classes["names"])
+    models = {f"competitor {name}": model for name, model in (competitors | others).items()}
+    models = {"ensemble": ensemble, "refiner": refiner} | models
+    models = {name: model for name, model in models.items() if model is not None}
+    cases.check_held_out(settings, models.values())
+    if page.fades(settings, ensemble) and refiner and settings["pictures"]:
+        degradation.check(settings["fading"], settings["phantom"]["shape"], in_3d(ensemble.apply)[0])
+    output = workdir / "held_out"
+    judged, counted, refining, given = [], [], 0.0, cases.cases(settings, scheme, output)
+    runs.check(given, ensemble, refiner, competitors, others, settings, output)
+    make_workdir(output)
+    openings_log.write_log(
+        workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()}
     )
-
-
-def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict) -> list:
-    """Every report.Table that the volumes and settings give."""
-    main = [one for one in counted if not one.shift]
-    endpoint = settings["endpoint_classes"]
-    made = agreement.tables([one.agreement for one in main], class_names, endpoint)
-    if main[0].sureness is not None:
-        made.append(sureness.table([one.sureness for one in main]))
-        made.append(ratings.table([one.ratings for one in main]))
-    if main[0].reconstruction is not None:
-        made.append(reconstruction.table([one.reconstruction for one in main]))
-    if main[0].plausibility is not None:
-        crops = [crop for one in main for crop in one.plausibility]
-        cristae = settings["validity"]["classes"][2]
-        made.append(plausibility.table(crops, settings["validity"]["least_hidden"], cristae))
-        made.append(measurements.table([found for one in main for found in one.measurements]))
-    if main[0].along_z is not None:
-        made.append(along_z.table([one.along_z for one in main]))
-    shifts = {one.shift: [] for one in counted}
-    for one in counted:
-        shifts[one.shift].append(one.agreement)
-    if len(shifts) > 1:
-        made.append(groups.shift_table({"": shifts.pop(""), **shifts}, endpoint))
-    measured = [one for one in main if one.features is not None]
-    conditions = sorted({one.condition for one in measured})
-    if len(conditions) == 2:
-        of = {name: [one.features for one in measured if one.condition == name] for name in conditions}
-        made.append(groups.condition_table(of, dict(settings["priors"])))
-    return [table for table in made if table]
+    filling = {"refined": refiner, **competitors} if refiner else {}
+    for case in given:
+        print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
+        model = ensemble or refiner
+        doubt = doubt_about_scale(case.stem, case.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"])
+        if doubt:
+            print(f"warning: {doubt}", file=sys.stderr)
+        started = time.monotonic()
+        results = runs.refine(case, ensemble, refiner, settings, output)
+        refining += time.monotonic() - started
+        found = runs.gather(case, results, ensemble, refiner, competitors, others, settings, output)
+        counted.append(tables.count(found, filling, len(classes["names"]), settings))
+        if not case.shift:
+            judged.append((case, results, counted[-1].agreement))
+    parts = [found for _, _, found in judged]
+    primary = endpoint.endpoint([one.scores for one in parts], settings["endpoint_classes"])
+    lead = endpoint.verdict(agreement.total(parts), primary)
+    seconds = {name: page.training_seconds(model.workdir) for name, model in models.items()}
+    printed = [*tables.tables(counted, classes["names"], settings), page.cost_table(models, seconds)]
+    seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
+    write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, printed)) + "\n")
+    summary = {**agreement.summary(parts, settings["endpoint_classes"]), "seconds": seconds}
+    write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
+    page.write_page(workdir, judged, given, printed, lead, models, classes, settings)
+    words = (textwrap.fill(paragraph, 100) for paragraph in lead)
+    print("\n" + "\n\n".join([*map(report.text_table, printed), *words]))
+    print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")

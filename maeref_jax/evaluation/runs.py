@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax import jobs, pipeline
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.cases import Case
+from maeref_jax.masking.slices import agreed
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
-from maeref_jax.slices import agreed
+from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.volumes.labels import rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
@@ -78,9 +78,9 @@ def refine(case, ensemble, refiner, settings, output):
     """Runs the pipeline on a Case, only segments it where `refiner` is None. Returns {role: Volume} of the results."""
     job = jobs.Job(stem=case.stem, output=output, **case.inputs)
     rated = refiner is not None
-    pipeline.refine_volume(job, ensemble, refiner, jobs.Settings(**settings["refine"], trust=rated))
+    refining.refine_volume(job, ensemble, refiner, jobs.Settings(**settings["refine"], trust=rated))
     roles = ("initial", "entropy", "hidden", *(("refined", "confidence", "trust") if rated else ()))
-    return {role: pipeline.open_result(output, case.stem, role) for role in roles}
+    return {role: refining.open_result(output, case.stem, role) for role in roles}
 
 
 def gather(case, results, ensemble, refiner, competitors, others, settings, output):
@@ -132,7 +132,7 @@ def redoes_everything(model):
     learns nothing has been published by nobody.
     """
     whole_crops = model.apply.sees_hidden or "probabilities" in model.apply.needs
-    return whole_crops and model.name not in pipeline.UNLEARNED
+    return whole_crops and model.name not in methods.UNLEARNED
 
 
 def _nearest(labels, hidden, rounds):
@@ -154,8 +154,8 @@ def _as_given(settings):
 
 def _run(job, segmenter, refiner, settings):
     """Labels of one more pass of the pipeline."""
-    pipeline.refine_volume(job, segmenter, refiner, settings, lambda text: None)
-    volume = pipeline.open_result(job.output, job.stem, "refined" if refiner else "initial")
+    refining.refine_volume(job, segmenter, refiner, settings, lambda text: None)
+    volume = refining.open_result(job.output, job.stem, "refined" if refiner else "initial")
     return labels_from_disk(volume.read(whole(volume.shape)))
 
 

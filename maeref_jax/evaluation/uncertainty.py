@@ -1,11 +1,12 @@
 """Whether the ensemble knows where it is wrong, from the config of evaluate.py to the page: doubt.py has the counts."""
 
-from maeref_jax import degradation, doubt, pipeline, report
-from maeref_jax.blockwise import in_3d
+from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import cases, opening
-from maeref_jax.evaluation.models import without_ambiguous
+from maeref_jax.evaluation import cases, degradation, doubt, openings_log
+from maeref_jax.evaluation.contestants import without_ambiguous
 from maeref_jax.evaluation.page import described, versions
+from maeref_jax.pipeline import methods
+from maeref_jax.pipeline.blockwise import in_3d
 from maeref_jax.report.page import html_page
 from maeref_jax.training.workdir import flat, make_workdir, write_text
 
@@ -13,7 +14,7 @@ from maeref_jax.training.workdir import flat, make_workdir, write_text
 def judge(settings, workdir):
     """Members against their mean, entropy against errors, entropy before and after the signal is taken away."""
     cases.check(settings)
-    model, fading = pipeline.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter"), settings["fading"]
+    model, fading = methods.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter"), settings["fading"]
     if settings["phantom"]["seeds"]:
         degradation.check(fading, settings["phantom"]["shape"], in_3d(model.apply)[0])
     cases.check_held_out(settings, [model])
@@ -24,7 +25,7 @@ def judge(settings, workdir):
         raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
     make_workdir(workdir)
     to_fade = [f"phantom_{seed}" for seed in fading["seeds"]] if settings["phantom"]["seeds"] else []
-    opening.write_log(workdir, [case.stem for case in given] + to_fade, {"ensemble": model.workdir})
+    openings_log.write_log(workdir, [case.stem for case in given] + to_fade, {"ensemble": model.workdir})
     for case in given:
         print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
         one = doubt.count(model, case.inputs["image"], case.truth)

@@ -1,0 +1,1 @@
+"""Networks, flax.linen only: functions of parameters and arrays, which know no files and no training."""

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from maeref_jax.masking import placed
+from maeref_jax.masking.hidden import placed
 from maeref_jax.models.blocks import Dense, Transformer, sine_cosine_positions
 
 _xavier = nn.initializers.xavier_uniform()

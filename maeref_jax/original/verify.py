@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from maeref_jax import masked_training, original_rules
 from maeref_jax.errors import BadInput
+from maeref_jax.masking import original_rules
+from maeref_jax.masking.roles import Roles
+from maeref_jax.masking.tokens import join_tokens, split_tokens, token_mean
 from maeref_jax.original.weights import to_tensors
-from maeref_jax.refiners import mae
-from maeref_jax.roles import Roles
-from maeref_jax.tokens import join_tokens, split_tokens, token_mean
+from maeref_jax.refiners import mae, masked_training
 from maeref_jax.training.optimizer import build_optimizer
 
 TOLERANCE = 2e-5  # of the largest absolute value of an array

@@ -8,9 +8,10 @@ denoising: trained to give back what the labels were before a synthetic deterior
 import jax
 import jax.numpy as jnp
 
-from maeref_jax import deterioration
 from maeref_jax.errors import BadInput
-from maeref_jax.masked_training import (
+from maeref_jax.models.autoencoder import Autoencoder, stride_of
+from maeref_jax.records import Method, Refiner
+from maeref_jax.refiners.masked_training import (
     dice_sums,
     loss_and_logs,
     only_classes,
@@ -18,8 +19,7 @@ from maeref_jax.masked_training import (
     real_classes,
     sample_keys,
 )
-from maeref_jax.models.autoencoder import Autoencoder, stride_of
-from maeref_jax.records import Method, Refiner
+from maeref_jax.samples import deterioration
 
 
 def network(settings):
@@ -49,7 +49,7 @@ def refiner(settings):
 
 
 def method(settings):
-    """The Method that trains an autoencoder. Batches: volumes.sampling.label_batch. The loss is over all known pixels
+    """The Method that trains an autoencoder. Batches: samples.sampling.label_batch. The loss is over all known pixels
     of the crops that the ensemble was sure of.
     """
     net, classes, denoising = network(settings), real_classes(settings), settings["denoising"]

@@ -4,10 +4,10 @@ are those of masked_training.py, so that only the network differs.
 
 import jax.numpy as jnp
 
-from maeref_jax import masked_training
-from maeref_jax.masked_training import Filler, known, real_classes
+from maeref_jax.masking.tokens import join_tokens, split_tokens
 from maeref_jax.models.inpainter import Inpainter
-from maeref_jax.tokens import join_tokens, split_tokens
+from maeref_jax.refiners import masked_training
+from maeref_jax.refiners.masked_training import Filler, known, real_classes
 
 
 def network(settings):
@@ -42,5 +42,5 @@ def refiner(settings):
 
 
 def method(settings):
-    """The Method that trains an inpainter. Batches: volumes.sampling.label_batch."""
+    """The Method that trains an inpainter. Batches: samples.sampling.label_batch."""
     return masked_training.method(settings, filler(settings), real_classes(settings))

@@ -10,12 +10,13 @@ joint distribution of all hidden ones; sampled fillings in rounds (filling.py) c
 import jax
 import jax.numpy as jnp
 
-from maeref_jax import masked_training, original_rules
 from maeref_jax.errors import BadInput
-from maeref_jax.masked_training import Filler, known, real_classes, sample_keys
+from maeref_jax.masking import original_rules
+from maeref_jax.masking.roles import Roles, gathered, in_place, most_counts, reach, roles
+from maeref_jax.masking.tokens import join_tokens, token_mean
 from maeref_jax.models.mae import MaskedAutoencoder
-from maeref_jax.roles import Roles, gathered, in_place, most_counts, reach, roles
-from maeref_jax.tokens import join_tokens, token_mean
+from maeref_jax.refiners import masked_training
+from maeref_jax.refiners.masked_training import Filler, known, real_classes, sample_keys
 
 
 def learned_classes(settings):
@@ -101,7 +102,7 @@ def refiner(settings):
 
 
 def method(settings):
-    """The Method that trains a masked autoencoder. Batches: volumes.sampling.label_batch."""
+    """The Method that trains a masked autoencoder. Batches: samples.sampling.label_batch."""
     if settings["original"]["rules"] and not 0 < settings["original"]["keep"] <= 1:
         raise BadInput(f"original.keep is a share of the tokens, in (0, 1], found {settings['original']['keep']}")
     return masked_training.method(settings, filler(settings), learned_classes(settings))

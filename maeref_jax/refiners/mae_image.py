@@ -4,13 +4,13 @@ the image's features at every token, hidden ones included.
 
 import jax.numpy as jnp
 
-from maeref_jax import masked_training
-from maeref_jax.intensities import normalised
-from maeref_jax.masked_training import Filler, real_classes
+from maeref_jax.masking.roles import gathered, in_place, most_counts, reach, roles
+from maeref_jax.masking.tokens import split_tokens
 from maeref_jax.models.mae import MaskedAutoencoder
 from maeref_jax.models.mae_image import ImageMaskedAutoencoder
-from maeref_jax.roles import gathered, in_place, most_counts, reach, roles
-from maeref_jax.tokens import split_tokens
+from maeref_jax.refiners import masked_training
+from maeref_jax.refiners.masked_training import Filler, real_classes
+from maeref_jax.samples.intensities import normalised
 
 
 def network(settings):
@@ -51,5 +51,5 @@ def refiner(settings):
 
 
 def method(settings):
-    """The Method that trains it. Batches: volumes.sampling.label_batch, with images."""
+    """The Method that trains it. Batches: samples.sampling.label_batch, with images."""
     return masked_training.method(settings, filler(settings), real_classes(settings))

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.masked_training import real_classes
 from maeref_jax.records import Refiner
+from maeref_jax.refiners.masked_training import real_classes
 
 
 def disc(radius):

@@ -6,8 +6,8 @@ The same rule as metrics/baselines.py, which sees a whole slice: here as far as 
 import jax
 import jax.numpy as jnp
 
-from maeref_jax.masked_training import real_classes
 from maeref_jax.records import Refiner
+from maeref_jax.refiners.masked_training import real_classes
 
 
 def nearest_label(labels, lender):

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
-from maeref_jax.volumes.results import HIDDEN_COLOUR
+from maeref_jax.results.maps import HIDDEN_COLOUR
 
 UNKNOWN_COLOUR = (90, 40, 90)
 WIDTH = 1300  # pixels of a page, about: text is readable where it is shown at 1000

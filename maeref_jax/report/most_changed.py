@@ -11,8 +11,8 @@ import numpy as np
 
 from maeref_jax.report.page import Picture, Slider
 from maeref_jax.report.panels import Slice, busiest_window, overlays, panels
-from maeref_jax.volumes import results
-from maeref_jax.volumes.output import Output
+from maeref_jax.results import maps
+from maeref_jax.results.output import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import Box, blocks
 
@@ -32,7 +32,7 @@ def volume_pictures(
     place = Output(Path(directory), stem)
     block = summary["made_by"]["settings"]["block"]
     roles = ("initial", "entropy", "hidden", *(("refined", "was") if summary["made_by"]["refiner"] else ()))
-    arrays = {role: open_volume(results.path_of(place, role)) for role in roles}
+    arrays = {role: open_volume(maps.path_of(place, role)) for role in roles}
     # Where nothing changed, what was hidden is looked at.
     weights = (arrays[role] for role in ("was", "hidden") if role in arrays)
     weight, counts = next(((v, n) for v in weights if (n := counts_by_block(v, block)).any()), (None, None))

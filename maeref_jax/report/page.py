@@ -9,7 +9,7 @@ import html
 from typing import NamedTuple
 
 from maeref_jax.report.canvas import HIDDEN_COLOUR
-from maeref_jax.report.methods import CITATION
+from maeref_jax.report.methods_section import CITATION
 from maeref_jax.report.table import html_table
 
 

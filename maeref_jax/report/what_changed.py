@@ -1,7 +1,7 @@
 """Tables of what sidecars say of refined volumes: by volume, by class, and against an independent stain."""
 
+from maeref_jax.audit.trust import RATINGS
 from maeref_jax.report.table import Table
-from maeref_jax.trust import RATINGS
 
 
 def volume_table(entries, refined, two_rules) -> Table:

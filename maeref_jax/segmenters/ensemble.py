@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maeref_jax import augmentation
-from maeref_jax.entropy import normalised_entropy
 from maeref_jax.errors import BadInput
-from maeref_jax.intensities import normalised, scaled
+from maeref_jax.masking.symmetries import orientations, turned, turned_back
 from maeref_jax.models.unet import UNet
 from maeref_jax.records import MEMBER_LOSS, Method, Segmenter
-from maeref_jax.symmetries import orientations, turned, turned_back
+from maeref_jax.samples import augmentation
+from maeref_jax.samples.intensities import normalised, scaled
+from maeref_jax.uncertainty.entropy import normalised_entropy
 from maeref_jax.volumes.volume import share_slices
 
 MAPPINGS = ("auto", "vmap", "unroll", "scan")
@@ -161,7 +161,7 @@ def segmenter(settings):
 
 
 def method(settings):
-    """The Method that trains an ensemble. Batches: volumes.sampling.image_batch. Raises BadInput for settings that
+    """The Method that trains an ensemble. Batches: samples.sampling.image_batch. Raises BadInput for settings that
     no network can be made of.
     """
     net, mapped = network(settings), _mapping(settings)

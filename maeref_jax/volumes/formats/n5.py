@@ -6,14 +6,7 @@ from typing import Any
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.store import (
-    is_url,
-    missing_chunks,
-    open_store,
-    read_json,
-    write_json,
-    write_store,
-)
+from maeref_jax.volumes.formats.store import is_url, missing_chunks, open_store, read_json, write_json, write_store
 from maeref_jax.volumes.formats.stored import NANOMETRES, Stored, to_voxel_size
 from maeref_jax.volumes.formats.zarr_store import stored_array
 

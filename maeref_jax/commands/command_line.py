@@ -1,0 +1,231 @@
+"""What the commands share: flags, config files with typed overrides, exit codes.
+
+Exit codes: 0 done, 1 some inputs failed (returned by the command), a run that could not go on, or a bug (traceback),
+2 bad usage or bad input, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+"""
+
+import argparse
+import ast
+import difflib
+import importlib.util
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from ml_collections import ConfigDict
+
+import maeref_jax
+from maeref_jax.errors import BadInput, CannotGoOn
+
+_OVERRIDE = "--config."
+_PACKAGE = Path(maeref_jax.__file__).parent
+# An installed package carries the configs; in a checkout they lie beside it.
+CONFIGS = next(place for place in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if place.is_dir())
+
+
+def load_config(spec: str, overrides: Iterable[str] = ()) -> ConfigDict:
+    """The settings of one experiment.
+
+    Args:
+        spec: "PATH.py" or "PATH.py:MODE"; or "NAME" or "NAME:MODE", a config that the package carries. The file
+            defines `MODES` (a tuple of mode names, "" the default) and `get_config(mode) -> ConfigDict`.
+        overrides: "--config.group.key=value", as typed by the user. The value is read as the type that the
+            key already has; tuples may be written "(1, 2)", "1,2" or "a,b"; "none" clears a placeholder.
+
+    Returns:
+        The config, its keys locked.
+
+    Raises:
+        BadInput: no such file, mode or key, or a value of the wrong type.
+    """
+    path, mode = _split_spec(spec)
+    module = _load_module(path)
+    if mode not in module.MODES:
+        modes = ", ".join(f"'{path.name}:{name}'" if name else f"'{path.name}'" for name in module.MODES)
+        raise BadInput(f"{path} has no mode '{mode}'; use one of {modes}{did_you_mean(mode, module.MODES)}")
+    config = module.get_config(mode)
+    config.lock()
+    for override in overrides:
+        _override(config, override)
+    return config
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser whose usage errors are `BadInput` (one line, exit code 2); no abbreviations."""
+    return _Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def parse(flags: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Parses `argv` into the flags and the config overrides ("--config.key=value" or "--config.key value").
+
+    Raises:
+        BadInput: an unknown or missing flag, or an override without a value.
+    """
+    own, overrides = [], []
+    arguments = iter(argv)
+    for argument in arguments:
+        if not argument.startswith(_OVERRIDE):
+            own.append(argument)
+        elif "=" in argument:
+            overrides.append(argument)
+        else:
+            value = next(arguments, None)
+            if value is None:
+                raise BadInput(f"{argument} needs a value: {argument}=VALUE")
+            overrides.append(f"{argument}={value}")
+    return flags.parse_args(own), overrides
+
+
+def parse_flags(flags: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """As `parse`, for a command without a config: an override is refused."""
+    arguments, overrides = parse(flags, argv)
+    if overrides:
+        raise BadInput(f"{overrides[0]}: this command has no config to change (--help lists its flags)")
+    return arguments
+
+
+def run(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Runs a command's `main(argv)` and exits with its code (see the module's docstring)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = main(sys.argv[1:])
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except CannotGoOn as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code or 0)
+
+
+def _terminate(signal_number: int, frame: Any) -> NoReturn:
+    # An exception, not os._exit: temporary files are removed and progress bars closed on the way out.
+    sys.exit(128 + signal_number)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        unknown = re.findall(r"--[\w.]+", message) if "unrecognized arguments" in message else []
+        known = [option for action in self._actions for option in action.option_strings]
+        hint = did_you_mean(unknown[0], known) if unknown else ""
+        raise BadInput(f"{message}{hint} (--help lists the flags)")
+
+
+def _split_spec(spec: str) -> tuple[Path, str]:
+    """(file, mode). A bare name is one of the configs that the package carries."""
+    match = re.fullmatch(r"(.+\.py)(?::(.*))?", spec)
+    if match is None:
+        match = re.fullmatch(r"(\w+)(?::(.*))?", spec)
+        if match is None:
+            raise BadInput(f"a config is given as NAME, NAME:MODE, PATH.py or PATH.py:MODE, found '{spec}'")
+        path = CONFIGS / f"{match[1]}.py"
+        if not path.is_file():
+            names = [file.stem for file in sorted(CONFIGS.glob("[!_]*.py"))]
+            listing = f"; there are {', '.join(names)}, or give a file as PATH.py"
+            raise BadInput(f"no config is called '{match[1]}'{listing}{did_you_mean(match[1], names)}")
+        return path, match[2] or ""
+    path = Path(match[1])
+    if not path.is_file():
+        siblings = [str(sibling) for sibling in sorted(path.parent.glob("*.py"))]
+        listing = f"; there are {', '.join(siblings)}" if siblings else ""
+        known = f"; the package carries one: --config {path.stem}" if (CONFIGS / path.name).is_file() else ""
+        raise BadInput(f"no config file {path}{known or listing}{did_you_mean(str(path), siblings)}")
+    return path, match[2] or ""
+
+
+def _load_module(path: Path) -> ModuleType:
+    """The config file as a module. `from configs import NAME` in it finds the files beside it, then the package's."""
+    location = importlib.util.spec_from_file_location(f"maeref_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(location)
+    _forget_configs()  # of a file that lay elsewhere
+    beside = ModuleType("configs")
+    beside.__path__ = [str(path.resolve().parent), str(CONFIGS)]
+    sys.modules["configs"] = beside
+    try:
+        location.loader.exec_module(module)
+    except SyntaxError as error:
+        raise BadInput(f"the config {path} is not valid Python: {error}") from error
+    finally:
+        _forget_configs()
+    if not (hasattr(module, "get_config") and hasattr(module, "MODES")):
+        raise BadInput(f"{path} is no config: it must define MODES and get_config(mode)")
+    return module
+
+
+def _forget_configs() -> None:
+    for name in [name for name in sys.modules if name == "configs" or name.startswith("configs.")]:
+        del sys.modules[name]
+
+
+def _override(config: ConfigDict, override: str) -> None:
+    name, _, text = override.removeprefix(_OVERRIDE).partition("=")
+    *groups, key = name.split(".")
+    group = config
+    for depth, part in enumerate(groups):
+        group = _known(group, part, ".".join(groups[:depth]))[part]
+        if not isinstance(group, ConfigDict):
+            raise BadInput(f"--config.{name}: '{part}' is a single setting, it has no key '{key}'")
+    _known(group, key, ".".join(groups))
+    old = group[key]
+    if isinstance(old, ConfigDict):
+        keys = ", ".join(f"--config.{name}.{inner}" for inner in old)
+        raise BadInput(f"--config.{name} is a group of settings; set one of {keys}")
+    group[key] = _read(text, old, group.get_type(key), f"--config.{name}")
+
+
+def _known(group: ConfigDict, key: str, where: str) -> ConfigDict:
+    if key not in group:
+        place = f"'{where}' of the config" if where else "the config"
+        raise BadInput(f"{place} has no key '{key}'; it has {', '.join(group)}{did_you_mean(key, list(group))}")
+    return group
+
+
+def _read(text: str, old: Any, kind: type, flag: str) -> Any:
+    """`text` as a value of type `kind`; the elements of `old`, the present value, tell those of a tuple."""
+    if old is None and text.lower() == "none":
+        return None
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise BadInput(f"{flag} must be true or false, found '{text}'")
+        return text.lower() in ("true", "1")
+    if kind is tuple:
+        return _read_tuple(text, old or (), flag)
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            expected = "a whole number" if kind is int else "a number"
+            raise BadInput(f"{flag} must be {expected}, found '{text}'") from None
+    if kind is str:
+        return text
+    raise BadInput(f"{flag} holds a {kind.__name__}, which cannot be given on the command line; edit the config file")
+
+
+def _read_tuple(text: str, old: tuple, flag: str) -> tuple:
+    try:
+        value = ast.literal_eval(text) if text.strip() else ()
+    except (ValueError, SyntaxError):
+        value = tuple(part.strip() for part in text.split(","))
+    value = tuple(value) if isinstance(value, tuple | list) else (value,)
+    kinds = {type(element) for element in old}
+    if len(kinds) != 1:
+        return value
+    (kind,) = kinds
+    # A number may stand for itself in a tuple of floats (2 for 2.0) or of names ("1" for a stem).
+    if kind is float or kind is str:
+        value = tuple(kind(element) if isinstance(element, int | float) else element for element in value)
+    if any(type(element) is not kind for element in value):
+        raise BadInput(f"{flag} must be a tuple of {kind.__name__} like {old}, found '{text}'")
+    return value
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

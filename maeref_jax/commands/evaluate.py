@@ -1,0 +1,26 @@
+"""Judge a refinement by the truth:  maeref evaluate --config evaluate --workdir runs/evaluate
+
+Prints the tables and writes WORKDIR/report.html, tables.txt, summary.json, a line of openings.log, and the volumes in
+WORKDIR/held_out.
+"""
+
+import importlib
+from pathlib import Path
+
+from maeref_jax.commands import command_line
+from maeref_jax.errors import BadInput
+
+# Task: the file of evaluation/ whose `judge(settings, workdir)` does it.
+TASKS = {"refinement": "refinement", "uncertainty": "uncertainty", "phantoms": "realism"}
+
+
+def main(argv):
+    flags = command_line.parser(__doc__)
+    flags.add_argument("--config", required=True, help="evaluate, evaluate:MODE, or a file, PATH.py or PATH.py:MODE")
+    flags.add_argument("--workdir", required=True, type=Path, help="where the report goes, and where the models are")
+    arguments, overrides = command_line.parse(flags, argv)
+    settings = command_line.load_config(arguments.config, overrides).to_dict()
+    if settings["task"] not in TASKS:
+        raise BadInput(f"task is {settings['task']}, expected one of {', '.join(TASKS)}")
+    # Imported late: --help and mistakes in the command are answered without waiting for jax.
+    importlib.import_module(f"maeref_jax.evaluation.{TASKS[settings['task']]}").judge(settings, arguments.workdir)

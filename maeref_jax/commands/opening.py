@@ -1,0 +1,96 @@
+"""The files of every input, opened before the first second is spent on networks; what fails with one of several."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
+from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
+
+
+class Opened(NamedTuple):
+    """One input. volumes: by role as in jobs.Job, "probabilities" a tuple; witness: the stain of --witness, if any."""
+
+    stem: str
+    volumes: dict[str, Any]
+    witness: Volume | None
+
+
+@contextmanager
+def one_of_several(stem: str, failed: dict[str, str], several: bool) -> Iterator[None]:
+    """What fails with one input is told, noted in `failed` by its stem, and does not stop the others. What a user can
+    mend is raised where it is the only input.
+    """
+    try:
+        yield
+    except (BadInput, CannotGoOn, OSError) as error:
+        if not several and not isinstance(error, OSError):
+            raise
+        fail(stem, error, failed)
+
+
+def fail(stem: str, error: Exception | str, failed: dict[str, str]) -> None:
+    failed[stem] = str(error)
+    print(f"error: {stem}: {error}", file=sys.stderr)
+
+
+def find_requests(config) -> tuple[list[Request], dict[str, str]]:
+    """One Request per input, and what is wrong with rows of a batch, by stem or line."""
+    if config.batch_table:
+        return read_table(config.batch_table, bool(config.ensemble))
+    roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
+    return requests_of(config.input, **roles), {}
+
+
+def open_all(requests: list[Request], config, failed: dict[str, str], several: bool) -> list[Opened]:
+    """What can be opened of the requests; a worker opens only the one that it works on."""
+    opened = []
+    for request in requests:
+        if config.serve not in ("", request.stem):
+            continue
+        with one_of_several(request.stem, failed, several):
+            volumes, witness = open_request(request, config), None
+            if config.witness and not config.serve:
+                witness = open_witness(request, config, volumes, several)
+            opened.append(Opened(request.stem, volumes, witness))
+    return opened
+
+
+def open_request(request: Request, config) -> dict[str, Any]:
+    """The request's Volumes by role."""
+    axes = request.axes or config.axes or None
+    size = request.voxel_size_nm or tuple(config.voxel_size_nm) or None
+    channel = int(config.channel) if config.channel and config.channel.isdecimal() else config.channel
+
+    def open_one(role: str, path: str) -> Volume:
+        # Only images have channels to choose from.
+        return open_volume(path, axes=axes, voxel_size_nm=size, channel=channel if role == "image" else None)
+
+    volumes = {role: open_one(role, path) for role, path in request.paths.items() if role != "probabilities"}
+    probabilities = (open_probabilities(path, axes=axes) for path in request.paths.get("probabilities", ()))
+    return volumes | {"probabilities": tuple(probabilities)}
+
+
+def open_witness(request: Request, config, volumes: dict[str, Any], several: bool) -> Volume:
+    """The stain of --witness: a channel of the request's image, or the file that belongs to the input."""
+    from maeref_jax.audit import stain
+
+    said, size = config.witness, request.voxel_size_nm or tuple(config.voxel_size_nm) or None
+    given = {"axes": request.axes or config.axes or None, "voxel_size_nm": size}
+    if "{" in said or "/" in said or Path(said).suffix or Path(said).exists():
+        leading = request.paths.get("image") or request.paths.get("labels") or request.paths["probabilities"][0]
+        found = open_volume(fill_in(said, "witness", leading, several), **given)
+    elif "image" not in request.paths:
+        raise BadInput(f"--witness {said} is no file, so it is a channel of the image; give --input, or a path")
+    else:
+        found = open_volume(request.paths["image"], **given, channel=int(said) if said.isdecimal() else said)
+    stain.check(found, all_of(volumes)[0].shape, config.witness_distance_vx, config.witness_reach_vx)
+    return found
+
+
+def all_of(volumes: dict[str, Any]) -> list[Volume]:
+    """The Volumes of one input, whatever their role."""
+    return [volume for found in volumes.values() for volume in (found if isinstance(found, tuple) else (found,))]

@@ -1,0 +1,313 @@
+"""What a refinement will take, before it is begun: blocks, windows, disk, memory, hours. Nothing is written.
+
+Disk is an upper bound: all arrays without compression. Hours are those of the networks alone, with one process, on this
+machine as measured with a few windows; on others they are the count of multiplications and additions divided by a rate
+that is an assumption, not a measurement. Reading, writing, objects and exports come on top.
+"""
+
+import collections
+import functools
+import itertools
+import math
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from maeref_jax.commands.load_models import load_models
+from maeref_jax.commands.opening import one_of_several
+from maeref_jax.pipeline import refining
+from maeref_jax.pipeline.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
+from maeref_jax.pipeline.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, settled
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.results import maps
+from maeref_jax.results.output import EXPORTS
+from maeref_jax.volumes import threads
+from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
+from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.pyramid import level_factors
+from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.windows import blocks, lattice, round_up
+
+# Assumed, not measured: floating-point operations a second that such networks, in float32 (on an H100 its TF32), keep
+# up. Peaks are 8 TFLOP/s (T4) and 495 TFLOP/s (H100 SXM, dense TF32).
+ASSUMED = {"Colab GPU (T4)": 2.5e12, "H100": 5e13}
+_SAMPLED_BLOCKS = 8
+_TIMED_WINDOWS = 2
+_TIMED_S = 2.0
+
+
+class Speed(NamedTuple):
+    """Of one network: seconds a window on this machine, operations a window, bytes that a call of `batch` windows needs
+    beside its input."""
+
+    seconds: float
+    operations: float
+    bytes: int
+
+
+def measure(model: Model, settings: Settings, members: Sequence[int] | None = None) -> Speed:
+    """Times a few windows of zeros, after compiling. Time does not depend on the values, but for refiners with
+    Refiner.lengths, for which this is the most that a window takes.
+    """
+    variables = model.params, model.state
+    function, make = _call(model, settings, members)
+    batch = settings.batch if jax.default_backend() != "cpu" else min(settings.batch, _TIMED_WINDOWS)
+    compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
+    jax.block_until_ready(compiled(*variables, *make(batch)))
+    count, began = 0, time.perf_counter()
+    while not count or time.perf_counter() - began < _TIMED_S:
+        jax.block_until_ready(compiled(*variables, *make(batch)))
+        count += batch
+    seconds = (time.perf_counter() - began) / count
+    operations = operations_of(jax.make_jaxpr(function)(*variables, *make(batch)).jaxpr) / batch
+    analysis = compiled.memory_analysis()
+    needed = (analysis.temp_size_in_bytes + analysis.output_size_in_bytes) * settings.batch // batch if analysis else 0
+    return Speed(seconds, operations, needed)
+
+
+def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: bool) -> None:
+    """Prints what refining takes, for each input and together; what cannot be refined is added to `failed`."""
+    segmenter, refiner, settings = load_models(config)
+    for job in jobs:
+        check_chosen(job, segmenter, refiner, settings)
+    models = {"segment": segmenter, "refine": refiner}
+    speeds = {step: measure(model, settled(settings, refiner)) for step, model in models.items() if model}
+    found = []
+    for job in jobs:
+        with one_of_several(job.stem, failed, several):
+            found.append(plan(job, segmenter, refiner, settings, speeds))
+            print("\n".join(described(job.stem, found[-1], config.num_parts)))
+    if found:
+        print("\n".join(described_total(found, Path(config.output), config.num_parts)))
+
+
+def plan(
+    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, speeds: dict[str, Speed]
+) -> dict[str, Any]:
+    """What refining `job` takes. speeds: `measure` of "segment" and "refine", for those models that there are.
+
+    Returns:
+        "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "windows": {pass: {"all", "computed"}}, the second where
+        the labels' entropy or painted mask tells (`hidden_share` too, from up to 8 blocks), else all, and those of
+        "segment again" where class probabilities are asked for once more;
+        "disk_bytes"; "block_bytes"; "seconds" of the networks here; "operations".
+
+    Raises:
+        BadInput: inputs that do not fit together or the models. Values are not checked.
+    """
+    settings = settled(settings, refiner)
+    volumes = check_job(job, segmenter, refiner, settings)
+    shape = next(iter(volumes.values())).shape
+    voxel_size_nm = known_voxel_size(volumes.values())
+    count = len(blocks(shape, settings.block))
+    found: dict[str, Any] = {"shape": shape, "voxel_size_nm": voxel_size_nm, "blocks": count, "windows": {}}
+    found["blocks_per_part"] = -(-count // settings.num_parts)
+    found |= {"hidden_share": None, "seconds": 0.0, "operations": 0.0}
+    rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
+    for step, model in (("segment", segmenter), ("refine", refiner)):
+        if model is None:
+            continue
+        more = rounds if step == "refine" else 0
+        everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, (more, 0, 0))
+        if step == "refine" and (job.entropy or job.hidden) is not None:
+            found["hidden_share"], share = _sampled(job, refiner, settings, shape)
+            computed = math.ceil(everything * share)
+        if step == "refine" and settings.foreignness:  # the same windows once more, or a few more
+            everything, computed = 2 * everything, 2 * computed
+        found["windows"][step] = {"all": everything, "computed": computed}
+    if _segments_again(segmenter, refiner):
+        around = np.add(halo(refiner.apply), (rounds, 0, 0)).tolist()
+        counts = windows_of(segmenter.apply, shape, settings.block, settings.batch, around)
+        times = 2 if settings.foreignness else 1  # those of the test too
+        found["windows"]["segment again"] = {"all": times * counts[0], "computed": times * counts[1]}
+    for step, windows in found["windows"].items():
+        speed = speeds[step.removesuffix(" again")]
+        found["seconds"] += windows["computed"] * speed.seconds
+        found["operations"] += windows["computed"] * speed.operations
+    roles = refining.roles_of(settings, refiner)
+    found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, settings.tiff_export)
+    found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
+    return found
+
+
+def windows_of(
+    apply: Segmenter | Refiner,
+    shape: Sequence[int],
+    block: Sequence[int],
+    batch: int,
+    around: Sequence[int] = (0, 0, 0),
+) -> tuple[int, int]:
+    """Windows that the blocks, with so many voxels around each, touch, one that lies in several counted for each; and
+    how many that are when the batches of each block are filled up.
+    """
+    window, stride = in_3d(apply)
+    inside = (shape[0], *(round_up(n, getattr(apply, "token", 1)) for n in shape[1:]))
+    axes = []
+    for size, real, w, step, b, more in zip(inside, shape, window, stride, block, around, strict=True):
+        starts = lattice(size, w, step)
+        touched = (sum(s < min(a + b + more, real) and s + w > a - more for s in starts) for a in range(0, real, b))
+        axes.append(collections.Counter(touched))
+    everything, computed = 0, 0
+    for combination in itertools.product(*(axis.items() for axis in axes)):
+        windows, times = (math.prod(numbers) for numbers in zip(*combination, strict=True))
+        everything += windows * times
+        computed += round_up(windows, batch) * times
+    return everything, computed
+
+
+def disk_bytes(
+    roles: Iterable[str], shape: Sequence[int], voxel_size_nm: tuple | None, image: Volume | None, tiff_export: bool
+) -> int:
+    """Bytes of all arrays with their coarser levels, and of the TIFF stacks, nothing being compressed."""
+    factors = level_factors(tuple(shape), voxel_size_nm, 64)
+    levels = sum(math.prod(-(-n // f) for n, f in zip(shape, factor, strict=True)) for factor in factors)
+    total = 0
+    for role in roles:
+        dtype = maps.KINDS[role].dtype or (image.dtype if image is not None else "uint8")
+        total += levels * np.dtype(dtype).itemsize
+    return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * tiff_export
+
+
+def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:
+    """Memory of a process at work, about: what it takes now, and the larger pass's arrays of blocks, with `rounds`
+    slices before and behind each to refine, and its call; of both passes, where refining segments again.
+    """
+    needed = [0]
+    for step, model in (("segment", segmenter), ("refine", refiner)):
+        if model is None:
+            continue
+        window, _ = in_3d(model.apply)
+        depth, *plane = settings.block
+        box = (depth + 2 * rounds * (step == "refine"), *plane)
+        frame = math.prod(b + 2 * (w - 1) for b, w in zip(box, window, strict=True))
+        classes = max(1, len(model.settings["classes"]["names"]))
+        # Read: float32 image, or labels, entropy and hidden; blended: probabilities, their weights, and copies of them,
+        # more where slices agree.
+        copies = 6 if rounds and step == "refine" else 3
+        arrays = frame * (4 if step == "segment" else 7) + copies * 4 * (classes + 1) * math.prod(box)
+        needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
+    together = sum if _segments_again(segmenter, refiner) else max
+    return together(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _segments_again(segmenter: Model | None, refiner: Model | None) -> bool:
+    """Whether the class probabilities of what is refined are computed a second time."""
+    return segmenter is not None and refiner is not None and "probabilities" in refiner.apply.needs
+
+
+def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
+    """The plan of one input as lines for a person."""
+    size = found["voxel_size_nm"]
+    voxels = " x ".join(map(str, found["shape"]))
+    nm = f"{' x '.join(f'{length:g}' for length in size)} nm" if size else "unknown size"
+    parts = f" in {num_parts} parts of up to {found['blocks_per_part']}" if num_parts > 1 else ""
+    lines = [f"{stem}: {voxels} voxels of {nm} (z y x), {found['blocks']} blocks{parts}"]
+    for step, windows in found["windows"].items():
+        lines.append(f"  {step}: {windows['computed']:,} windows to compute, of {windows['all']:,}")
+    if found["hidden_share"] is not None:
+        lines.append(f"  hidden, in {_SAMPLED_BLOCKS} blocks or fewer that were looked at: {found['hidden_share']:.2%}")
+    elif "refine" in found["windows"]:
+        lines.append("  what is hidden is not known before it is segmented: windows and hours of 'refine' are the most")
+    needed = f"memory: about {_gb(found['block_bytes'])}, and at the end up to 0.8 GB for skeletons of objects"
+    return [*lines, f"  disk: at most {_gb(found['disk_bytes'])}; {needed}"]
+
+
+def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts: int) -> list[str]:
+    """Disk and hours of all inputs together as lines for a person."""
+    disk, seconds, work = (sum(one[name] for one in found) for name in ("disk_bytes", "seconds", "operations"))
+    place = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    short = "" if disk <= free else ": may NOT be enough"
+    together = f", shared by {num_parts} parts" if num_parts > 1 else ""
+    lines = [f"all {len(found)}: disk at most {_gb(disk)}, {_gb(free)} free in {place}{short}"]
+    lines.append(f"hours of the networks{together} (reading, writing, objects and exports come on top):")
+    lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
+    for device, rate in ASSUMED.items():
+        said = f"estimate, not measured: {work:.2g} operations at an assumed {rate / 1e12:g} TFLOP/s"
+        lines.append(f"  {_hours(work / rate):>9}  {device}, {said}")
+    return lines
+
+
+def operations_of(jaxpr) -> float:
+    """Floating-point operations of the matrix products and convolutions of a jaxpr, loops with their known lengths."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            lengths = (equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(lengths)
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / outputs
+        inner = [operations_of(getattr(part, "jaxpr", part)) for part in _inner(params)]
+        # Of the branches of a condition one is taken, the others of these have one part.
+        total += params.get("length", 1) * (max(inner, default=0.0) if name == "cond" else sum(inner))
+    return total
+
+
+def _inner(params: dict) -> Iterable:
+    for value in params.values():
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(part, "eqns") or hasattr(part, "jaxpr"):
+                yield part
+
+
+def _call(model: Model, settings: Settings, members) -> tuple[Callable, Callable]:
+    """The function of one call of a network, and what makes its input for so many windows."""
+    apply = model.apply
+    if isinstance(apply, Segmenter):
+        function = functools.partial(one_segmentation, apply.predict, members, settings.entropy_kind)
+        return function, lambda batch: (np.zeros((batch, *apply.window), np.float32),)
+    dtypes = {"labels": np.int16, "entropy": np.float32, "hidden": bool}
+    dtypes |= dict.fromkeys(apply.needs, np.float32)
+    classes = {"probabilities": (real_classes(model.settings["classes"]),)}
+
+    def make(batch):
+        shapes = {name: (batch, *apply.window, *classes.get(name, ())) for name in dtypes}
+        return {name: np.zeros(shapes[name], dtype) for name, dtype in dtypes.items()}, jax.random.key(0)
+
+    return functools.partial(one_refinement, apply.refine), make
+
+
+def _sampled(job: Job, refiner: Model, settings: Settings, shape) -> tuple[float, float]:
+    """In a few blocks spread over the volume: the share of voxels that are hidden, and of windows that go through the
+    network because they show one (or to fill a batch).
+    """
+    boxes = blocks(shape, settings.block)
+    chosen = [boxes[i] for i in np.unique(np.linspace(0, len(boxes) - 1, _SAMPLED_BLOCKS).astype(int))]
+    in_tokens = (shape[0], *(round_up(n, settings.token) for n in shape[1:]))
+    hidden_vx = voxels = computed = windows = 0
+    for box in chosen:
+        none = np.zeros(box.shape, np.float32)
+        if job.entropy is None:
+            hidden = hide(job.hidden.read(box) != 0, none, settings.token, 0.0, 1.0)
+        else:
+            entropy = read_entropy(job.entropy, box)
+            hidden = hide(entropy, none, settings.token, settings.threshold, 1.0)
+        counts = hidden.astype(np.int32)
+        for axis, (size, window, step) in enumerate(zip(in_tokens, *in_3d(refiner.apply), strict=True)):
+            # The sums over every window's part of the block, one axis after the other.
+            starts = np.array(lattice(size, window, step)) - box.start[axis]
+            starts = starts[(starts < box.shape[axis]) & (starts + window > 0)]
+            sums = np.insert(np.cumsum(counts, axis), 0, 0, axis)
+            last = np.minimum(starts + window, box.shape[axis])
+            counts = np.take(sums, last, axis) - np.take(sums, np.maximum(starts, 0), axis)
+        hidden_vx, voxels = hidden_vx + int(hidden.sum()), voxels + hidden.size
+        computed, windows = computed + round_up(int((counts > 0).sum()), settings.batch), windows + counts.size
+    return hidden_vx / voxels, computed / windows
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.3g} GB"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} h" if seconds >= 36 else f"{seconds:.2g} s"

@@ -1,0 +1,86 @@
+"""Train any method:  maeref train --config mae --workdir runs/mae [--config.KEY=VALUE …]
+
+The workdir is the model: copy it, and maeref refine needs nothing else. The same command again continues where the last
+checkpoint was; Ctrl-C and SIGTERM save first.
+
+  start from another model, e.g. with other classes:   --init_from runs/other
+  several processes (on SLURM, Open MPI, TPU pods):      --distributed
+  several processes anywhere:   --coordinator HOST:PORT --processes 2 --process_id 0    (and 1 on the other machine)
+"""
+
+from etils import epath
+
+from maeref_jax.commands import command_line
+from maeref_jax.errors import BadInput
+
+
+def main(argv):
+    flags = command_line.parser(__doc__)
+    flags.add_argument(
+        "--config", required=True, help="a config of the package, NAME or NAME:MODE, or a file, PATH.py or PATH.py:MODE"
+    )
+    flags.add_argument("--workdir", required=True, help="where the model goes; gs://… as well (untested)")
+    flags.add_argument("--init_from", metavar="DIR", help="workdir to start from instead of random weights")
+    flags.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
+    flags.add_argument("--distributed", action="store_true", help="one of several processes, as the cluster says")
+    flags.add_argument("--coordinator", metavar="HOST:PORT", help="one of several processes; address of process 0")
+    flags.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    flags.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+    arguments, overrides = command_line.parse(flags, argv)
+    if arguments.init_from:
+        overrides.append(f"--config.init_from={arguments.init_from}")
+    settings = command_line.load_config(arguments.config, overrides).to_dict()
+    check_processes(arguments)
+    # Imported late: mistakes in the command are answered without waiting for jax.
+    from maeref_jax.experiments import parameter_search, run, train_settings
+    from maeref_jax.pipeline import methods
+    from maeref_jax.training import parallel
+    from maeref_jax.training import workdir as folder
+
+    if settings["method"] in methods.SEARCHED:
+        parameter_search.check(settings)
+        folder.check_same_run(arguments.workdir, settings)
+        if arguments.distributed or arguments.coordinator or arguments.profile:
+            raise BadInput(f"method {settings['method']} is searched in one process; leave --distributed and such out")
+        if settings["data"]["phantom"]["validation"] and not settings["data"]["ensemble"]:
+            train_ensemble_first(settings, arguments)
+        return run.search(settings, arguments.workdir)
+    train_settings.check(settings)
+    if settings["method"] in methods.UNLEARNED:
+        folder.check_same_run(arguments.workdir, settings)
+        folder.write_config(arguments.workdir, settings, {})
+        print(f"{settings['method']} learns nothing; {arguments.workdir} is ready")
+        return
+    folder.check_starting_point(settings, arguments.workdir)
+    if arguments.distributed or arguments.coordinator:
+        parallel.connect(arguments.coordinator, arguments.processes, arguments.process_id)
+    # What can be refused is refused before an ensemble is trained first.
+    parallel.own_share(settings["batch"], settings["optimizer"]["accumulate"])
+    folder.check_same_run(arguments.workdir, settings)
+    data = settings["data"]
+    if data["phantom"]["train"] and "ensemble" in data and not data["ensemble"]:
+        train_ensemble_first(settings, arguments)
+    run.train(settings, arguments.workdir, arguments.profile)
+
+
+def check_processes(arguments):
+    """BadInput unless --coordinator, --processes and --process_id come together."""
+    given = [arguments.coordinator, arguments.processes, arguments.process_id]
+    if any(value is not None for value in given) and None in given:
+        raise BadInput("--coordinator, --processes and --process_id belong together; some are missing")
+    if arguments.coordinator and not 0 <= arguments.process_id < arguments.processes:
+        raise BadInput(f"--process_id must be 0 … {arguments.processes - 1}, found {arguments.process_id}")
+
+
+def train_ensemble_first(settings, arguments):
+    """Without an ensemble there are no predictions to learn from: train the config `ensemble`, in the mode that is
+    named, for the same seed, classes and voxel size.
+    """
+    from maeref_jax.experiments import run
+
+    workdir, mode = epath.Path(arguments.workdir) / "ensemble", settings["data"]["ensemble_mode"]
+    config = f"ensemble{mode and ':'}{mode}"
+    if not (workdir / "summary.json").exists():
+        print(f"no --config.data.ensemble given: training {config} into {workdir} first", flush=True)
+        same = {name: settings[name] for name in ("seed", "classes", "voxel_size_nm")}
+        run.train({**command_line.load_config(config).to_dict(), **same}, workdir)

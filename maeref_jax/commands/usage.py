@@ -1,0 +1,97 @@
+"""What a user asks of refine.py: flags and a config file, read together and checked before any file is opened."""
+
+import argparse
+from pathlib import Path
+
+from maeref_jax.commands import command_line, requests
+from maeref_jax.errors import BadInput
+
+
+def read_config(argv: list[str], description: str):
+    """The config with overrides and flags applied. Raises BadInput where they are incomplete or contradict.
+
+    description: what --help says above the flags.
+    """
+    flags = command_line.parser(description)
+    add = flags.add_argument
+    add(
+        "--input",
+        nargs="+",
+        metavar="PATH",
+        help="images: files, folders (also of many), URLs, globs; image.tif[0:8] for slices, a.h5:/raw for a dataset",
+    )
+    add("--batch", metavar="TABLE.csv", help="a row for every input, columns image, labels, …: docs/formats.md")
+    add("--output", metavar="DIR", help="where the results go")
+    add("--ensemble", metavar="DIR", help="workdir of the ensemble that segments the image")
+    add("--labels", metavar="PATH", help="your own labels, instead of an ensemble")
+    add("--entropy", metavar="PATH", help="entropy of your labels: float in [0, 1], or uint8")
+    add("--hidden", metavar="PATH", help="a painted mask of what to refine: nonzero is hidden")
+    add("--probabilities", nargs="+", metavar="PATH", help="your own class probabilities (axes CZYX)")
+    add("--refiner", metavar="DIR|none", help="workdir of the refiner; none: segment only")
+    add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default: the refiner's own)")
+    add(
+        "--suggest_threshold",
+        nargs="?",
+        const="none",
+        metavar="TRUTH",
+        help="refine nothing: try thresholds, store the one that gets most voxels right of TRUTH in the refiner",
+    )
+    add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
+    add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
+    add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
+    add(
+        "--witness",
+        metavar="CHANNEL|PATH",
+        help="an independent stain, a channel of the image or a file: score the outlines, before and after, against it",
+    )
+    add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
+    add("--dry_run", action="store_true", default=None, help="say what it will take (disk, memory, hours), do nothing")
+    add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
+    add("--num_parts", metavar="N", help="so many processes work on the same output, started by you, on any machine")
+    add("--part_id", metavar="I", help="which of them this is, from 0 to N - 1")
+    add("--workers", metavar="N", help="so many processes, started and watched by this one (pip install 'daisy>=2')")
+    add("--serve", help=argparse.SUPPRESS)  # what a worker is started with: the stem
+    add("--config", default="refine", metavar="NAME|FILE[:MODE]", help="everything else: see configs/refine.py")
+    arguments, overrides = command_line.parse(flags, argv)
+    # A flag wins over the config field of its name; its value is read and checked as that field's.
+    given = {name: value for name, value in vars(arguments).items() if name != "config" and value is not None}
+    if "batch" in given:  # the field `batch` is the number of windows
+        given["batch_table"] = given.pop("batch")
+    many = {name: tuple(given.pop(name)) for name in ("input", "probabilities") if name in given}
+    overrides += [f"--config.{name}={value}" for name, value in given.items()]
+    config = command_line.load_config(arguments.config, overrides)
+    config.update(many)
+    check_usage(config)
+    return config
+
+
+def check_usage(config) -> None:
+    """Raises BadInput for flags that are missing or exclude one another."""
+    for name in ("output", "refiner"):
+        if not config[name]:
+            raise BadInput(f"--{name} is missing (--help shows examples)")
+    given = [name for name in ("input", "labels", "entropy", "hidden", "probabilities") if config[name]]
+    if config.batch_table and given:
+        raise BadInput(f"--batch and --{given[0]} both say what to refine; put the paths into {config.batch_table}")
+    if not config.batch_table:
+        requests.check_sources([*given, *["ensemble"] * bool(config.ensemble)], "--")
+    if config.workers < 0:
+        raise BadInput(f"--workers must be the number of processes, 1 or more, or 0 for none; found {config.workers}")
+    if config.workers and config.num_parts > 1:
+        raise BadInput(f"--workers {config.workers} with --num_parts {config.num_parts}, expected one of the two")
+    if config.suggest_threshold:
+        wrong = [f"--{name}" for name in ("batch_table", "labels", "dry_run", "workers") if config[name]]
+        wrong += ["--num_parts"] * (config.num_parts != 1) + ["--refiner none"] * (config.refiner == "none")
+        if wrong:
+            raise BadInput(
+                f"--suggest_threshold does not go with {', '.join(wrong).replace('batch_table', 'batch')}: it "
+                "wants one --input with --ensemble, or --probabilities of one, and a --refiner, in one process"
+            )
+    if config.ensemble_symmetries is not None and not config.ensemble:
+        raise BadInput("--config.ensemble_symmetries says how --ensemble predicts, which is missing; leave it out")
+    size = config.voxel_size_nm
+    if size and not (len(size) == 3 and all(isinstance(length, int | float) and length > 0 for length in size)):
+        raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {size}")
+    for name in ("ensemble", "refiner"):
+        if config[name] not in ("", "none") and not (Path(config[name]) / "config.json").is_file():
+            raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")

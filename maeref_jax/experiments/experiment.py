@@ -1,0 +1,208 @@
+"""From the settings of a config to what a training run needs: the method, its batches, its validation batches."""
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from etils import epath
+
+from maeref_jax.errors import BadInput
+from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.records import Method
+from maeref_jax.samples import dataset, sampling
+from maeref_jax.samples.subsets import member_volumes
+from maeref_jax.volumes.volume import array_volume, open_volume, resolved
+from maeref_jax.volumes.windows import whole
+
+VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same at every evaluation
+
+
+class Experiment(NamedTuple):
+    """method; batches(step) -> this process's share of a batch; validation: list of batches; facts: what the workdir
+    remembers of the data; description: one line for people.
+    """
+
+    method: Method
+    batches: Callable[[int], dict]
+    validation: list[dict]
+    facts: dict
+    description: str
+
+
+def prepare(settings, workdir, indices):
+    """The Experiment of a config's settings. indices: the samples of every batch that are made here.
+
+    Predictions that a masked autoencoder learns from go to workdir/predictions.
+    """
+    if settings["method"] in methods.SEGMENTERS:
+        return _segmenter_experiment(settings, indices)
+    return _refiner_experiment(settings, epath.Path(workdir), indices)
+
+
+def _segmenter_experiment(settings, indices):
+    method = methods.SEGMENTERS[settings["method"]].method(settings)
+    train, validation = (_annotated(settings, split) for split in ("train", "validation"))
+    members = member_volumes(train, settings)
+    intensities = sampling.intensity_range(train)
+    shape = (tuple(settings["window"]), settings["min_foreground"], intensities)
+    # In validation every member sees the same crops.
+    same = [validation] * settings["members"]
+
+    def batches(step):
+        return sampling.image_batch(members, settings["seed"], step, indices, *shape)
+
+    def validation_batch(step):
+        everything = range(settings["batch"])
+        batch = sampling.image_batch(same, settings["seed"] + VALIDATION_SEED, step, everything, *shape)
+        return {
+            **batch,
+            **{name: np.repeat(batch[name][:, :1], len(same), 1) for name in ("image", "labels")},
+        }
+
+    facts = {
+        "volumes": [volume.name for volume in train],
+        "images": _image_names(settings, "train"),
+        "validation_images": _image_names(settings, "validation"),
+        "member_volumes": [[volume.name for volume in volumes] for volumes in members],
+        "validation_volumes": [volume.name for volume in validation],
+        "intensity_range": intensities.tolist(),
+        "entropy": "mean",
+    }
+    counts = sorted({len(volumes) for volumes in members})
+    description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each"
+    return Experiment(
+        method,
+        batches,
+        [validation_batch(i) for i in range(settings["validation_batches"])],
+        facts,
+        description,
+    )
+
+
+def _refiner_experiment(settings, workdir, indices):
+    if "://" in str(workdir) and needs_ensemble(settings):
+        raise BadInput(f"{workdir}: the ensemble's predictions are written beside the model, on a local disk only")
+    ensemble = settings["data"]["ensemble"] or workdir / "ensemble"
+    predict = _predictor(settings, ensemble, workdir / "predictions") if needs_ensemble(settings) else None
+    with_image = "image" in methods.REFINERS[settings["method"]].refiner(settings).needs
+    train, validation = (_label_maps(settings, split, predict, with_image) for split in ("train", "validation"))
+    intensities = sampling.intensity_range(train) if with_image else None
+    crops = (tuple(settings["window"]), settings["token"], settings["min_foreground"])
+    # Without a ratio nothing is hidden in training.
+    masking, everything = settings.get("masking_ratio"), range(settings["batch"])
+    beside = (masking is not None and settings["mask_shapes"][2] > 0, intensities)
+
+    def batches(step):
+        progress = step / settings["steps"]
+        return sampling.label_batch(train, settings["seed"], step, indices, *crops, masking, *beside, progress=progress)
+
+    # Validation covers the range of masking ratios evenly, so that its mean does not depend on few draws.
+    number, validation_seed = settings["validation_batches"], settings["seed"] + VALIDATION_SEED
+    ratios = [None] * number if masking is None else [(r, r) for r in np.linspace(*masking, 2 * number + 1)[1::2]]
+    validation_batches = [
+        sampling.label_batch(validation, validation_seed, step, everything, *crops, ratio, *beside)
+        for step, ratio in enumerate(ratios)
+    ]
+    facts = {
+        **({"intensity_range": intensities.tolist()} if with_image else {}),
+        "volumes": [volume.name for volume in train],
+        "validation_volumes": [volume.name for volume in validation],
+        "labels": f"predicted by the ensemble {ensemble}" if predict else "from files",
+    }
+    method = methods.REFINERS[settings["method"]].method(settings)
+    return Experiment(method, batches, validation_batches, facts, f"{len(train)} label volumes, {facts['labels']}")
+
+
+def _image_names(settings, split):
+    """The image files of a split, as volumes to judge on are compared with them; [] for phantoms."""
+    data = settings["data"]
+    return [] if data["phantom"]["train"] else [resolved(path) for path in data[split]["images"]]
+
+
+def _annotated(settings, split):
+    data = settings["data"]
+    if data["phantom"]["train"]:
+        return dataset.annotated_phantoms(
+            data["phantom"][split], tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
+        )
+    return _from_files(settings, split, with_image=True)
+
+
+def _label_maps(settings, split, predict, with_image):
+    data = settings["data"]
+    if predict is not None:
+        images = _phantom_images(settings, split) if data["phantom"]["train"] else _image_files(settings, split)
+        found = [predict(name, stem, image) for name, stem, image in images]
+        return found if with_image else [volume._replace(image=None) for volume in found]
+    return _from_files(settings, split, with_image)
+
+
+def _from_files(settings, split, with_image):
+    files = settings["data"][split]
+    if not files["labels"]:
+        raise BadInput(f"no volumes to learn from: set data.phantom.{split} or data.{split}.labels")
+    return dataset.volumes_from_files(files, settings["data"], len(settings["classes"]["names"]), with_image)
+
+
+def load_ensemble(settings, workdir):
+    """The segmenter in a workdir; BadInput unless it was trained for the classes and voxels of these settings."""
+    model = methods.load_model(workdir, "segmenter")
+    for name in ("classes", "voxel_size_nm"):
+        wanted = json.loads(json.dumps(settings[name]))
+        if model.settings[name] != wanted:
+            raise BadInput(f"{model.workdir} was trained with {name} {model.settings[name]}, this config has {wanted}")
+    return model
+
+
+def needs_ensemble(settings):
+    """Whether a refiner learns from what an ensemble says of images, phantoms or files, and not from given labels."""
+    data = settings["data"]
+    return bool(data["phantom"]["train"] or (data["train"]["images"] and not data["train"]["labels"]))
+
+
+def _phantom_images(settings, split):
+    """(name, stem of its results, Volume) of every phantom of a split."""
+    shape, size = tuple(settings["data"]["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
+    for seed in settings["data"]["phantom"][split]:
+        name = f"phantom_{seed}"
+        yield name, name, array_volume(phantom(seed, shape, size).image, name, size)
+
+
+def _image_files(settings, split):
+    """The same of every image file of a split."""
+    paths, axes = settings["data"][split]["images"], settings["data"]["axes"] or None
+    if not paths:
+        raise BadInput(f"no volumes to learn from: set data.{split}.images, which the ensemble segments, or .labels")
+    for path, stem in zip(paths, dataset.stems(paths), strict=True):
+        yield resolved(path), stem, open_volume(path, axes=axes)
+
+
+def _predictor(settings, ensemble, output):
+    """(name, stem, image) -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated.
+
+    Tokens that the ensemble calls ambiguous are unknown, and undecided (entropy 1): the label it has for them is only
+    its second choice, so they are hidden in training as in use, and never a target.
+    """
+    model = load_ensemble(settings, ensemble)
+    # No mean entropy is above 1: "ambiguous" alone hides tokens here.
+    only_ambiguous = jobs.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)
+
+    def predict(name, stem, image):
+        names = {name, *dataset.labels_of(name, model.settings["data"]["train"])}
+        members = methods.SEGMENTERS["ensemble"].out_of_fold(names, model.facts["member_volumes"])
+        job = jobs.Job(stem=stem, output=output, image=image, members=members)
+        refining.refine_volume(job, model, None, only_ambiguous)
+        everything = whole(image.shape)
+        labels, entropy, ambiguous = (
+            refining.open_result(output, stem, role).read(everything) for role in ("initial", "entropy", "hidden")
+        )
+        return dataset.TrainingVolume(
+            name,
+            image.read(everything).astype(np.float32),
+            np.where(ambiguous, np.int16(-1), labels.astype(np.int16)),
+            np.where(ambiguous, np.float32(1), entropy.astype(np.float32) / 255),
+        )
+
+    return predict

@@ -1,0 +1,105 @@
+"""Whether a training run can work with the settings of its config: asked before anything is made."""
+
+import functools
+import itertools
+from math import inf
+
+import jax.numpy as jnp
+
+from maeref_jax.errors import BadInput
+from maeref_jax.pipeline import methods
+from maeref_jax.training.optimizer import build_optimizer
+from maeref_jax.volumes.volume import share_slices
+
+RANGES = {
+    "steps": (1, inf), "batch": (1, inf), "evaluate_every": (1, inf), "validation_batches": (1, inf),
+    "stop_after": (0, inf), "members": (1, inf), "token": (1, inf), "min_foreground": (0, 1),
+    "threshold": (0, 1), "ambiguous_threshold": (0, 1), "keep_within": (0, inf),
+    # The checkpoint before the last is what a damaged one falls back to.
+    "checkpoint.keep": (2, inf), "checkpoint.minutes": (0, inf),
+    "optimizer.rate": (0, inf), "optimizer.warmup_steps": (0, inf), "optimizer.decay": (0, 1),
+    "optimizer.decay_steps": (1, inf), "optimizer.patience": (1, inf), "optimizer.clip": (0, inf),
+    "optimizer.b1": (0, 1), "optimizer.b2": (0, 1), "optimizer.weight_decay": (0, inf),
+    "optimizer.accumulate": (1, inf), "optimizer.average": (0, 0.999999),
+}  # fmt: skip
+
+
+def check(settings):
+    """Raises BadInput for settings that no run can work with."""
+    check_common(settings)
+    method = settings["method"]
+    if method in methods.REFINERS:
+        _check_masking_ratio(settings)
+    if method in methods.UNLEARNED:
+        methods.UNLEARNED[method].refiner(settings)
+        return
+    _check_training(settings)
+    _check_data(settings["data"])
+    if method in methods.LEARNED:
+        methods.LEARNED[method].method(settings)
+
+
+def _check_training(settings):
+    if min(settings["class_weights"]) < 0:
+        raise BadInput(f"class_weights must not be negative, found {settings['class_weights']}")
+    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
+    if len(settings["class_weights"]) < classes - (ambiguous >= 0):
+        raise BadInput(f"class_weights needs one weight per class, found {settings['class_weights']}")
+    build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
+    try:
+        jnp.dtype(settings["model"]["compute_dtype"])
+    except TypeError as error:
+        raise BadInput(f"model.compute_dtype must be float32 or bfloat16 ({error})") from error
+
+
+def _check_data(data):
+    if data["phantom"]["train"] and (data["train"]["labels"] or data["validation"]["labels"]):
+        raise BadInput("both phantoms and files are given; for files only, add --config.data.phantom.train=")
+    if data["phantom"]["train"] and not data["phantom"]["validation"]:
+        raise BadInput("data.phantom.validation is empty; give a seed that is not in data.phantom.train")
+    both = sorted({*data["phantom"]["train"]} & {*data["phantom"]["validation"]})
+    if both:
+        raise BadInput(f"phantoms {both} are both in data.phantom.train and in validation; keep whole volumes apart")
+    for role in ("labels", "images"):
+        for ours, theirs in itertools.product(data["train"][role], data["validation"][role]):
+            if share_slices(ours, theirs):
+                raise BadInput(f"{theirs} in data.validation shares slices with {ours} in data.train; keep them apart")
+    if data["train"]["images"] and not data["train"]["labels"] and not data.get("ensemble"):
+        raise BadInput(
+            "data.train.images are given without data.train.labels: give the labels, or, for a refiner, in "
+            "data.ensemble the workdir of the ensemble that segments them"
+        )
+
+
+def check_common(settings):
+    """BadInput for what every method has: numbers out of range, classes, voxel size, window and its tokens."""
+    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
+    window, stride = settings["window"], settings["stride"]
+    for name, (least, most) in RANGES.items():
+        *groups, key = name.split(".")
+        found = functools.reduce(lambda tree, group: tree.get(group, {}), groups, settings).get(key, least)
+        if not least <= found <= most:
+            expected = f"at least {least}" if most == inf else f"between {least} and {most}"
+            raise BadInput(f"{name} must be {expected}, found {found}")
+    if not settings["voxel_size_nm"] or min(settings["voxel_size_nm"]) <= 0:
+        raise BadInput(f"voxel_size_nm must be positive, found {settings['voxel_size_nm']}")
+    dims = (2, 3) if settings["method"] in methods.SEGMENTERS else (2,)
+    fits = len(window) in dims and len(stride) == len(window)
+    if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
+        numbers = " or three" if 3 in dims else ""
+        raise BadInput(f"window {window} and stride {stride} must be two{numbers} numbers each, 1 <= stride <= window")
+    token = settings.get("token", 1)
+    if any(size % token for size in (*window, *stride)):
+        raise BadInput(f"window {window} and stride {stride} must be multiples of token, {token}")
+    if ambiguous not in (-1, classes - 1):
+        raise BadInput(f"classes.ambiguous must be the last class, {classes - 1}, or -1 for none, found {ambiguous}")
+    label_map = settings.get("data", {}).get("label_map", ())
+    if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in label_map):
+        raise BadInput(f'label_map is pairs, like "((0,0),(255,1),)", found {label_map}')
+
+
+def _check_masking_ratio(settings):
+    ratio = settings.get("masking_ratio")
+    low, high = (0, 1) if ratio is None else ratio if len(ratio) == 2 else (1, 0)
+    if not 0 <= low <= high <= 1:
+        raise BadInput(f"masking_ratio must be two numbers, 0 <= lowest <= highest <= 1, is {ratio}")

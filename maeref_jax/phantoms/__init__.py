@@ -1,0 +1,1 @@
+"""Volumes whose truth is known: anatomy, the microscope that looks at it, low signal, artefacts."""

@@ -1,0 +1,315 @@
+"""One block of a volume: windows of a model blended, entropy and hidden tokens decided, hidden voxels filled in.
+
+Everything here gives the same result whatever the block: windows lie on the volume's lattice, are summed in one order,
+and go through the network in batches of one size; tokens lie on a lattice of their own, anchored at the origin.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maeref_jax.masking.hidden import hidden_tokens
+from maeref_jax.masking.slices import agreed
+from maeref_jax.masking.tokens import token_mean, token_spread
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.uncertainty.confidence import DEPTHS, Calibration, depth_of, tempered
+from maeref_jax.uncertainty.entropy import class_count, entropy_of_means, member_means
+from maeref_jax.volumes import threads
+from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, windows_touching
+
+# Windows per call on a CPU where they need different lengths: more at a time cost as much each, and the last call of
+# every length is filled up.
+_CPU_BATCH = 8
+RULES = ("entropy", "ambiguous", "both")  # why a token is hidden: by one rule alone, or by both
+_ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
+
+
+def halo(apply: Refiner) -> tuple[int, int, int]:
+    """How far beyond a block (z, y, x) `refine_block` may read, in voxels: as far as windows that touch it reach, and
+    as far as it takes to know how deep in a hole a voxel lies.
+    """
+    depth = math.ceil(DEPTHS[-1] * apply.token)
+    return tuple(max(size - 1, least) for size, least in zip(in_3d(apply)[0], (0, depth, depth), strict=True))
+
+
+def in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Window and stride as (z, y, x): a 2-D model sees one slice at a time."""
+    lead = (1,) * (3 - apply.dims)
+    return lead + tuple(apply.window), lead + tuple(apply.stride)
+
+
+def segment_block(
+    apply: Segmenter, variables, members, image: Volume, box: Box, batch: int, kind: str = "mean"
+) -> tuple[np.ndarray, int]:
+    """The members' mean probabilities and whatever else the kind of entropy needs of them (entropy.member_means),
+    float32 (z, y, x, n) in `box`, and how many windows that took.
+
+    variables: (params, state); members: indices to average, None for all. An image smaller than the window is
+    mirrored at its far faces.
+    """
+    window, stride = in_3d(apply)
+    windows = windows_touching(image.shape, window, stride, box)
+    frame = functools.reduce(Box.hull, windows)
+    around = _read_padded(image, frame, mode="symmetric").astype(np.float32)
+
+    def probabilities(group: Sequence[Box]) -> np.ndarray:
+        stacked = _stack(around, group, frame, apply.dims)
+        with threads.network():
+            found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
+        return found if apply.dims == 3 else found[:, None]
+
+    return _blend([windows], box, probabilities, batch), len(windows)
+
+
+def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What entropy.member_means made for that kind, (..., n), of probabilities of c classes -> labels int16, entropy
+    float32 in [0, 1], mean probability of "ambiguous" float32.
+
+    labels: the likeliest class other than `ambiguous`. Where no such class is among the c (-1, or probabilities of the
+    real classes only), its probability is 0.
+    """
+    flat = means.reshape(-1, means.shape[-1])
+    mean = _mean_of(means, kind)
+    entropy = np.empty(len(flat), np.float32)
+    for start in range(0, len(flat), _ENTROPY_BATCH):
+        part = flat[start : start + _ENTROPY_BATCH]
+        padded = np.pad(part, ((0, _ENTROPY_BATCH - len(part)), (0, 0)))
+        entropy[start : start + len(part)] = np.asarray(_entropy(padded, kind))[: len(part)]
+    if not 0 <= ambiguous < mean.shape[-1]:
+        doubt, decided = np.zeros(mean.shape[:-1], np.float32), mean
+    else:
+        doubt, decided = mean[..., ambiguous], mean.copy()
+        decided[..., ambiguous] = -1.0
+    return decided.argmax(-1).astype(np.int16), entropy.reshape(mean.shape[:-1]), doubt
+
+
+def real_probabilities(means: np.ndarray, ambiguous: int, kind: str = "mean") -> np.ndarray:
+    """What entropy.member_means made for that kind, (..., n), -> the mean probability of every class but `ambiguous`
+    (the last one, or -1 or none among them), float32 (..., c), summing to 1; equal where "ambiguous" had all of it.
+    """
+    mean = _mean_of(means, kind)
+    mean = mean[..., :ambiguous] if 0 <= ambiguous < mean.shape[-1] else mean
+    total = mean.sum(-1, keepdims=True)
+    some = total > np.float32(1e-6)
+    return np.where(some, mean / np.where(some, total, 1), np.float32(1 / mean.shape[-1])).astype(np.float32)
+
+
+def _mean_of(means: np.ndarray, kind: str) -> np.ndarray:
+    return means[..., : class_count(means.shape[-1], kind)]
+
+
+def hide(
+    entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: float, ambiguous_threshold: float
+) -> np.ndarray:
+    """Which voxels (z, y, x) lie in hidden tokens (bool): the first of `hide_and_count`."""
+    return hide_and_count(entropy, ambiguous, token, threshold, ambiguous_threshold)[0]
+
+
+def hide_and_count(
+    entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: float, ambiguous_threshold: float
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Which voxels (z, y, x) lie in hidden tokens (bool): `masking.hidden_tokens` of each token's means; and how many
+    tokens are hidden by one rule alone and by both, by RULES.
+
+    entropy, ambiguous: float (z, y, x) of a box that starts at a multiple of `token` in y and x. A token cut by the
+    far border averages the pixels that it has.
+    """
+    _, height, width = entropy.shape
+    pad = ((0, 0), (0, round_up(height, token) - height), (0, round_up(width, token) - width))
+    present = np.ones(entropy.shape, np.float32)
+    padded = [np.pad(values.astype(np.float32), pad) for values in (entropy, ambiguous, present)]
+    hidden, tokens = _hidden_voxels(token, threshold, ambiguous_threshold, *padded)
+    return np.asarray(hidden)[:, :height, :width], dict(zip(RULES, np.asarray(tokens).tolist(), strict=True))
+
+
+def refine_block(
+    apply: Refiner,
+    variables,
+    key,
+    volumes: dict[str, Volume],
+    box: Box,
+    batch: int,
+    calibration: Calibration | None = None,
+    rounds: int = 0,
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Labels int16 (z, y, x) of `box` with hidden voxels filled in; how sure the refiner is of those; windows computed;
+    windows there are.
+
+    How sure: the probability of the chosen class as uint8, value / 255, 0 where nothing is hidden; with a calibration,
+    tempered by the depth of the hole. rounds: of agreement with the slices above and below (slices.agreed), as many of
+    which are read, and filled in where a hidden voxel of the box can hear of them.
+
+    volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image"
+    and "probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box are not computed.
+    """
+    grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
+    inner = box.within(grown).slices
+    labels, hidden = volumes["labels"].read(grown), volumes["hidden"].read(grown)
+    wanted = hidden & hidden[inner].any(0)  # columns are apart
+    window, stride = in_3d(apply)
+    _, height, width = shape = volumes["labels"].shape
+    in_tokens = (shape[0], round_up(height, apply.token), round_up(width, apply.token))
+    everywhere = windows_touching(in_tokens, window, stride, grown)
+    windows = list(itertools.compress(everywhere, _hold_any(everywhere, wanted, grown)))
+    if not windows:
+        return labels[inner], np.zeros(box.shape, np.uint8), 0, len(everywhere)
+    frame = functools.reduce(Box.hull, windows)
+    around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
+    around |= {name: around[name].astype(np.float32) for name in ("image",) if name in around}
+    # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
+    around["hidden"] = _complete_tokens(around["hidden"], frame, shape, in_tokens)
+    if not apply.sees_hidden:
+        # No refiner can look at them by mistake: hidden means hidden (design law 3).
+        around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
+
+    lengths = _lengths_of(apply, windows, around, frame, batch)
+    if apply.lengths is not None and jax.default_backend() == "cpu":
+        batch = min(batch, _CPU_BATCH)
+
+    def probabilities(group: Sequence[Box]) -> np.ndarray:
+        stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
+        with threads.network():
+            found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
+        return found if apply.dims == 3 else found[:, None]
+
+    # Windows of the same lengths go together, in one order whatever the block.
+    together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
+    blended = agreed(_blend(together, grown, probabilities, batch), labels, wanted, rounds)[inner]
+    labels, hidden, sure = labels[inner].copy(), hidden[inner], np.zeros(box.shape, np.uint8)
+    found = blended[hidden]
+    labels[hidden] = found.argmax(-1)
+    if calibration is not None:
+        found = tempered(found, _depth(volumes["hidden"], box, apply.token)[hidden], calibration)
+    sure[hidden] = np.rint(255 * found.max(-1).clip(0, 1))
+    return labels, sure, len(windows), len(everywhere)
+
+
+def _hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
+    """Which windows hold a True of `wanted`, bool (z, y, x) of `frame`: counted by sums from the first voxel on."""
+    sums = np.pad(wanted, ((1, 0),) * 3).astype(np.int32)
+    for axis in range(3):
+        np.cumsum(sums, axis, out=sums)
+    corners = np.array([(window.start, window.stop) for window in windows]).clip(frame.start, frame.stop) - frame.start
+    counts = np.zeros(len(windows), np.int32)
+    for z, y, x in itertools.product((0, 1), repeat=3):
+        corner = sums[corners[:, z, 0], corners[:, y, 1], corners[:, x, 2]]
+        counts += corner if (z + y + x) % 2 else -corner
+    return counts > 0
+
+
+def _lengths_of(apply: Refiner, windows, around, frame: Box, batch: int) -> dict[Box, tuple[int, ...]]:
+    """How many places each window needs: a matter of the window alone, not of what it is computed together with."""
+    if apply.lengths is None:
+        return dict.fromkeys(windows, ())
+    found = {}
+    for start in range(0, len(windows), batch):
+        group = windows[start : start + batch]
+        filled_up = [*group, *[group[0]] * (batch - len(group))]
+        stacked = (_stack(around[name], filled_up, frame, apply.dims) for name in ("labels", "hidden"))
+        numbers = np.asarray(_lengths(apply.lengths, *stacked)).tolist()
+        found |= {window: tuple(wanted) for window, wanted in zip(group, numbers, strict=False)}
+    return found
+
+
+def _depth(hidden: Volume, box: Box, token: int) -> np.ndarray:
+    """confidence.depth_of in `box`; as far around as it takes is read."""
+    by = math.ceil(DEPTHS[-1] * token)
+    start = tuple(max(at - reach, 0) for at, reach in zip(box.start, (0, by, by), strict=True))
+    stop = tuple(min(at + reach, n) for at, reach, n in zip(box.stop, (0, by, by), hidden.shape, strict=True))
+    around = Box(start, stop)
+    return depth_of(hidden.read(around), token)[box.within(around).slices]
+
+
+_PADDING = {
+    "labels": {"mode": "constant", "constant_values": -1},
+    "entropy": {"mode": "constant", "constant_values": 0},
+    "hidden": {"mode": "constant", "constant_values": False},
+    "image": {"mode": "symmetric"},
+    "probabilities": {"mode": "constant", "constant_values": 0},
+}
+
+
+def one_segmentation(predict, members, kind, params, state, image):
+    """What a call of the network computes: entropy.member_means of a batch of windows."""
+    found = predict(params, state, image)
+    if members is not None:
+        found = jnp.stack([found[i] for i in members])
+    return member_means(found, kind)
+
+
+def one_refinement(refine, params, state, inputs, key, lengths=()):
+    """What a call of the network computes: class probabilities of a batch of windows. lengths: as in Refiner."""
+    return refine(params, state, inputs, key, lengths) if lengths else refine(params, state, inputs, key)
+
+
+def one_count(lengths, labels, hidden):
+    """What a call of Refiner.lengths computes."""
+    return lengths(labels, hidden)
+
+
+_segmented = jax.jit(one_segmentation, static_argnums=(0, 1, 2))
+_refined = jax.jit(one_refinement, static_argnums=(0, 5))
+_lengths = jax.jit(one_count, static_argnums=0)
+_entropy = jax.jit(entropy_of_means, static_argnums=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _hidden_voxels(token, threshold, ambiguous_threshold, entropy, ambiguous, present):
+    share = token_mean(present, token)
+    means = (token_mean(values, token) / share for values in (entropy, ambiguous))
+    entropy, ambiguous = next(means), next(means)
+    hidden = hidden_tokens(entropy, threshold, ambiguous, ambiguous_threshold)
+    undecided, called = hidden_tokens(entropy, threshold), hidden_tokens(0.0, 1.0, ambiguous, ambiguous_threshold)
+    counts = [(undecided & ~called).sum(), (called & ~undecided).sum(), (undecided & called).sum()]
+    return token_spread(hidden, token), jnp.stack(counts)
+
+
+def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:
+    """`frame` of the volume, padded where it reaches beyond the far faces; classes, if there are any, come last."""
+    inside = frame.intersect(whole(volume.shape))
+    missing = [(0, end - stop) for end, stop in zip(frame.stop, inside.stop, strict=True)]
+    if volume.classes is None:
+        return np.pad(volume.read(inside), missing, **padding)
+    return np.pad(np.moveaxis(volume.read(inside), 0, -1), [*missing, (0, 0)], **padding)
+
+
+def _complete_tokens(hidden: np.ndarray, frame: Box, shape, in_tokens) -> np.ndarray:
+    inside = frame.intersect(whole(shape)).shape
+    completed = frame.intersect(whole(in_tokens)).shape
+    cut = hidden[tuple(slice(n) for n in inside)]
+    cut = np.pad(cut, [(0, b - a) for a, b in zip(inside, completed, strict=True)], mode="edge")
+    return np.pad(cut, [(0, b - a) for a, b in zip(completed, hidden.shape, strict=True)])
+
+
+def _stack(around: np.ndarray, group: Sequence[Box], frame: Box, dims: int) -> np.ndarray:
+    """(b, [z,] y, x): the windows of the group, cut from the array of `frame`."""
+    stacked = np.stack([around[window.within(frame).slices] for window in group])
+    return stacked if dims == 3 else stacked[:, 0]
+
+
+def _blend(
+    together: Sequence[Sequence[Box]], box: Box, probabilities: Callable[[Sequence[Box]], np.ndarray], batch: int
+) -> np.ndarray:
+    """Window-weighted mean float32 (z, y, x, c) in `box`, 0 where no window lies. together: lists of windows that may
+    share a call of the network.
+    """
+    weight = blending_weight(together[0][0].shape)
+    total, weights = None, np.zeros(box.shape, np.float32)
+    calls = [windows[start : start + batch] for windows in together for start in range(0, len(windows), batch)]
+    for group in calls:
+        # The last batch is filled up: one shape for the compiler.
+        found = probabilities([*group, *[group[0]] * (batch - len(group))])
+        if total is None:
+            total = np.zeros((*box.shape, found.shape[-1]), np.float32)
+        for window, values in zip(group, found, strict=False):
+            common = window.intersect(box)
+            here, there = common.within(box).slices, common.within(window).slices
+            total[here] += weight[there][..., None] * values[there]
+            weights[here] += weight[there]
+    return total / np.maximum(weights, np.float32(1e-30))[..., None]

@@ -1,0 +1,322 @@
+"""What one volume is refined from, by which models and how; and whether these fit together, before any work."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from maeref_jax.audit import objects
+from maeref_jax.audit.trust import Limits
+from maeref_jax.audit.trust import check as check_limits
+from maeref_jax.errors import BadInput
+from maeref_jax.masking.slices import slices_within
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.training.workdir import lasting
+from maeref_jax.uncertainty.confidence import Calibration
+from maeref_jax.uncertainty.entropy import KINDS
+from maeref_jax.volumes import inputs
+from maeref_jax.volumes.formats.ome_metadata import VERSIONS
+from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
+from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.windows import round_up
+
+LEAVE = ("red", "flagged")
+THRESHOLDS = ("threshold", "ambiguous_threshold")
+# Settings that decide nothing about the result.
+_HOW = ("overwrite", "num_parts", "part_id", "wait_minutes")
+
+
+class Model(NamedTuple):
+    """A trained workdir, ready to be applied.
+
+    name: the method; settings: the workdir's config; facts: what it remembers of its training data
+    calibration: of a refiner's confidence as it is used, None where there is none
+    chosen: the threshold that refine.py --suggest_threshold chose, and what it belongs to; None for none
+    """
+
+    workdir: str
+    name: str
+    settings: dict
+    params: Any
+    state: Any
+    apply: Segmenter | Refiner
+    facts: dict
+    calibration: Calibration | None = None
+    chosen: dict | None = None
+
+
+def parameters(model: Model) -> int:
+    """How many numbers were learned, or searched for."""
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(model.params))
+
+
+class Job(NamedTuple):
+    """One volume to refine, results under `output`/`stem`...
+
+    Either `image` and a segmenter; or `labels` with `entropy` or with `hidden` (a painted mask, nonzero is hidden); or
+    `probabilities`, one volume or one per member. `image` may accompany the last two for a refiner that needs it.
+    members: which members of the ensemble to average, None for all (out-of-fold predictions use some).
+    """
+
+    stem: str
+    output: Path
+    image: Volume | None = None
+    labels: Volume | None = None
+    entropy: Volume | None = None
+    hidden: Volume | None = None
+    probabilities: tuple[Volume, ...] = ()
+    members: tuple[int, ...] | None = None
+
+
+class Settings(NamedTuple):
+    """How a volume is refined. The defaults are the paper's method and nothing more; what refine.py and evaluate.py do
+    beyond it unless told otherwise (slices that agree, objects, ratings) is ours, and is said in their configs alone.
+
+    threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
+    ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it; None likewise
+    token: side of a token in voxels, used only without a refiner, which has its own
+    block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
+    batch: windows per call of a network; seed: of a refiner that draws
+    overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
+    entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
+    agree_within_nm: labels filled in slice by slice agree with those above and below within this length (slices.py),
+        at most 8 of them; 0, as in the paper: every slice by itself
+    copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
+    objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
+        flag_hidden_share: see `objects.rules`
+    trust: rate the repairs, see trust.py, by trust_limits; foreignness: test the refiner around them too
+    leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
+    num_parts, part_id: of so many processes on this output, which one this is, from 0
+    wait_minutes: how long a part waits for blocks of the others that it needs
+    """
+
+    threshold: float | None = None
+    ambiguous_threshold: float | None = None
+    token: int = 4
+    block: tuple[int, int, int] = (8, 512, 512)
+    batch: int = 16
+    seed: int = 0
+    overwrite: bool = False
+    tiff_export: bool = True
+    entropy_kind: str = "mean"
+    agree_within_nm: float = 0.0
+    copy_image: bool = False
+    ome_zarr: str = "0.5"
+    objects: bool = False
+    object_classes: tuple[int, ...] = ()
+    cristae_class: int | None = None
+    smallest_object_vx: int = 64
+    flag_hidden_share: float = 0.5
+    trust: bool = False
+    trust_limits: Limits = Limits()
+    foreignness: bool = False
+    leave: tuple[str, ...] = ()
+    num_parts: int = 1
+    part_id: int = 0
+    wait_minutes: float = 60.0
+
+
+def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[str, float], str]:
+    """The two thresholds, and a line that says where they come from: as `given`, or as the refiner was trained with."""
+    source = refiner.settings if refiner else {"threshold": 0.4, "ambiguous_threshold": 0.5}
+    origin = f"of {refiner.workdir}" if refiner else "default without a refiner"
+    if refiner and refiner.chosen:
+        source = {**source, "threshold": refiner.chosen["threshold"]}
+    found = {name: source[name] if given[name] is None else given[name] for name in THRESHOLDS}
+    said = (f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS)
+    return found, "; ".join(said)
+
+
+def settled(settings: Settings, refiner: Model | None) -> Settings:
+    """The settings with everything decided that depends on the refiner. Raises BadInput for numbers out of range."""
+    token = refiner.apply.token if refiner else settings.token
+    if settings.batch < 1 or token < 1:
+        raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
+    chosen_kind = refiner.chosen["entropy_kind"] if refiner and refiner.chosen else "mean"
+    known = settings.entropy_kind == chosen_kind or settings.threshold is not None
+    if settings.entropy_kind not in KINDS or not known:
+        raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
+    if not 0 <= settings.agree_within_nm < float("inf"):
+        raise BadInput(f"agree_within_nm is a length, 0 for none, found {settings.agree_within_nm}")
+    thresholds, _ = thresholds_of(settings._asdict(), refiner)
+    return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
+
+
+def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tuple | None, slices: int) -> int:
+    """How many slices above and below a voxel its refined label agrees with; none of a volume of one slice.
+
+    voxel_size_nm: of the volume, None where it does not say; then it is that of the refiner. Raises BadInput where that
+    is not known either, as of an imported one.
+    """
+    if refiner is None or refiner.apply.dims == 3 or not settings.agree_within_nm or slices == 1:
+        return 0
+    size = voxel_size_nm or refiner.settings["voxel_size_nm"]
+    if not size:
+        raise BadInput(
+            f"agree_within_nm is {settings.agree_within_nm:g}, but neither the volume nor {refiner.workdir} says how "
+            "thick a slice is; give --voxel_size_nm Z,Y,X (evaluate.py: --config.files.voxel_size_nm), or set "
+            "agree_within_nm to 0, as in the paper"
+        )
+    return slices_within(settings.agree_within_nm, size[0])
+
+
+def is_chosen(found: Any) -> bool:
+    """Whether what was read from a threshold.json is a threshold with what it belongs to."""
+    if not isinstance(found, dict) or {"threshold", "entropy_kind", "classes", "members"} - found.keys():
+        return False
+    value, kind = found["threshold"], found["entropy_kind"]
+    return isinstance(value, int | float) and 0 <= value <= 1 and kind in KINDS
+
+
+def check_chosen(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> None:
+    """BadInput where the refiner's chosen threshold would be used for another kind of entropy, number of classes or of
+    members than it was chosen with, or for an ensemble that does or does not predict over the orientations of the plane
+    as it did then: entropies of these are other numbers (entropy.py).
+    """
+    if refiner is None or not refiner.chosen or settings.threshold is not None:
+        return
+    found = {"entropy_kind": settings.entropy_kind, "classes": len(scheme_of(segmenter, refiner)["names"])}
+    found |= {"members": members_of(job, segmenter), "symmetries": segmenter and uses_symmetries(segmenter)}
+    for name, value in found.items():
+        wanted = refiner.chosen.get(name, False)
+        if value is not None and value != wanted:
+            raise BadInput(
+                f"the threshold {refiner.chosen['threshold']:g} stored in {refiner.workdir} belongs to {name} "
+                f"{wanted}, found {value}; give --threshold (evaluate.py: --config.refine.threshold), or choose one "
+                "with refine.py --suggest_threshold"
+            )
+
+
+def uses_symmetries(segmenter: Model | None) -> bool:
+    """Whether a segmenter averages over the orientations of the plane; of None, probabilities made elsewhere, not."""
+    return bool(segmenter and segmenter.settings.get("use", {}).get("symmetries", False))
+
+
+def members_of(job: Job, segmenter: Model | None) -> int | None:
+    """How many members the entropy of a job is of; None where it was made elsewhere."""
+    if segmenter is not None:
+        return len(job.members) if job.members is not None else segmenter.settings.get("members")
+    return len(job.probabilities) or None
+
+
+def scheme_of(segmenter: Model | None, refiner: Model | None) -> dict:
+    """The class scheme of the models: names, colours, ambiguous (an id or -1); empty without any model."""
+    model = refiner or segmenter
+    return model.settings["classes"] if model else {"names": [], "colours": None, "ambiguous": -1}
+
+
+def object_rules(scheme: dict, settings: Settings) -> objects.Rules:
+    given = (settings.object_classes, settings.cristae_class, settings.smallest_object_vx, settings.flag_hidden_share)
+    return objects.rules(scheme, *given)
+
+
+def round_block(block, token: int) -> tuple[int, int, int]:
+    if len(block) != 3 or min(block) < 1:
+        raise BadInput(f"block is {tuple(block)}, expected three positive numbers of voxels (z, y, x)")
+    return (block[0], round_up(block[1], token), round_up(block[2], token))
+
+
+def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
+    """The volumes of the job by role. Raises BadInput where they, the models and the settings do not fit together."""
+    own = sum(source is not None for source in (job.labels, job.probabilities or None))
+    if (segmenter is not None) + own != 1 or (segmenter is not None and job.image is None):
+        raise BadInput(f"{job.stem}: expected one of: an image and an ensemble, labels, or probabilities")
+    if (job.labels is not None) != ((job.entropy is not None) + (job.hidden is not None) == 1):
+        raise BadInput(
+            f"{job.stem}: labels need entropy or a hidden mask beside them, one of the two; nothing else does"
+        )
+    for name in THRESHOLDS:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
+    if not 0 <= settings.part_id < settings.num_parts:
+        raise BadInput(f"part_id is {settings.part_id} of num_parts {settings.num_parts}, expected 0 to num_parts - 1")
+    if settings.num_parts > 1 and settings.overwrite:
+        raise BadInput(
+            "overwrite with several parts: each would remove what the others have done; choose another --output, or "
+            "remove the earlier one before the parts start"
+        )
+    if settings.ome_zarr not in VERSIONS:
+        raise BadInput(f"ome_zarr is {settings.ome_zarr}, expected one of {', '.join(VERSIONS)}")
+    object_rules(scheme_of(segmenter, refiner), settings)
+    check_limits(settings.trust_limits)
+    if set(settings.leave) - set(LEAVE) or (settings.leave and refiner is None):
+        raise BadInput(f"leave is {settings.leave}, expected some of {', '.join(LEAVE)}, and a refiner")
+    if not settings.trust and (settings.foreignness or "red" in settings.leave):
+        raise BadInput("foreignness and leave=red belong to the rating of repairs: set trust to true as well")
+    if settings.copy_image and job.image is None:
+        raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
+    if segmenter and refiner:
+        check_same_scheme(segmenter, refiner)
+    volumes = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
+    volumes |= {f"probabilities_{i}": volume for i, volume in enumerate(job.probabilities)}
+    volumes = {name: volume for name, volume in volumes.items() if volume is not None}
+    inputs.check_same_grid(*volumes.values())
+    scheme = scheme_of(segmenter, refiner)
+    for volume in job.probabilities:
+        allowed = {len(scheme["names"]), real_classes(scheme)}
+        if scheme["names"] and volume.classes not in allowed:
+            names = ", ".join(scheme["names"])
+            raise BadInput(
+                f"{volume.path} has {volume.classes} classes, but the refiner {refiner.workdir} has: {names}"
+            )
+        if volume.classes != job.probabilities[0].classes:
+            raise BadInput(f"{volume.path} has {volume.classes} classes, {job.probabilities[0].path} another number")
+    if refiner:
+        given = {"image": job.image is not None, "probabilities": segmenter is not None or bool(job.probabilities)}
+        missing = [need for need in refiner.apply.needs if not given[need]]
+        if missing:
+            hint = "; an ensemble or your own class probabilities have them, labels do not"
+            raise BadInput(
+                f"{job.stem}: the refiner {refiner.workdir} needs {', '.join(missing)} as well"
+                f"{hint if 'probabilities' in missing else ''}"
+            )
+    shape = next(iter(volumes.values())).shape
+    if settings.tiff_export and np.prod(shape, dtype=float) > LARGEST_BYTES:
+        raise BadInput(f"{job.stem} of shape {shape} is too large for TIFF export; set tiff_export to false")
+    return volumes
+
+
+def check_same_scheme(one: Model, other: Model) -> None:
+    """BadInput for two models of different classes or voxel sizes."""
+    both = f"{one.workdir} and {other.workdir}"
+    for key in ("names", "ambiguous"):
+        a, b = (model.settings["classes"][key] for model in (one, other))
+        if a != b:
+            raise BadInput(f"{both} were trained for different classes ({key}): {a} and {b}; train them with the same")
+    sizes = [model.settings["voxel_size_nm"] for model in (one, other)]  # an imported one may know none
+    if all(sizes) and not np.allclose(*sizes, rtol=1e-3):
+        raise BadInput(
+            f"{one.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {other.workdir} of {sizes[1]}; "
+            "train them with the same voxel_size_nm"
+        )
+
+
+def identity(job, volumes, segmenter, refiner, settings) -> dict:
+    """What decides about the result, as JSON: another one of these means another output."""
+    return {
+        "format": 3,
+        "inputs": {name: volume.identity() for name, volume in volumes.items()},
+        "segmenter": segmenter and _model_identity(segmenter),
+        "refiner": refiner and _model_identity(refiner),
+        "members": job.members,
+        "settings": {
+            name: value._asdict() if isinstance(value, Limits) else value
+            for name, value in settings._asdict().items()
+            if name not in _HOW
+        },
+    }
+
+
+def _model_identity(model: Model) -> dict:
+    """Method and digests, not the path: a workdir may be moved, and may be trained further under the same path."""
+    leaves, structure = jax.tree.flatten((model.params, model.state))
+    digest = hashlib.sha256(str(structure).encode())
+    for leaf in leaves:
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    config = hashlib.sha256(json.dumps(lasting(model.settings), sort_keys=True).encode()).hexdigest()
+    found = {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}
+    return found | ({"temperatures": list(model.calibration.temperatures)} if model.calibration else {})

@@ -1,0 +1,74 @@
+"""Every segmenter and refiner by its name in a config, and a trained workdir as a Model of one of them.
+
+A new one is a file in segmenters/ or refiners/ and a line in a dict here.
+"""
+
+import json
+from pathlib import Path
+
+from etils import epath
+
+from maeref_jax.errors import BadInput
+from maeref_jax.pipeline.jobs import Model, is_chosen
+from maeref_jax.refiners import autoencoder, crf, inpainter, mae, mae_image, morphology, nearest, unrefined
+from maeref_jax.segmenters import ensemble
+from maeref_jax.training.checkpoint import load_model_variables
+from maeref_jax.training.workdir import read_config
+from maeref_jax.uncertainty.confidence import Calibration, is_calibration
+
+SEGMENTERS = {"ensemble": ensemble}
+LEARNED = {
+    "mae": mae,
+    "mae_image": mae_image,
+    "autoencoder": autoencoder,
+    "inpainter": inpainter,
+}
+# Refiners without gradients: train.py chooses their parameters by trying them on validation data.
+SEARCHED = {"crf": crf}
+# These learn nothing: the workdir is a config.json.
+UNLEARNED = {
+    "nearest": nearest,
+    "morphology": morphology,
+    "unrefined": unrefined,
+}
+REFINERS = LEARNED | SEARCHED | UNLEARNED
+METHODS = SEGMENTERS | REFINERS
+_KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
+
+
+def load_model(workdir: str | Path, kind: str) -> Model:
+    """The model in `workdir`. kind: "segmenter" or "refiner".
+
+    Raises:
+        BadInput: no workdir of train.py, nothing saved in it yet, a model of the other kind, or damaged files.
+    """
+    config = read_config(workdir)
+    name, methods = config["method"], _KINDS[kind]
+    if name not in methods:
+        raise BadInput(f"{workdir} holds a model of method '{name}', expected a {kind}: {', '.join(methods)}")
+    module, settings = methods[name], config["config"]
+    try:
+        apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
+    except KeyError as error:
+        older = f"{workdir} was trained by a version that had no setting {error}, expected one in its config.json"
+        raise BadInput(f"{older}; train it again, or use that version") from error
+    params, state = ({}, {}) if name in UNLEARNED else load_model_variables(workdir)
+    known = _beside(workdir, "calibration.json", is_calibration, "maeref calibrate")
+    chosen = _beside(workdir, "threshold.json", is_chosen, "refine.py --suggest_threshold")
+    fits = known and known["use"] == settings.get("use")
+    calibration = Calibration(tuple(known["temperatures"])) if fits else None
+    return Model(str(workdir), name, settings, params, state, apply, config["facts"], calibration, chosen)
+
+
+def _beside(workdir, name, is_whole, maker) -> dict | None:
+    """What `maker` wrote into the workdir, None where it did not. Raises BadInput where it is damaged."""
+    path = epath.Path(workdir) / name
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        found = None
+    if not is_whole(found):
+        raise BadInput(f"{path} is damaged, expected what {maker} writes; remove it, and make another one with that")
+    return found

@@ -1,0 +1,223 @@
+"""The passes of the pipeline: what each does with one block of a volume, and marks as done once it is durable."""
+
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from maeref_jax.audit import changes, objects, trust
+from maeref_jax.pipeline.blockwise import (
+    decide,
+    halo,
+    hide,
+    hide_and_count,
+    real_probabilities,
+    refine_block,
+    segment_block,
+)
+from maeref_jax.pipeline.jobs import Job, Model, Settings
+from maeref_jax.results import output
+from maeref_jax.results.output import Output
+from maeref_jax.uncertainty.entropy import member_means
+from maeref_jax.volumes.inputs import read_entropy
+from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
+from maeref_jax.volumes.windows import Box, blocks
+
+
+class Run(NamedTuple):
+    """One volume on its way: what to make of what, and the arrays to write to."""
+
+    place: Output
+    job: Job
+    segmenter: Model | None
+    refiner: Model | None
+    settings: Settings
+    scheme: dict
+    made_by: dict
+    arrays: dict[str, Volume]
+    voxel_size_nm: tuple[float, float, float] | None
+    rounds: int  # how many slices above and below a voxel its refined label agrees with
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.arrays["initial"].shape
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The passes over all blocks, in order."""
+        return ("copy",) * self.settings.copy_image + ("segment",) + ("refine",) * (self.refiner is not None)
+
+    def before(self, step: str) -> dict:
+        """The pass whose blocks must be finished as far as `reach` voxels around a block of `step`; {} for none."""
+        if step != "refine":
+            return {}
+        beside = self.settings.token * self.settings.foreignness  # which tokens are tested, their neighbours decide
+        reach = np.add(halo(self.refiner.apply), (self.rounds, beside, beside))
+        return {"before": "segment", "reach": tuple(reach.tolist())}
+
+
+def passes(run: Run) -> dict[str, Callable[[Box], None]]:
+    """What each of `run.steps` does with a block, mark included; several blocks may be done beside each other."""
+    run = run._replace(job=_read_by_one(run.job))
+    found = {"copy": functools.partial(_copy, run)}
+    variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
+    found["segment"] = functools.partial(_segment, run, variables)
+    if run.refiner is not None:
+        variables = jax.device_put((run.refiner.params, run.refiner.state))
+        key = jax.random.key(run.settings.seed)
+        found["refine"] = functools.partial(_refine, run, variables, key, _seen_by_refiner(run))
+    return {step: found[step] for step in run.steps}
+
+
+def _read_by_one(job: Job) -> Job:
+    """The job with inputs of which one box is read at a time: not every reader bears threads."""
+    turn = threading.Lock()
+
+    def guarded(volume):
+        def read(box):
+            with turn:
+                return volume.read(box)
+
+        return dataclasses.replace(volume, _read=read)
+
+    own = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
+    found = {name: guarded(volume) for name, volume in own.items() if volume is not None}
+    return job._replace(**found, probabilities=tuple(guarded(volume) for volume in job.probabilities))
+
+
+def _copy(run, box) -> None:
+    copied = run.arrays["image"]
+    copied.write(box, run.job.image.read(box).astype(copied.dtype))  # of another byte order at most
+    output.mark(run.place, "copy", box, {})
+
+
+def _segment(run, variables, box) -> None:
+    job, segmenter, settings, scheme, arrays = run.job, run.segmenter, run.settings, run.scheme, run.arrays
+    started, windows, kind = time.monotonic(), 0, settings.entropy_kind
+    threshold = settings.threshold
+    if segmenter is not None or job.probabilities:
+        means, windows = _means(run, variables, box)
+        labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
+    else:
+        labels = labels_from_disk(job.labels.read(box))
+        ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
+        entropy = np.zeros(box.shape, np.float32)
+        if job.entropy is not None:
+            entropy = read_entropy(job.entropy, box)
+        else:
+            # One painted voxel hides its token, whatever the threshold; the refiner hears full entropy there.
+            painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
+            entropy, threshold = painted.astype(np.float32), 0.0
+    hidden, tokens = hide_and_count(entropy, ambiguous, settings.token, threshold, settings.ambiguous_threshold)
+    arrays["initial"].write(box, labels_to_disk(labels))
+    arrays["entropy"].write(box, np.round(entropy * 255).astype(np.uint8))
+    arrays["hidden"].write(box, hidden.astype(np.uint8))
+    record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "hidden_tokens": tokens, "windows": windows}
+    output.mark(run.place, "segment", box, record | {"seconds": time.monotonic() - started})
+
+
+def _means(run, variables, box) -> tuple[np.ndarray, int]:
+    """What the entropy needs of the members, averaged over them, float32 (z, y, x, n); windows that took."""
+    job, settings = run.job, run.settings
+    if run.segmenter is not None:
+        source = run.segmenter.apply, variables, job.members, job.image
+        return segment_block(*source, box, settings.batch, settings.entropy_kind)
+    members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
+    return np.asarray(member_means(members, settings.entropy_kind)), 0
+
+
+def _probabilities(run) -> Volume:
+    """The class probabilities that the segmentation was decided by, computed (or read) again for whatever box is asked.
+
+    The alternative is to store them: as many times the volume as there are classes, rounded to bytes, and one more
+    thing to resume. Boxes are asked for only where something is hidden, and the numbers are the same to the bit.
+    """
+    variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
+    scheme, kind = run.scheme, run.settings.entropy_kind
+    classes = real_classes(scheme)
+
+    def read(box):
+        means, _ = _means(run, variables, box)
+        return np.moveaxis(real_probabilities(means, scheme["ambiguous"], kind), -1, 0)
+
+    return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, classes, read)
+
+
+def _seen_by_refiner(run) -> dict[str, Volume]:
+    """The volumes that `refine_block` reads, by its names."""
+
+    def view(name, dtype, convert):
+        array = run.arrays[name]
+        return Volume(name, run.shape, np.dtype(dtype), None, None, None, lambda box: convert(array.read(box)))
+
+    def known_labels(labels):
+        labels = labels_from_disk(labels)
+        # "Ambiguous" is no class to a refiner: where the user's labels have it, nothing is known.
+        return np.where(labels == run.scheme["ambiguous"], np.int16(-1), labels)
+
+    volumes = {
+        "labels": view("initial", np.int16, known_labels),
+        "entropy": view("entropy", np.float32, lambda entropy: entropy.astype(np.float32) / 255),
+        "hidden": view("hidden", bool, lambda hidden: hidden != 0),
+    }
+    if "image" in run.refiner.apply.needs:
+        volumes["image"] = run.job.image
+    if "probabilities" in run.refiner.apply.needs:
+        volumes["probabilities"] = _probabilities(run)
+    return volumes
+
+
+def _refine(run, variables, key, volumes, box) -> None:
+    arrays, started = run.arrays, time.monotonic()
+    how = run.settings.batch, run.refiner.calibration, run.rounds
+    filled, sure, computed, windows = refine_block(run.refiner.apply, variables, key, volumes, box, *how)
+    initial = arrays["initial"].read(box)
+    refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)
+    _write_refined(arrays, box, initial, refined)
+    arrays["confidence"].write(box, sure)
+    if "tested" in arrays:
+        tested = trust.tested_volume(volumes["hidden"], volumes["labels"], run.settings.token)
+        _test(run, variables, key, volumes, tested, box)
+    record = {"windows": windows, "computed": computed, "seconds": time.monotonic() - started}
+    output.mark(run.place, "refine", box, changes.changes(initial, refined, sure) | record)
+
+
+def _write_refined(arrays, box, initial, refined) -> None:
+    arrays["refined"].write(box, refined)
+    for name, labels in (("was", initial), ("became", refined)):
+        arrays[name].write(box, np.where(initial != refined, labels + np.uint16(1), np.uint16(0)))
+
+
+def _test(run, variables, key, volumes, tested, box) -> None:
+    """Hides visible tokens beside the hidden ones too, and writes where the refiner gets them wrong."""
+
+    def both(box):
+        return volumes["hidden"].read(box) | tested.read(box)
+
+    more = volumes | {"hidden": Volume("hidden", run.shape, np.dtype(bool), None, None, None, both)}
+    filled, *_ = refine_block(run.refiner.apply, variables, key, more, box, run.settings.batch)
+    labels = volumes["labels"].read(box)
+    found = np.where(tested.read(box) & (labels >= 0), 1 + (filled != labels), 0)
+    run.arrays["tested"].write(box, found.astype(np.uint8))
+
+
+def leave_as_they_were(run: Run, rules: objects.Rules) -> list[dict]:
+    """Gives voxels that shall not be repaired their initial labels again; may be repeated. What changed, per block."""
+    arrays, settings, found = run.arrays, run.settings, []
+    parts_of = ((box, np.zeros(box.shape, bool)) for box in blocks(run.shape, settings.block))
+    if "flagged" in settings.leave:
+        parts_of = objects.flagged_voxels(run.place, arrays, settings.block, rules)
+    for box, left in parts_of:
+        if "red" in settings.leave:
+            left = left | (arrays["trust"].read(box) == trust.RED)
+        initial, refined = (arrays[name].read(box) for name in ("initial", "refined"))
+        refined = np.where(left, initial, refined)
+        _write_refined(arrays, box, initial, refined)
+        found.append(changes.changes(initial, refined, arrays["confidence"].read(box)))
+    return found

@@ -1,0 +1,202 @@
+"""A whole volume, block by block: image -> member probabilities -> labels, entropy, hidden tokens -> refined labels.
+
+Two passes, "segment" and "refine"; every finished block is recorded after its data is durable and never redone.
+Blocks are the unit of memory, writing and resuming, results do not depend on them (blockwise.py). A voxel outside
+the hidden tokens keeps its initial label, bit for bit.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from maeref_jax.audit import objects, trust
+from maeref_jax.audit.changes import table
+from maeref_jax.pipeline import parts
+from maeref_jax.pipeline.blockwise import RULES
+from maeref_jax.pipeline.jobs import (
+    Job,
+    Model,
+    Settings,
+    agreeing_slices,
+    check_chosen,
+    check_job,
+    identity,
+    object_rules,
+    scheme_of,
+    settled,
+)
+from maeref_jax.pipeline.passes import Run, leave_as_they_were, passes
+from maeref_jax.results import maps, output
+from maeref_jax.results.claim import claimed
+from maeref_jax.results.output import Output
+from maeref_jax.volumes import inputs
+from maeref_jax.volumes.volume import Volume, open_volume
+
+
+def open_result(directory: str | Path, stem: str, role: str) -> Volume:
+    """The result array `role` of a finished volume as stored, its finest level: initial, refined, entropy (0 to 255
+    for 0 to 1), hidden (0 or 1), … see results/maps.py.
+    """
+    return open_volume(maps.path_of(Output(Path(directory), stem), role))
+
+
+def refine_volume(
+    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = print
+) -> dict | None:
+    """Refines one volume; continues where an interrupted run stopped; does nothing where a run was completed.
+
+    Without a refiner the volume is only segmented: no refined labels. `say` hears what a user should know.
+
+    Returns:
+        The summary that is also written as `{stem}.json`; None if other parts of it are not done yet.
+
+    Raises:
+        BadInput: inputs that cannot be used or do not fit together or the models, or an output that was made by
+            something else. Nothing has been written then.
+        CannotGoOn: other parts did not do in time what this one needs.
+        OSError: the output cannot be written.
+    """
+    run = open_run(job, segmenter, refiner, settings, say)
+    if run is None:
+        return load_summary(job)
+    given = run.settings
+    others = {"part": (given.part_id, given.num_parts), "wait_minutes": given.wait_minutes, "say": say}
+    for step, work in passes(run).items():
+        parts.run_pass(run.place, step, run.shape, given.block, work, **others, **run.before(step))
+    return finish(run, say)
+
+
+def open_run(
+    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = print
+) -> Run | None:
+    """Checks everything and makes the output, or opens it again; None where it is complete. Raises as
+    `refine_volume` does. Several processes may do this at the same time.
+    """
+    check_chosen(job, segmenter, refiner, settings)
+    settings = settled(settings, refiner)
+    volumes = check_job(job, segmenter, refiner, settings)
+    place = Output(Path(job.output), job.stem)
+    output.check_apart(place, volumes.values())
+    made_by = identity(job, volumes, segmenter, refiner, settings)
+    scheme = scheme_of(segmenter, refiner)
+    shape = next(iter(volumes.values())).shape
+    voxel_size_nm = inputs.known_voxel_size(volumes.values())
+    rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
+    made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
+
+    def arrays_in(place):
+        return maps.create_arrays(place, roles_of(settings, refiner), shape, *made)
+
+    state = "new" if settings.overwrite else output.state(place, made_by)
+    if state == "new":
+        inputs.check_values(volumes, len(scheme["names"]) or None)
+        output.remove(place) if settings.overwrite else None
+        image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
+        output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, arrays_in)
+        state = output.state(place, made_by)  # another part may have been faster
+    if state == "complete":
+        say(f"{place.sidecar} is complete already, nothing to do")
+        return None
+    for volume in volumes.values():
+        if volume.note:
+            say(f"{volume.path}: {volume.note}")
+    if job.entropy is not None and job.entropy.dtype == np.uint8:
+        say(f"{job.entropy.path}: uint8 entropy is read as value / 255")
+    return Run(place, job, segmenter, refiner, settings, scheme, made_by, arrays_in(place), voxel_size_nm, rounds)
+
+
+def load_summary(job: Job) -> dict:
+    """The summary of a completed run."""
+    return output.load_sidecar(Output(Path(job.output), job.stem))
+
+
+def block_grid(run: Run) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
+    """Number of blocks along z, y, x; and of each pass, how many blocks around a block it reads of the one before."""
+    grid = tuple(-(-n // b) for n, b in zip(run.shape, run.settings.block, strict=True))
+    steps = {}
+    for step in run.steps:
+        reach = run.before(step).get("reach", (0, 0, 0))
+        steps[step] = tuple(min(-(-r // b), n) for r, b, n in zip(reach, run.settings.block, grid, strict=True))
+    return grid, steps
+
+
+def roles_of(settings: Settings, refiner: Model | None) -> tuple[str, ...]:
+    """The arrays that are made."""
+    roles = ("image",) * settings.copy_image + maps.SEGMENTED + (maps.REFINED if refiner else ())
+    if refiner:
+        roles += ("trust",) * settings.trust + ("tested",) * settings.foreignness
+    if settings.objects:
+        roles += ("objects_initial",) + ("objects_refined",) * (refiner is not None)
+    return roles
+
+
+def finish(run: Run, say: Callable[[str], None] = print) -> dict | None:
+    """Objects, exports, coarser levels and the sidecar, once every block is there: done by one process, which others
+    leave alone. None if blocks are missing or another process does it.
+    """
+    place, settings = run.place, run.settings
+    for step in run.steps:
+        missing = parts.missing_parts(place, step, run.shape, settings.block, settings.num_parts)
+        if missing:
+            others = ", ".join(f"{part} ({count} blocks)" for part, count in sorted(missing.items()))
+            mine = f"part {settings.part_id} of {settings.num_parts} is done"
+            say(f"{place.stem}: {mine}; the pass '{step}' waits for the parts {others}")
+            return None
+    with claimed(place.progress, "finish") as ours:
+        if not ours:
+            say(f"{place.stem}: all blocks are done, another process writes the rest; if it died, run this in a minute")
+            return None
+        if output.state(place, run.made_by) == "complete":  # it was faster
+            return output.load_sidecar(place)
+        return _finish(run, say)
+
+
+def _finish(run, say) -> dict:
+    place, settings, arrays = run.place, run.settings, run.arrays
+    started, found, blobs = time.monotonic(), None, None
+    rules = object_rules(run.scheme, settings)
+    if "trust" in arrays:
+        rated = (settings.token, run.voxel_size_nm, settings.trust_limits)
+        blobs = trust.rate_blobs(place, arrays, settings.block, *rated)
+    changes = leave_as_they_were(run, rules) if settings.leave else None
+    if settings.objects:
+        told = (run.voxel_size_nm, run.scheme["names"], rules, say)
+        found = objects.measure_objects(place, arrays, settings.block, *told)
+    if settings.tiff_export:
+        maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"])
+    maps.write_pyramids(place, arrays)
+    summary = _summary(place, run.scheme, run.segmenter, run.refiner, run.made_by, time.monotonic() - started)
+    summary |= {"agreeing_slices": run.rounds} if run.refiner else {}
+    summary |= table(changes, run.scheme["names"]) if changes else {}
+    summary |= {"objects": found} if settings.objects else {}
+    if blobs:
+        summary["repairs"] = trust.write_table(place, arrays, blobs, "red" in settings.leave)
+    output.finish(place, summary)
+    return summary
+
+
+def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict:
+    segmented, refined = (list(output.marks(place, step).values()) for step in ("segment", "refine"))
+    voxels, hidden = (sum(record[name] for record in segmented) for name in ("voxels", "hidden"))
+    seconds = {"segment": sum(r["seconds"] for r in segmented), "refine": sum(r["seconds"] for r in refined)}
+    packages = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "tifffile")
+    return {
+        "stem": place.stem,
+        "made_by": json.loads(json.dumps(made_by)),
+        "workdirs": {"segmenter": segmenter and segmenter.workdir, "refiner": refiner and refiner.workdir},
+        "classes": scheme["names"],
+        "voxels": voxels,
+        "hidden_share": hidden / voxels,
+        "hidden_tokens": {rule: sum(record["hidden_tokens"][rule] for record in segmented) for rule in RULES},
+        **table(refined, scheme["names"]),
+        "windows": {"refine": sum(r["windows"] for r in refined), "computed": sum(r["computed"] for r in refined)},
+        "seconds": {name: round(value, 3) for name, value in (seconds | {"export": export_seconds}).items()},
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "device": jax.devices()[0].device_kind,
+    }

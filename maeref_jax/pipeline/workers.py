@@ -1,0 +1,110 @@
+"""The blocks of one volume, shared out to worker processes by daisy (version 2 or newer; an extra: pip install daisy).
+
+daisy knows the blocks, which of them a block of the second pass reads, and starts, watches and restarts the workers.
+Each worker is a process of its own, which opens the same output and does, with the same function as a single process,
+what it is given; where that has a mark already there is nothing to do. A worker that dies loses its block, and another
+one does it.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.results import output
+from maeref_jax.results.output import Output
+from maeref_jax.volumes.windows import Box
+
+RESTARTS = 3  # of workers, and of a block
+# Thread pools of XLA, of numpy's libraries; and memory of an accelerator is taken as needed: workers may share one.
+_THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def share_out(
+    place: Output,
+    grid: Sequence[int],
+    steps: dict[str, Sequence[int]],
+    workers: int,
+    command: Sequence[str],
+    local: bool = True,
+) -> None:
+    """Has all blocks of the passes done, by so many worker processes at a time.
+
+    grid: number of blocks along z, y, x; steps: the passes in order, and how many blocks around a block each of them
+    reads of the one before; command: starts a worker, which calls `serve`; local: all workers are on this machine.
+
+    Raises:
+        BadInput: daisy is not installed.
+        CannotGoOn: a block failed, or workers died, too often.
+    """
+    daisy = _daisy()
+    # Elsewhere, whoever starts the worker says how many cores it has.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = max(1, cores // workers) if local else None
+    become = functools.partial(_become, list(command), threads)
+    daisy.logging.set_log_basedir(place.progress / "logs")
+    pipeline = None
+    for step, reach in steps.items():
+        task = daisy.Task(
+            step,
+            total_roi=daisy.Roi([-n for n in reach], [size + 2 * n for size, n in zip(grid, reach, strict=True)]),
+            read_roi=daisy.Roi([-n for n in reach], [1 + 2 * n for n in reach]),
+            write_roi=daisy.Roi((0, 0, 0), (1, 1, 1)),
+            process_function=become,
+            read_write_conflict=False,
+            max_workers=workers,
+            max_retries=RESTARTS,
+            max_worker_restarts=RESTARTS,
+            timeout=None,
+            requires={"processes": 1},
+        )
+        pipeline = task if pipeline is None else pipeline + task
+    # A Server gives the states where run_blockwise raises something that does not tell the worker's last words.
+    states = daisy.Server().run_blockwise(
+        pipeline,
+        resources={"processes": workers},
+        progress=sys.stderr.isatty(),
+        block_tracking=False,
+        summary=False,
+        host="127.0.0.1" if local else None,
+    )
+    for step, state in states.items():
+        if state.completed_count != state.total_block_count:
+            failed = state.total_block_count - state.completed_count
+            why = _last_line(state.last_worker_error or "")
+            raise CannotGoOn(f"{place.stem}: {failed} blocks of the pass '{step}' could not be done; {why}")
+
+
+def serve(passes: dict[str, Callable[[Box], None]], place: Output, shape: Sequence[int], block: Sequence[int]) -> None:
+    """A worker: does the blocks that daisy gives it, until there are no more."""
+    client = _daisy().Client()
+    work = passes[client.task_id]
+    while True:
+        with client.acquire_block() as given:
+            if given is None:
+                return
+            start = tuple(i * size for i, size in zip(given.write_roi.offset, block, strict=True))
+            stop = tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True))
+            if not output.is_finished(place, client.task_id, Box(start, stop)):
+                work(Box(start, stop))
+
+
+def _become(command: list[str], threads: int | None) -> None:
+    """Replaces this process, which daisy started, by the command: what daisy says is in the environment."""
+    few = {name: os.environ.get(name, str(threads)) for name in _THREADS} if threads else {}
+    memory = {"XLA_PYTHON_CLIENT_PREALLOCATE": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "false")}
+    os.execvpe(command[0], command, os.environ | few | memory)
+
+
+def _daisy():
+    try:
+        import daisy.logging
+    except ImportError as error:
+        raise BadInput("--workers needs daisy: pip install 'daisy>=2', or use --num_parts and --part_id") from error
+    return daisy
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "see progress/logs in the output"

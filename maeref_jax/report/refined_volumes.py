@@ -1,0 +1,215 @@
+"""The page of refine.py: what became of every volume of a folder, with pictures where most changed. No truth is known.
+
+It is made of what is stored: sidecars, and of a few volumes the slices that are shown. The same results give the same
+bytes, whoever makes the page.
+"""
+
+import colorsys
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from maeref_jax.report import most_changed, what_changed
+from maeref_jax.report.methods_section import methods_paragraph
+from maeref_jax.report.page import html_page
+from maeref_jax.results import maps, output
+from maeref_jax.results.output import Output
+from maeref_jax.training.workdir import flat
+from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
+from maeref_jax.volumes.windows import blocks
+
+GENERATOR = "maeref_jax refine.py"
+MOST_VOLUMES = 6  # that are pictured
+
+
+class Entry(NamedTuple):
+    """One input. summary: its sidecar, None where it is not complete; image: to be shown, None for none; pictured:
+    whether it may be; trouble: why it failed or what it waits for.
+    """
+
+    stem: str
+    summary: dict | None
+    image: Volume | None = None
+    pictured: bool = True
+    trouble: str = ""
+
+
+def write_page(
+    directory: Path,
+    images: Mapping[str, Volume | None],
+    failed: Mapping[str, str],
+    scheme: Mapping[str, Any],
+    models: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> Path | None:
+    """Writes report.html: of the volumes of this call, and of those that are in the folder already and were made by the
+    same models and settings; these get no pictures. None, and a warning, where another program's report is there; None
+    where no volume is complete.
+
+    images: of every input of this call that could be opened, by stem; failed: messages; the rest as `refinement_page`.
+    """
+    path, made = Path(directory) / "report.html", None
+    if path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace")[:1000]:
+        print(f"warning: {path} was not made by refine.py and is left as it is; no report", file=sys.stderr)
+        return None
+    # Another process may finish a volume meanwhile, and write its page before this one.
+    while made != (found := output.sidecars(directory)):
+        first = next((found[stem] for stem in images if stem in found), None)
+        if first is None:
+            return None
+        alike = {stem: summary for stem, summary in found.items() if _models_and_settings(summary, first)}
+        entries = []
+        for stem in sorted({*images, *failed, *alike}):
+            trouble = "" if stem in alike else "waiting for other parts"
+            trouble = f"failed: {failed[stem]}" if stem in failed else trouble
+            entries.append(Entry(stem, alike.get(stem), images.get(stem), stem in images, trouble))
+        others = [stem for stem in found if stem not in alike]
+        output.write_text(path, refinement_page(directory, entries, scheme, models, versions, others))
+        made = found
+    return path
+
+
+def _models_and_settings(one: dict, other: dict) -> bool:
+    """Whether two summaries are of the same models and settings."""
+    first, second = ({k: v for k, v in summary["made_by"].items() if k != "inputs"} for summary in (one, other))
+    return not any(output.differences_of(first, second))
+
+
+def refinement_page(
+    directory: Path,
+    entries: Sequence[Entry],
+    scheme: Mapping[str, Any],
+    models: Mapping[str, Any],
+    versions: Mapping[str, str],
+    others: Sequence[str] = (),
+) -> str:
+    """The HTML document; at least one entry has a summary, and all summaries are of the same models and settings.
+
+    scheme: {"names", "colours", "ambiguous"} of the classes. models: {"members", "parameters"}: how many members the
+    ensemble has and how many numbers the refiner has learned, None where there is none or nobody knows. versions: of
+    what made the page. others: names of volumes in the folder that were made otherwise, to be mentioned.
+    """
+    done = [entry for entry in entries if entry.summary]
+    made_by, refined = done[0].summary["made_by"], done[0].summary["made_by"]["refiner"] is not None
+    classes = _classes(directory, scheme, done)
+    chosen = [entry for entry in done if entry.pictured][:MOST_VOLUMES]
+    pictures = []
+    for entry in chosen:
+        pictures += most_changed.volume_pictures(directory, entry.stem, entry.summary, entry.image, classes)
+    said = _versions(done, versions)
+    return html_page(
+        title="Refined segmentation" if refined else "Segmentation and its doubt",
+        lead=_lead(entries, done, refined, len(done) - len(chosen), others),
+        pictures=pictures,
+        tables=[
+            what_changed.volume_table(entries, refined, scheme["ambiguous"] >= 0),
+            *([what_changed.class_table(done)] if refined else []),
+            *what_changed.witness_tables(done),
+        ],
+        classes=classes,
+        facts={
+            "Inputs": {f"{e.stem}, {role}": v["path"] for e in done for role, v in _inputs(e.summary).items()},
+            "Models": {
+                f"{role}.{key}": value
+                for role in ("segmenter", "refiner")
+                if made_by[role]
+                for key, value in ({"workdir": done[0].summary["workdirs"][role]} | made_by[role]).items()
+            },
+            "Settings": flat(made_by["settings"]),
+            "Versions": said,
+        },
+        methods=_methods(directory, done, classes, scheme, models, said),
+        generator=GENERATOR,
+    )
+
+
+def _lead(entries, done, refined, without_pictures, others) -> list[str]:
+    voxels, hidden, changed = _sums(done)
+    many = f"{len(done)} volume{'s' * (len(done) != 1)}"
+    first = f"{many}, {voxels:,} voxels: {hidden / voxels:.2%} hidden as unreliable"
+    first += f", {changed / voxels:.2%} relabelled; all other voxels are as they were." if refined else "."
+    doubts = (
+        "The truth is not known here: the pictures show what changed most, not whether it is right. Tell the hidden "
+        "share beside every number that you measure in these volumes."
+    )
+    lead = [first, doubts] if refined else [first]
+    if failed := [entry for entry in entries if entry.trouble]:
+        lead.append(f"Not complete, see the table: {', '.join(entry.stem for entry in failed)}.")
+    if without_pictures:
+        lead.append(f"{without_pictures} of the volumes are in the tables only, without pictures.")
+    if others:
+        lead.append(f"Made with other models or settings, and not counted here: {', '.join(others)}.")
+    return lead
+
+
+def _sums(done):
+    voxels = sum(entry.summary["voxels"] for entry in done)
+    hidden = sum(entry.summary["voxels"] * entry.summary["hidden_share"] for entry in done)
+    return voxels, hidden, sum(entry.summary["changed_voxels"] for entry in done)
+
+
+def _methods(directory, done, classes, scheme, models, versions) -> str:
+    voxels, hidden, changed = _sums(done)
+    made_by = done[0].summary["made_by"]
+    settings, refiner, inputs = made_by["settings"], made_by["refiner"], _inputs(done[0].summary)
+    sizes = {open_volume(maps.path_of(Output(Path(directory), e.stem), "initial")).voxel_size_nm for e in done}
+    members = models["members"] if made_by["segmenter"] else sum(name.startswith("probabilities") for name in inputs)
+    if made_by["segmenter"]:
+        origin, doubt = "an ensemble of U-Nets", settings["entropy_kind"]
+    elif "labels" in inputs:
+        origin, doubt = "a segmentation given beforehand", "given" if "entropy" in inputs else "painted"
+    else:
+        origin, doubt = "class probabilities given beforehand", settings["entropy_kind"]
+    ambiguous = scheme["ambiguous"]
+    return methods_paragraph(
+        volumes=len(done),
+        voxel_size_nm=next(iter(sizes)) if len(sizes) == 1 else None,
+        segmented_by=origin,
+        members=members or None,
+        classes=[name for i, name in enumerate(classes["names"]) if i != ambiguous],
+        doubt=doubt,
+        threshold=settings["threshold"],
+        ambiguous_threshold=settings["ambiguous_threshold"] if ambiguous >= 0 else None,
+        token=settings["token"],
+        refiner=refiner["method"] if refiner else "",
+        parameters=models["parameters"],
+        hidden_share=hidden / voxels,
+        changed_share=changed / voxels if refiner else None,
+        agreeing_slices=max(e.summary.get("agreeing_slices", 0) for e in done) if refiner else 0,
+        versions={name: said for name, said in versions.items() if name in ("maeref_jax", "jax", "flax", "numpy")},
+    )
+
+
+def _classes(directory, scheme, done) -> dict[str, Any]:
+    """Names and colours of all classes; where no model says them, of as many as the labels have."""
+    names = list(scheme["names"])
+    if not names:
+        made = ((Output(Path(directory), e.stem), e.summary["made_by"]["settings"]["block"]) for e in done)
+        names = [str(label) for label in range(1 + max(_highest(*one) for one in made))]
+    drawn = [colorsys.hsv_to_rgb(0.61803 * i % 1, 0.65, 0.95) for i in range(1, len(names))]
+    colours = [(0, 0, 0), *(tuple(round(255 * part) for part in colour) for colour in drawn)]
+    colours = [tuple(colour) for colour in scheme["colours"]] if scheme["colours"] else colours
+    # "Ambiguous", the last class, is no result: it is told only where a segmentation given by a user has it.
+    occurs = any(names[-1] in entry.summary["classes_changed"] for entry in done)
+    kept = len(names) - (scheme["ambiguous"] == len(names) - 1 and not occurs)
+    return {"names": names[:kept], "colours": colours[:kept]}
+
+
+def _highest(place, block) -> int:
+    """The highest label of a volume, block by block."""
+    labels = open_volume(maps.path_of(place, "initial"))
+    return max(int(labels_from_disk(labels.read(box)).max()) for box in blocks(labels.shape, block))
+
+
+def _versions(done, versions) -> dict[str, str]:
+    """Of every library all versions that took part."""
+    found = {name: {version} for name, version in versions.items()}
+    for entry in done:
+        for name, said in (entry.summary["versions"] | {"device": entry.summary["device"]}).items():
+            found.setdefault(name, set()).add(said)
+    return {name: ", ".join(sorted(said)) for name, said in found.items()}
+
+
+def _inputs(summary) -> dict[str, dict]:
+    return summary["made_by"]["inputs"]

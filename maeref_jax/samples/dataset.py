@@ -1,0 +1,105 @@
+"""The volumes a training run learns from, named in a config: phantoms by seed, or files."""
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from maeref_jax.errors import BadInput
+from maeref_jax.phantoms.imaging import annotate
+from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.volumes import inputs
+from maeref_jax.volumes.labels import derive_shell, remap_labels
+from maeref_jax.volumes.view import range_text
+from maeref_jax.volumes.volume import open_volume, resolved, share_slices, split_range
+from maeref_jax.volumes.windows import whole
+
+
+class TrainingVolume(NamedTuple):
+    """One volume in memory, all arrays (z, y, x).
+
+    name: what a workdir remembers it by, of a file its path from the root; image: float32 or None; labels: int16, -1
+    unknown; entropy: float32 in [0, 1] or None, which makes every known label count.
+    """
+
+    name: str
+    image: np.ndarray | None
+    labels: np.ndarray
+    entropy: np.ndarray | None = None
+
+
+def annotated_phantoms(seeds, shape, voxel_size_nm):
+    """Phantoms as an annotator would have drawn them: class 4, ambiguous, in part of the low-signal regions."""
+    volumes = []
+    for seed in seeds:
+        made = phantom(seed, shape, voxel_size_nm)
+        volumes.append(TrainingVolume(f"phantom_{seed}", made.image, annotate(made.labels, made.low_signal, seed)))
+    return volumes
+
+
+def volumes_from_files(split, data, classes, with_image):
+    """The TrainingVolumes of one split. split: images, labels, entropy, tuples of paths of equal length (images and
+    entropy may be empty); data: label_map, shell_class (-1 for none), shell_vx, axes; classes: ids allowed are
+    0 … classes-1.
+    """
+    paths = {role: split[role] for role in ("images", "labels", "entropy")}
+    if with_image and len(paths["images"]) != len(paths["labels"]):
+        raise BadInput(f"expected as many images as labels, found {len(paths['images'])} and {len(paths['labels'])}")
+    if paths["entropy"] and len(paths["entropy"]) != len(paths["labels"]):
+        raise BadInput(f"expected as many entropy volumes as labels, found {len(paths['entropy'])}")
+    volumes = []
+    for i in range(len(paths["labels"])):
+        given = {
+            role: open_volume(files[i], axes=data["axes"] or None)
+            for role, files in paths.items()
+            if files and (role != "images" or with_image)
+        }
+        inputs.check_same_grid(given["labels"], *given.values())
+        labels = mapped_labels(given["labels"], data, classes)
+        image = _read(given["images"]).astype(np.float32) if with_image else None
+        entropy = _entropy(given["entropy"]) if "entropy" in given else None
+        volumes.append(TrainingVolume(resolved(paths["labels"][i]), image, labels, entropy))
+    return volumes
+
+
+def mapped_labels(volume, data, classes):
+    """The labels of a Volume in the classes of a config, int16, -1 unknown. data, classes: as in volumes_from_files.
+
+    Raises BadInput for labels that are no whole numbers, and ids that are no class after label_map was applied.
+    """
+    inputs.check_labels(volume, None)
+    labels = remap_labels(_read(volume), data["label_map"], volume.path)
+    if data["shell_class"] >= 0:
+        labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
+    if labels.max() >= classes:
+        raise BadInput(
+            f"{volume.path}: expected ids 0 … {classes - 1}, found {labels.max()}; map it with label_map in the config"
+        )
+    return labels
+
+
+def stems(paths):
+    """A name for the results of every path, no two alike: "stack.ome.tif[2:4]" -> "stack_2_4"."""
+    found = []
+    for path in paths:
+        base, z_range = split_range(path)
+        numbers = re.findall(r"\d+", range_text(z_range))
+        found.append("_".join([base.name.partition(".")[0], *numbers]))
+    often = Counter(found)
+    return [f"{stem}_{i}" if often[stem] > 1 else stem for i, stem in enumerate(found)]
+
+
+def labels_of(image, split):
+    """The label files, as workdirs remember them, of those images of a split that share slices with `image`."""
+    pairs = zip(split["images"], split["labels"], strict=True)
+    return [resolved(label) for other, label in pairs if share_slices(image, resolved(other))]
+
+
+def _entropy(volume):
+    inputs.check_entropy(volume)
+    return inputs.read_entropy(volume, whole(volume.shape))
+
+
+def _read(volume):
+    return volume.read(whole(volume.shape))

@@ -1,0 +1,1 @@
+"""Member probabilities -> labels, entropy, confidence."""

@@ -1,0 +1,70 @@
+"""What refine.py takes from its models, and which do not go together: thresholds, scales, classes, ways to fill."""
+
+from pathlib import Path
+
+import pytest
+import tifffile
+from fakes import image, refiner
+from stacks import IMAGE, LABELS, SMALL, sidecar, use_models
+
+
+def test_the_threshold_is_the_refiners_unless_one_is_given(refine, monkeypatch):
+    def used():
+        return sidecar()["made_by"]["settings"]["threshold"]
+
+    code, out, _ = refine(*IMAGE)
+    assert code == 0 and "threshold 0.4, of runs/fill;" in out and used() == 0.4
+    use_models(monkeypatch, refiner=refiner(threshold=0.7))
+    code, out, err = refine(*IMAGE)
+    assert code == 2 and "settings.threshold was 0.4 and is now 0.7" in err and err.count("\n") == 1
+    code, out, _ = refine(*IMAGE, "--overwrite")
+    assert code == 0 and "threshold 0.7, of runs/fill;" in out and used() == 0.7
+    for given in (["--threshold", "0.5"], ["--config.threshold=0.5"]):
+        code, out, _ = refine(*IMAGE, *given, "--overwrite")
+        assert code == 0 and "threshold 0.5, as given;" in out and used() == 0.5
+    code, out, _ = refine(*IMAGE, "--refiner", "none", "--overwrite")
+    assert code == 0 and "threshold 0.4, default without a refiner;" in out and used() == 0.4
+
+
+@pytest.mark.parametrize("size", ["30,5,5.1", "30,3.9,4", "60,5,4"])
+def test_another_voxel_size_than_in_training_is_one_line_of_warning(refine, size):
+    code, _, err = refine(*IMAGE, "--voxel_size_nm", size, *SMALL)
+    assert code == 0 and Path("out/a.json").exists()
+    assert err.startswith(f"warning: a has voxels of {size.replace(',', ' x ')} nm") and err.count("\n") == 1
+    assert "runs/fake was trained on 30 x 5 x 4 nm" in err
+
+
+def test_a_voxel_size_that_is_similar_or_not_known_is_no_reason_for_a_warning(refine):
+    code, _, err = refine(*IMAGE, "--voxel_size_nm", "36,4.1,4.9")
+    assert (code, err) == (0, "")
+    tifffile.imwrite("unknown.tif", image(), imagej=True, metadata={"axes": "ZYX"})
+    code, _, err = refine(*IMAGE[2:], "--input", "unknown.tif")
+    assert (code, err) == (0, "")
+
+
+def test_models_of_different_voxel_sizes_are_refused(refine, monkeypatch):
+    use_models(monkeypatch, refiner=refiner(voxel_size_nm=[30.0, 5.0, 5.0]))
+    code, _, err = refine(*IMAGE)
+    assert code == 2 and err.count("\n") == 1 and not Path("out").exists()
+    assert "runs/fake was trained with voxels of [30.0, 5.0, 4.0]" in err and "runs/fill of [30.0, 5.0, 5.0]" in err
+
+
+def test_other_number_of_classes_in_the_workdirs(refine, monkeypatch):
+    three = {"names": ["background", "in", "out"], "colours": [[0, 0, 0]] * 3, "ambiguous": -1}
+    use_models(monkeypatch, refiner=refiner(scheme=three))
+    code, _, err = refine(*IMAGE)
+    assert code == 2 and "trained for different classes" in err
+    code, _, err = refine(*LABELS, "--entropy", "stacks/a_entropy.tif")
+    assert code == 2 and "holds the labels [3], expected 0 to 2" in err
+    assert not Path("out").exists()
+
+
+def test_a_refiner_without_ways_to_fill_says_so(refine):
+    code, _, err = refine(*IMAGE, "--config.use.rounds=2")
+    assert code == 2 and "method 'fill' fills in one way; leave out" in err
+
+
+def test_orientations_belong_to_an_ensemble(refine):
+    entropy = ["--entropy", "stacks/a_entropy.tif"]
+    code, _, err = refine(*LABELS, *entropy, "--config.ensemble_symmetries=true")
+    assert code == 2 and "how --ensemble predicts, which is missing" in err and not Path("out").exists()

@@ -1,0 +1,100 @@
+"""commands/suggestion.py: the threshold that repairs most, with what it belongs to; without a truth no advice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import SHAPE, image_job, refiner, segmenter, settings
+from stacks import IMAGE
+
+from maeref_jax import report
+from maeref_jax.commands import suggestion
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.volume import array_volume
+
+PNG = b"\x89PNG"
+
+
+def tried(threshold, repaired, broken):
+    return suggestion.Tried(threshold, 0.1, 0.2, repaired, broken)
+
+
+def test_the_best_threshold_repairs_most_net_and_hides_no_more_than_helps():
+    assert suggestion.best([tried(0.1, 90, 80), tried(0.3, 60, 20), tried(0.5, 45, 5), tried(0.9, 3, 0)]) == 0.5
+    assert suggestion.best([tried(0.1, 5, 9), tried(0.9, 0, 0)]) == 0.9
+    assert suggestion.best([suggestion.Tried(0.1, 0.2, None, None, None)]) is None
+
+
+def test_thresholds_are_tried_counted_and_stored(tmp_path):
+    truth = array_volume(np.random.default_rng(0).integers(-1, 4, SHAPE), "truth")
+    model, where = refiner()._replace(workdir=str(tmp_path)), tmp_path / "out"
+    given = image_job(where), segmenter(), model, settings()
+    found = suggestion.suggest(*given, truth=truth, thresholds=(0.2, 0.5, 0.9), say=lambda text: None)
+    shares = [one.hidden for one in found.tried]
+    assert shares[0] > shares[1] >= shares[2] and found.best in (0.2, 0.5, 0.9)
+    assert found.tried[0].repaired + found.tried[0].broken > 0 and 0 < found.tried[0].caught <= 1
+    path = suggestion.store(found, model, segmenter(), "mean", 6, "a.tif")
+    known = json.loads(path.read_text())
+    assert (known["threshold"], known["classes"], known["members"]) == (found.best, 5, 6)
+    turned = segmenter()._replace(settings=segmenter().settings | {"use": {"symmetries": True}})
+    again = suggestion.store(found, model, turned, "mean", 6, "a.tif")
+    assert known["symmetries"] is False and json.loads(again.read_text())["symmetries"] is True
+    assert "← recommended" in report.text_table(suggestion.table(found))
+    assert suggestion.curve(found).startswith(PNG) and suggestion.pictures(found).startswith(PNG)
+
+
+def test_without_truth_there_is_the_area_and_no_advice(tmp_path):
+    given = image_job(tmp_path / "out"), segmenter(), refiner(), settings()
+    found = suggestion.suggest(*given, thresholds=(0.3, 0.6), say=lambda text: None)
+    assert found.best is None and found.tried[0].hidden > found.tried[1].hidden
+    assert "no recommendation" in suggestion.table(found).note and suggestion.curve(found).startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (np.zeros((1, 2, 3), int), "truth has shape"),
+        (np.full(SHAPE, 77), r"truth .* holds the labels \[77\], expected 0 to 4"),
+        (np.full(SHAPE, 0.5), "holds 0.5; labels are whole numbers"),
+        (np.full(SHAPE, 255), "truth holds no known label"),
+        (np.full(SHAPE, 4), "truth holds no known label"),  # all of it "ambiguous"
+    ],
+)
+def test_a_truth_that_cannot_judge_is_refused_before_any_work(tmp_path, truth, message):
+    given = image_job(tmp_path / "out"), segmenter(), refiner(), settings(), array_volume(truth, "truth")
+    with pytest.raises(BadInput, match=message):
+        suggestion.suggest(*given, thresholds=(0.3,), say=lambda text: None)
+    assert not (tmp_path / "out").exists(), "something was written"
+
+
+def test_a_refiner_that_fills_in_from_probabilities_is_refused_before_any_work(tmp_path):
+    model = refiner()._replace(apply=refiner().apply._replace(needs=("probabilities",)))
+    given = image_job(tmp_path / "out"), segmenter(), model, settings(), array_volume(np.zeros(SHAPE, int), "truth")
+    with pytest.raises(BadInput, match="fills in from class probabilities"):
+        suggestion.suggest(*given, thresholds=(0.3,), say=lambda text: None)
+    assert not (tmp_path / "out").exists(), "something was written"
+
+
+def test_a_threshold_takes_the_place_of_an_earlier_one_in_one_step(tmp_path):
+    found, model = suggestion.Found([tried(0.5, 3, 1)], [], None, 0.5), refiner()._replace(workdir=str(tmp_path))
+    path = suggestion.store(found, model, None, "mean", 6, "a.tif")
+    before = path.read_text()
+    with open(path) as reader:  # a file that is written over in place shows it what is half-written
+        suggestion.store(found._replace(best=0.9), model, None, "mean", 6, "b.tif")
+        assert reader.read() == before and json.loads(path.read_text())["threshold"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--dry_run"], "does not go with --dry_run"),
+        (["--num_parts", "2"], "does not go with --num_parts"),
+        (["--workers", "2"], "does not go with --workers"),
+        (["--refiner", "none"], "does not go with --refiner none"),
+        (["--input", "stacks/a.tif", "stacks/b.tif"], "tries one input, found a, b"),
+    ],
+)
+def test_a_threshold_is_suggested_for_one_input_in_one_process(refine, more, message):
+    code, _, err = refine(*IMAGE, "--suggest_threshold", "a_labels.tif", *more)
+    assert code == 2 and message in err and err.count("\n") == 1 and not Path("out").exists()

@@ -1,0 +1,104 @@
+"""experiment.py: what a masked autoencoder is given to learn from."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maeref_jax.commands.command_line import load_config
+from maeref_jax.errors import BadInput
+from maeref_jax.experiments import experiment, train_settings
+from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.records import Segmenter
+from maeref_jax.volumes.volume import write_tiff
+from maeref_jax.volumes.windows import whole
+
+BRIGHT = 150.0
+
+
+def bright_is_ambiguous(params, state, image):
+    """One member: certain of "ambiguous" where it is bright, its second choice is class 2; elsewhere undecided."""
+    bright = jnp.array([0.0, 0.0, 0.01, 0.0, 0.99])
+    return jnp.where(image[None, ..., None] > BRIGHT, bright, jnp.array([0.2, 0.4, 0.2, 0.2, 0.0]))
+
+
+@pytest.fixture
+def ensemble(root, monkeypatch):
+    """An ensemble that is no network, for the phantoms of the smoke modes."""
+    known = json.loads(json.dumps(load_config(f"{root / 'configs' / 'mae.py'}:smoke").to_dict()))
+    apply = Segmenter(bright_is_ambiguous, (32, 32), (16, 16), 2)
+    model = jobs.Model("E", "ensemble", known, {}, {}, apply, {"member_volumes": [[]]})
+    monkeypatch.setattr(methods, "load_model", lambda workdir, kind: model)
+
+
+def test_what_the_ensemble_calls_ambiguous_is_neither_target_nor_context(root, tmp_path, ensemble):
+    settings = load_config(f"{root / 'configs' / 'mae.py'}:smoke").to_dict()
+    prepared = experiment.prepare(settings, tmp_path, range(settings["batch"]))
+
+    bright = phantom(3, tuple(settings["data"]["phantom"]["shape"])).image > BRIGHT
+    depth, height, width = bright.shape
+    tokens = bright.reshape(depth, height // 4, 4, width // 4, 4).mean((2, 4)) > 0.5
+    share = tokens.mean()
+    assert 0.01 < share < 0.9
+    stored = refining.open_result(tmp_path / "predictions", "phantom_3", "hidden")
+    np.testing.assert_array_equal(stored.read(whole(stored.shape))[:, ::4, ::4] > 0, tokens)
+    for step in range(3):
+        batch = prepared.batches(step)
+        assert 0 < (batch["labels"] == -1).mean() < 1
+        np.testing.assert_array_equal(batch["labels"] == -1, batch["entropy"] == 1)
+
+
+def test_a_refiner_that_needs_the_image_is_given_that_of_the_phantom_and_its_range(root, tmp_path, ensemble):
+    settings = load_config(f"{root / 'configs' / 'mae_image.py'}:smoke").to_dict()
+    prepared = experiment.prepare(settings, tmp_path, range(settings["batch"]))
+    batch, low_high = prepared.batches(0), prepared.facts["intensity_range"]
+    np.testing.assert_array_equal(batch["shared"]["intensity_range"], np.float32(low_high))
+    assert batch["image"].shape == batch["labels"].shape
+    # Where this ensemble says "ambiguous" it is bright, so image and labels belong together.
+    bright, unknown = batch["image"] > BRIGHT, batch["labels"] == -1
+    assert bright[unknown].mean() > 0.5 > bright[~unknown].mean()
+    assert prepared.validation[0]["image"].shape == prepared.validation[0]["labels"].shape
+
+
+def test_an_autoencoder_is_given_no_masks(root, tmp_path, ensemble):
+    settings = load_config(f"{root / 'configs' / 'autoencoder.py'}:smoke").to_dict()
+    prepared = experiment.prepare(settings, tmp_path, range(settings["batch"]))
+    assert prepared.batches(0)["shared"] == {} and "image" not in prepared.batches(0)
+
+
+def test_images_without_labels_are_segmented_by_the_members_that_never_saw_their_annotations(
+    root, tmp_path, ensemble, monkeypatch
+):
+    for name in ("a", "b"):
+        write_tiff(tmp_path / f"{name}.tif", phantom(3, (12, 64, 64)).image, (20.0, 10.0, 10.0))
+    a, b, labels = (str(tmp_path / f"{name}.tif") for name in ("a", "b", "labels"))
+    annotated = {"train": {"images": (a,), "labels": (labels,)}}
+    model = methods.load_model("", "segmenter")
+    facts = {"member_volumes": [[labels], []]}
+    two = model.apply._replace(predict=lambda *given: jnp.repeat(bright_is_ambiguous(*given), 2, 0))
+    told = model._replace(facts=facts, settings={**model.settings, "data": annotated}, apply=two)
+    monkeypatch.setattr(methods, "load_model", lambda workdir, kind: told)
+    asked, refine_volume = {}, refining.refine_volume
+
+    def remembered(job, *others):
+        asked[job.stem] = job.members
+        return refine_volume(job._replace(members=None), *others)
+
+    monkeypatch.setattr(refining, "refine_volume", remembered)
+    overrides = ["data.phantom.train=", "data.phantom.validation=", "data.ensemble=E"]
+    overrides += [f"data.train.images=('{a}',)", f"data.validation.images=('{b}',)"]
+    settings = load_config(f"{root / 'configs' / 'mae.py'}:smoke", [f"--config.{o}" for o in overrides]).to_dict()
+    train_settings.check(settings)
+    prepared = experiment.prepare(settings, tmp_path / "work", range(settings["batch"]))
+    assert asked == {"a": (1,), "b": None}
+    assert prepared.facts["volumes"] == [a] and prepared.facts["validation_volumes"] == [b]
+    batch = prepared.batches(0)
+    np.testing.assert_array_equal(batch["labels"] == -1, batch["entropy"] == 1)
+    settings["data"]["ensemble"] = ""
+    with pytest.raises(BadInput, match="images are given without"):
+        train_settings.check(settings)
+    settings["data"]["ensemble"], settings["data"]["validation"]["images"] = "E", (a,)
+    with pytest.raises(BadInput, match="shares slices"):
+        train_settings.check(settings)

@@ -1,0 +1,75 @@
+"""Small volumes, and a segmenter and a refiner in closed form in the place of trained ones."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from maeref_jax.pipeline import jobs, refining
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.windows import whole
+
+NAMES = ["background", "intermembrane", "cristae", "matrix", "ambiguous"]
+COLOURS = [[0, 0, 0], [40, 90, 255], [40, 200, 80], [250, 220, 60], [150, 150, 150]]
+SCHEME = {"names": NAMES, "colours": COLOURS, "ambiguous": 4}
+VOXEL_SIZE_NM = [30.0, 5.0, 4.0]  # a list, as JSON gives it
+SHAPE = (3, 29, 38)  # no multiple of anything
+TOKEN = 4
+
+
+def predict(params, state, image):
+    """Two members whose logits are smooth functions of a blurred neighbourhood, so that windows matter a little."""
+    around = image + 0.1 * (jnp.roll(image, 1, -1) + jnp.roll(image, 1, -2))
+    logits = jnp.stack([params["scale"] * jnp.sin(around * (c + 1) / 20) for c in range(5)], -1)
+    members = jnp.stack([logits, 0.5 * logits])
+    exponentials = jnp.exp(members - members.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def refine(params, state, inputs, key):
+    """Fills with the class after the commonest one in the window's row, of all labels that it is given."""
+    given = inputs["labels"]
+    counts = jnp.stack([(given == c).sum(-1, keepdims=True) * jnp.ones(given.shape) for c in range(4)], -1)
+    probabilities = (jnp.roll(counts, 1, -1) + params["floor"]) ** 2
+    return probabilities / probabilities.sum(-1, keepdims=True)
+
+
+def segmenter(scale=8.0):
+    apply = Segmenter(predict, (16, 16), (8, 8), 2)
+    known = {"classes": SCHEME, "voxel_size_nm": VOXEL_SIZE_NM, "members": 2, "use": {"symmetries": False}}
+    return jobs.Model("runs/fake", "fake", known, {"scale": np.float32(scale)}, {}, apply, {})
+
+
+def refiner(needs=(), scheme=SCHEME, **changes):
+    apply = Refiner(refine, (16, 16), (8, 8), 2, needs, TOKEN)
+    known = {"classes": scheme, "voxel_size_nm": VOXEL_SIZE_NM, "threshold": 0.4, "ambiguous_threshold": 0.5} | changes
+    return jobs.Model("runs/fill", "fill", known, {"floor": np.float32(0.5)}, {}, apply, {})
+
+
+def image(seed=0):
+    """Tiles of one grey value each, with a little noise: some are decided, some are not."""
+    rng = np.random.default_rng(seed)
+    tiles = np.kron(rng.uniform(0, 255, (SHAPE[0], 5, 6)), np.ones((1, 7, 7)))[:, : SHAPE[1], : SHAPE[2]]
+    return (tiles + rng.normal(size=tiles.shape)).astype(np.float32)
+
+
+def labels(seed=0, classes=4):
+    return np.random.default_rng(seed).integers(0, classes, SHAPE).astype(np.uint8)
+
+
+def settings(**changes):
+    return jobs.Settings(**({"block": (2, 16, 16), "batch": 3} | changes))
+
+
+def image_job(directory, stem="a", **changes):
+    return jobs.Job(stem, directory, **({"image": array_volume(image(), "image", (30.0, 5.0, 4.0))} | changes))
+
+
+def label_job(directory, **changes):
+    entropy = np.zeros(SHAPE, np.float32)
+    entropy[1, 8:16, 4:12] = 1.0
+    given = {"labels": array_volume(labels(), "labels"), "entropy": array_volume(entropy, "entropy")}
+    return jobs.Job("a", directory, **(given | changes))
+
+
+def result(directory, role, stem="a"):
+    return refining.open_result(directory, stem, role).read(whole(SHAPE))

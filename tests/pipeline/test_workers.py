@@ -1,0 +1,127 @@
+"""Worker processes started and watched by daisy: the order of the passes, deaths, and the same bits as one process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from fakes import refiner, settings
+
+from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.pipeline import workers
+from maeref_jax.pipeline.jobs import Job
+from maeref_jax.pipeline.refining import open_result, refine_volume
+from maeref_jax.results import output
+from maeref_jax.results.output import Output
+from maeref_jax.volumes.volume import open_volume, write_tiff
+from maeref_jax.volumes.windows import whole
+
+pytest.importorskip("daisy")
+WORKER = """
+import os, pathlib, sys, time
+sys.path.insert(0, sys.argv[2])
+from maeref_jax import parts, workers
+from maeref_jax.volumes import output
+place, shape, block = output.Output(pathlib.Path(sys.argv[1]), "a"), (2, 30, 50), (1, 16, 16)
+
+def work(step, box):
+    if step == "refine":
+        assert parts.needed(box, shape, block, (0, 15, 15)) <= output.finished(place, "segment"), box
+    first = place.directory / "died"
+    if step == "segment" and box.start == (0, 16, 16) and not first.exists():
+        first.touch()
+        os.kill(os.getpid(), 9)
+    output.mark(place, step, box, {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]})
+    time.sleep(0.05)
+
+workers.serve({s: lambda box, s=s: work(s, box) for s in ("segment", "refine")}, place, shape, block)
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER)
+    made = Output(tmp_path, "a")
+    made.progress.mkdir(parents=True)
+    return made
+
+
+def test_every_block_once_after_those_that_it_reads_and_a_death_is_made_up_for(place, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    command = [sys.executable, place.directory / "worker.py", place.directory, ROOT]
+    steps = {"segment": (0, 0, 0), "refine": (0, 1, 1)}
+    workers.share_out(place, (2, 2, 4), steps, 2, list(map(str, command)))
+    assert (place.directory / "died").exists()
+    for step in steps:
+        marks = output.marks(place, step)
+        assert len(marks) == 16 and {mark["threads"] for mark in marks.values()} == {str(max(1, os.cpu_count() // 2))}
+    assert len({mark["process"] for step in steps for mark in output.marks(place, step).values()}) >= 3
+
+
+def test_workers_that_die_again_and_again_end_the_run_with_their_last_words(place):
+    command = [sys.executable, "-c", "import sys; print('error: no memory left', file=sys.stderr); sys.exit(1)"]
+    with pytest.raises(CannotGoOn, match="no memory left"):
+        workers.share_out(place, (1, 1, 2), {"segment": (0, 0, 0)}, 1, command)
+
+
+def test_without_daisy(place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "daisy", None)
+    monkeypatch.setitem(sys.modules, "daisy.logging", None)
+    with pytest.raises(BadInput, match="pip install 'daisy>=2'"):
+        workers.share_out(place, (1, 1, 1), {"segment": (0, 0, 0)}, 1, ["true"])
+
+
+REFINE = """
+import sys
+sys.path[:0] = [{root!r}, {root!r} + "/tests"]
+import fakes
+from maeref_jax.commands import main
+from maeref_jax.pipeline import methods
+methods.load_model = lambda workdir, kind: fakes.refiner()
+main.start("refine")
+"""
+
+
+def test_refine_by_workers_one_killed_midway_is_the_same_bit_for_bit(tmp_path):
+    shape, rng = (4, 64, 96), np.random.default_rng(0)
+    entropy = rng.choice(np.array([0.0, 0.9], np.float32), (4, 16, 24), p=[0.8, 0.2]).repeat(4, 1).repeat(4, 2)
+    write_tiff(tmp_path / "labels.tif", rng.integers(0, 4, shape).astype(np.uint8), None)
+    write_tiff(tmp_path / "entropy.tif", entropy, None)
+    (tmp_path / "mae").mkdir()
+    (tmp_path / "mae" / "config.json").write_text("{}")
+    (tmp_path / "refine.py").write_text(REFINE.format(root=str(ROOT)))
+    command = [sys.executable, "refine.py", "--labels", "labels.tif", "--entropy", "entropy.tif", "--refiner", "mae"]
+    command += ["--config.block=2,16,16", "--output"]
+    started = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "many", "--workers", "2"], **started) as process:
+        killed = None
+        while process.poll() is None and killed is None:
+            if output.finished(Output(tmp_path / "many", "labels"), "segment"):
+                killed = next(iter(children(process.pid)), None)
+                os.kill(killed, signal.SIGKILL) if killed else None
+            time.sleep(0.01)
+        out, errors = process.communicate()
+    assert process.returncode == 0 and killed, errors
+    assert "labels: " in out and "relabelled" in out
+    volumes = {role: open_volume(tmp_path / f"{role}.tif") for role in ("labels", "entropy")}
+    alone = settings(agree_within_nm=40.0)  # as refine.py does, one slice of 30 nm
+    refine_volume(Job("labels", tmp_path / "one", **volumes), None, refiner(), alone)
+    for role in ("initial", "refined", "entropy", "hidden", "was", "became", "confidence"):
+        one, many = (open_result(tmp_path / name, "labels", role).read(whole(shape)) for name in ("one", "many"))
+        np.testing.assert_array_equal(one, many, role)
+    assert (one > 0).any()
+
+
+def children(parent):
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            status = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(status[1]) == parent:
+            yield int(process)

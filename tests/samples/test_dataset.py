@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import tifffile
+
+from maeref_jax.errors import BadInput
+from maeref_jax.samples.dataset import annotated_phantoms, volumes_from_files
+
+DATA = {"label_map": (), "shell_class": -1, "shell_vx": 0.0, "axes": "ZYX"}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(name, array):
+        tifffile.imwrite(tmp_path / name, array)
+        return str(tmp_path / name)
+
+    return write
+
+
+def split(labels=(), images=(), entropy=()):
+    return {"labels": labels, "images": images, "entropy": entropy}
+
+
+def test_files_become_volumes_with_their_labels_mapped_and_their_entropy_scaled(save):
+    labels = np.zeros((2, 8, 9), np.uint8)
+    labels[:, 2:6, 2:6] = 9
+    labels[0, 0, 0] = 255
+    paths = split(
+        (save("l.tif", labels),),
+        (save("i.tif", labels.astype(np.uint16)),),
+        (save("e.tif", np.full(labels.shape, 51, np.uint8)),),
+    )
+    (volume,) = volumes_from_files(paths, {**DATA, "label_map": ((0, 0), (9, 2))}, classes=3, with_image=True)
+    assert volume.name == paths["labels"][0] and volume.labels.dtype == np.int16 and volume.labels[0, 0, 0] == -1
+    assert (volume.labels[:, 2:6, 2:6] == 2).all()
+    assert volume.image.dtype == np.float32 and np.allclose(volume.entropy, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "image", "entropy", "message"),
+    [
+        (np.full((2, 8, 8), 7, np.uint8), np.zeros((2, 8, 8)), None, "label_map"),
+        (np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 9)), None, "shape"),
+        (np.zeros((2, 8, 8), np.float32) + 0.5, np.zeros((2, 8, 8)), None, "whole numbers"),
+        (np.zeros((2, 8, 8), np.uint8), np.full((2, 8, 8), np.nan), None, "holds nan at voxel"),
+        (np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8)), np.full((2, 8, 8), 1.4), "nats"),
+    ],
+    ids=["ids", "shape", "fractions", "NaN", "nats"],
+)
+def test_volumes_that_cannot_be_learned_from_are_refused(save, labels, image, entropy, message):
+    entropy = () if entropy is None else (save("e.tif", entropy.astype(np.float32)),)
+    paths = split((save("l.tif", labels),), (save("i.tif", image.astype(np.float32)),), entropy)
+    with pytest.raises(BadInput, match=message):
+        volumes_from_files(paths, DATA, classes=4, with_image=True)
+
+
+def test_images_and_labels_come_in_pairs(save):
+    with pytest.raises(BadInput, match="as many images as labels"):
+        volumes_from_files(split((save("l.tif", np.zeros((2, 8, 8), np.uint8)),)), DATA, 4, with_image=True)
+
+
+def test_annotated_phantoms_hold_the_ambiguous_class_and_their_seed():
+    (volume,) = annotated_phantoms((3,), (8, 96, 96), (20.0, 10.0, 10.0))
+    assert volume.name == "phantom_3" and set(np.unique(volume.labels)) <= {0, 1, 2, 3, 4}
+    assert (volume.labels == 4).any() and volume.image.shape == volume.labels.shape
