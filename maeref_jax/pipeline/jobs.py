@@ -89,6 +89,7 @@ class Settings(NamedTuple):
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
     trust: rate the repairs, see trust.py, by trust_limits; foreignness: test the refiner around them too
+    disagreement: write what the members disagree about (mutual information), too: the networks work twice
     leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
     num_parts, part_id: of so many processes on this output, which one this is, from 0
     wait_minutes: how long a part waits for blocks of the others that it needs
@@ -114,6 +115,7 @@ class Settings(NamedTuple):
     trust: bool = False
     trust_limits: Limits = Limits()
     foreignness: bool = False
+    disagreement: bool = False
     leave: tuple[str, ...] = ()
     num_parts: int = 1
     part_id: int = 0
@@ -247,6 +249,8 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
         raise BadInput(f"leave is {settings.leave}, expected some of {', '.join(LEAVE)}, and a refiner")
     if not settings.trust and (settings.foreignness or "red" in settings.leave):
         raise BadInput("foreignness and leave=red belong to the rating of repairs: set trust to true as well")
+    if settings.disagreement and members_of(job, segmenter) in (None, 1):
+        raise BadInput(f"{job.stem}: disagreement is that of several members; labels, or one member, have none")
     if settings.copy_image and job.image is None:
         raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
     if segmenter and refiner:
