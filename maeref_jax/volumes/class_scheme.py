@@ -1,6 +1,7 @@
 """A class scheme: the names of the classes, what they are drawn in, and which of them, if any, is "ambiguous"."""
 
 import colorsys
+import itertools
 from collections.abc import Sequence
 
 from maeref_jax.errors import BadInput
@@ -74,10 +75,7 @@ def _colours(names):
 
 def _endless():
     yield from _FREE
-    number = 0
-    while True:  # the golden ratio keeps hues apart, however many there are
-        hue, tone = number * 0.618034 % 1, number // 24 % 3
-        yield tuple(
-            round(255 * part) for part in colorsys.hsv_to_rgb(hue, (0.75, 0.45, 0.95)[tone], 0.95 - 0.12 * tone)
-        )
-        number += 1
+    # Beyond these, hues that the golden ratio keeps apart, in three tones one after the other.
+    for number in itertools.count():
+        saturation, value = ((0.75, 0.95), (0.45, 0.7), (0.95, 0.5))[number % 3]
+        yield tuple(round(255 * part) for part in colorsys.hsv_to_rgb(number * 0.618034 % 1, saturation, value))
