@@ -111,7 +111,7 @@ def _segment(run, variables, box) -> None:
             arrays["disagreement"].write(box, np.round(disagreement * 255).astype(np.uint8))
             windows += more
     else:
-        labels = labels_from_disk(job.labels.read(box))
+        labels = job.labels.read(box)  # classes: see refining.open_run
         ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
         entropy = np.zeros(box.shape, np.float32)
         if job.entropy is not None:
