@@ -77,10 +77,10 @@ def extend_boxes(low: np.ndarray, high: np.ndarray, pieces: np.ndarray, number: 
     """Makes the bounding boxes of components, first voxels `low` and last + 1 `high` (int64 (count + 1, 3)), hold the
     pieces of a block that begins at `start`.
     """
-    for piece, slices in enumerate(ndimage.find_objects(pieces), 1):
-        first, last = ([getattr(s, end) for s in slices] for end in ("start", "stop"))
-        low[number[piece]] = np.minimum(low[number[piece]], np.add(first, start))
-        high[number[piece]] = np.maximum(high[number[piece]], np.add(last, start))
+    found = [[(axis.start, axis.stop) for axis in slices] for slices in ndimage.find_objects(pieces)]
+    bounds = np.array(found, np.int64).reshape(-1, 3, 2) + np.array(start)[:, None]
+    np.minimum.at(low, number[1:], bounds[..., 0])
+    np.maximum.at(high, number[1:], bounds[..., 1])
 
 
 def _first_voxels(pieces, count, box, shape):
