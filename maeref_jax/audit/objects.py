@@ -110,7 +110,7 @@ def _count(output, arrays, name, block, rules):
     counts = {key: np.zeros(found.count + 1, np.int64) for key in _COUNTS}
     per_class = np.zeros((found.count + 1, len(rules.classes)), np.int64)
     low, high = np.full((found.count + 1, 3), np.iinfo(np.int64).max), np.zeros((found.count + 1, 3), np.int64)
-    for box, pieces, number in _shown(output, f"objects, {name}", found, mask):
+    for box, pieces, number in pieces_of(found, mask, f"{output.stem}: objects, {name}"):
         arrays[f"objects_{name}"].write(box, number[pieces].astype(np.uint32))
         inside = pieces > 0
         owner, here = pieces[inside], labels.read(box)[inside]
@@ -125,14 +125,6 @@ def _count(output, arrays, name, block, rules):
                 np.add.at(per_class[:, column], number, np.bincount(owner[at], minlength=len(number)))
         extend_boxes(low, high, pieces, number, box.start)
     return found, {key: sums[1:] for key, sums in counts.items()}, per_class[1:], np.stack([low, high], 1)[1:]
-
-
-def _shown(output, what, found, mask):
-    """The blocks of components.pieces_of, their progress shown."""
-    with progress.showing(f"{output.stem}: {what}", len(found.boxes), "block") as shown:
-        for block in pieces_of(found, mask):
-            yield block
-            shown.advance()
 
 
 def _components(output, arrays, name, block, rules) -> tuple[Components, Callable[[Box], np.ndarray]]:
@@ -151,13 +143,13 @@ def flagged_voxels(
     """Every block, in order, with a bool array: where the objects of the initial map are that are flagged."""
     found, mask = _components(output, arrays, "initial", block, rules)
     voxels, hidden = (np.zeros(found.count + 1, np.int64) for _ in range(2))
-    for box, pieces, number in pieces_of(found, mask):
+    for box, pieces, number in pieces_of(found, mask, f"{output.stem}: flagged objects"):
         np.add.at(voxels, number, np.bincount(pieces.ravel(), minlength=len(number)))
         covered = arrays["hidden"].read(box) != 0
         np.add.at(hidden, number, np.bincount(pieces.ravel(), covered.ravel(), len(number)).astype(np.int64))
     flagged = hidden / np.maximum(voxels, 1) > rules.flag_hidden_share
     flagged[0] = False
-    for box, pieces, number in pieces_of(found, mask):
+    for box, pieces, number in pieces_of(found, mask, f"{output.stem}: flagged objects"):
         yield box, flagged[number[pieces]]
 
 

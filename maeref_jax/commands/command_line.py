@@ -9,7 +9,6 @@ import ast
 import difflib
 import importlib.util
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 
 import maeref_jax
+from maeref_jax.commands import terminal
 from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.training import interrupt
 
 _OVERRIDE = "--config."
 _PACKAGE = Path(maeref_jax.__file__).parent
@@ -90,24 +91,20 @@ def parse_flags(flags: argparse.ArgumentParser, argv: Sequence[str]) -> argparse
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Runs a command's `main(argv)` and exits with its code (see the module's docstring)."""
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = main(sys.argv[1:])
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except CannotGoOn as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
-    sys.exit(code or 0)
-
-
-def _terminate(signal_number: int, frame: Any) -> NoReturn:
-    # An exception, not os._exit: temporary files are removed and progress bars closed on the way out.
-    sys.exit(128 + signal_number)
+    terminal.prepare()
+    with interrupt.answered():
+        try:
+            code = main(sys.argv[1:])
+        except BadInput as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 2
+        except CannotGoOn as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        sys.exit(code or 0)
 
 
 class _Parser(argparse.ArgumentParser):

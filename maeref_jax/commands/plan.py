@@ -27,7 +27,7 @@ from maeref_jax.pipeline.jobs import Job, Model, Settings, agreeing_slices, chec
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results import maps
 from maeref_jax.results.output import EXPORTS
-from maeref_jax.volumes import threads
+from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.pyramid import level_factors
@@ -58,8 +58,9 @@ def measure(model: Model, settings: Settings, members: Sequence[int] | None = No
     variables = model.params, model.state
     function, make = _call(model, settings, members)
     batch = settings.batch if jax.default_backend() != "cpu" else min(settings.batch, _TIMED_WINDOWS)
-    compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
-    jax.block_until_ready(compiled(*variables, *make(batch)))
+    with progress.showing(f"compiling {model.workdir}"):
+        compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
+        jax.block_until_ready(compiled(*variables, *make(batch)))
     count, began = 0, time.perf_counter()
     while not count or time.perf_counter() - began < _TIMED_S:
         jax.block_until_ready(compiled(*variables, *make(batch)))

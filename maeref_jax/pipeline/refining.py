@@ -35,7 +35,7 @@ from maeref_jax.pipeline.passes import Run, leave_as_they_were, passes
 from maeref_jax.results import maps, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.output import Output
-from maeref_jax.volumes import inputs
+from maeref_jax.volumes import inputs, progress
 from maeref_jax.volumes.volume import Volume, open_volume
 
 
@@ -95,7 +95,8 @@ def open_run(
 
     state = "new" if settings.overwrite else output.state(place, made_by)
     if state == "new":
-        inputs.check_values(volumes, len(scheme["names"]) or None)
+        with progress.showing(f"reading {job.stem} to check its values"):
+            inputs.check_values(volumes, len(scheme["names"]) or None)
         output.remove(place) if settings.overwrite else None
         image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
         output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, arrays_in)

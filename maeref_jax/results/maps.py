@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maeref_jax.results.output import EXPORTS, Output
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.formats.ome_zarr import create_labels, create_ome_zarr
 from maeref_jax.volumes.pyramid import write_pyramid
 from maeref_jax.volumes.view import Volume, select
@@ -98,8 +99,11 @@ def create_arrays(
 
 def write_pyramids(output: Output, roles: Iterable[str]) -> None:
     """The coarser levels of all arrays; may be repeated."""
-    for role in roles:
-        write_pyramid(path_of(output, role), KINDS[role].pyramid)
+    roles = list(roles)
+    with progress.showing(f"{output.stem}: coarser levels", len(roles), "map") as shown:
+        for role in roles:
+            write_pyramid(path_of(output, role), KINDS[role].pyramid)
+            shown.advance()
 
 
 def export(
@@ -112,7 +116,13 @@ def export(
     for name in EXPORTS:
         if name not in arrays:
             continue
-        array = arrays[name]
-        if name == "hidden":
-            array = Volume(name, array.shape, np.dtype(bool), None, None, None, lambda box, a=array: a.read(box) != 0)
-        write_tiff(output.export(name), array, voxel_size_nm, colours if name in ("initial", "refined") else None)
+        array, colour = arrays[name], colours if name in ("initial", "refined") else None
+        with progress.showing(f"{output.stem}: {output.export(name).name}", array.shape[0], "slice") as shown:
+
+            def read(box, array=array, shown=shown):
+                shown.advance(box.shape[0])
+                return array.read(box) != 0 if array is arrays["hidden"] else array.read(box)
+
+            dtype = np.dtype(bool) if name == "hidden" else array.dtype
+            counted = Volume(name, array.shape, dtype, None, None, None, read)
+            write_tiff(output.export(name), counted, voxel_size_nm, colour)
