@@ -1,5 +1,6 @@
 """The one view of a volume that the rest of the house sees: (z, y, x), or (c, z, y, x), read and written box by box."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Volume:
     voxel_size_nm: (z, y, x), or None when nobody said
     view: which axes and channel of the file this is; note: what a user should hear about how it is read
     placement: where its voxels lie in the world, axes "X", "Y", "Z", None where the file does not say
+    colours: of one sample of an RGB picture, what reads the other ones; labels are no colours (label_ids.py)
     """
 
     path: str
@@ -37,6 +39,7 @@ class Volume:
     note: str = ""
     _write: Callable[[Box, np.ndarray], None] | None = None
     placement: Placement | None = None
+    colours: tuple[Callable[[Box], np.ndarray], ...] = ()
 
     def read(self, box: Box) -> np.ndarray:
         """The voxels of `box`, (z, y, x) of `dtype`; probabilities (c, z, y, x) float32 in [0, 1].
@@ -149,23 +152,23 @@ def select(
     shape = (len(chosen), sizes["Y"], sizes["X"])
     order = ["C"] * keep_classes + ["Z", "Y", "X"]
 
-    def stored_slices(box: Box) -> tuple[slice, ...]:
+    def stored_slices(box: Box, fixed: dict[str, int] = fixed) -> tuple[slice, ...]:
         at = dict(zip("ZYX", box.shift((chosen.start, 0, 0)).slices, strict=True))
         at |= {axis: slice(index, index + 1) for axis, index in fixed.items()}
         return tuple(at.get(axis, slice(0, sizes[axis])) for axis in axes)
 
-    def read(box: Box) -> np.ndarray:
+    def read(box: Box, fixed: dict[str, int] = fixed) -> np.ndarray:
         if chosen.step == 1:
-            return read_neighbours(box)
+            return read_neighbours(box, fixed)
         return np.concatenate(
-            [read_neighbours(one_slice(box, chosen.step * z)) for z in range(box.start[0], box.stop[0])], axis=-3
+            [read_neighbours(one_slice(box, chosen.step * z), fixed) for z in range(box.start[0], box.stop[0])], axis=-3
         )
 
     def one_slice(box: Box, z: int) -> Box:
         return Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
 
-    def read_neighbours(box: Box) -> np.ndarray:
-        array = stored.read(stored_slices(box))
+    def read_neighbours(box: Box, fixed: dict[str, int]) -> np.ndarray:
+        array = stored.read(stored_slices(box, fixed))
         # Named axes only: length-one T, C or S are dropped, a missing Z is added, the rest is put in order.
         kept = [axis for axis in axes if axis in order]
         array = array.reshape([n for n, axis in zip(array.shape, axes, strict=True) if axis in order])
@@ -201,6 +204,7 @@ def select(
         note,
         write if stored.write else None,
         _placed(stored.placement, axes, chosen),
+        tuple(functools.partial(read, fixed=fixed | other) for other in _other_colours(stored, axes, fixed)),
     )
 
 
@@ -215,6 +219,16 @@ def _placed(placement: Placement | None, axes: str, chosen: range) -> Placement 
     origin = tuple(o + chosen.start * c for o, c in zip(placement.origin, columns["Z"], strict=True))
     columns["Z"] = tuple(c * chosen.step for c in columns["Z"])
     return Placement(columns, origin, placement.unit)
+
+
+def _other_colours(stored: Stored, axes: str, fixed: dict[str, int]) -> list[dict[str, int]]:
+    """Where the other two samples lie of an RGB picture of which one is chosen; [] for anything else. The fourth is no
+    colour, but how opaque it is.
+    """
+    axis = axes[-1]
+    if axis not in fixed or axis not in "CS" or not (axis == "S" or stored.raw_axes.endswith("S")):
+        return []
+    return [{axis: index} for index in range(min(stored.shape[-1], 3)) if index != fixed[axis]]
 
 
 def _inside(box: Box, shape: tuple[int, int, int]) -> bool:
