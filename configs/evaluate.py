@@ -77,7 +77,10 @@ def get_config(mode):
             "controls": True,  # the refiner is let loose on random tokens, and on those with true errors
             "reconstruction": {"crops": 16},  # of every volume, for Table 1; 0 for none
             "seed": 0,
-            "endpoint_classes": (2, 3),  # whose Dice is averaged to compare: cristae and matrix
+            # Names of the models' classes, background first, to check them; () takes them as they are.
+            "classes": (),
+            # Whose Dice is averaged to compare: (): cristae and matrix, or without these all classes but the first.
+            "endpoint_classes": (),
             # Judge on what the models were validated on: to choose among them, never to report.
             "on_validation": False,
             "pictures": 3,
@@ -102,7 +105,10 @@ def get_config(mode):
                 "shifts": (),  # what no training volume had, one for each truth, "" for none
                 "conditions": (),  # of the biology, one for each truth
                 "damage": 0.0,  # regions taken away per million voxels; 0 for none
-                "label_map": (),  # pairs (id in the truth file, id here); empty for none
+                # What ids in the truth files mean: pairs (id in the file, class), instances, or identity; and the same
+                # of files.labels. (): as is plain.
+                "label_map": (),
+                "labels_label_map": (),
                 "shell_class": -1,  # derive this class as the outermost shell_vx voxels of the foreground
                 "shell_vx": 0.0,
                 "axes": "",
@@ -116,7 +122,8 @@ def get_config(mode):
                 "overwrite": True,
             },
             "validity": {
-                "classes": (0, 1, 2, 3),  # background, intermembrane, cristae, matrix; empty: not mitochondria
+                # Ids of background, intermembrane, cristae, matrix; none: where the classes are called so; (): nowhere.
+                "classes": placeholder(tuple),
                 "size": 128,  # of the crops, in voxels
                 "min_foreground": 0.3,
                 "slice_step": 1,
@@ -183,18 +190,16 @@ def get_config(mode):
         config.files.update({"label_map": MEF_LABEL_MAP, "shell_class": 1, "shell_vx": 6.0})
         config.files.update({"axes": "ZYX", "voxel_size_nm": (5.0, 5.0, 5.0)})
     if mode == "epfl_hippocampus":
-        config.update({"refiner": "none", "endpoint_classes": (1,)})
+        config.refiner = "none"
         config.phantom.seeds = ()
         folder = os.path.join(data, "epfl_hippocampus")
         image, label = "training_every5.tif[25:33]", "training_groundtruth.tif[125:165:5]"
         config.files.update({"truths": (os.path.join(folder, label),), "images": (os.path.join(folder, image),)})
         config.files.update({"axes": "ZYX", "voxel_size_nm": (25.0, 5.0, 5.0)})
-        config.validity.classes = ()
     if mode == "vnc_sstem":
-        config.refiner = "none"
+        config.update({"refiner": "none", "endpoint_classes": (2, 3)})  # mitochondria and synapses
         config.phantom.seeds = ()
         image, label = (os.path.join(data, "vnc_sstem", f"{name}.tif[10:14]") for name in ("image", "label"))
         config.files.update({"truths": (label,), "images": (image,)})
         config.files.update({"axes": "ZYX", "voxel_size_nm": (45.0, 4.6, 4.6)})
-        config.validity.classes = ()
     return config

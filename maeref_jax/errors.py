@@ -1,4 +1,6 @@
-"""The exceptions that are no bugs of ours; the entry scripts print them in one line, without a traceback."""
+"""Errors that end a command with one line instead of a traceback, and how all that a user should know is told."""
+
+import sys
 
 
 class BadInput(ValueError):
@@ -9,3 +11,8 @@ class BadInput(ValueError):
 
 class CannotGoOn(RuntimeError):
     """A run that started well has to end: no memory left, a loss that is no number. Says what to change; code 1."""
+
+
+def tell(text):
+    """Prints a line that a user should read; one that starts with "warning: " on stderr."""
+    print(text, file=sys.stderr if text.startswith("warning: ") else sys.stdout, flush=True)

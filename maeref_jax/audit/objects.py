@@ -15,12 +15,13 @@ from maeref_jax.audit import shapes
 from maeref_jax.errors import BadInput
 from maeref_jax.results.output import Output, whole_folder, write_lines
 from maeref_jax.volumes import progress
+from maeref_jax.volumes.class_scheme import MITOCHONDRIA, is_mitochondria
 from maeref_jax.volumes.components import Components, extend_boxes, find_components, pieces_of
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK
 from maeref_jax.volumes.windows import Box
 
-MITOCHONDRIA = ("background", "intermembrane", "cristae", "matrix")
 _ROWS = 4096  # of the table, made into text at a time
 _MAPS = ("initial", "refined")
 _COUNTS = ("voxels", "hidden", "changed", "sure")
@@ -41,8 +42,8 @@ class Rules(NamedTuple):
 def rules(scheme: dict, classes: Sequence[int], cristae: int | None, smallest_vx: int, flag: float) -> Rules:
     """The rules for a class scheme, as given or, for `classes` () and `cristae` None, as the class names say.
 
-    Without classes given, objects are made of all classes but 0 and have a shape in the scheme of mitochondria only:
-    in another one they may be anything.
+    Without classes given, objects are made of all classes but 0, and have a shape in the scheme of mitochondria and
+    where there is one class beside background: in another one they may be anything.
 
     Raises:
         BadInput: ids that are no foreground class, or numbers out of range.
@@ -57,10 +58,11 @@ def rules(scheme: dict, classes: Sequence[int], cristae: int | None, smallest_vx
         raise BadInput(
             f"smallest_object_vx is {smallest_vx}, expected at least 1; flag_hidden_share is {flag}, expected 0 to 1"
         )
-    mitochondria = tuple(names[: len(MITOCHONDRIA)]) == MITOCHONDRIA
+    mitochondria = is_mitochondria(names)
+    shaped = bool(classes) or mitochondria or (bool(names) and real_classes(scheme) == 2)
     if cristae is None:
         cristae = MITOCHONDRIA.index("cristae") if mitochondria else -1
-    return Rules(tuple(classes) or tuple(known), cristae, bool(classes) or mitochondria, smallest_vx, flag)
+    return Rules(tuple(classes) or tuple(known), cristae, shaped, smallest_vx, flag)
 
 
 def measure_objects(

@@ -55,6 +55,11 @@ def load_config(spec: str, overrides: Iterable[str] = ()) -> ConfigDict:
     return config
 
 
+def names_of(overrides: Iterable[str]) -> set[str]:
+    """The settings that overrides "--config.group.key=value" set, "group.key"."""
+    return {override.removeprefix(_OVERRIDE).partition("=")[0] for override in overrides}
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """An argument parser whose usage errors are `BadInput` (one line, exit code 2); no abbreviations."""
     return _Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)

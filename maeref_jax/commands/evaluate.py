@@ -18,7 +18,13 @@ def main(argv):
     flags = command_line.parser(__doc__)
     flags.add_argument("--config", required=True, help="evaluate, evaluate:MODE, or a file, PATH.py or PATH.py:MODE")
     flags.add_argument("--workdir", required=True, type=Path, help="where the report goes, and where the models are")
+    flags.add_argument("--classes", metavar="NAMES", help="names of the models' classes, background first: a check")
+    flags.add_argument(
+        "--label_map", metavar="ID:CLASS,…", help="what ids in truths mean: 0:0,255:1; or instances; or identity"
+    )
     arguments, overrides = command_line.parse(flags, argv)
+    shorthand = {"classes": arguments.classes, "files.label_map": arguments.label_map}
+    overrides += [f"--config.{name}={value}" for name, value in shorthand.items() if value]
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     if settings["task"] not in TASKS:
         raise BadInput(f"task is {settings['task']}, expected one of {', '.join(TASKS)}")

@@ -111,7 +111,7 @@ def refine_one(config, one: Opened, models: tuple) -> dict | None:
     summary = refine(job, *models)
     if summary is None or one.witness is None:
         return summary
-    foreground = jobs.object_rules(jobs.scheme_of(segmenter, refiner), settings).classes
+    foreground = jobs.object_rules(jobs.scheme_of(segmenter, refiner, settings.classes), settings).classes
     distances = (config.witness_distance_vx, config.witness_reach_vx)
     return stain.score_finished(Output(job.output, job.stem), summary, one.witness, foreground, *distances)
 
@@ -124,7 +124,10 @@ def write_report(config, opened: list[Opened], segmenter, refiner, failed: dict[
 
     models = {"members": segmenter.settings.get("members") if segmenter else None}
     models |= {"parameters": jobs.parameters(refiner) if refiner else None}
-    images, scheme = {one.stem: one.volumes.get("image") for one in opened}, jobs.scheme_of(segmenter, refiner)
+    images, scheme = (
+        {one.stem: one.volumes.get("image") for one in opened},
+        jobs.scheme_of(segmenter, refiner, config.classes),
+    )
     path = write_page(Path(config.output), images, failed, scheme, models, {"maeref_jax": __version__})
     print(f"pictures and tables: {path}") if path else None
 

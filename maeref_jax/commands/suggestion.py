@@ -21,7 +21,7 @@ from maeref_jax.pipeline import jobs, refining
 from maeref_jax.pipeline.blockwise import hide
 from maeref_jax.report.canvas import png_of_figure
 from maeref_jax.training.workdir import write_text
-from maeref_jax.volumes import inputs
+from maeref_jax.volumes import inputs, label_ids
 from maeref_jax.volumes.volume import array_volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import whole
 
@@ -84,7 +84,7 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
     Raises BadInput for a truth that does not fit, before anything is written, for a refiner that fills in from class
     probabilities, and whatever refining.refine_volume raises.
     """
-    known = None if truth is None else _known(truth, job, refiner, settings)
+    known = None if truth is None else _known(truth, job, refiner, settings, say)
     # Nothing has a mean entropy above 1: what is hidden already is so because it is called ambiguous.
     plain = settings._replace(threshold=1.0, tiff_export=False, objects=False, token=refiner.apply.token)
     limits, _ = jobs.thresholds_of({"threshold": 1.0, "ambiguous_threshold": settings.ambiguous_threshold}, refiner)
@@ -188,7 +188,7 @@ def pictures(found):
     return png_of_figure(figure)
 
 
-def _known(truth, job, refiner, settings):
+def _known(truth, job, refiner, settings, say):
     """The truth as int16, -1 where nobody knows it or it is called ambiguous. Raises BadInput."""
     scheme = refiner.settings["classes"]
     if "probabilities" in refiner.apply.needs:
@@ -197,8 +197,10 @@ def _known(truth, job, refiner, settings):
             "be tried at one threshold after the other; leave out the truth, and choose by the pictures"
         )
     inputs.check_same_grid(job.image or job.probabilities[0], truth)
-    inputs.check_labels(truth, len(scheme["names"]))
-    found = labels_from_disk(truth.read(whole(truth.shape)))
+    reading = label_ids.understand(truth, scheme, settings.label_map)
+    for note in reading.notes:
+        say(note)
+    found = label_ids.as_classes(truth, reading).read(whole(truth.shape))
     found[found == scheme["ambiguous"]] = -1
     if (found < 0).all():
         raise BadInput(f"{truth.path} holds no known label: all voxels are unknown or ambiguous")
@@ -215,6 +217,7 @@ def _refined(job, initial, hidden, refiner, settings, threshold):
     }
     painted = jobs.Job(stem, job.output, **given)
     limits = {"threshold": 1.0, "ambiguous_threshold": 1.0, "entropy_kind": "mean", "overwrite": True}
+    limits["label_map"] = label_ids.IDENTITY  # these are classes already
     refining.refine_volume(painted, None, refiner, settings._replace(**limits), lambda text: None)
     return labels_from_disk(refining.open_result(job.output, stem, "refined").read(whole(initial.shape)))
 

@@ -3,6 +3,7 @@
 The workdir is the model: copy it, and maeref refine needs nothing else. The same command again continues where the last
 checkpoint was; Ctrl-C and SIGTERM save first.
 
+  other classes than the config's:   --classes background,mitochondria   (of a refiner: those of its data.ensemble)
   start from another model, e.g. with other classes:   --init_from runs/other
   several processes (on SLURM, Open MPI, TPU pods):      --distributed
   several processes anywhere:   --coordinator HOST:PORT --processes 2 --process_id 0    (and 1 on the other machine)
@@ -20,6 +21,10 @@ def main(argv):
         "--config", required=True, help="a config of the package, NAME or NAME:MODE, or a file, PATH.py or PATH.py:MODE"
     )
     flags.add_argument("--workdir", required=True, help="where the model goes; gs://… as well (untested)")
+    flags.add_argument("--classes", metavar="NAMES", help="names, background first: background,mitochondria")
+    flags.add_argument(
+        "--label_map", metavar="ID:CLASS,…", help="what ids in label files mean: 0:0,255:1; or instances; or identity"
+    )
     flags.add_argument("--init_from", metavar="DIR", help="workdir to start from instead of random weights")
     flags.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
     flags.add_argument("--distributed", action="store_true", help="one of several processes, as the cluster says")
@@ -29,14 +34,18 @@ def main(argv):
     arguments, overrides = command_line.parse(flags, argv)
     if arguments.init_from:
         overrides.append(f"--config.init_from={arguments.init_from}")
+    if arguments.label_map:
+        overrides.append(f"--config.data.label_map={arguments.label_map}")
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
-    from maeref_jax.experiments import parameter_search, run, train_settings
+    from maeref_jax.experiments import class_settings, parameter_search, run, train_settings
     from maeref_jax.pipeline import methods
     from maeref_jax.training import parallel
     from maeref_jax.training import workdir as folder
 
+    names = tuple(arguments.classes.split(",")) if arguments.classes else ()
+    settings = class_settings.settled(settings, names, command_line.names_of(overrides))
     if settings["method"] in methods.SEARCHED:
         parameter_search.check(settings)
         folder.check_same_run(arguments.workdir, settings)
@@ -76,11 +85,12 @@ def train_ensemble_first(settings, arguments):
     """Without an ensemble there are no predictions to learn from: train the config `ensemble`, in the mode that is
     named, for the same seed, classes and voxel size.
     """
-    from maeref_jax.experiments import run
+    from maeref_jax.experiments import class_settings, run
 
     workdir, mode = epath.Path(arguments.workdir) / "ensemble", settings["data"]["ensemble_mode"]
     config = f"ensemble{mode and ':'}{mode}"
     if not (workdir / "summary.json").exists():
         print(f"no --config.data.ensemble given: training {config} into {workdir} first", flush=True)
-        same = {name: settings[name] for name in ("seed", "classes", "voxel_size_nm")}
-        run.train({**command_line.load_config(config).to_dict(), **same}, workdir)
+        same = {name: settings[name] for name in ("seed", "voxel_size_nm")}
+        ensemble = {**command_line.load_config(config).to_dict(), **same}
+        run.train(class_settings.with_classes(ensemble, settings["classes"]), workdir)

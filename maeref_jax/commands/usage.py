@@ -36,6 +36,12 @@ def read_config(argv: list[str], description: str):
         metavar="TRUTH",
         help="refine nothing: try thresholds, store the one that gets most voxels right of TRUTH in the refiner",
     )
+    add("--classes", metavar="NAMES", help="class names, background first: for --refiner none; else models know them")
+    add(
+        "--label_map",
+        metavar="ID:CLASS,…",
+        help="what ids of --labels or of a TRUTH mean, e.g. 0:0,255:1; instances: all above 0 are class 1; identity",
+    )
     add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
     add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
     add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")

@@ -137,6 +137,11 @@ def _dice_table(found, class_names, reshelled):
             dice = scores.dice_with_mean(counts)
             rows.append((f"  {name_of(name)}", *(report.number(value) for value in dice.values())))
     note = f"The mean is over the classes listed, not over voxels; {class_names[0]} takes no part in it."
+    if not found.validity:
+        note += (
+            " How plausible masks look (validity metrics) is not counted: that needs the classes background, "
+            "intermembrane, cristae and matrix."
+        )
     if found.repairs:
         note += (
             " The nearest visible label learns nothing: each hidden voxel copies the closest voxel of its slice that "

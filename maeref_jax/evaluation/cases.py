@@ -5,15 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.artefacts import ARTEFACTS
 from maeref_jax.phantoms.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.phantoms.phantom import PhantomSettings, phantom
 from maeref_jax.samples.dataset import mapped_labels, stems
 from maeref_jax.training.workdir import make_workdir
+from maeref_jax.volumes.class_scheme import is_mitochondria, listed
 from maeref_jax.volumes.inputs import check_values
+from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.labels import real_classes
-from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, open_volume, share_slices, write_tiff
+from maeref_jax.volumes.volume import Volume, array_volume, open_volume, share_slices, write_tiff
 from maeref_jax.volumes.windows import whole
 
 ROLES = ("images", "labels", "entropy", "hidden", "low_signal")  # files of a config beside its truths
@@ -30,7 +32,7 @@ class Case(NamedTuple):
     truth: int16 (z, y, x), -1 unknown. low_signal: bool of that shape, or None where nobody knows it.
     inputs: {"image" | "labels" | "entropy" | "hidden": Volume}, what the pipeline gets.
     shift: what no training volume had, "" where there is no such thing; shifted cases take no part in the main tables.
-    condition: of the biology, "" for none.
+    condition: of the biology, "" for none. notes: what was taken how, of the ids in its files.
     """
 
     stem: str
@@ -40,6 +42,7 @@ class Case(NamedTuple):
     voxel_size_nm: tuple[float, float, float] | None
     shift: str = ""
     condition: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def check(settings):
@@ -72,13 +75,25 @@ def check(settings):
         raise BadInput(f"phantom.shifts: no '{unknown[0]}'; expected some of {', '.join((*ARTEFACTS, *SHAPES))}")
 
 
-def check_classes(settings, names):
-    """Raises BadInput unless the ids in the settings are those of classes. names: of the models' classes, background
-    first, without "ambiguous".
+def with_classes(settings, names):
+    """The settings with the ids of classes that were left open: what is compared, and what the validity metrics ask of.
+    names: of the models' classes, background first, without "ambiguous". Raises BadInput unless ids are those of
+    classes.
     """
-    known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+    known, mitochondria = listed({"names": names}), is_mitochondria(names)
+    endpoint = settings["endpoint_classes"] or ((2, 3) if mitochondria else tuple(range(1, len(names))))
+    ids = settings["validity"]["classes"]
+    if ids is None:
+        ids = (0, 1, 2, 3) if mitochondria else ()
+    settings = {**settings, "endpoint_classes": endpoint, "validity": {**settings["validity"], "classes": ids}}
+    check_classes(settings, names, known)
+    return settings
+
+
+def check_classes(settings, names, known):
+    """Raises BadInput unless the ids in the settings are those of classes, which `known` lists."""
     endpoint, ids = settings["endpoint_classes"], settings["validity"]["classes"]
-    if not endpoint or any(c not in range(1, len(names)) for c in endpoint):
+    if any(c not in range(1, len(names)) for c in endpoint):
         raise BadInput(f"endpoint_classes {endpoint}: expected some foreground classes of {known}")
     if ids and (len(ids) != 4 or len({*ids}) != 4 or any(c not in range(len(names)) for c in ids)):
         raise BadInput(
@@ -160,7 +175,8 @@ def _file_case(index, files, classes):
         return open_volume(files[role][index], axes=files["axes"] or None, voxel_size_nm=files["voxel_size_nm"] or None)
 
     source = opened("truths")
-    truth = mapped_labels(source, files, len(classes["names"]))
+    notes = []
+    truth = mapped_labels(source, files, classes, notes.append)
     if classes["ambiguous"] >= 0:
         truth[truth == classes["ambiguous"]] = -1
     if (truth < 0).all():
@@ -175,7 +191,11 @@ def _file_case(index, files, classes):
     low_signal = inputs.pop("low_signal", None)
     if low_signal is not None:
         low_signal = low_signal.read(whole(truth.shape)) > 0
-    check_values(inputs, len(classes["names"]))
+    readings = check_values(inputs, classes, files["labels_label_map"], "--config.files.labels_label_map")
+    inputs |= {role: as_classes(inputs[role], reading) for role, reading in readings.items()}
+    notes += [note for reading in readings.values() for note in (*reading.notes, *reading.doubts)]
+    for note in notes:
+        tell(note)
     if "labels" in inputs:
         _check_decided(inputs["labels"], truth, classes["ambiguous"])
     stem = stems(files["truths"])[index]
@@ -190,12 +210,12 @@ def _file_case(index, files, classes):
             "labels": array_volume(damaged, f"{stem}_damaged", source.voxel_size_nm),
             "hidden": array_volume(low_signal.astype(np.uint8), f"{stem}_damage", source.voxel_size_nm),
         }
-    return Case(stem, truth, low_signal, inputs, source.voxel_size_nm, *about)
+    return Case(stem, truth, low_signal, inputs, source.voxel_size_nm, *about, tuple(notes))
 
 
 def _check_decided(labels, truth, ambiguous):
     """Raises BadInput where labels to judge say nothing and the truth is known: no count has a place for that."""
-    found = labels_from_disk(labels.read(whole(labels.shape)))
+    found = labels.read(whole(labels.shape))
     undecided = np.count_nonzero(((found == -1) | ((found == ambiguous) & (ambiguous >= 0))) & (truth != -1))
     if undecided:
         raise BadInput(

@@ -56,7 +56,10 @@ def versions(libraries=("jax", "flax", "numpy", "scipy", "scikit-image")):
 def described(case):
     """Size of a held-out volume, and what of it is given, in words."""
     size = "unknown" if case.voxel_size_nm is None else " x ".join(f"{side:g}" for side in case.voxel_size_nm)
-    return f"{' x '.join(map(str, case.truth.shape))} voxels (z y x) of {size} nm; given: {', '.join(case.inputs)}"
+    told = "".join(f"; {note}" for note in case.notes)
+    return (
+        f"{' x '.join(map(str, case.truth.shape))} voxels (z y x) of {size} nm; given: {', '.join(case.inputs)}{told}"
+    )
 
 
 def fades(settings, ensemble):

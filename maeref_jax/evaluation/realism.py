@@ -12,10 +12,10 @@ from maeref_jax import report
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import morphometry, validity
 from maeref_jax.phantoms.phantom import VOXEL_SIZE_NM, phantom
+from maeref_jax.samples.dataset import mapped_labels
 from maeref_jax.training.workdir import make_workdir, write_text
-from maeref_jax.volumes.labels import derive_shell, remap_labels
+from maeref_jax.volumes.class_scheme import MITOCHONDRIA, scheme_of_names
 from maeref_jax.volumes.volume import open_volume
-from maeref_jax.volumes.windows import whole
 
 
 def judge(settings, workdir):
@@ -76,9 +76,8 @@ def real_labels(settings):
             missing.append(path)
             continue
         volume = open_volume(path, axes=settings["axes"])
-        labels = remap_labels(volume.read(whole(volume.shape)), settings["label_map"], path)
         # The shell first, before any padding: the mitochondria are cut by faces of their volumes.
-        labels = derive_shell(labels, settings["shell_class"], settings["shell_vx"])
+        labels = mapped_labels(volume, settings, scheme_of_names(MITOCHONDRIA), flag="--config.real.label_map")
         volumes.append(labels if path in settings["z_planes"] else labels.swapaxes(0, 1))
     return volumes, missing
 

@@ -18,6 +18,7 @@ from maeref_jax.evaluation import (
     tables,
 )
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
+from maeref_jax.pipeline import jobs
 from maeref_jax.pipeline.blockwise import in_3d
 from maeref_jax.training.workdir import make_workdir, write_text
 from maeref_jax.volumes.inputs import doubt_about_scale
@@ -29,9 +30,9 @@ def judge(settings, workdir):
     cases.check(settings)
     ensemble, refiner, competitors, others = load_models(settings, workdir)
     groups.check_priors(settings["priors"], settings["files"]["conditions"], competitors)
-    scheme = (refiner or ensemble).settings["classes"]
+    scheme = jobs.scheme_of(ensemble, refiner, settings["classes"])
     classes = without_ambiguous(scheme)
-    cases.check_classes(settings, classes["names"])
+    settings = cases.with_classes(settings, classes["names"])
     models = {f"competitor {name}": model for name, model in (competitors | others).items()}
     models = {"ensemble": ensemble, "refiner": refiner} | models
     models = {name: model for name, model in models.items() if model is not None}

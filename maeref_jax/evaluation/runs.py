@@ -10,6 +10,7 @@ from maeref_jax.masking.slices import agreed
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.volumes.label_ids import IDENTITY
 from maeref_jax.volumes.labels import rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
@@ -78,7 +79,7 @@ def refine(case, ensemble, refiner, settings, output):
     """Runs the pipeline on a Case, only segments it where `refiner` is None. Returns {role: Volume} of the results."""
     job = jobs.Job(stem=case.stem, output=output, **case.inputs)
     rated = refiner is not None
-    refining.refine_volume(job, ensemble, refiner, jobs.Settings(**settings["refine"], trust=rated))
+    refining.refine_volume(job, ensemble, refiner, _asked(settings, trust=rated))
     roles = ("initial", "entropy", "hidden", *(("refined", "confidence", "trust") if rated else ()))
     return {role: refining.open_result(output, case.stem, role) for role in roles}
 
@@ -100,7 +101,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
         maps |= {"nearest": _nearest(initial, hidden, rounds), "refined": labels_from_disk(stored["refined"])}
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:
-            asked = jobs.Settings(**settings["refine"], tiff_export=False)
+            asked = _asked(settings, tiff_export=False)
             maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
         else:
             maps[name] = _filled(case, initial, hidden, model, settings, output / name)
@@ -148,8 +149,12 @@ def _nearest(labels, hidden, rounds):
 
 def _as_given(settings):
     """Nothing is hidden but what is given: no mean is above 1. The rest is as for the refiner."""
-    asked = {**settings["refine"], "threshold": 1.0, "ambiguous_threshold": 1.0, "overwrite": True}
-    return jobs.Settings(**asked, tiff_export=False)
+    return _asked(settings, threshold=1.0, ambiguous_threshold=1.0, overwrite=True, tiff_export=False)
+
+
+def _asked(settings, **changes):
+    """jobs.Settings of a config. What the labels of a Case mean is decided: they are classes."""
+    return jobs.Settings(**{**settings["refine"], "label_map": IDENTITY, **changes})
 
 
 def _run(job, segmenter, refiner, settings):
@@ -169,7 +174,7 @@ def _filled(case, labels, hidden, model, settings, folder):
 def _redone(case, labels, ensemble, model, settings, folder):
     """The whole volume redone by a competitor."""
     if "probabilities" in model.apply.needs:
-        asked = jobs.Settings(**{**settings["refine"], "threshold": 0.0}, tiff_export=False)
+        asked = _asked(settings, threshold=0.0, tiff_export=False)
         return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)
     return _filled(case, labels, np.ones(labels.shape, bool), model, settings, folder)
 

@@ -5,7 +5,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import cases, degradation, doubt, openings_log
 from maeref_jax.evaluation.contestants import without_ambiguous
 from maeref_jax.evaluation.page import described, versions
-from maeref_jax.pipeline import methods
+from maeref_jax.pipeline import jobs, methods
 from maeref_jax.pipeline.blockwise import in_3d
 from maeref_jax.report.page import html_page
 from maeref_jax.training.workdir import flat, make_workdir, write_text
@@ -19,7 +19,7 @@ def judge(settings, workdir):
         degradation.check(fading, settings["phantom"]["shape"], in_3d(model.apply)[0])
     cases.check_held_out(settings, [model])
     cases.check_held_out({**settings, "phantom": {**settings["phantom"], "seeds": fading["seeds"]}}, [model])
-    scheme, found = model.settings["classes"], None
+    scheme, found = jobs.scheme_of(model, None, settings["classes"]), None
     given, classes = cases.cases(settings, scheme, workdir / "held_out"), without_ambiguous(scheme)
     if any("image" not in case.inputs for case in given):
         raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
@@ -43,7 +43,9 @@ def prepare(settings, workdir, indices):
 
 def _segmenter_experiment(settings, indices):
     method = methods.SEGMENTERS[settings["method"]].method(settings)
-    train, validation = (_annotated(settings, split) for split in ("train", "validation"))
+    notes = Notes()
+    train, validation = (_annotated(settings, split, notes) for split in ("train", "validation"))
+    notes.of_classes(train, settings["classes"])
     members = member_volumes(train, settings)
     intensities = sampling.intensity_range(train)
     shape = (tuple(settings["window"]), settings["min_foreground"], intensities)
@@ -69,6 +71,7 @@ def _segmenter_experiment(settings, indices):
         "validation_volumes": [volume.name for volume in validation],
         "intensity_range": intensities.tolist(),
         "entropy": "mean",
+        "notes": notes.texts,
     }
     counts = sorted({len(volumes) for volumes in members})
     description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each"
@@ -87,7 +90,9 @@ def _refiner_experiment(settings, workdir, indices):
     ensemble = settings["data"]["ensemble"] or workdir / "ensemble"
     predict = _predictor(settings, ensemble, workdir / "predictions") if needs_ensemble(settings) else None
     with_image = "image" in methods.REFINERS[settings["method"]].refiner(settings).needs
-    train, validation = (_label_maps(settings, split, predict, with_image) for split in ("train", "validation"))
+    notes, given = Notes(), (settings, predict, with_image)
+    train, validation = (_label_maps(*given, split, notes) for split in ("train", "validation"))
+    notes.of_classes(train, settings["classes"])
     intensities = sampling.intensity_range(train) if with_image else None
     crops = (tuple(settings["window"]), settings["token"], settings["min_foreground"])
     # Without a ratio nothing is hidden in training.
@@ -110,6 +115,7 @@ def _refiner_experiment(settings, workdir, indices):
         "volumes": [volume.name for volume in train],
         "validation_volumes": [volume.name for volume in validation],
         "labels": f"predicted by the ensemble {ensemble}" if predict else "from files",
+        "notes": notes.texts,
     }
     method = methods.REFINERS[settings["method"]].method(settings)
     return Experiment(method, batches, validation_batches, facts, f"{len(train)} label volumes, {facts['labels']}")
@@ -121,29 +127,47 @@ def _image_names(settings, split):
     return [] if data["phantom"]["train"] else [resolved(path) for path in data[split]["images"]]
 
 
-def _annotated(settings, split):
+class Notes:
+    """Tells what a user should know of the data, and keeps it for the workdir."""
+
+    def __init__(self):
+        self.texts = []
+
+    def __call__(self, text):
+        self.texts.append(text)
+        tell(text)
+
+    def of_classes(self, volumes, scheme):
+        if missing := dataset.missing_classes(volumes, scheme):
+            self(
+                f"warning: no voxel of the training volumes is {', '.join(missing)}, which cannot be learned from them"
+            )
+
+
+def _annotated(settings, split, say):
     data = settings["data"]
-    if data["phantom"]["train"]:
-        return dataset.annotated_phantoms(
-            data["phantom"][split], tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
-        )
-    return _from_files(settings, split, with_image=True)
+    if not data["phantom"]["train"]:
+        return _from_files(settings, split, True, say)
+    shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
+    volumes, known = dataset.annotated_phantoms(data["phantom"][split], shape, size), len(settings["classes"]["names"])
+    # Without a class "ambiguous", what an annotator could not decide is unknown.
+    return [v._replace(labels=np.where(v.labels < known, v.labels, np.int16(-1))) for v in volumes]
 
 
-def _label_maps(settings, split, predict, with_image):
+def _label_maps(settings, predict, with_image, split, say):
     data = settings["data"]
     if predict is not None:
         images = _phantom_images(settings, split) if data["phantom"]["train"] else _image_files(settings, split)
         found = [predict(name, stem, image) for name, stem, image in images]
         return found if with_image else [volume._replace(image=None) for volume in found]
-    return _from_files(settings, split, with_image)
+    return _from_files(settings, split, with_image, say)
 
 
-def _from_files(settings, split, with_image):
+def _from_files(settings, split, with_image, say):
     files = settings["data"][split]
     if not files["labels"]:
         raise BadInput(f"no volumes to learn from: set data.phantom.{split} or data.{split}.labels")
-    return dataset.volumes_from_files(files, settings["data"], len(settings["classes"]["names"]), with_image)
+    return dataset.volumes_from_files(files, settings["data"], settings["classes"], with_image, say)
 
 
 def load_ensemble(settings, workdir):

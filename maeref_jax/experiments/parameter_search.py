@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from maeref_jax.errors import BadInput
-from maeref_jax.experiments.experiment import load_ensemble
+from maeref_jax.experiments.experiment import Notes, load_ensemble
 from maeref_jax.experiments.train_settings import check_common
 from maeref_jax.metrics import overlap
 from maeref_jax.phantoms.phantom import phantom
@@ -60,7 +60,8 @@ def prepare(settings, workdir):
     """The Search of a config's settings. Without data.ensemble, the ensemble is in workdir/ensemble."""
     module = methods.REFINERS[settings["method"]]
     model = load_ensemble(settings, settings["data"]["ensemble"] or epath.Path(workdir) / "ensemble")
-    volumes = _volumes(settings)
+    notes = Notes()
+    volumes = _volumes(settings, notes)
     windows = [window for volume in volumes for window in _windows(settings, volume, model)]
     if not windows:
         raise BadInput(
@@ -81,6 +82,7 @@ def prepare(settings, workdir):
         "labels": f"probabilities of the ensemble {model.workdir}, judged by the truth",
         "windows": len(order),
         "entropy": "mean",
+        "notes": notes.texts,
     }
     return Search(
         module.candidates(settings),
@@ -115,7 +117,7 @@ def evaluation(settings):
     return evaluate
 
 
-def _volumes(settings):
+def _volumes(settings, say):
     """The validation volumes with image and true labels; "ambiguous" is no truth."""
     data, classes = settings["data"], settings["classes"]
     if data["phantom"]["validation"]:
@@ -124,7 +126,7 @@ def _volumes(settings):
         return [dataset.TrainingVolume(f"phantom_{s}", found.image, found.labels) for s, found in made.items()]
     if not data["validation"]["labels"]:
         raise BadInput("no volumes to judge on: set data.phantom.validation or data.validation.labels and .images")
-    found = dataset.volumes_from_files(data["validation"], data, len(classes["names"]), with_image=True)
+    found = dataset.volumes_from_files(data["validation"], data, classes, True, say)
     ambiguous = classes["ambiguous"] if classes["ambiguous"] >= 0 else -1
     return [v._replace(labels=np.where(v.labels == ambiguous, np.int16(-1), v.labels)) for v in found]
 

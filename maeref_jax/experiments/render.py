@@ -13,11 +13,10 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.imaging import ImagingSettings, annotate, render
 from maeref_jax.phantoms.low_signal import LowSignalSettings
-from maeref_jax.samples.dataset import stems
+from maeref_jax.samples.dataset import mapped_labels, stems
 from maeref_jax.training.workdir import make_workdir
-from maeref_jax.volumes.labels import derive_shell, remap_labels
+from maeref_jax.volumes.class_scheme import MITOCHONDRIA, scheme_of_names
 from maeref_jax.volumes.volume import open_volume, write_tiff
-from maeref_jax.volumes.windows import whole
 
 
 def shapes(path, settings):
@@ -26,11 +25,9 @@ def shapes(path, settings):
     The shell is derived first: an object that a face of the volume cuts must not get a cap there.
     """
     volume = open_volume(path, axes=settings["axes"] or None)
-    labels = remap_labels(volume.read(whole(volume.shape)), settings["label_map"], path)
+    labels = mapped_labels(volume, settings, scheme_of_names(MITOCHONDRIA), flag="--config.label_map")
     if labels.min() < 0:
         raise BadInput(f"{path} has unknown labels (-1, 255), which cannot be rendered; map them to a class")
-    if settings["shell_class"] >= 0:
-        labels = derive_shell(labels, settings["shell_class"], settings["shell_vx"])
     if path in settings["y_planes"]:
         labels = labels.swapaxes(0, 1)
     pad = settings["pad_vx"]

@@ -7,8 +7,10 @@ from math import inf
 import jax.numpy as jnp
 
 from maeref_jax.errors import BadInput
+from maeref_jax.experiments import class_settings
 from maeref_jax.pipeline import methods
 from maeref_jax.training.optimizer import build_optimizer
+from maeref_jax.volumes.label_ids import label_map_of
 from maeref_jax.volumes.volume import share_slices
 
 RANGES = {
@@ -40,11 +42,6 @@ def check(settings):
 
 
 def _check_training(settings):
-    if min(settings["class_weights"]) < 0:
-        raise BadInput(f"class_weights must not be negative, found {settings['class_weights']}")
-    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
-    if len(settings["class_weights"]) < classes - (ambiguous >= 0):
-        raise BadInput(f"class_weights needs one weight per class, found {settings['class_weights']}")
     build_optimizer({**settings["optimizer"], "steps": settings["steps"]})
     try:
         jnp.dtype(settings["model"]["compute_dtype"])
@@ -73,7 +70,6 @@ def _check_data(data):
 
 def check_common(settings):
     """BadInput for what every method has: numbers out of range, classes, voxel size, window and its tokens."""
-    classes, ambiguous = len(settings["classes"]["names"]), settings["classes"]["ambiguous"]
     window, stride = settings["window"], settings["stride"]
     for name, (least, most) in RANGES.items():
         *groups, key = name.split(".")
@@ -91,11 +87,8 @@ def check_common(settings):
     token = settings.get("token", 1)
     if any(size % token for size in (*window, *stride)):
         raise BadInput(f"window {window} and stride {stride} must be multiples of token, {token}")
-    if ambiguous not in (-1, classes - 1):
-        raise BadInput(f"classes.ambiguous must be the last class, {classes - 1}, or -1 for none, found {ambiguous}")
-    label_map = settings.get("data", {}).get("label_map", ())
-    if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in label_map):
-        raise BadInput(f'label_map is pairs, like "((0,0),(255,1),)", found {label_map}')
+    class_settings.check(settings)
+    label_map_of(settings.get("data", {}).get("label_map", ()))
 
 
 def _check_masking_ratio(settings):

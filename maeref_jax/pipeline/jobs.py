@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,10 @@ from maeref_jax.training.workdir import lasting
 from maeref_jax.uncertainty.confidence import Calibration
 from maeref_jax.uncertainty.entropy import KINDS
 from maeref_jax.volumes import inputs
+from maeref_jax.volumes.class_scheme import check_same_names, scheme_of_names
 from maeref_jax.volumes.formats.ome_metadata import VERSIONS
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
+from maeref_jax.volumes.label_ids import label_map_of
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
@@ -90,6 +93,8 @@ class Settings(NamedTuple):
         flag_hidden_share: see `objects.rules`
     trust: rate the repairs, see trust.py, by trust_limits; foreignness: test the refiner around them too
     leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
+    classes: names of the classes, background first, where no model says them; of a model they are a check
+    label_map: what the ids of `labels` mean, where that is not plain, see label_ids.understand
     num_parts, part_id: of so many processes on this output, which one this is, from 0
     wait_minutes: how long a part waits for blocks of the others that it needs
     """
@@ -115,6 +120,8 @@ class Settings(NamedTuple):
     trust_limits: Limits = Limits()
     foreignness: bool = False
     leave: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    label_map: tuple = ()
     num_parts: int = 1
     part_id: int = 0
     wait_minutes: float = 60.0
@@ -143,7 +150,8 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
     if not 0 <= settings.agree_within_nm < float("inf"):
         raise BadInput(f"agree_within_nm is a length, 0 for none, found {settings.agree_within_nm}")
     thresholds, _ = thresholds_of(settings._asdict(), refiner)
-    return settings._replace(**thresholds, token=token, block=round_block(settings.block, token))
+    same = {"token": token, "block": round_block(settings.block, token), "label_map": label_map_of(settings.label_map)}
+    return settings._replace(**thresholds, **same)
 
 
 def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tuple | None, slices: int) -> int:
@@ -203,10 +211,16 @@ def members_of(job: Job, segmenter: Model | None) -> int | None:
     return len(job.probabilities) or None
 
 
-def scheme_of(segmenter: Model | None, refiner: Model | None) -> dict:
-    """The class scheme of the models: names, colours, ambiguous (an id or -1); empty without any model."""
+def scheme_of(segmenter: Model | None, refiner: Model | None, names: Sequence[str] = ()) -> dict:
+    """The class scheme of the models: names, colours, ambiguous (an id or -1); without any model that of `names`, empty
+    without these too. Raises BadInput where a model has other names.
+    """
     model = refiner or segmenter
-    return model.settings["classes"] if model else {"names": [], "colours": None, "ambiguous": -1}
+    if model is None:
+        return scheme_of_names(names) if names else {"names": [], "colours": None, "ambiguous": -1}
+    if names:
+        check_same_names(names, model.settings["classes"], model.workdir)
+    return model.settings["classes"]
 
 
 def object_rules(scheme: dict, settings: Settings) -> objects.Rules:
@@ -241,7 +255,8 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
         )
     if settings.ome_zarr not in VERSIONS:
         raise BadInput(f"ome_zarr is {settings.ome_zarr}, expected one of {', '.join(VERSIONS)}")
-    object_rules(scheme_of(segmenter, refiner), settings)
+    scheme = scheme_of(segmenter, refiner, settings.classes)
+    object_rules(scheme, settings)
     check_limits(settings.trust_limits)
     if set(settings.leave) - set(LEAVE) or (settings.leave and refiner is None):
         raise BadInput(f"leave is {settings.leave}, expected some of {', '.join(LEAVE)}, and a refiner")
@@ -255,14 +270,16 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     volumes |= {f"probabilities_{i}": volume for i, volume in enumerate(job.probabilities)}
     volumes = {name: volume for name, volume in volumes.items() if volume is not None}
     inputs.check_same_grid(*volumes.values())
-    scheme = scheme_of(segmenter, refiner)
+    if job.labels is not None and not scheme["names"]:
+        raise BadInput(
+            f"{job.stem}: without a refiner nobody says what the ids of {job.labels.path} mean; give the names of the "
+            "classes, background first, e.g. --classes background,mitochondria"
+        )
     for volume in job.probabilities:
         allowed = {len(scheme["names"]), real_classes(scheme)}
         if scheme["names"] and volume.classes not in allowed:
-            names = ", ".join(scheme["names"])
-            raise BadInput(
-                f"{volume.path} has {volume.classes} classes, but the refiner {refiner.workdir} has: {names}"
-            )
+            source = f"the refiner {refiner.workdir} has" if refiner else "--classes names"
+            raise BadInput(f"{volume.path} has {volume.classes} classes, but {source}: {', '.join(scheme['names'])}")
         if volume.classes != job.probabilities[0].classes:
             raise BadInput(f"{volume.path} has {volume.classes} classes, {job.probabilities[0].path} another number")
     if refiner:
@@ -306,7 +323,8 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
         "settings": {
             name: value._asdict() if isinstance(value, Limits) else value
             for name, value in settings._asdict().items()
-            if name not in _HOW
+            # Of models the names are a check alone.
+            if name not in _HOW and (name != "classes" or not (segmenter or refiner))
         },
     }
 

@@ -105,7 +105,7 @@ def _segment(run, variables, box) -> None:
         means, windows = _means(run, variables, box)
         labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
     else:
-        labels = labels_from_disk(job.labels.read(box))
+        labels = job.labels.read(box)  # classes: see refining.open_run
         ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
         entropy = np.zeros(box.shape, np.float32)
         if job.entropy is not None:

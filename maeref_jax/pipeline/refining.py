@@ -17,6 +17,7 @@ import numpy as np
 
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
+from maeref_jax.errors import BadInput, tell
 from maeref_jax.pipeline import parts
 from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.jobs import (
@@ -36,6 +37,7 @@ from maeref_jax.results import maps, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.output import Output
 from maeref_jax.volumes import inputs, progress
+from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.volume import Volume, open_volume
 
 
@@ -47,7 +49,7 @@ def open_result(directory: str | Path, stem: str, role: str) -> Volume:
 
 
 def refine_volume(
-    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = print
+    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = tell
 ) -> dict | None:
     """Refines one volume; continues where an interrupted run stopped; does nothing where a run was completed.
 
@@ -73,7 +75,7 @@ def refine_volume(
 
 
 def open_run(
-    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = print
+    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = tell
 ) -> Run | None:
     """Checks everything and makes the output, or opens it again; None where it is complete. Raises as
     `refine_volume` does. Several processes may do this at the same time.
@@ -84,7 +86,7 @@ def open_run(
     place = Output(Path(job.output), job.stem)
     output.check_apart(place, volumes.values())
     made_by = identity(job, volumes, segmenter, refiner, settings)
-    scheme = scheme_of(segmenter, refiner)
+    scheme = scheme_of(segmenter, refiner, settings.classes)
     shape = next(iter(volumes.values())).shape
     voxel_size_nm = inputs.known_voxel_size(volumes.values())
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
@@ -96,10 +98,15 @@ def open_run(
     state = "new" if settings.overwrite else output.state(place, made_by)
     if state == "new":
         with progress.showing(f"reading {job.stem} to check its values"):
-            inputs.check_values(volumes, len(scheme["names"]) or None)
+            readings = inputs.check_values(volumes, scheme, settings.label_map)
         output.remove(place) if settings.overwrite else None
         image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
-        output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, arrays_in)
+
+        def fill(place):
+            output.write_readings(place, readings)
+            arrays_in(place)
+
+        output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, fill)
         state = output.state(place, made_by)  # another part may have been faster
     if state == "complete":
         say(f"{place.sidecar} is complete already, nothing to do")
@@ -109,6 +116,15 @@ def open_run(
             say(f"{volume.path}: {volume.note}")
     if job.entropy is not None and job.entropy.dtype == np.uint8:
         say(f"{job.entropy.path}: uint8 entropy is read as value / 255")
+    readings = output.readings(place)  # what ids mean was found out once, by whoever made the output
+    if job.labels is not None and "labels" not in readings:
+        raise BadInput(f"{place.folder} was begun by an earlier version; --overwrite it, or choose another --output")
+    for reading in readings.values():
+        for note in reading.notes:
+            say(note)
+        for doubt in reading.doubts:
+            say(f"warning: {doubt}")
+    job = job._replace(**{role: as_classes(volumes[role], reading) for role, reading in readings.items()})
     return Run(place, job, segmenter, refiner, settings, scheme, made_by, arrays_in(place), voxel_size_nm, rounds)
 
 
@@ -137,7 +153,7 @@ def roles_of(settings: Settings, refiner: Model | None) -> tuple[str, ...]:
     return roles
 
 
-def finish(run: Run, say: Callable[[str], None] = print) -> dict | None:
+def finish(run: Run, say: Callable[[str], None] = tell) -> dict | None:
     """Objects, exports, coarser levels and the sidecar, once every block is there: done by one process, which others
     leave alone. None if blocks are missing or another process does it.
     """
@@ -192,6 +208,7 @@ def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict
         "made_by": json.loads(json.dumps(made_by)),
         "workdirs": {"segmenter": segmenter and segmenter.workdir, "refiner": refiner and refiner.workdir},
         "classes": scheme["names"],
+        "notes": [text for reading in output.readings(place).values() for text in (*reading.notes, *reading.doubts)],
         "voxels": voxels,
         "hidden_share": hidden / voxels,
         "hidden_tokens": {rule: sum(record["hidden_tokens"][rule] for record in segmented) for rule in RULES},

@@ -2,6 +2,7 @@
 
     {stem}.ome.zarr                                  the arrays, see results.py
     {stem}.ome.zarr/progress/made_by.json            input, models and settings; another one is refused
+    {stem}.ome.zarr/progress/labels.json             what the ids of the labels and of a painted mask mean
     {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, written after its data is durable
     {stem}.ome.zarr/progress/finish_{n}              who writes the rest, see claim.py
     {stem}_{name}.tif                                exports
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats.ome_zarr import write_group
+from maeref_jax.volumes.label_ids import Reading
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box
 
@@ -157,6 +159,17 @@ def remove(output: Output) -> None:
     if output.folder.exists():  # last: it says that the exports were ours
         output.folder.rename(_temporary(output.folder))
     _remove_leftovers(output)
+
+
+def write_readings(output: Output, readings: dict[str, Reading]) -> None:
+    """Notes what the ids of the inputs mean, by role, for every process that works on this output."""
+    write_json(output.progress / "labels.json", {role: reading._asdict() for role, reading in readings.items()})
+
+
+def readings(output: Output) -> dict[str, Reading]:
+    """What `write_readings` noted; {} of an output that an earlier version began."""
+    path = output.progress / "labels.json"
+    return {role: Reading(**found) for role, found in _load(path).items()} if path.is_file() else {}
 
 
 def finish(output: Output, summary: dict) -> None:

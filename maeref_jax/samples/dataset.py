@@ -9,8 +9,8 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
-from maeref_jax.volumes import inputs
-from maeref_jax.volumes.labels import derive_shell, remap_labels
+from maeref_jax.volumes import inputs, label_ids
+from maeref_jax.volumes.labels import derive_shell, real_classes
 from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import open_volume, resolved, share_slices, split_range
 from maeref_jax.volumes.windows import whole
@@ -38,10 +38,9 @@ def annotated_phantoms(seeds, shape, voxel_size_nm):
     return volumes
 
 
-def volumes_from_files(split, data, classes, with_image):
+def volumes_from_files(split, data, scheme, with_image, say=print):
     """The TrainingVolumes of one split. split: images, labels, entropy, tuples of paths of equal length (images and
-    entropy may be empty); data: label_map, shell_class (-1 for none), shell_vx, axes; classes: ids allowed are
-    0 … classes-1.
+    entropy may be empty); data: label_map, shell_class (-1 for none), shell_vx, axes; scheme, say: as in mapped_labels.
     """
     paths = {role: split[role] for role in ("images", "labels", "entropy")}
     if with_image and len(paths["images"]) != len(paths["labels"]):
@@ -56,27 +55,34 @@ def volumes_from_files(split, data, classes, with_image):
             if files and (role != "images" or with_image)
         }
         inputs.check_same_grid(given["labels"], *given.values())
-        labels = mapped_labels(given["labels"], data, classes)
+        labels = mapped_labels(given["labels"], data, scheme, say)
         image = _read(given["images"]).astype(np.float32) if with_image else None
         entropy = _entropy(given["entropy"]) if "entropy" in given else None
         volumes.append(TrainingVolume(resolved(paths["labels"][i]), image, labels, entropy))
     return volumes
 
 
-def mapped_labels(volume, data, classes):
-    """The labels of a Volume in the classes of a config, int16, -1 unknown. data, classes: as in volumes_from_files.
+def mapped_labels(volume, data, scheme, say=print, flag="--label_map"):
+    """The labels of a Volume in the classes of a scheme, int16, -1 unknown. data: as in volumes_from_files; scheme:
+    {"names", "ambiguous"}, or how many classes there are; say: hears what was taken how.
 
-    Raises BadInput for labels that are no whole numbers, and ids that are no class after label_map was applied.
+    Raises BadInput for ids that could mean several things or none, naming `flag`, which settles it.
     """
-    inputs.check_labels(volume, None)
-    labels = remap_labels(_read(volume), data["label_map"], volume.path)
+    if isinstance(scheme, int):
+        scheme = {"names": ("",) * scheme, "ambiguous": -1}
+    reading = label_ids.understand(volume, scheme, data["label_map"], flag)
+    for note in reading.notes:
+        say(note)
+    labels = _read(label_ids.as_classes(volume, reading))
     if data["shell_class"] >= 0:
         labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
-    if labels.max() >= classes:
-        raise BadInput(
-            f"{volume.path}: expected ids 0 … {classes - 1}, found {labels.max()}; map it with label_map in the config"
-        )
     return labels
+
+
+def missing_classes(volumes, scheme):
+    """Names of the real classes of a scheme that occur in none of the TrainingVolumes."""
+    found = set().union(*(np.unique(volume.labels).tolist() for volume in volumes))
+    return [scheme["names"][i] for i in range(real_classes(scheme)) if i not in found]
 
 
 def stems(paths):

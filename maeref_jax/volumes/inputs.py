@@ -1,11 +1,12 @@
 """Whether the values in a user's volumes can be used: read once, slab by slab, before anything is written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume
+from maeref_jax.volumes import label_ids
+from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.windows import Box, blocks
 
 _SLAB = (8, 1024, 1024)
@@ -48,17 +49,25 @@ def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_n
     )
 
 
-def check_values(volumes: dict[str, Volume], classes: int | None) -> None:
-    """Checks every volume by its role: image, labels (of so many classes), entropy, hidden, probabilities_0, …"""
+def check_values(volumes: dict[str, Volume], scheme: dict, label_map: Sequence = (), flag: str = "--label_map") -> dict:
+    """Checks every volume by its role: image, labels, entropy, hidden, probabilities_0, … Raises BadInput.
+
+    Returns:
+        {role: label_ids.Reading} of "labels", in that class scheme and by that label_map, and of "hidden".
+    """
+    readings = {}
     for role, volume in volumes.items():
         if role == "labels":
-            check_labels(volume, classes)
+            readings[role] = label_ids.understand(volume, scheme, label_map, flag)
+        elif role == "hidden":
+            readings[role] = label_ids.understand_mask(volume)
         elif role == "entropy":
             check_entropy(volume)
-        elif role in ("image", "hidden"):
+        elif role == "image":
             check_image(volume)
         else:
             check_probabilities(volume)
+    return readings
 
 
 def check_image(image: Volume) -> None:
@@ -66,26 +75,6 @@ def check_image(image: Volume) -> None:
     if np.dtype(image.dtype).kind == "f":
         for box in blocks(image.shape, _SLAB):
             image.read(box)
-
-
-def check_labels(labels: Volume, classes: int | None) -> None:
-    """Whole numbers from 0 to classes - 1, or -1 or 255 for unknown; classes None allows up to 254.
-
-    Raises:
-        BadInput: fractions, other negative numbers, or labels beyond the classes.
-    """
-    last = UNKNOWN_ON_DISK - 1 if classes is None else classes - 1
-    for box in blocks(labels.shape, _SLAB):
-        found = np.unique(labels.read(box))
-        if found.dtype.kind == "f" and not (found == np.floor(found)).all():
-            fraction = found[found != np.floor(found)][0]
-            raise BadInput(f"{labels.path} ({labels.dtype}) holds {fraction}; labels are whole numbers")
-        bad = [int(value) for value in found if not (-1 <= value <= last or value == UNKNOWN_ON_DISK)]
-        if bad:
-            raise BadInput(
-                f"{labels.path} ({labels.dtype}) holds the labels {bad[:5]}, expected 0 to {last}, "
-                f"and -1 or {UNKNOWN_ON_DISK} for unknown"
-            )
 
 
 def check_entropy(entropy: Volume) -> None:

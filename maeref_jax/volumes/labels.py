@@ -1,34 +1,12 @@
-"""From the labels people have to the class scheme of a config."""
+"""Shells that nobody drew, and which classes of a scheme are real ones. What ids mean: label_ids.py."""
 
 import numpy as np
 from scipy import ndimage
-
-from maeref_jax.errors import BadInput
 
 
 def real_classes(scheme):
     """Number of classes of a scheme {"names", "ambiguous"} without the ambiguous one, the last, which is no result."""
     return len(scheme["names"]) - (scheme["ambiguous"] >= 0)
-
-
-def remap_labels(labels, label_map, name="labels"):
-    """Replace ids by `label_map`, pairs (found, wanted); an empty map changes nothing. Returns int16, 255 becoming -1.
-
-    Raises BadInput naming every id the map leaves out.
-    """
-    wanted = dict(label_map)
-    found = [int(value) for value in np.unique(labels) if int(value) in wanted or value not in (-1, 255)]
-    if not wanted:
-        wanted = {value: value for value in found}
-    missing = [value for value in found if value not in wanted]
-    if missing:
-        raise BadInput(
-            f"{name} holds the ids {found}, but label_map has no entry for {missing}; add ({missing[0]}, CLASS) to it"
-        )
-    result = np.full(labels.shape, -1, np.int16)
-    for value in found:
-        result[labels == value] = wanted[value]
-    return result
 
 
 def derive_shell(labels, shell_class, width_vx, background=0):

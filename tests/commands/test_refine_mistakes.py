@@ -58,7 +58,11 @@ PLAIN = {"imagej": False, "photometric": "minisblack", "metadata": None}
         (write("x.tif", image(), **PLAIN), [*IMAGE[2:], "--input", "x.tif"], "give them, e.g. --axes ZYX"),
         (write("x.tif", image() * np.nan), [*IMAGE[2:], "--input", "x.tif"], "x.tif holds nan"),
         (lambda: Path("x.tif").write_bytes(b""), [*IMAGE[2:], "--input", "x.tif"], "empty or truncated"),
-        (write("a_labels.tif", labels() + 3), [*LABELS, "--entropy", "stacks/a_entropy.tif"], "expected 0 to 4"),
+        (
+            write("a_labels.tif", labels() + 3),
+            [*LABELS, "--entropy", "stacks/a_entropy.tif"],
+            "no voxel is 0; --label_map",
+        ),
         (
             write("a_labels.tif", labels() + np.float32(0.5)),
             [*LABELS, "--entropy", "stacks/a_entropy.tif"],

@@ -14,6 +14,7 @@ from maeref_jax.pipeline import jobs, methods
 WRONG = np.zeros((2, 32, 32), np.uint8)
 WRONG[1, 3, 4] = 9
 UNDECIDED = np.where(WRONG, 255, 0).astype(np.uint8)
+UNDECIDED[0, 0, 0] = 2  # 255 beside 0 alone would be a mask
 
 
 def test_volumes_a_model_has_seen_are_refused(root, tmp_path, models):
@@ -54,7 +55,10 @@ def test_files_beside_phantoms_are_refused_not_ignored(root, tmp_path, models):
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(9, r"truth\.tif: expected ids 0 … 4, found 9"), (0.5, "holds 0.5; labels are whole numbers")],
+    [
+        (9, r"truth\.tif .float32. holds the labels 0 and 9, beyond the classes .* --label_map 9:CLASS"),
+        (0.5, "holds 0.5; labels are whole numbers"),
+    ],
 )
 def test_a_truth_with_ids_that_are_no_class_is_refused(root, tmp_path, models, value, message):
     truth = np.zeros((3, 32, 32), np.float32)
@@ -83,10 +87,10 @@ def test_files_that_do_not_fit_together_are_refused_before_anything_is_written(r
 @pytest.mark.parametrize(
     ("role", "second", "message"),
     [
-        ("labels", WRONG, r"2\.tif .uint8. holds the labels \[9\], expected 0 to 4"),
+        ("labels", WRONG, r"0 and 9, beyond the classes .* --config.files.labels_label_map 9:CLASS"),
         ("labels", UNDECIDED, r"2\.tif says unknown \(-1, 255\) or ambiguous in 1 voxels whose truth is known"),
         ("labels", np.where(WRONG, 4, 0).astype(np.uint8), r"or ambiguous in 1 voxels"),
-        ("truths", WRONG, r"2\.tif: expected ids 0 … 4, found 9"),
+        ("truths", WRONG, r"2\.tif .uint8. holds the labels 0 and 9, beyond the classes .* --label_map 9:CLASS"),
         ("low_signal", WRONG[:1], r"2\.tif has shape \(2, 32, 32\), but its low_signal .*2\.tif has \(1, 32, 32\)"),
         ("conditions", ("x", "y"), "conditions are compared in nm, but not every file"),
         ("conditions", ("x", "y", "x"), r"as many files\.conditions as files\.truths \(2\), found 3"),

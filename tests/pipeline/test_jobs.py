@@ -54,7 +54,7 @@ def test_bad_image_jobs(tmp_path, make, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": labels(classes=4) + 3}, r"holds the labels \[5, 6\], expected 0 to 4"),
+        ({"labels": labels(classes=4) + 3}, r"holds the labels 3, 4, 5 and 6, and no voxel is 0; --label_map"),
         ({"labels": labels().astype(np.float32) + 0.5}, "holds 0.5; labels are whole numbers"),
         ({"labels": labels().astype(np.int16) - 2}, r"holds the labels \[-2\]"),
         ({"labels": labels()[:, :-1]}, r"entropy has shape \(3, 29, 38\), but labels has \(3, 28, 38\)"),

@@ -30,7 +30,7 @@ def test_files_become_volumes_with_their_labels_mapped_and_their_entropy_scaled(
         (save("i.tif", labels.astype(np.uint16)),),
         (save("e.tif", np.full(labels.shape, 51, np.uint8)),),
     )
-    (volume,) = volumes_from_files(paths, {**DATA, "label_map": ((0, 0), (9, 2))}, classes=3, with_image=True)
+    (volume,) = volumes_from_files(paths, {**DATA, "label_map": ((0, 0), (9, 2))}, scheme=3, with_image=True)
     assert volume.name == paths["labels"][0] and volume.labels.dtype == np.int16 and volume.labels[0, 0, 0] == -1
     assert (volume.labels[:, 2:6, 2:6] == 2).all()
     assert volume.image.dtype == np.float32 and np.allclose(volume.entropy, 0.2)
@@ -51,7 +51,7 @@ def test_volumes_that_cannot_be_learned_from_are_refused(save, labels, image, en
     entropy = () if entropy is None else (save("e.tif", entropy.astype(np.float32)),)
     paths = split((save("l.tif", labels),), (save("i.tif", image.astype(np.float32)),), entropy)
     with pytest.raises(BadInput, match=message):
-        volumes_from_files(paths, DATA, classes=4, with_image=True)
+        volumes_from_files(paths, DATA, scheme=4, with_image=True)
 
 
 def test_images_and_labels_come_in_pairs(save):

@@ -1,0 +1,278 @@
+"""The one door for all labels: what the ids of a file mean in a class scheme; where that is not plain, it is asked."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.class_scheme import listed
+from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.view import Volume
+from maeref_jax.volumes.volume import UNKNOWN_ON_DISK
+from maeref_jax.volumes.windows import blocks
+
+IDENTITY, INSTANCES = ("identity",), ("instances",)
+_SLAB = (8, 1024, 1024)
+_MOST_IDS = 2**16  # that are listed; of more it is known only that they are many
+
+
+class Reading(NamedTuple):
+    """How the ids of a label file become classes; made of lists, as JSON gives them, it means the same.
+
+    label_map: pairs (id, class) of every id that the file holds, class -1 unknown; or INSTANCES: ids > 0 are class 1
+    notes: what was taken how, where a user may expect otherwise; doubts: what looks wrong. Whole sentences.
+    """
+
+    label_map: tuple
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def label_map_of(given: Sequence, flag: str = "--label_map") -> tuple:
+    """A label_map as it is kept: (), IDENTITY, INSTANCES, or pairs of ints (id in the file, class).
+
+    given: pairs, or what is typed behind `flag`, split at commas: ("0:0", "255:1"). Raises BadInput for anything else.
+    """
+    found = tuple(given)
+    if found in ((), IDENTITY, INSTANCES):
+        return found
+    try:
+        halves = [one.split(":") if isinstance(one, str) else one for one in found]
+        pairs = tuple((int(label), int(wanted)) for label, wanted in halves)
+    except (TypeError, ValueError):
+        pairs = ()
+    if len(dict(pairs)) < len(found) or min(wanted for _, wanted in pairs) < -1:
+        raise BadInput(
+            f"label_map is {given}, expected pairs of an id in the file and a class (-1: unknown), each id once, like "
+            f"{flag} 0:0,255:1; or {flag} instances, or {flag} identity"
+        )
+    return pairs
+
+
+def understand(volume: Volume, scheme: dict, label_map: Sequence = (), flag: str = "--label_map") -> Reading:
+    """What the ids of a label file mean in a class scheme {"names", "ambiguous"}: read once, slab by slab.
+
+    label_map: of `label_map_of`. Pairs: 0 is class 0 and -1 unknown unless they say otherwise, every other id must be
+    named. IDENTITY: ids are the classes. INSTANCES: every id above 0 is class 1. (): what has one reading is taken so.
+    flag: what sets it, for messages.
+
+    Raises:
+        BadInput: ids that could mean several things or nothing (the flag that settles it is named), fractions, negative
+            numbers but -1, colours, or no known label at all.
+    """
+    label_map, found = label_map_of(label_map, flag), _Ids(volume, scheme, flag)
+    if label_map == INSTANCES:
+        reading = found.as_instances()
+    elif label_map == IDENTITY:
+        reading = found.as_they_are()
+    else:
+        reading = found.as_mapped(label_map) if label_map else found.as_only_possible()
+    if volume.dtype.kind == "f":
+        whole = f"{volume.path} is {volume.dtype} and holds whole numbers alone: they are taken as labels"
+        reading = reading._replace(notes=(whole, *reading.notes))
+    if reading.label_map == INSTANCES:
+        return reading
+    classes = {wanted for _, wanted in reading.label_map}
+    if max(classes) < 0:
+        raise BadInput(f"{volume.path} holds no known label: all voxels are unknown; expected some of {listed(scheme)}")
+    if 0 not in classes:
+        lacks = (
+            f"no voxel is {found.named(0)}, the class of what is nothing else; models have met some of it everywhere"
+        )
+        reading = reading._replace(doubts=(f"{volume.path}: {lacks}",))
+    return reading
+
+
+def understand_mask(volume: Volume) -> Reading:
+    """What a painted mask means: class 1, hidden, is what is not 0; ids 1 and 2 alone, of programs that count from 1,
+    are 0 and 1. Raises BadInput as `understand`, and for several ids without any 0, under which all would be hidden.
+    """
+    scheme = {"names": ("visible", "hidden"), "ambiguous": -1}
+    found = _Ids(volume, scheme, "")
+    if found.ids == {1, 2}:
+        return found.counted_from_one()
+    if -1 not in found.ids and (0 in found.ids or len(found.ids) == 1):
+        nothing = f"{volume.path} holds {found.said()} alone: {'nothing' if 0 in found.ids else 'everything'} is hidden"
+        return Reading(INSTANCES, doubts=(nothing,) if len(found.ids) == 1 else ())
+    raise BadInput(
+        f"{volume.path} holds {found.said()}, expected 0 where labels are kept and another number where they are to be "
+        "hidden; everything would be hidden. Save the mask with 0 for what is kept"
+    )
+
+
+def as_classes(volume: Volume, reading: Reading) -> Volume:
+    """The volume, whose `read` gives int16 classes, -1 unknown."""
+    if tuple(reading.label_map) == INSTANCES:
+        return _converted(volume, lambda labels: np.sign(labels.astype(np.int64)).astype(np.int16), "instances")
+    pairs = sorted(map(tuple, reading.label_map))
+    ids = np.array([label for label, _ in pairs]).astype(_countable(volume.dtype))
+    classes = np.array([wanted for _, wanted in pairs], np.int16)
+
+    def convert(labels):
+        labels = labels.astype(ids.dtype, copy=False)
+        at = np.minimum(np.searchsorted(ids, labels), len(ids) - 1)
+        if (ids[at] != labels).any():
+            raise BadInput(f"{volume.path} holds other ids than when it was first read; was it written to since?")
+        return classes[at]
+
+    changed = [f"{label}:{wanted}" for label, wanted in pairs if label != wanted and (label, wanted) != (255, -1)]
+    return _converted(volume, convert, ",".join(changed))
+
+
+class _Ids:
+    """The ids of a label file, and what they can mean in a scheme. ids: a set, of which -1 is unknown; many: there are
+    more than could be listed."""
+
+    def __init__(self, volume, scheme, flag):
+        self.path, self.dtype, self.flag = volume.path, volume.dtype, flag
+        self.scheme, self.classes, self.real = scheme, len(scheme["names"]), real_classes(scheme)
+        self.ids, self.many = set(), False
+        for box in blocks(volume.shape, _SLAB):
+            labels = volume.read(box)
+            if any((sample(box) != labels).any() for sample in volume.colours):
+                raise BadInput(
+                    f"{volume.path} holds colours, expected a number for every class: {listed(scheme)}; in the program "
+                    "that made it, save class ids as one grey channel (not an RGB picture of them)"
+                )
+            found = np.unique(labels)
+            self._check_whole(found)
+            self.many |= len(self.ids) + len(found) > _MOST_IDS
+            self.ids.update(int(value) for value in found[:_MOST_IDS])
+
+    def as_instances(self):
+        if self.real != 2:
+            raise BadInput(
+                f"{self.flag} instances takes every id above 0 as class 1, but there are {self.classes} classes: "
+                f"{listed(self.scheme)}; ids of single objects do not say which. Save {self.path} with class ids"
+            )
+        return Reading(INSTANCES)
+
+    def as_they_are(self):
+        if beyond := sorted(self.ids - {-1, UNKNOWN_ON_DISK, *range(self.classes)}):
+            raise self.refused(f"expected 0 to {self.classes - 1}, and -1 or 255 for unknown", self.every_id(beyond))
+        return self.plainly()
+
+    def as_mapped(self, label_map):
+        beyond = sorted({wanted for _, wanted in label_map if wanted >= self.classes})
+        if beyond:
+            raise BadInput(f"label_map names class {beyond[0]}, expected one of {listed(self.scheme)}, or -1, unknown")
+        wanted = {0: 0, -1: -1} | dict(label_map)
+        notes, left = (), self.ids - wanted.keys()
+        if left == {UNKNOWN_ON_DISK} and self.ids - {-1, 0, UNKNOWN_ON_DISK}:
+            notes, wanted, left = (self.unknown(),), wanted | {UNKNOWN_ON_DISK: -1}, set()
+        if left or self.many:
+            raise self.refused(f"but label_map has no entry for {_some(left)}", f"add it: {self.every_id(left)}")
+        return Reading(tuple((label, wanted[label]) for label in sorted(self.ids)), notes)
+
+    def as_only_possible(self):
+        ids = self.ids - {-1}
+        only = ids - {0}
+        if self.many:
+            raise self.objects()
+        if self.real == 2 and len(only) == 1 and (0 in ids or ids == {UNKNOWN_ON_DISK}):
+            (label,) = only
+            if label == 1 or label >= self.classes:
+                told = f"{self.path} holds {self.said()}: {label} is taken as class {self.named(1)}"
+                return Reading(self.pairs(lambda i: min(i, 1)), () if label == 1 else (told,))
+        if ids and ids <= {0, UNKNOWN_ON_DISK} and only:
+            raise self.refused("a mask, it seems", self.settled_by("255:1", "unknown", "255:-1"))
+        plain = ids - {UNKNOWN_ON_DISK}
+        if plain and 0 not in plain:
+            if plain == {*range(1, self.classes + 1)}:
+                return self.counted_from_one()
+            raise self.refused("and no voxel is 0", self.without_zero(plain))
+        if plain == {0, 1} and self.real > 2:
+            raise self.refused("a mask, it seems", self.settled_by(f"1:{self.real - 1}", self.named(1), "identity"))
+        if any(label >= self.classes for label in plain):
+            raise self.objects()
+        return self.plainly()
+
+    def plainly(self):
+        """Every id is a class, 255 unknown."""
+        notes = (self.unknown(),) if UNKNOWN_ON_DISK in self.ids else ()
+        return Reading(self.pairs(lambda label: -1 if label == UNKNOWN_ON_DISK else label), notes)
+
+    def counted_from_one(self):
+        told = f"{self.path} holds {self.said()} and no 0: ids count from 1, so 1 is taken as class {self.named(0)}, "
+        last = max(self.ids - {UNKNOWN_ON_DISK})
+        notes = (f"{told}{last} as class {self.named(last - 1)}",)
+        notes += (self.unknown(),) if UNKNOWN_ON_DISK in self.ids else ()
+        return Reading(self.pairs(lambda label: -1 if label == UNKNOWN_ON_DISK else label - 1), notes)
+
+    def pairs(self, class_of):
+        return tuple((label, class_of(label) if label >= 0 else -1) for label in sorted(self.ids))
+
+    def objects(self):
+        """BadInput for ids beyond the classes, which may be those of single objects."""
+        beyond = {label for label in self.ids if label >= self.classes}
+        way = f"where they are classes: {self.every_id(beyond)}"
+        if self.real == 2:
+            way = f"where every id above 0 is {self.named(1)}, as of single objects: {self.flag} instances; {way}"
+        return self.refused(f"beyond the classes {listed(self.scheme)}", way)
+
+    def without_zero(self, plain):
+        """Which flags settle ids of which none is 0."""
+        if max(plain) > self.classes:
+            return self.every_id(plain)
+        less = ",".join(f"{label}:{label - 1}" for label in sorted(plain))
+        same = f"; where they are the classes: {self.flag} identity" if max(plain) < self.classes else ""
+        return f"where ids count from 1 (as ilastik's do): {self.flag} {less}{same}"
+
+    def settled_by(self, example, otherwise, other):
+        """Which flags settle what the only foreground id of a file means."""
+        which = f"say which class it is, e.g. {self.flag} {example}; where it is {otherwise}: {self.flag} {other}"
+        return f"there are {self.classes} classes: {listed(self.scheme)}; {which}"
+
+    def every_id(self, missing):
+        pairs = ",".join(f"{label}:CLASS" for label in sorted(missing)[:3])
+        return (
+            f"{self.flag} {pairs}{',…' * (len(missing) > 3)}, every CLASS one of {listed(self.scheme)}, or -1, unknown"
+        )
+
+    def refused(self, why, way):
+        return BadInput(f"{self.path} ({self.dtype}) holds the labels {self.said()}, {why}; {way}")
+
+    def unknown(self):
+        return f"{self.path}: {UNKNOWN_ON_DISK} is taken as unknown"
+
+    def said(self):
+        """The ids as a sentence names them: "0 and 255"."""
+        found = [str(label) for label in sorted(self.ids)]
+        if self.many or len(found) > 8:
+            return f"{', '.join(found[:6])}, … ({'more than ' * self.many}{len(found):,} ids)"
+        return " and ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
+
+    def named(self, label):
+        name = self.scheme["names"][label]
+        return f"{label}, {name}" if name else f"{label}"
+
+    def _check_whole(self, found):
+        if found.dtype.kind == "f" and (fractions := found[found != np.floor(found)]).size:
+            soft = " (a mask with soft edges? threshold it first)" if found.min() >= 0 and found.max() <= 1 else ""
+            raise BadInput(f"{self.path} ({self.dtype}) holds {fractions[0]:g}; labels are whole numbers{soft}")
+        if found.min() < 0 and (negative := found[(found < 0) & (found != -1)]).size:
+            raise BadInput(
+                f"{self.path} ({self.dtype}) holds the labels {_some(negative)}, expected 0 or more, and -1 for unknown"
+            )
+
+
+def _some(labels):
+    found = [int(label) for label in sorted(labels)]
+    return f"[{', '.join(map(str, found[:5]))}{', …' * (len(found) > 5)}]"
+
+
+def _countable(dtype):
+    """The type in which the labels of a file are compared."""
+    return np.uint8 if dtype == np.bool_ else dtype
+
+
+def _converted(volume, convert, what):
+    """The volume with its labels converted; what was done to them is part of its identity."""
+
+    def read(box):
+        return convert(volume.read(box))
+
+    view = f"{volume.view}, labels {what}" if what else volume.view
+    return replace(volume, dtype=np.dtype(np.int16), _read=read, view=view, colours=(), _write=None)
