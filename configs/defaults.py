@@ -1,11 +1,18 @@
 """Not an experiment: what the training configs have in common. They override what they need otherwise."""
 
+import os
+
 # Paper's scheme and colours. The ambiguous class, if there is one, comes last; -1 for none.
 CLASSES = {
     "names": ("background", "intermembrane", "cristae", "matrix", "ambiguous"),
     "colours": ((0, 0, 0), (40, 90, 255), (40, 200, 80), (250, 220, 60), (150, 150, 150)),
     "ambiguous": 4,
 }
+
+
+def public(name):
+    """The folder of public data that the environment variable MAEREF_DATA leads to; "data" where it is not set."""
+    return os.path.join(os.environ.get("MAEREF_DATA", "data"), name)
 
 
 def files(images=(), labels=(), entropy=()):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
 from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.volumes.formats.store import is_url
 from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
 
 
@@ -80,7 +81,7 @@ def open_witness(request: Request, config, volumes: dict[str, Any], several: boo
 
     said, size = config.witness, request.voxel_size_nm or tuple(config.voxel_size_nm) or None
     given = {"axes": request.axes or config.axes or None, "voxel_size_nm": size}
-    if "{" in said or "/" in said or Path(said).suffix or Path(said).exists():
+    if "{" in said or is_url(said) or len(Path(said).parts) > 1 or Path(said).suffix or Path(said).exists():
         leading = request.paths.get("image") or request.paths.get("labels") or request.paths["probabilities"][0]
         found = open_volume(fill_in(said, "witness", leading, several), **given)
     elif "image" not in request.paths:

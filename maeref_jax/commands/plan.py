@@ -9,8 +9,8 @@ import collections
 import functools
 import itertools
 import math
-import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -194,7 +194,16 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
         arrays = frame * (4 if step == "segment" else 7) + copies * 4 * (classes + 1) * math.prod(box)
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     together = sum if _segments_again(segmenter, refiner) else max
-    return together(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return together(needed) + held_bytes()
+
+
+def held_bytes() -> int:
+    """The most memory that this process has held so far; 0 where the system does not say: on Windows."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _segments_again(segmenter: Model | None, refiner: Model | None) -> bool:
@@ -210,7 +219,8 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
     parts = f" in {num_parts} parts of up to {found['blocks_per_part']}" if num_parts > 1 else ""
     lines = [f"{stem}: {voxels} voxels of {nm} (z y x), {found['blocks']} blocks{parts}"]
     for step, windows in found["windows"].items():
-        lines.append(f"  {step}: {windows['computed']:,} windows to compute, of {windows['all']:,}")
+        # What fills a last batch up takes time as well, but is no window of the volume.
+        lines.append(f"  {step}: {min(windows['computed'], windows['all']):,} of {windows['all']:,} windows to compute")
     if found["hidden_share"] is not None:
         lines.append(f"  hidden, in {_SAMPLED_BLOCKS} blocks or fewer that were looked at: {found['hidden_share']:.2%}")
     elif "refine" in found["windows"]:
@@ -229,7 +239,9 @@ def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts:
     lines = [f"all {len(found)}: disk at most {_gb(disk)}, {_gb(free)} free in {place}{short}"]
     lines.append(f"hours of the networks{together} (reading, writing, objects and exports come on top):")
     lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
-    for device, rate in ASSUMED.items():
+    if not work:
+        lines.append("  elsewhere: not estimated, as what takes the time is no matrix product or convolution")
+    for device, rate in ASSUMED.items() if work else ():
         said = f"estimate, not measured: {work:.2g} operations at an assumed {rate / 1e12:g} TFLOP/s"
         lines.append(f"  {_hours(work / rate):>9}  {device}, {said}")
     return lines
@@ -311,4 +323,6 @@ def _gb(size: float) -> str:
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 1:
+        return "under 1 s"
     return f"{seconds / 3600:.3g} h" if seconds >= 36 else f"{seconds:.2g} s"

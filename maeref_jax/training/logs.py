@@ -24,7 +24,7 @@ def mean_metrics(sums):
 def read_lines(path):
     """The lines of a metrics.jsonl, without those that a kill or a disk has damaged."""
     found = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             line = json.loads(text)
         except ValueError:
@@ -99,7 +99,7 @@ class Logs:
         if not self.primary:
             return
         self.lines.append(line)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in line.items():
             if name != "step":

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes import public_data
 from maeref_jax.volumes.axes import resolve_axes
 from maeref_jax.volumes.formats.hdf5 import open_hdf5
 from maeref_jax.volumes.formats.imaris import open_imaris
@@ -198,7 +199,7 @@ def _opener(path: Path | str) -> Callable[[Path | str], Stored]:
     file = path if is_url(path) else split_inner(path)[0]
     if not is_url(path):
         if not file.exists():
-            raise BadInput(f"no such file: {path}")
+            raise BadInput(f"no such file: {path}{public_data.hint(path)}")
         if file.is_file() and suffix_of(file.name):
             return FILES[suffix_of(file.name)]
     if is_url(path) or file.is_dir():
