@@ -24,6 +24,7 @@ def get_config(mode=""):
             "entropy": "",
             "hidden": "",
             "probabilities": (),
+            "nnunet": (),  # nnU-Net's folders of predictions, instead of the paths above but for input, its images
             "batch_table": "",  # --batch: a CSV file with a row for every input, instead of the paths above
             "axes": "",  # as stored, e.g. "ZYX", for files that do not say
             "voxel_size_nm": (),  # (z, y, x), for files that do not say

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maeref_jax.commands import nnunet
 from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.volumes.formats.store import is_url
@@ -42,8 +43,23 @@ def find_requests(config) -> tuple[list[Request], dict[str, str]]:
     """One Request per input, and what is wrong with rows of a batch, by stem or line."""
     if config.batch_table:
         return read_table(config.batch_table, bool(config.ensemble))
+    if config.nnunet:
+        return _nnunet_requests(config)
     roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
     return requests_of(config.input, **roles), {}
+
+
+def _nnunet_requests(config) -> tuple[list[Request], dict[str, str]]:
+    """What --nnunet names. Without a refiner the classes are what dataset.json calls them."""
+    scheme = None
+    if config.refiner != "none":
+        from maeref_jax.training.workdir import read_config
+
+        scheme = read_config(config.refiner)["config"]["classes"]
+    found, wrong, names = nnunet.find(config.nnunet, config.input, config.channel, scheme, config.label_map)
+    if scheme is None and not config.classes:
+        config.classes = names
+    return found, wrong
 
 
 def open_all(requests: list[Request], config, failed: dict[str, str], several: bool) -> list[Opened]:
@@ -64,15 +80,17 @@ def open_request(request: Request, config) -> dict[str, Any]:
     """The request's Volumes by role."""
     axes = request.axes or config.axes or None
     size = request.voxel_size_nm or tuple(config.voxel_size_nm) or None
-    channel = int(config.channel) if config.channel and config.channel.isdecimal() else config.channel
+    chosen = None if config.nnunet else config.channel  # whose channels are files
+    channel = int(chosen) if chosen and chosen.isdecimal() else chosen
 
     def open_one(role: str, path: str) -> Volume:
         # Only images have channels to choose from.
         return open_volume(path, axes=axes, voxel_size_nm=size, channel=channel if role == "image" else None)
 
     volumes = {role: open_one(role, path) for role, path in request.paths.items() if role != "probabilities"}
-    probabilities = (open_probabilities(path, axes=axes) for path in request.paths.get("probabilities", ()))
-    return volumes | {"probabilities": tuple(probabilities)}
+    paths = request.paths.get("probabilities", ())
+    probabilities = (open_probabilities(path, axes=axes, voxel_size_nm=size) for path in paths)
+    return volumes | {"probabilities": tuple(nnunet.arranged(volume, request.classes) for volume in probabilities)}
 
 
 def open_witness(request: Request, config, volumes: dict[str, Any], several: bool) -> Volume:

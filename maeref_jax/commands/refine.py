@@ -7,6 +7,8 @@
     maeref refine --labels labels.tif --hidden painted.tif --output DIR --refiner runs/mae
   your own class probabilities (several files for one input are members of an ensemble):
     maeref refine --probabilities a.tif b.tif --output DIR --refiner runs/mae
+  nnU-Net's predictions, folders as they are (docs/nnunet.md):
+    maeref refine --nnunet PREDICTIONS --input imagesTs --output DIR --refiner runs/mae
   which threshold of entropy, tried on a volume whose truth is known (or, without a path, shown as pictures):
     maeref refine --input image.tif --output DIR --ensemble runs/ensemble --refiner runs/mae
                      --suggest_threshold truth.tif

@@ -21,13 +21,15 @@ COLUMNS = (*ROLES, "stem", "axes", "voxel_size_nm")
 
 class Request(NamedTuple):
     """One input and what belongs to it: role -> path, "probabilities" -> tuple of paths. axes, voxel_size_nm (z, y, x):
-    of this input alone, or empty.
+    of this input alone, or empty. classes: of each class, the channels of the probabilities that are it; (): as they
+    are.
     """
 
     stem: str
     paths: dict[str, Any]
     axes: str = ""
     voxel_size_nm: tuple[float, ...] = ()
+    classes: tuple[tuple[int, ...], ...] = ()
 
 
 def check_sources(given: Sequence[str], mark: str = "") -> None:

@@ -86,7 +86,7 @@ def test_what_is_printed_is_there_at_once(tmp_path):
 @pytest.mark.parametrize("spec", ["C:\\runs\\mae.py", "C:\\runs\\mae.py:demo", "C:/runs/mae.py:demo"])
 def test_a_drive_letter_is_no_mode(spec):
     """There is no such file here; on Windows it would be read."""
-    path, _, mode = spec.partition(".py")
+    path = spec.partition(".py")[0]
     with pytest.raises(BadInput, match="no config file") as found:
         command_line.load_config(spec)
     assert f"{path}.py" in str(found.value)
@@ -117,7 +117,7 @@ def test_public_data_that_are_missing_have_an_address(monkeypatch, folder):
     if folder:
         monkeypatch.setenv("MAEREF_DATA", folder)
     config = command_line.load_config("ensemble_vnc_sstem:smoke")
-    with pytest.raises(BadInput, match=r"no such file: .*vnc_sstem.*MAEREF_DATA.*https://doi\.org.*export MAEREF_DATA="):
+    with pytest.raises(BadInput, match=r"no such file: .*vnc_sstem.*MAEREF_DATA.*https://doi\.org.*set MAEREF_DATA"):
         open_volume(config.data.train["images"][0])
     with pytest.raises(BadInput) as found:
         open_volume("mine/image.tif")

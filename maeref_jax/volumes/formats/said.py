@@ -61,7 +61,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 def items(value: Any) -> list:
     """The entries of a list, tuple or array; [] for everything else, text included."""
-    return list(value) if isinstance(value, list | tuple | np.ndarray) and np.ndim(value) != 0 else []
+    is_one = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return list(value) if is_one else []
 
 
 def numbers(value: Any, count: int) -> list[float] | None:
