@@ -14,17 +14,19 @@
 The colours and names of the labels are those of the models. Chunks are blocks, so that no two blocks share a file.
 """
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax.results.output import EXPORTS, Output
+from maeref_jax.results.output import EXPORTS, Output, note_exported
 from maeref_jax.volumes.formats.ome_zarr import create_labels, create_ome_zarr
+from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.pyramid import write_pyramid
 from maeref_jax.volumes.view import Volume, select
-from maeref_jax.volumes.volume import write_tiff
+from maeref_jax.volumes.writing import write_tiff, write_volume
 
 HIDDEN_COLOUR = (255, 0, 170)
 TRUST_COLOURS = ((0, 0, 0), (0, 158, 115), (240, 180, 30), (213, 60, 40))  # green, amber, red
@@ -107,12 +109,25 @@ def export(
     arrays: dict[str, Volume],
     voxel_size_nm: tuple[float, float, float] | None,
     colours: list | None,
-) -> None:
-    """The TIFF stacks beside the OME-Zarr; `colours` of the labels."""
-    for name in EXPORTS:
-        if name not in arrays:
-            continue
-        array = arrays[name]
+    placement: Placement | None = None,
+) -> list[Path]:
+    """The volumes beside the OME-Zarr in all formats of the output that are not there yet. Returns those written.
+
+    colours: of the labels, in TIFF; placement: where the input lies in the world, in formats that hold that.
+    """
+    missing = [
+        (name, suffix)
+        for name, suffix in itertools.product(EXPORTS, output.formats)
+        if name in arrays and not output.export(name, suffix).exists()
+    ]
+    if missing:
+        note_exported(output)
+    for name, suffix in missing:
+        path, array = output.export(name, suffix), arrays[name]
         if name == "hidden":
             array = Volume(name, array.shape, np.dtype(bool), None, None, None, lambda box, a=array: a.read(box) != 0)
-        write_tiff(output.export(name), array, voxel_size_nm, colours if name in ("initial", "refined") else None)
+        if suffix == ".tif":
+            write_tiff(path, array, voxel_size_nm, colours if name in ("initial", "refined") else None)
+        else:
+            write_volume(path, array, voxel_size_nm, placement)
+    return [output.export(*one) for one in missing]

@@ -76,6 +76,7 @@ def open_volume(
     axes: str | None = None,
     voxel_size_nm: tuple[float, float, float] | None = None,
     channel: int | str | None = None,
+    only_of_several: bool = False,
 ) -> Volume:
     """Opens a volume of any format, see docs/formats.md.
 
@@ -86,6 +87,7 @@ def open_volume(
             slice.
         voxel_size_nm: (z, y, x); wins over the file's own.
         channel: index into the channel axis, or the channel's name; needed where that axis is longer than one.
+        only_of_several: of a file with one channel it is taken, whatever `channel` says.
 
     Raises:
         BadInput: missing, empty, truncated or unreadable file; unknown axes; a plane without axes "YX";
@@ -98,7 +100,8 @@ def open_volume(
             f"{stored.path} is a plane of shape {stored.shape} (axes {axes[0]}), expected a (z, y, x) stack; "
             f"give --axes {axes[0]} to treat it as a stack of one slice"
         )
-    return select(stored, axes[0], z_range, voxel_size_nm=voxel_size_nm, channel=channel)
+    chosen = {"channel": channel, "only_of_several": only_of_several}
+    return select(stored, axes[0], z_range, voxel_size_nm=voxel_size_nm, **chosen)
 
 
 def open_probabilities(
