@@ -4,6 +4,7 @@ Nothing is guessed, cast, transposed or squeezed silently: a file whose axes are
 message that asks for them, and only axes that are named are selected or reordered.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -182,9 +183,16 @@ def _from_root(path: Path | str) -> str:
 
 def _open(path: str | Path, axes: str | None) -> tuple[Stored, slice | None]:
     path, z_range = split_range(path)
-    stored = _opener(path)(path)
-    if axes is not None and len(axes) != len(stored.shape) and stored.plain:  # what the user says wins over the file
-        stored = stored.plain()
+    opener = _opener(path)
+    # What a TIFF says of itself also decides its shape. What the user says wins over that.
+    plain = functools.partial(open_tiff, plain=True) if opener is open_tiff and axes is not None else None
+    try:
+        stored = opener(path)
+    except BadInput:
+        if plain is None or len((stored := plain(path)).shape) != len(axes):
+            raise
+    if plain is not None and len(stored.shape) != len(axes):
+        stored = plain(path)
     if 0 in stored.shape:
         raise BadInput(f"{path} is empty: shape {stored.shape}")
     if stored.dtype.kind not in "buif":

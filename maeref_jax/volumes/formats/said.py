@@ -61,7 +61,9 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 def items(value: Any) -> list:
     """The entries of a list, tuple or array; [] for everything else, text included."""
-    return list(value) if isinstance(value, list | tuple | np.ndarray) and np.ndim(value) != 0 else []
+    if isinstance(value, np.ndarray):
+        return list(value) if value.ndim else []
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def numbers(value: Any, count: int) -> list[float] | None:
