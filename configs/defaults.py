@@ -2,6 +2,8 @@
 
 import os
 
+from ml_collections.config_dict import placeholder
+
 # Paper's scheme and colours. The ambiguous class, if there is one, comes last; -1 for none.
 CLASSES = {
     "names": ("background", "intermembrane", "cristae", "matrix", "ambiguous"),
@@ -18,6 +20,15 @@ def public(name):
 def files(images=(), labels=(), entropy=()):
     """Volumes given as files; a path may end in a range of slices, like stack.tif[0:8]."""
     return {"images": images, "labels": labels, "entropy": entropy}
+
+
+def reading():
+    """How files are read that do not say it, or say it wrongly: the flags --axes, --voxel_size_nm and --channel."""
+    return {
+        "axes": "",  # as stored, e.g. ZYX
+        "voxel_size_nm": placeholder(tuple),  # z, y, x of the files; the model's own is another setting
+        "channel": placeholder(str),  # of files that have several: index from 0, or name
+    }
 
 
 def training(**optimizer):

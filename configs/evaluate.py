@@ -116,6 +116,7 @@ def get_config(mode):
                 "shell_vx": 0.0,
                 "axes": "",
                 "voxel_size_nm": (),
+                "channel": placeholder(str),  # of files that have several: index from 0, or name
             },
             # thresholds none: as the refiner was trained; 0.4 and 0.5 without a refiner
             "refine": {

@@ -14,6 +14,7 @@ training image has.
 import os
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs.defaults import public
 from configs.rendered import SPLITS
@@ -30,7 +31,8 @@ def get_config(mode):
             "label_map": ((0, 0), (1, 3), (2, 2), (3, 1)),
             "shell_class": 1,  # the outermost shell_vx voxels of the foreground
             "shell_vx": 6.0,
-            "axes": "ZYX",
+            # Of the label files, as far as they do not say it themselves.
+            "files": {"axes": "ZYX", "voxel_size_nm": (), "channel": placeholder(str)},
             "voxel_size_nm": (5.0, 5.0, 5.0),
             "z_step": 2,  # every second slice is kept: neighbours differ little
             "pad_vx": 24,  # cytoplasm on all sides in the plane

@@ -17,7 +17,7 @@ from maeref_jax.commands.requests import Request
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes import label_ids
 from maeref_jax.volumes.class_scheme import listed
-from maeref_jax.volumes.volume import FILES, Volume
+from maeref_jax.volumes.volume import FILES, Volume, open_volume
 
 # Where a fold keeps the probabilities of the cases that it has not seen: versions 2 and 1.
 _VALIDATION = ("validation", "validation_raw")
@@ -84,10 +84,11 @@ def arrangement(names: Sequence[str], scheme: dict | None, label_map: Sequence) 
     return () if ours == theirs else tuple((theirs.index(name),) for name in ours)
 
 
-def arranged(volume: Volume, classes: tuple[tuple[int, ...], ...]) -> Volume:
-    """The probabilities in the order of `classes`, those of ids that are one class added. Raises BadInput for an id
-    that is not there.
+def understood(volume: Volume, classes: tuple[tuple[int, ...], ...]) -> Volume:
+    """The probabilities in the order of `classes`, those of ids that are one class added, lying in the world where
+    nnU-Net's own segmentation does. Raises BadInput for an id that is not there.
     """
+    volume = replace(volume, placement=_placement(volume))
     if not classes:
         return volume
     if max(map(max, filter(None, classes))) >= volume.classes:
@@ -98,6 +99,15 @@ def arranged(volume: Volume, classes: tuple[tuple[int, ...], ...]) -> Volume:
         return np.stack([found[list(ids)].sum(0) for ids in classes])
 
     return replace(volume, classes=len(classes), _read=read, view=f"{volume.view}, classes {classes}")
+
+
+def _placement(volume: Volume):
+    for suffix in (".nii.gz", ".nii"):
+        beside = volume.source.with_suffix(suffix)
+        if beside.is_file():
+            found = open_volume(beside)
+            return found.placement if found.shape == volume.shape else None
+    return None
 
 
 def _members(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from maeref_jax.commands.load_models import load_models
 from maeref_jax.commands.opening import one_of_several
 from maeref_jax.pipeline import refining
 from maeref_jax.pipeline.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
-from maeref_jax.pipeline.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, settled
+from maeref_jax.pipeline.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, formats_of, settled
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results import maps
 from maeref_jax.results.output import EXPORTS
@@ -132,7 +132,7 @@ def plan(
         found["seconds"] += windows["computed"] * speed.seconds
         found["operations"] += windows["computed"] * speed.operations
     roles = refining.roles_of(settings, refiner)
-    found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, settings.tiff_export)
+    found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, len(formats_of(settings)))
     found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
     return found
 
@@ -163,16 +163,16 @@ def windows_of(
 
 
 def disk_bytes(
-    roles: Iterable[str], shape: Sequence[int], voxel_size_nm: tuple | None, image: Volume | None, tiff_export: bool
+    roles: Iterable[str], shape: Sequence[int], voxel_size_nm: tuple | None, image: Volume | None, formats: int
 ) -> int:
-    """Bytes of all arrays with their coarser levels, and of the TIFF stacks, nothing being compressed."""
+    """Bytes of all arrays with their coarser levels, and of exports in so many formats, nothing being compressed."""
     factors = level_factors(tuple(shape), voxel_size_nm, 64)
     levels = sum(math.prod(-(-n // f) for n, f in zip(shape, factor, strict=True)) for factor in factors)
     total = 0
     for role in roles:
         dtype = maps.KINDS[role].dtype or (image.dtype if image is not None else "uint8")
         total += levels * np.dtype(dtype).itemsize
-    return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * tiff_export
+    return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * formats
 
 
 def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:

@@ -71,7 +71,7 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
     every += [one.witness for one in opened if one.witness]
     # No output may replace the input of another job, nor a second run read the first one's results.
     for one in opened:
-        check_apart(Output(Path(config.output), one.stem), every)
+        check_apart(Output(Path(config.output), one.stem, jobs.formats_of(config)), every)
     models, waiting = load_models(config), []
     segmenter, refiner, _ = models
     print(jobs.thresholds_of(config, refiner)[1], flush=True)

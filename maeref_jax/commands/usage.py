@@ -49,13 +49,16 @@ def read_config(argv: list[str], description: str):
         metavar="ID:CLASS,…",
         help="what ids of --labels or of a TRUTH mean, e.g. 0:0,255:1; instances: all above 0 are class 1; identity",
     )
-    add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
-    add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
-    add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
+    command_line.add_reading_flags(flags)
     add(
         "--witness",
         metavar="CHANNEL|PATH",
         help="an independent stain, a channel of the image or a file: score the outlines, before and after, against it",
+    )
+    add(
+        "--export",
+        metavar="FORMAT",
+        help="write the maps in this format too: nii.gz, mrc, nrrd, ome.tif, npy, …; several with commas",
     )
     add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
     add("--dry_run", action="store_true", default=None, help="say what it will take (disk, memory, hours), do nothing")

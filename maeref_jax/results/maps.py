@@ -14,18 +14,20 @@
 The colours and names of the labels are those of the models. Chunks are blocks, so that no two blocks share a file.
 """
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax.results.output import EXPORTS, Output
+from maeref_jax.results.output import EXPORTS, Output, note_exported
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.formats.ome_zarr import create_labels, create_ome_zarr
+from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.pyramid import write_pyramid
 from maeref_jax.volumes.view import Volume, select
-from maeref_jax.volumes.volume import write_tiff
+from maeref_jax.volumes.writing import write_tiff, write_volume
 
 HIDDEN_COLOUR = (255, 0, 170)
 TRUST_COLOURS = ((0, 0, 0), (0, 158, 115), (240, 180, 30), (213, 60, 40))  # green, amber, red
@@ -111,18 +113,35 @@ def export(
     arrays: dict[str, Volume],
     voxel_size_nm: tuple[float, float, float] | None,
     colours: list | None,
-) -> None:
-    """The TIFF stacks beside the OME-Zarr; `colours` of the labels."""
-    for name in EXPORTS:
-        if name not in arrays:
-            continue
-        array, colour = arrays[name], colours if name in ("initial", "refined") else None
-        with progress.showing(f"{output.stem}: {output.export(name).name}", array.shape[0], "slice") as shown:
+    placement: Placement | None = None,
+) -> list[Path]:
+    """The volumes beside the OME-Zarr in all formats of the output that are not there yet. Returns those written.
 
-            def read(box, array=array, shown=shown):
-                shown.advance(box.shape[0])
-                return array.read(box) != 0 if array is arrays["hidden"] else array.read(box)
+    colours: of the labels, in TIFF; placement: where the input lies in the world, in formats that hold that.
+    """
+    missing = [
+        (name, suffix)
+        for name, suffix in itertools.product(EXPORTS, output.formats)
+        if name in arrays and not output.export(name, suffix).exists()
+    ]
+    if missing:
+        note_exported(output)
+    for name, suffix in missing:
+        path, array = output.export(name, suffix), arrays[name]
+        with progress.showing(f"writing {path.name}", array.shape[0], "slice") as shown:
+            counted = _counted(array, name == "hidden", shown)
+            if suffix == ".tif":
+                write_tiff(path, counted, voxel_size_nm, colours if name in ("initial", "refined") else None)
+            else:
+                write_volume(path, counted, voxel_size_nm, placement)
+    return [output.export(*one) for one in missing]
 
-            dtype = np.dtype(bool) if name == "hidden" else array.dtype
-            counted = Volume(name, array.shape, dtype, None, None, None, read)
-            write_tiff(output.export(name), counted, voxel_size_nm, colour)
+
+def _counted(array: Volume, as_bool: bool, shown: progress.Shown) -> Volume:
+    """The array, whose slices are counted as they are read."""
+
+    def read(box):
+        shown.advance(box.shape[0])
+        return array.read(box) != 0 if as_bool else array.read(box)
+
+    return Volume(array.path, array.shape, np.dtype(bool) if as_bool else array.dtype, None, None, None, read)

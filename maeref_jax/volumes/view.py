@@ -127,6 +127,7 @@ def select(
     *,
     voxel_size_nm: tuple[float, float, float] | None = None,
     channel: int | str | None = None,
+    only_of_several: bool = False,
     keep_classes: bool = False,
     as_probabilities: bool = False,
 ) -> Volume:
@@ -142,7 +143,7 @@ def select(
         raise BadInput(f"{stored.path} is a time series ({axes} {stored.shape}), expected one volume; split it")
     fixed = {"T": 0}
     if not keep_classes:
-        fixed |= pick_channel(stored, axes, channel)
+        fixed |= pick_channel(stored, axes, channel, only_of_several)
     elif "S" in axes:
         raise BadInput(f"{stored.path} has colour samples (axes {axes}), expected class probabilities CZYX")
     depth = sizes.get("Z", 1)

@@ -4,6 +4,7 @@ Nothing is guessed, cast, transposed or squeezed silently: a file whose axes are
 message that asks for them, and only axes that are named are selected or reordered.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -77,6 +78,7 @@ def open_volume(
     axes: str | None = None,
     voxel_size_nm: tuple[float, float, float] | None = None,
     channel: int | str | None = None,
+    only_of_several: bool = False,
 ) -> Volume:
     """Opens a volume of any format, see docs/formats.md.
 
@@ -87,6 +89,7 @@ def open_volume(
             slice.
         voxel_size_nm: (z, y, x); wins over the file's own.
         channel: index into the channel axis, or the channel's name; needed where that axis is longer than one.
+        only_of_several: of a file with one channel it is taken, whatever `channel` says.
 
     Raises:
         BadInput: missing, empty, truncated or unreadable file; unknown axes; a plane without axes "YX";
@@ -99,7 +102,8 @@ def open_volume(
             f"{stored.path} is a plane of shape {stored.shape} (axes {axes[0]}), expected a (z, y, x) stack; "
             f"give --axes {axes[0]} to treat it as a stack of one slice"
         )
-    return select(stored, axes[0], z_range, voxel_size_nm=voxel_size_nm, channel=channel)
+    chosen = {"channel": channel, "only_of_several": only_of_several}
+    return select(stored, axes[0], z_range, voxel_size_nm=voxel_size_nm, **chosen)
 
 
 def open_probabilities(
@@ -180,9 +184,16 @@ def _from_root(path: Path | str) -> str:
 
 def _open(path: str | Path, axes: str | None) -> tuple[Stored, slice | None]:
     path, z_range = split_range(path)
-    stored = _opener(path)(path)
-    if axes is not None and len(axes) != len(stored.shape) and stored.plain:  # what the user says wins over the file
-        stored = stored.plain()
+    opener = _opener(path)
+    # What a TIFF says of itself also decides its shape. What the user says wins over that.
+    plain = functools.partial(open_tiff, plain=True) if opener is open_tiff and axes is not None else None
+    try:
+        stored = opener(path)
+    except BadInput:
+        if plain is None or len((stored := plain(path)).shape) != len(axes):
+            raise
+    if plain is not None and len(stored.shape) != len(axes):
+        stored = plain(path)
     if 0 in stored.shape:
         raise BadInput(f"{path} is empty: shape {stored.shape}")
     if stored.dtype.kind not in "buif":

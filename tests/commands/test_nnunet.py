@@ -105,6 +105,22 @@ def test_a_prediction_folder_of_version_2_is_refined_with_one_command(refine, ou
     assert refining.open_result("out", case, "refined").voxel_size_nm == (30.0, 5.0, 4.0), "millimetres of ITK"
 
 
+def test_what_is_exported_lies_where_the_segmentation_of_nnunet_does(refine, ours):
+    import nibabel
+
+    predict_v2(ours / "pred", "a", 0)
+    dataset_json(ours / "pred")
+    affine = np.array([[-4e-6, 0, 0, 1], [0, 5e-6, 0, 2], [0, 0, 3e-5, 3], [0, 0, 0, 1.0]])
+    theirs = nibabel.Nifti1Image(np.zeros(SHAPE[::-1], np.uint8), affine)
+    theirs.header.set_xyzt_units("mm")
+    nibabel.save(theirs, ours / "pred" / "a.nii.gz")
+    code, _, err = refine(*ASKED, "pred", "--export", "nii.gz")
+    assert code == 0, err
+    mine = nibabel.load(ours / "out" / "a_refined.nii.gz")
+    np.testing.assert_allclose(mine.affine, affine, rtol=1e-6)
+    assert mine.shape == SHAPE[::-1] and mine.header.get_xyzt_units()[0] == "mm"
+
+
 def test_a_crop_of_version_1_is_put_back_where_it_was(refine, ours):
     inner = predict_v1(ours / "pred", "a", 3)
     dataset_json(ours / "pred", version=1)

@@ -45,7 +45,7 @@ def test_nifti(tmp_path, name, kind):
     check(volume)
     assert volume.note == "" and volume.source == tmp_path / name
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-200])
-    with pytest.raises(BadInput, match="truncated|cannot be unpacked"):
+    with pytest.raises(BadInput, match=r"truncated|cannot be unpacked"):
         read(open_volume(tmp_path / name))
 
 
@@ -186,7 +186,7 @@ def test_nrrd(tmp_path, encoding, name):
     np.testing.assert_array_equal(read(open_volume(path, channel=1)), 255 - STACK)
     data = path if name == "a.nrrd" else next(file for file in tmp_path.iterdir() if file != path)
     data.write_bytes(data.read_bytes()[:-99])
-    with pytest.raises(BadInput, match="truncated|cannot be unpacked"):
+    with pytest.raises(BadInput, match=r"truncated|cannot be unpacked"):
         read(open_volume(path, channel=1))
 
 
@@ -196,7 +196,7 @@ def test_png_planes_keep_their_values(tmp_path):
         volume = open_volume(tmp_path / f"{name}.png", axes="YX")
         assert volume.dtype == plane.dtype
         np.testing.assert_array_equal(read(volume), plane[None])
-    with pytest.raises(BadInput, match="is a plane.*--axes YX"):
+    with pytest.raises(BadInput, match=r"is a plane.*--axes YX"):
         open_volume(tmp_path / "a.png")
     palette = Image.fromarray(STACK[0] % 4)
     palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])

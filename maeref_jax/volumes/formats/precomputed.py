@@ -1,5 +1,6 @@
 """Neuroglancer's precomputed volumes through TensorStore: always x y z c, resolution in nm in x y z."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,10 @@ def _find(location: str | Path) -> tuple[str | Path, dict, int] | None:
     """(root of the volume, its metadata, which scale `location` means), None if it is no precomputed volume."""
     parent, name = split(location)
     for root, key in ((location, None), (parent, name)):
-        info = read_json(root, "info")
-        scales = (info or {}).get("scales")
+        info: dict[str, Any] = {}
+        with contextlib.nullcontext() if key is None else contextlib.suppress(BadInput):  # the folder around may be any
+            info = read_json(root, "info") or {}
+        scales = info.get("scales")
         if not isinstance(scales, list) or not scales:
             continue
         keys = [said.mapping(scale).get("key") for scale in scales]

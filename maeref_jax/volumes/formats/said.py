@@ -61,8 +61,9 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 def items(value: Any) -> list:
     """The entries of a list, tuple or array; [] for everything else, text included."""
-    is_one = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
-    return list(value) if is_one else []
+    if isinstance(value, np.ndarray):
+        return list(value) if value.ndim else []
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def numbers(value: Any, count: int) -> list[float] | None:

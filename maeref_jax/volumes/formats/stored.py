@@ -38,7 +38,6 @@ class Stored(NamedTuple):
     note: what a user should hear about the file, or ""
     size_doubt: what to hear where nobody gives a voxel size, as the file's own cannot be used, or ""
     placement: where its voxels lie in the world, of formats that say so
-    plain: opens it again as if it said nothing of its axes, where these also decide its shape
     write: as `read`, with the array behind the slices; None where nothing can be written. Durable when it returns.
     """
 
@@ -54,7 +53,6 @@ class Stored(NamedTuple):
     size_doubt: str = ""
     write: Callable[[tuple[slice, ...], np.ndarray], None] | None = None
     placement: Placement | None = None
-    plain: Callable[[], "Stored"] | None = None
 
 
 def joined(*notes: str) -> str:

@@ -5,7 +5,6 @@ What a file does not say is never guessed: a stack without axes metadata has axe
 """
 
 import contextlib
-import functools
 import logging
 import lzma
 import os
@@ -126,7 +125,9 @@ class _Messages(logging.Handler):
 def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries] | None:
     """The image series as the metadata describe them; None where tifffile stumbles over these."""
     try:
-        return list(tif.series)
+        found = list(tif.series)
+        whole = all(isinstance(n, int | np.integer) for series in found for n in series.shape)
+        return found if whole else None
     except tifffile.TiffFileError:
         raise
     except said.MALFORMED:
@@ -187,7 +188,6 @@ def _describe(path, tif, found, told, messages, decode) -> Stored:
         told.channels,
         joined(told.note, others),
         told.size_doubt,
-        plain=functools.partial(open_tiff, path, plain=True),
     )
 
 

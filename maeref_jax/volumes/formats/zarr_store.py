@@ -3,6 +3,7 @@
 What is written is on disk when the write returns.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,9 @@ def _group_of(location: str | Path) -> tuple[dict, str]:
     for _ in range(2):  # levels are "0" or "scale0/image"
         location, name = split(location)
         path = f"{name}/{path}" if path else name
-        attributes = metadata_of(location)[2]
+        attributes: dict = {}
+        with contextlib.suppress(BadInput):  # an array is one without its group
+            attributes = metadata_of(location)[2]
         if any(path in paths_of(image) for image in images(attributes)):
             return attributes, path
     return {}, ""
