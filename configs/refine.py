@@ -99,6 +99,7 @@ def get_config(mode=""):
                 "reach": 4,  # of the square, in tokens on each side
             },
             "foreignness": False,  # do that test too: the refiner works twice
+            "disagreement": False,  # write what the members disagree about, too: the networks work twice
             "leave": (),  # what is left as it was: red (blobs), flagged (objects of the initial map), or both
         }
     )

@@ -24,9 +24,13 @@ def load_models(config) -> tuple[Model | None, Model | None, Settings]:
     refiner = None if config.refiner == "none" else _load(config.refiner, "refiner")
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner
-    # Every setting of the pipeline is a field of the config.
+    return segmenter, refiner, pipeline_settings(config)
+
+
+def pipeline_settings(config) -> Settings:
+    """Those fields of configs/refine.py that the pipeline works by: every setting of it is one."""
     given = {name: config[name] for name in Settings._fields}
-    return segmenter, refiner, Settings(**given | {"trust_limits": trust.Limits(**config.trust_limits)})
+    return Settings(**given | {"trust_limits": trust.Limits(**config.trust_limits)})
 
 
 def _load(workdir: str, kind: str) -> Model:

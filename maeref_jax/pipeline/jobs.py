@@ -95,6 +95,7 @@ class Settings(NamedTuple):
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
     trust: rate the repairs, see trust.py, by trust_limits; foreignness: test the refiner around them too
+    disagreement: write what the members disagree about (mutual information), too: the networks work twice
     leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
     classes: names of the classes, background first, where no model says them; of a model they are a check
     label_map: what the ids of `labels` mean, where that is not plain, see label_ids.understand
@@ -123,6 +124,7 @@ class Settings(NamedTuple):
     trust: bool = False
     trust_limits: Limits = Limits()
     foreignness: bool = False
+    disagreement: bool = False
     leave: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     label_map: tuple = ()
@@ -266,6 +268,8 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
         raise BadInput(f"leave is {settings.leave}, expected some of {', '.join(LEAVE)}, and a refiner")
     if not settings.trust and (settings.foreignness or "red" in settings.leave):
         raise BadInput("foreignness and leave=red belong to the rating of repairs: set trust to true as well")
+    if settings.disagreement and members_of(job, segmenter) in (None, 1):
+        raise BadInput(f"{job.stem}: disagreement is that of several members; labels, or one member, have none")
     if settings.copy_image and job.image is None:
         raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
     if segmenter and refiner:

@@ -102,8 +102,14 @@ def _segment(run, variables, box) -> None:
     started, windows, kind = time.monotonic(), 0, settings.entropy_kind
     threshold = settings.threshold
     if segmenter is not None or job.probabilities:
-        means, windows = _means(run, variables, box)
+        means, windows = _means(run, variables, box, kind)
         labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
+        if "disagreement" in arrays:
+            # Not from the same call: with another number of channels the last bit of a mean may be another one.
+            means, more = _means(run, variables, box, "mutual_information")
+            _, disagreement, _ = decide(means, scheme["ambiguous"], "mutual_information")
+            arrays["disagreement"].write(box, np.round(disagreement * 255).astype(np.uint8))
+            windows += more
     else:
         labels = job.labels.read(box)  # classes: see refining.open_run
         ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
@@ -122,14 +128,14 @@ def _segment(run, variables, box) -> None:
     output.mark(run.place, "segment", box, record | {"seconds": time.monotonic() - started})
 
 
-def _means(run, variables, box) -> tuple[np.ndarray, int]:
+def _means(run, variables, box, kind) -> tuple[np.ndarray, int]:
     """What the entropy needs of the members, averaged over them, float32 (z, y, x, n); windows that took."""
     job, settings = run.job, run.settings
     if run.segmenter is not None:
         source = run.segmenter.apply, variables, job.members, job.image
-        return segment_block(*source, box, settings.batch, settings.entropy_kind)
+        return segment_block(*source, box, settings.batch, kind)
     members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
-    return np.asarray(member_means(members, settings.entropy_kind)), 0
+    return np.asarray(member_means(members, kind)), 0
 
 
 def _probabilities(run) -> Volume:
@@ -143,7 +149,7 @@ def _probabilities(run) -> Volume:
     classes = real_classes(scheme)
 
     def read(box):
-        means, _ = _means(run, variables, box)
+        means, _ = _means(run, variables, box, kind)
         return np.moveaxis(real_probabilities(means, scheme["ambiguous"], kind), -1, 0)
 
     return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, classes, read)

@@ -150,6 +150,7 @@ def block_grid(run: Run) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
 def roles_of(settings: Settings, refiner: Model | None) -> tuple[str, ...]:
     """The arrays that are made."""
     roles = ("image",) * settings.copy_image + maps.SEGMENTED + (maps.REFINED if refiner else ())
+    roles += ("disagreement",) * settings.disagreement
     if refiner:
         roles += ("trust",) * settings.trust + ("tested",) * settings.foreignness
     if settings.objects:

@@ -6,6 +6,7 @@
     labels/was         of every voxel that changed: its class before, plus 1; 0 did not change, 256 was unknown
     labels/became      likewise afterwards
     entropy            value / 255 is entropy in [0, 1]
+    disagreement       likewise of what the members disagree about (mutual information)
     labels/objects_initial, labels/objects_refined    the objects of {stem}_objects.csv by their numbers
     labels/trust       of hidden voxels, how far to trust what they became: 1 green, 2 amber, 3 red, see trust.py
     labels/tested      visible voxels that were hidden as a test: 1 filled in rightly, 2 wrongly
@@ -43,6 +44,7 @@ KINDS = {
     "image": _Kind("", "", "mean"),
     "initial": _Kind("labels/initial", "uint8", "mode"),
     "entropy": _Kind("entropy", "uint8", "mean"),
+    "disagreement": _Kind("disagreement", "uint8", "mean"),
     "hidden": _Kind("labels/hidden", "uint8", "mode"),
     "refined": _Kind("labels/refined", "uint8", "mode"),
     "was": _Kind("labels/was", "uint16", "mode"),
