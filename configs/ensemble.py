@@ -12,7 +12,7 @@ Full width: 64-128-256-512, crops of 128 x 128; meant for a GPU. Modes:
 from ml_collections import ConfigDict
 
 from configs import rendered
-from configs.defaults import CLASSES, files, training
+from configs.defaults import CLASSES, files, reading, training
 
 MODES = ("", "demo", "rendered", "smoke")
 # How training crops are varied, all on the device; 0 or False for none. Intensities are those the network sees, 0 to 1;
@@ -84,7 +84,7 @@ def get_config(mode):
                 "label_map": (),  # pairs (id in the file, id here); empty for none
                 "shell_class": -1,  # derive this class as the outermost shell_vx voxels of the foreground
                 "shell_vx": 0.0,
-                "axes": "",  # of files that do not say, e.g. ZYX
+                **reading(),
             },
         }
     )

@@ -2,9 +2,10 @@
 
     MAEREF_DATA=FOLDER python train.py --config configs/ensemble_vnc_sstem.py --workdir runs/vnc
 
-FOLDER holds vnc_sstem/image.tif and label.tif (14 x 1024 x 1024, ids 0 … 4; doi:10.6084/m9.figshare.856713). Slices 0–7
-train, in four pairs so that members learn from different ones; 8–9 validate; 10–13 are for the test. Meant for a GPU.
-Modes:
+FOLDER holds vnc_sstem/image.tif and label.tif (14 x 1024 x 1024, ids 0 … 4), the slices and labels of
+https://doi.org/10.6084/m9.figshare.856713 (also https://github.com/unidesigner/groundtruth-drosophila-vnc) as stacks.
+Slices 0–7 train, in four pairs so that members learn from different ones; 8–9 validate; 10–13 are for the test. Meant
+for a GPU. Modes:
 
     :small   narrow networks, about five minutes on 2 CPU cores
     :smoke   seconds, learns nothing
@@ -13,7 +14,7 @@ Modes:
 import os
 
 from configs import ensemble
-from configs.defaults import files
+from configs.defaults import files, public
 
 MODES = ("", "small", "smoke")
 CLASSES = {
@@ -25,7 +26,7 @@ CLASSES = {
 
 def get_config(mode):
     config = ensemble.get_config("smoke" if mode == "smoke" else "")
-    folder = os.path.join(os.environ.get("MAEREF_DATA", "data"), "vnc_sstem")
+    folder = public("vnc_sstem")
     image, label = os.path.join(folder, "image.tif"), os.path.join(folder, "label.tif")
     pairs = ("[0:2]", "[2:4]", "[4:6]", "[6:8]")
     config.classes.update(CLASSES)

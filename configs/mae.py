@@ -19,7 +19,7 @@ entropy volumes in data.train.entropy, or none, and every known label counts.
 from ml_collections import ConfigDict
 
 from configs import rendered
-from configs.defaults import CLASSES, files, training
+from configs.defaults import CLASSES, files, reading, training
 
 MODES = ("", "demo", "rendered", "smoke")
 
@@ -78,7 +78,7 @@ def get_config(mode):
                 "label_map": (),
                 "shell_class": -1,
                 "shell_vx": 0.0,
-                "axes": "",
+                **reading(),
             },
         }
     )

@@ -24,6 +24,7 @@ def get_config(mode=""):
             "entropy": "",
             "hidden": "",
             "probabilities": (),
+            "nnunet": (),  # nnU-Net's folders of predictions, instead of the paths above but for input, its images
             "batch_table": "",  # --batch: a CSV file with a row for every input, instead of the paths above
             "axes": "",  # as stored, e.g. "ZYX", for files that do not say
             "voxel_size_nm": (),  # (z, y, x), for files that do not say
@@ -70,6 +71,8 @@ def get_config(mode=""):
             "dry_run": False,  # only say what it will take
             "overwrite": False,
             "tiff_export": True,
+            # --export: the maps in other formats as well, such as "nii.gz"; also when all else is done already.
+            "export": (),
             "report": True,  # report.html in the output folder: all volumes, pictures where most changed
             # An independent stain to score the outlines against: a channel of the image (index or name), or a path or
             # name pattern; how near the outline, and a hidden token, near is, in voxels of the plane.

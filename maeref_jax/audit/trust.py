@@ -178,7 +178,7 @@ def rate_blobs(
     radius = {name: np.zeros(found.count + 1) for name in ("tokens", "nm")}
     low, high = np.full((found.count + 1, 3), np.iinfo(np.int64).max), np.zeros((found.count + 1, 3), np.int64)
     side_nm = voxel_size_nm and (token * voxel_size_nm[1], token * voxel_size_nm[2])
-    for box, pieces, number in pieces_of(found, mask):
+    for box, pieces, number in pieces_of(found, mask, f"{output.stem}: ratings of repairs"):
         if not pieces.any():
             continue
         fields = _fields(arrays, box, token, side_nm, limits.reach)
@@ -202,7 +202,7 @@ def rate_blobs(
         }
     rating = rate(measures["confidence"], radius["tokens"], measures["context"], measures["foreignness"], limits)
     rating[0] = 0
-    for box, pieces, number in pieces_of(found, mask):
+    for box, pieces, number in pieces_of(found, mask, f"{output.stem}: ratings of repairs"):
         arrays["trust"].write(box, rating[number[pieces]])
     nm = radius["nm"] if side_nm else None
     return Blobs(found, rating, sums, radius["tokens"], nm, measures, low, high)
@@ -239,8 +239,12 @@ def write_table(output: Output, arrays: dict[str, Volume], blobs: Blobs, leave: 
     Returns:
         {"green": {"blobs", "voxels"}, "amber": …, "red": …} for the sidecar.
     """
+
+    def mask(box):
+        return arrays["hidden"].read(box) != 0
+
     changed = np.zeros(blobs.found.count + 1, np.int64)
-    for box, pieces, number in pieces_of(blobs.found, lambda box: arrays["hidden"].read(box) != 0):
+    for box, pieces, number in pieces_of(blobs.found, mask, f"{output.stem}: table of repairs"):
         other = arrays["was"].read(box) > 0
         np.add.at(changed, number, np.bincount(pieces.ravel(), other.ravel(), len(number)).astype(np.int64))
     write_lines(output.repairs, _rows(blobs, changed, leave))

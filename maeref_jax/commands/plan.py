@@ -9,8 +9,8 @@ import collections
 import functools
 import itertools
 import math
-import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,11 +23,11 @@ from maeref_jax.commands.load_models import load_models
 from maeref_jax.commands.opening import one_of_several
 from maeref_jax.pipeline import refining
 from maeref_jax.pipeline.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
-from maeref_jax.pipeline.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, settled
+from maeref_jax.pipeline.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, formats_of, settled
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results import maps
 from maeref_jax.results.output import EXPORTS
-from maeref_jax.volumes import threads
+from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.pyramid import level_factors
@@ -58,8 +58,9 @@ def measure(model: Model, settings: Settings, members: Sequence[int] | None = No
     variables = model.params, model.state
     function, make = _call(model, settings, members)
     batch = settings.batch if jax.default_backend() != "cpu" else min(settings.batch, _TIMED_WINDOWS)
-    compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
-    jax.block_until_ready(compiled(*variables, *make(batch)))
+    with progress.showing(f"compiling {model.workdir}"):
+        compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
+        jax.block_until_ready(compiled(*variables, *make(batch)))
     count, began = 0, time.perf_counter()
     while not count or time.perf_counter() - began < _TIMED_S:
         jax.block_until_ready(compiled(*variables, *make(batch)))
@@ -131,7 +132,7 @@ def plan(
         found["seconds"] += windows["computed"] * speed.seconds
         found["operations"] += windows["computed"] * speed.operations
     roles = refining.roles_of(settings, refiner)
-    found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, settings.tiff_export)
+    found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, len(formats_of(settings)))
     found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
     return found
 
@@ -162,16 +163,16 @@ def windows_of(
 
 
 def disk_bytes(
-    roles: Iterable[str], shape: Sequence[int], voxel_size_nm: tuple | None, image: Volume | None, tiff_export: bool
+    roles: Iterable[str], shape: Sequence[int], voxel_size_nm: tuple | None, image: Volume | None, formats: int
 ) -> int:
-    """Bytes of all arrays with their coarser levels, and of the TIFF stacks, nothing being compressed."""
+    """Bytes of all arrays with their coarser levels, and of exports in so many formats, nothing being compressed."""
     factors = level_factors(tuple(shape), voxel_size_nm, 64)
     levels = sum(math.prod(-(-n // f) for n, f in zip(shape, factor, strict=True)) for factor in factors)
     total = 0
     for role in roles:
         dtype = maps.KINDS[role].dtype or (image.dtype if image is not None else "uint8")
         total += levels * np.dtype(dtype).itemsize
-    return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * tiff_export
+    return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * formats
 
 
 def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:
@@ -193,7 +194,16 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
         arrays = frame * (4 if step == "segment" else 7) + copies * 4 * (classes + 1) * math.prod(box)
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     together = sum if _segments_again(segmenter, refiner) else max
-    return together(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return together(needed) + held_bytes()
+
+
+def held_bytes() -> int:
+    """The most memory that this process has held so far; 0 where the system does not say: on Windows."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _segments_again(segmenter: Model | None, refiner: Model | None) -> bool:
@@ -209,7 +219,8 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
     parts = f" in {num_parts} parts of up to {found['blocks_per_part']}" if num_parts > 1 else ""
     lines = [f"{stem}: {voxels} voxels of {nm} (z y x), {found['blocks']} blocks{parts}"]
     for step, windows in found["windows"].items():
-        lines.append(f"  {step}: {windows['computed']:,} windows to compute, of {windows['all']:,}")
+        # What fills a last batch up takes time as well, but is no window of the volume.
+        lines.append(f"  {step}: {min(windows['computed'], windows['all']):,} of {windows['all']:,} windows to compute")
     if found["hidden_share"] is not None:
         lines.append(f"  hidden, in {_SAMPLED_BLOCKS} blocks or fewer that were looked at: {found['hidden_share']:.2%}")
     elif "refine" in found["windows"]:
@@ -228,7 +239,9 @@ def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts:
     lines = [f"all {len(found)}: disk at most {_gb(disk)}, {_gb(free)} free in {place}{short}"]
     lines.append(f"hours of the networks{together} (reading, writing, objects and exports come on top):")
     lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
-    for device, rate in ASSUMED.items():
+    if not work:
+        lines.append("  elsewhere: not estimated, as what takes the time is no matrix product or convolution")
+    for device, rate in ASSUMED.items() if work else ():
         said = f"estimate, not measured: {work:.2g} operations at an assumed {rate / 1e12:g} TFLOP/s"
         lines.append(f"  {_hours(work / rate):>9}  {device}, {said}")
     return lines
@@ -310,4 +323,6 @@ def _gb(size: float) -> str:
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 1:
+        return "under 1 s"
     return f"{seconds / 3600:.3g} h" if seconds >= 36 else f"{seconds:.2g} s"

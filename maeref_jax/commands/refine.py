@@ -7,6 +7,8 @@
     maeref refine --labels labels.tif --hidden painted.tif --output DIR --refiner runs/mae
   your own class probabilities (several files for one input are members of an ensemble):
     maeref refine --probabilities a.tif b.tif --output DIR --refiner runs/mae
+  nnU-Net's predictions, folders as they are (docs/nnunet.md):
+    maeref refine --nnunet PREDICTIONS --input imagesTs --output DIR --refiner runs/mae
   which threshold of entropy, tried on a volume whose truth is known (or, without a path, shown as pictures):
     maeref refine --input image.tif --output DIR --ensemble runs/ensemble --refiner runs/mae
                      --suggest_threshold truth.tif
@@ -69,7 +71,7 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
     every += [one.witness for one in opened if one.witness]
     # No output may replace the input of another job, nor a second run read the first one's results.
     for one in opened:
-        check_apart(Output(Path(config.output), one.stem), every)
+        check_apart(Output(Path(config.output), one.stem, jobs.formats_of(config)), every)
     models, waiting = load_models(config), []
     segmenter, refiner, _ = models
     print(jobs.thresholds_of(config, refiner)[1], flush=True)

@@ -21,13 +21,15 @@ COLUMNS = (*ROLES, "stem", "axes", "voxel_size_nm")
 
 class Request(NamedTuple):
     """One input and what belongs to it: role -> path, "probabilities" -> tuple of paths. axes, voxel_size_nm (z, y, x):
-    of this input alone, or empty.
+    of this input alone, or empty. classes: of each class, the channels of the probabilities that are it; (): as they
+    are.
     """
 
     stem: str
     paths: dict[str, Any]
     axes: str = ""
     voxel_size_nm: tuple[float, ...] = ()
+    classes: tuple[tuple[int, ...], ...] = ()
 
 
 def check_sources(given: Sequence[str], mark: str = "") -> None:
@@ -202,7 +204,7 @@ def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
     name = pattern.replace("{stem}", stem_of(path))
     place = place_of(path)
     dataset = None if is_url(name) else split_inner(split_range(name)[0])[1]
-    if ("/" in name) if dataset is None else not name.startswith(place_of(name).name):
+    if (is_url(name) or len(Path(name).parts) > 1) if dataset is None else not name.startswith(place_of(name).name):
         return name
     return join(split(place)[0], name) if is_url(place) else str(Path(place).parent / name)
 

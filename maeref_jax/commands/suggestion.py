@@ -22,7 +22,8 @@ from maeref_jax.pipeline.blockwise import hide
 from maeref_jax.report.canvas import png_of_figure
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import inputs, label_ids
-from maeref_jax.volumes.volume import array_volume, labels_from_disk, open_volume
+from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -61,8 +62,7 @@ def suggest_threshold(given, config):
         raise BadInput(f"--suggest_threshold tries one input, found {stems or 'none that can be opened'}")
     truth, directory = None, Path(config.output)
     if config.suggest_threshold != "none":
-        size = tuple(config.voxel_size_nm) or None
-        truth = open_volume(config.suggest_threshold, axes=config.axes or None, voxel_size_nm=size)
+        truth = given_of(config).open(config.suggest_threshold, "labels")
     segmenter, refiner, settings = load_models(config)
     job = given[0]._replace(output=directory / "suggestion")
     found = suggest(job, segmenter, refiner, settings, truth)

@@ -25,6 +25,7 @@ def main(argv):
     flags.add_argument(
         "--label_map", metavar="ID:CLASS,…", help="what ids in label files mean: 0:0,255:1; or instances; or identity"
     )
+    command_line.add_reading_flags(flags)
     flags.add_argument("--init_from", metavar="DIR", help="workdir to start from instead of random weights")
     flags.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
     flags.add_argument("--distributed", action="store_true", help="one of several processes, as the cluster says")
@@ -34,6 +35,9 @@ def main(argv):
     arguments, overrides = command_line.parse(flags, argv)
     if arguments.init_from:
         overrides.append(f"--config.init_from={arguments.init_from}")
+    overrides += command_line.reading_overrides(arguments, "data")
+    if arguments.voxel_size_nm:  # of the files, and so of the model
+        overrides.append(f"--config.voxel_size_nm={arguments.voxel_size_nm}")
     if arguments.label_map:
         overrides.append(f"--config.data.label_map={arguments.label_map}")
     settings = command_line.load_config(arguments.config, overrides).to_dict()

@@ -83,7 +83,7 @@ def cost_table(models, seconds):
 def training_seconds(folder):
     """What the training of a workdir took, as it says itself; None while it has not finished."""
     path = Path(folder) / "summary.json"
-    return json.loads(path.read_text())["seconds"] if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else None
 
 
 def _title(refiner, on_validation):

@@ -13,7 +13,8 @@ from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
 from maeref_jax.samples import dataset, sampling
 from maeref_jax.samples.subsets import member_volumes
-from maeref_jax.volumes.volume import array_volume, open_volume, resolved
+from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.volume import array_volume, resolved
 from maeref_jax.volumes.windows import whole
 
 VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same at every evaluation
@@ -196,11 +197,11 @@ def _phantom_images(settings, split):
 
 def _image_files(settings, split):
     """The same of every image file of a split."""
-    paths, axes = settings["data"][split]["images"], settings["data"]["axes"] or None
+    paths, given = settings["data"][split]["images"], given_of(settings["data"])
     if not paths:
         raise BadInput(f"no volumes to learn from: set data.{split}.images, which the ensemble segments, or .labels")
     for path, stem in zip(paths, dataset.stems(paths), strict=True):
-        yield resolved(path), stem, open_volume(path, axes=axes)
+        yield resolved(path), stem, given.open(path)
 
 
 def _predictor(settings, ensemble, output):

@@ -10,6 +10,7 @@ from maeref_jax.training import search as trials
 from maeref_jax.training import workdir as folder
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.parallel import is_primary, own_share, primary_first
+from maeref_jax.volumes import progress
 
 LONG_HOURS = 0.5  # from which a CPU is warned about
 SAMPLED_STEPS = 3000  # fewer steps are not worth an estimate
@@ -22,14 +23,17 @@ def train(settings, workdir, profile=False):
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.check_same_run(workdir, settings)
     start_from = folder.starting_point(settings)
-    with primary_first():  # which writes the predictions that a masked autoencoder learns from
+    # The primary writes the predictions that a masked autoencoder learns from.
+    with progress.showing("making the data ready"), primary_first():
         prepared = experiment.prepare(settings, workdir, indices)
     optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
     if is_primary():
         folder.write_config(workdir, settings, prepared.facts)
         print(f"{settings['method']}: {prepared.description}", flush=True)
         if jax.default_backend() == "cpu" and settings["steps"] >= SAMPLED_STEPS:
-            warn_of_slowness(loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0)), settings["steps"])
+            with progress.showing("timing a step"):
+                seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
+            warn_of_slowness(seconds, settings["steps"])
     summary = loop.train(
         prepared.method, optimizer, prepared.batches, prepared.validation, settings, workdir, start_from, profile
     )
@@ -53,7 +57,8 @@ def make_confidence_honest(settings, workdir, batches):
         return
     model = methods.load_model(workdir, "refiner")
     if calibrate.can_be_calibrated(model.apply):
-        everything = calibrate.calibrate(model, batches).rows[0]
+        with progress.showing("calibrating the confidence"):
+            everything = calibrate.calibrate(model, batches).rows[0]
         before, after = everything[3], everything[4]
         print(f"confidence in validation crops: expected calibration error {before}, calibrated {after}")
 

@@ -21,16 +21,18 @@ from maeref_jax.uncertainty.entropy import KINDS
 from maeref_jax.volumes import inputs
 from maeref_jax.volumes.class_scheme import check_same_names, scheme_of_names
 from maeref_jax.volumes.formats.ome_metadata import VERSIONS
+from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
 from maeref_jax.volumes.label_ids import label_map_of
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
+from maeref_jax.volumes.writing import check_written
 
 LEAVE = ("red", "flagged")
 THRESHOLDS = ("threshold", "ambiguous_threshold")
 # Settings that decide nothing about the result.
-_HOW = ("overwrite", "num_parts", "part_id", "wait_minutes")
+_HOW = ("overwrite", "num_parts", "part_id", "wait_minutes", "export")
 
 
 class Model(NamedTuple):
@@ -85,6 +87,7 @@ class Settings(NamedTuple):
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
     batch: windows per call of a network; seed: of a refiner that draws
     overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
+    export: other formats to write them in, such as "nii.gz"; may be asked for when all else is done
     entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
     agree_within_nm: labels filled in slice by slice agree with those above and below within this length (slices.py),
         at most 8 of them; 0, as in the paper: every slice by itself
@@ -108,6 +111,7 @@ class Settings(NamedTuple):
     seed: int = 0
     overwrite: bool = False
     tiff_export: bool = True
+    export: tuple[str, ...] = ()
     entropy_kind: str = "mean"
     agree_within_nm: float = 0.0
     copy_image: bool = False
@@ -296,9 +300,23 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
                 f"{hint if 'probabilities' in missing else ''}"
             )
     shape = next(iter(volumes.values())).shape
+    for suffix in formats_of(settings):
+        check_written(suffix)
     if settings.tiff_export and np.prod(shape, dtype=float) > LARGEST_BYTES:
         raise BadInput(f"{job.stem} of shape {shape} is too large for TIFF export; set tiff_export to false")
     return volumes
+
+
+def formats_of(settings) -> tuple[str, ...]:
+    """The suffixes of what is exported beside the arrays. settings: has tiff_export and export."""
+    asked = [f".{name.strip().lstrip('.').lower()}" for name in settings.export]
+    return tuple(dict.fromkeys([".tif"] * settings.tiff_export + asked))
+
+
+def placement_of(job: Job) -> Placement | None:
+    """Where the voxels of a job lie in the world, as the first of its files that says so does."""
+    volumes = (job.image, job.labels, job.entropy, job.hidden, *job.probabilities)
+    return next((volume.placement for volume in volumes if volume is not None and volume.placement), None)
 
 
 def check_same_scheme(one: Model, other: Model) -> None:

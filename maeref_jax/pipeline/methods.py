@@ -66,7 +66,7 @@ def _beside(workdir, name, is_whole, maker) -> dict | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = None
     if not is_whole(found):

@@ -27,8 +27,10 @@ from maeref_jax.pipeline.jobs import (
     agreeing_slices,
     check_chosen,
     check_job,
+    formats_of,
     identity,
     object_rules,
+    placement_of,
     scheme_of,
     settled,
 )
@@ -36,7 +38,7 @@ from maeref_jax.pipeline.passes import Run, leave_as_they_were, passes
 from maeref_jax.results import maps, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.output import Output
-from maeref_jax.volumes import inputs
+from maeref_jax.volumes import inputs, progress
 from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.volume import Volume, open_volume
 
@@ -83,7 +85,7 @@ def open_run(
     check_chosen(job, segmenter, refiner, settings)
     settings = settled(settings, refiner)
     volumes = check_job(job, segmenter, refiner, settings)
-    place = Output(Path(job.output), job.stem)
+    place = Output(Path(job.output), job.stem, formats_of(settings))
     output.check_apart(place, volumes.values())
     made_by = identity(job, volumes, segmenter, refiner, settings)
     scheme = scheme_of(segmenter, refiner, settings.classes)
@@ -97,7 +99,8 @@ def open_run(
 
     state = "new" if settings.overwrite else output.state(place, made_by)
     if state == "new":
-        readings = inputs.check_values(volumes, scheme, settings.label_map)
+        with progress.showing(f"reading {job.stem} to check its values"):
+            readings = inputs.check_values(volumes, scheme, settings.label_map)
         output.remove(place) if settings.overwrite else None
         image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
 
@@ -108,7 +111,9 @@ def open_run(
         output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, fill)
         state = output.state(place, made_by)  # another part may have been faster
     if state == "complete":
-        say(f"{place.sidecar} is complete already, nothing to do")
+        exported = maps.export(place, arrays_in(place), voxel_size_nm, scheme["colours"], placement_of(job))
+        what = f"wrote {len(exported)} exports" if exported else "nothing to do"
+        say(f"{place.sidecar} is complete already, {what}")
         return None
     for volume in volumes.values():
         if volume.note:
@@ -185,8 +190,7 @@ def _finish(run, say) -> dict:
     if settings.objects:
         told = (run.voxel_size_nm, run.scheme["names"], rules, say)
         found = objects.measure_objects(place, arrays, settings.block, *told)
-    if settings.tiff_export:
-        maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"])
+    maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
     maps.write_pyramids(place, arrays)
     summary = _summary(place, run.scheme, run.segmenter, run.refiner, run.made_by, time.monotonic() - started)
     summary |= {"agreeing_slices": run.rounds} if run.refiner else {}

@@ -10,9 +10,10 @@ from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.volumes import inputs, label_ids
+from maeref_jax.volumes.given import given_of
 from maeref_jax.volumes.labels import derive_shell, real_classes
 from maeref_jax.volumes.view import range_text
-from maeref_jax.volumes.volume import open_volume, resolved, share_slices, split_range
+from maeref_jax.volumes.volume import resolved, share_slices, split_range
 from maeref_jax.volumes.windows import whole
 
 
@@ -40,7 +41,8 @@ def annotated_phantoms(seeds, shape, voxel_size_nm):
 
 def volumes_from_files(split, data, scheme, with_image, say=print):
     """The TrainingVolumes of one split. split: images, labels, entropy, tuples of paths of equal length (images and
-    entropy may be empty); data: label_map, shell_class (-1 for none), shell_vx, axes; scheme, say: as in mapped_labels.
+    entropy may be empty); data: label_map, shell_class (-1 for none), shell_vx, and what given_of reads; scheme, say:
+    as in mapped_labels.
     """
     paths = {role: split[role] for role in ("images", "labels", "entropy")}
     if with_image and len(paths["images"]) != len(paths["labels"]):
@@ -50,7 +52,7 @@ def volumes_from_files(split, data, scheme, with_image, say=print):
     volumes = []
     for i in range(len(paths["labels"])):
         given = {
-            role: open_volume(files[i], axes=data["axes"] or None)
+            role: given_of(data).open(files[i], role)
             for role, files in paths.items()
             if files and (role != "images" or with_image)
         }

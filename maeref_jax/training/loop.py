@@ -27,6 +27,7 @@ from maeref_jax.training.parallel import (
 )
 from maeref_jax.training.pictures import ROWS
 from maeref_jax.training.state import initial_state, update
+from maeref_jax.volumes import progress
 
 WARM_STEPS, PROFILED = 10, 5  # steps before a profile, which are compiled then, and how many it shows
 
@@ -96,6 +97,8 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
             logs.say(f"nothing to do: {start} steps are taken already")
         trace = Profile(workdir / "profile" if profile and is_primary() else None, end - start)
         with logs, requests:
+            if jax.process_count() > 1:  # the others must not wait for one that has left
+                requests.listen()
             train_state, best = take_steps(run, train_state, best, batches, range(start, end), settings, trace)
     summary = {"steps": int(train_state.step), "seconds": round(time.monotonic() - began, 1)}
     if best is None:
@@ -115,6 +118,7 @@ def take_steps(run, train_state, best, batches, steps, settings, profile):
             profile.at(step - steps.start)
             sent = split_batch(batch, devices), jax.random.fold_in(run.key, step), run.requests.wishes(devices)
             train_state, report = run.step(train_state, *sent)
+            run.requests.listen()  # compiled: from here on there is something to save
             exit_code, save = run.read(running)
             running = (step, report, batch["index"])
             evaluate = (step + 1) % settings["evaluate_every"] == 0 or step + 1 == steps.stop
@@ -165,7 +169,8 @@ def pausing(method, validation, settings, checkpoints, logs, requests):
         train_state, score = jax.tree.map(np.array, jax.device_get(train_state)), np.inf
         if evaluate:
             model = train_state.used, train_state.state
-            metrics = validated(evaluate_batch, *model, validation)
+            with progress.showing("validating"):
+                metrics = validated(evaluate_batch, *model, validation)
             score = from_primary(scored(metrics, settings))
             if not np.isfinite(score):
                 raise CannotGoOn(f"validation at step {train_state.step} gives {metrics}, which cannot be compared")

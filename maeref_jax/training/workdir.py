@@ -30,7 +30,7 @@ def keep_compiled(workdir):
         return
     # Programs for another processor may use instructions that this one has not got.
     information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else [platform.processor()]
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else [platform.processor()]
     abilities = next((line for line in lines if line.startswith(("flags", "Features"))), lines[0])
     machine = f"{platform.machine()}_{hashlib.sha256(abilities.encode()).hexdigest()[:8]}"
     jax.config.update("jax_compilation_cache_dir", str(Path(workdir).absolute() / "compiled" / machine))
@@ -105,7 +105,7 @@ def read_config(workdir):
     """What write_config wrote. BadInput if `workdir` is no workdir."""
     path = epath.Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{workdir} is not the workdir of a train.py run: cannot read {path} ({error})") from error
 

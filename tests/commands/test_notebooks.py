@@ -108,8 +108,8 @@ def test_an_own_tiff_is_refined_and_shown(execute, phantoms, tmp_path):
     models = {"ENSEMBLE": workdir / "ensemble", "REFINER": workdir / "mae", "THRESHOLD": "0.9"}
     text = execute("2", {**models, "OUTPUT": tmp_path / "out"})
     assert text.count("[picture]") == 2 and text.count("were hidden") == 2
-    assert tifffile.imread(tmp_path / "out" / "example_refined.tif").shape == (6, 160, 160)
-    hidden = tifffile.imread(tmp_path / "out" / "mine_hidden.tif") > 0
+    assert tifffile.imread(tmp_path / "out" / "notebook2_example_refined.tif").shape == (6, 160, 160)
+    hidden = tifffile.imread(tmp_path / "out" / "notebook2_labels_hidden.tif") > 0
     assert hidden[:, 70:90, 70:90].all() and 0.03 < hidden.mean() < 0.06
 
 
