@@ -1,5 +1,6 @@
 """The volumes a training run learns from, named in a config: phantoms by seed, or files."""
 
+import functools
 import re
 from collections import Counter
 from typing import NamedTuple
@@ -15,18 +16,50 @@ from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import open_volume, resolved, share_slices, split_range
 from maeref_jax.volumes.windows import whole
 
+MOST_PLACES = 65536  # voxels of a kind that a volume remembers
 
-class TrainingVolume(NamedTuple):
+
+class _Arrays(NamedTuple):
+    name: str
+    image: np.ndarray | None
+    labels: np.ndarray
+    entropy: np.ndarray | None = None
+
+
+class TrainingVolume(_Arrays):
     """One volume in memory, all arrays (z, y, x).
 
     name: what a workdir remembers it by, of a file its path from the root; image: float32 or None; labels: int16, -1
     unknown; entropy: float32 in [0, 1] or None, which makes every known label count.
     """
 
-    name: str
-    image: np.ndarray | None
-    labels: np.ndarray
-    entropy: np.ndarray | None = None
+    @functools.cached_property
+    def foreground(self):
+        """`places` of the labels above 0."""
+        return places(self.labels, lambda labels: labels > 0)
+
+    @functools.cached_property
+    def known(self):
+        """`places` of the known labels."""
+        return places(self.labels, lambda labels: labels >= 0)
+
+
+def places(labels, belongs):
+    """Where labels (z, y, x) belong, int32 (n, 3): all such voxels, or MOST_PLACES drawn at random of more, in order.
+
+    belongs: labels (y, x) -> bool. A slice is looked at at a time.
+    """
+    counts = np.array([np.count_nonzero(belongs(plane)) for plane in labels])
+    ends = np.cumsum(counts)
+    total = int(ends[-1])
+    few = total <= MOST_PLACES
+    chosen = np.arange(total) if few else np.sort(np.random.default_rng(0).integers(total, size=MOST_PLACES))
+    found = [np.zeros((0, 3), np.int32)]
+    for z in np.flatnonzero(counts):
+        ranks = chosen[(chosen >= ends[z] - counts[z]) & (chosen < ends[z])] - (ends[z] - counts[z])
+        flat = np.flatnonzero(belongs(labels[z]))[ranks]
+        found.append(np.stack([np.full_like(flat, z), *np.divmod(flat, labels.shape[2])], 1).astype(np.int32))
+    return np.concatenate(found)
 
 
 def annotated_phantoms(seeds, shape, voxel_size_nm):
