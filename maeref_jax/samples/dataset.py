@@ -10,10 +10,10 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
-from maeref_jax.volumes import inputs
+from maeref_jax.volumes import grey_values, inputs
 from maeref_jax.volumes.labels import derive_shell, remap_labels
 from maeref_jax.volumes.view import range_text
-from maeref_jax.volumes.volume import open_volume, resolved, share_slices, split_range
+from maeref_jax.volumes.volume import array_volume, open_volume, resolved, share_slices, split_range
 from maeref_jax.volumes.windows import whole
 
 MOST_PLACES = 65536  # voxels of a kind that a volume remembers
@@ -42,6 +42,20 @@ class TrainingVolume(_Arrays):
     def known(self):
         """`places` of the known labels."""
         return places(self.labels, lambda labels: labels >= 0)
+
+
+def as_seen(volume, normalisation):
+    """The TrainingVolume with its image as a model is shown it, float32: grey_values.as_seen."""
+    image = grey_values.as_seen(array_volume(volume.image, volume.name), normalisation)
+    return volume._replace(image=_read(image).astype(np.float32, copy=False))
+
+
+def grey_facts(volumes, normalisation):
+    """What a workdir remembers of the images of TrainingVolumes that a model was shown: normalisation; grey_values,
+    the statistics of them all.
+    """
+    planes = [plane for volume in volumes for plane in grey_values.sample(array_volume(volume.image, volume.name))]
+    return {"normalisation": normalisation, "grey_values": grey_values.statistics(planes)}
 
 
 def places(labels, belongs):
