@@ -31,19 +31,23 @@ def crop(volume, rng, size, min_foreground, anywhere_share=0.0):
 
 def _starts(volume, rng, box, min_foreground):
     """Where a crop of shape `box` begins. Drawn blindly, which favours nothing; but where TRIES such draws find too
-    little, around a voxel of what is looked for, drawn among all of the volume.
+    little, around voxels of what is looked for, drawn among all of the volume; the last one, where that is too little.
     """
     last = [max(n - s, 0) for n, s in zip(volume.labels.shape, box, strict=True)]
-    for _ in range(TRIES):
-        starts = [rng.integers(most + 1) for most in last]
+    for attempt in range(2 * TRIES):
+        if attempt == TRIES:
+            places = volume.foreground if min_foreground > 0 and len(volume.foreground) else volume.known
+            if not len(places):
+                break
+        if attempt < TRIES:
+            starts = [rng.integers(most + 1) for most in last]
+        else:
+            corner = places[rng.integers(len(places))] - rng.integers(box)
+            starts = np.clip(corner, 0, last).tolist()
         labels = volume.labels[tuple(slice(start, start + s) for start, s in zip(starts, box, strict=True))]
         if (labels > 0).mean() > min_foreground if min_foreground > 0 else (labels >= 0).any():
-            return starts
-    places = volume.foreground if min_foreground > 0 and len(volume.foreground) else volume.known
-    if not len(places):
-        return starts
-    around = places[rng.integers(len(places))]
-    return [int(np.clip(at - rng.integers(s), 0, most)) for at, s, most in zip(around, box, last, strict=True)]
+            break
+    return starts
 
 
 def padded(array, size, value=None):
