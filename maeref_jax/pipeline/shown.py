@@ -17,15 +17,15 @@ def shown_range(model: Model, image: Volume) -> tuple:
 
 def doubts_about_image(name: str, image: Volume | None, segmenter: Model | None, refiner: Model | None) -> list[str]:
     """What to tell a user whose image has other grey values than those that the models which look at it were trained
-    on: a line for each, none for no doubt.
+    on: a line for each doubt.
     """
     looking = [refiner] if refiner and "image" in refiner.apply.needs else []
     looking = [segmenter, *looking] if segmenter else looking
     doubts = []
     for model in looking if image is not None else ():
         planes = grey_values.sample(seen_by(model, image))
-        doubts.append(grey_values.doubt_about_grey_values(name, planes, model.workdir, model.facts))
-    return [doubt for doubt in doubts if doubt]
+        doubts += grey_values.doubts_about_grey_values(name, planes, model.workdir, model.facts)
+    return doubts
 
 
 def _normalisation(model):

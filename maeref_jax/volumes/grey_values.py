@@ -101,35 +101,36 @@ def as_seen(image: Volume, normalisation: str) -> Volume:
     )
 
 
-def doubt_about_grey_values(name: str, planes: list[np.ndarray], workdir: str, facts: dict) -> str:
-    """What to tell a user whose volume has other grey values than those that a model was trained on; "" where there is
-    no such doubt, or the model remembers none.
+def doubts_about_grey_values(name: str, planes: list[np.ndarray], workdir: str, facts: dict) -> list[str]:
+    """What to tell a user whose volume has other grey values than those that a model was trained on, none where there
+    is no such doubt, or the model remembers none.
 
     planes: `sample` of the volume as the model is shown it; facts: of the workdir: intensity_range, and, but for an
     older one, grey_values, the `statistics` of training.
     """
     if "intensity_range" not in facts:
-        return ""
+        return []
     low, high = facts["intensity_range"]
     values, found = _values(planes), statistics(planes)
     first, *_, last = found["quantiles"]
     if first == last:
-        return f"{name} has the grey value {first:.4g} nearly everywhere: is it the right file, or the right channel?"
+        return [f"{name} has the grey value {first:.4g} nearly everywhere: is it the right file, or the right channel?"]
+    doubts = []
     outside = float(np.mean((values < low) | (values > high)))
     ratio = (last - first) / (high - low)
     if outside > _OUTSIDE or not 1 / _CONTRAST <= ratio <= _CONTRAST:
         depth = " (another bit depth, or scaled to 0 ... 1?)" if max(ratio, 1 / ratio) > 8 else ""
-        return (
+        doubts.append(
             f"{name} has grey values from {first:.4g} to {last:.4g}{depth}, but {workdir} was trained on {low:.4g} "
             f"to {high:.4g}, and {outside:.0%} of the voxels lie outside; rescale the intensities to that range, or "
             "train a model that scales every volume by itself (train.py --config.normalisation=volume)"
         )
     if _inverted(found, facts.get("grey_values", {})):
-        return (
+        doubts.append(
             f"{name} looks inverted, or is of another kind: its grey values are spread as if dark and bright were "
             f"exchanged in what {workdir} was trained on; if they are, invert the image"
         )
-    return ""
+    return doubts
 
 
 def _inverted(found: dict, trained: dict) -> bool:
