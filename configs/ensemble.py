@@ -52,9 +52,15 @@ def get_config(mode):
             "member_lists": (),
             "window": (128, 128),
             "stride": (64, 64),
+            # Crops hold more foreground than this share of them; 0: wherever there is a known label. A share of all
+            # crops, anywhere_share, is drawn like that whatever min_foreground says: a network learns what is none.
             "min_foreground": 0.05,
+            "anywhere_share": 0.3,
+            # "training": grey values are seen in the range of all training volumes; "volume": every volume, in training
+            # and in use, in its own range (its 1 % and 99 % quantiles).
+            "normalisation": "training",
             "evaluate_every": 1000,
-            "validation_batches": 4,
+            "validation_slices": 16,  # whole slices (3-D: slabs) of the validation volumes, drawn wherever they are
             "classes": CLASSES,
             "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
             # How the members are taught the class "ambiguous": class; unknown, those pixels do not count and only
@@ -104,7 +110,7 @@ def get_config(mode):
         for split in ("train", "validation"):
             config.data[split] = files(*(rendered.paths(split, role) for role in ("image", "annotated")))
     if mode == "smoke":
-        config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})
+        config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_slices": 2})
         config.update({"window": (32, 32), "stride": (16, 16)})
         config.model.update({"widths": (4, 8, 8), "strides": ((2, 2), (2, 2))})
         config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})

@@ -34,7 +34,8 @@ def get_config(mode):
             "token": 4,
             "window": (128, 128),
             "stride": (64, 64),
-            "min_foreground": 0.3,
+            "min_foreground": 0.3,  # of a crop
+            "anywhere_share": 0.0,  # share of crops drawn wherever there is a known label
             "masking_ratio": (0.1, 0.9),
             "keep_within": 8.0,  # token sides from visible foreground; farther visible tokens take no part
             "keep_within_nm": 0.0,  # the same in nanometres, by voxel_size_nm; 0: keep_within decides

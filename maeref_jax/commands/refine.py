@@ -100,10 +100,13 @@ def refine_one(config, one: Opened, models: tuple) -> dict | None:
     from maeref_jax.audit import stain
     from maeref_jax.commands import by_workers
     from maeref_jax.pipeline import jobs, refining
+    from maeref_jax.pipeline.shown import doubts_about_image
     from maeref_jax.results.output import Output
     from maeref_jax.volumes.inputs import doubt_about_scale, known_voxel_size
 
     segmenter, refiner, settings = models
+    for doubt in doubts_about_image(one.stem, one.volumes.get("image"), segmenter, refiner):
+        print(f"warning: {doubt}", file=sys.stderr)
     if model := segmenter or refiner:
         found_nm = known_voxel_size(opening.all_of(one.volumes))
         doubt = doubt_about_scale(one.stem, found_nm, model.workdir, model.settings["voxel_size_nm"])

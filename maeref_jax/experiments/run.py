@@ -35,13 +35,27 @@ def train(settings, workdir, profile=False):
                 seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
             warn_of_slowness(seconds, settings["steps"])
     summary = loop.train(
-        prepared.method, optimizer, prepared.batches, prepared.validation, settings, workdir, start_from, profile
+        *(prepared.method, optimizer, prepared.batches, prepared.validation),
+        *(settings, workdir, start_from, profile, prepared.judged_on),
     )
     if is_primary():
         folder.write_summary(workdir, settings, prepared.facts, summary)
         make_confidence_honest(settings, workdir, prepared.validation)
+        for line in by_class(summary, settings["classes"]["names"]):
+            print(line)
         card = epath.Path(workdir) / "model_card.md"
         print(f"{workdir} is ready; {best_steps(summary)}, see {card}")
+
+
+def by_class(summary, names):
+    """Lines that say how well each class was found in validation, as far as that was counted class by class."""
+    found, measures = summary["validation"], ("dice", "precision", "recall")
+    lines = []
+    for name in names:
+        values = {measure: found.get(f"validation_{measure}_{name}") for measure in measures}
+        if None not in values.values():
+            lines.append(f"  {name}: " + ", ".join(f"{measure} {value:.3f}" for measure, value in values.items()))
+    return [f"validation on {summary['validated_on']}, by class:", *lines] if lines else []
 
 
 def best_steps(summary):

@@ -21,6 +21,7 @@ from maeref_jax.pipeline.blockwise import (
     segment_block,
 )
 from maeref_jax.pipeline.jobs import Job, Model, Settings
+from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.results import output
 from maeref_jax.results.output import Output
 from maeref_jax.uncertainty.entropy import member_means
@@ -66,12 +67,12 @@ def passes(run: Run) -> dict[str, Callable[[Box], None]]:
     """What each of `run.steps` does with a block, mark included; several blocks may be done beside each other."""
     run = run._replace(job=_read_by_one(run.job))
     found = {"copy": functools.partial(_copy, run)}
-    variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
-    found["segment"] = functools.partial(_segment, run, variables)
+    means = _means_of(run)
+    found["segment"] = functools.partial(_segment, run, means)
     if run.refiner is not None:
         variables = jax.device_put((run.refiner.params, run.refiner.state))
         key = jax.random.key(run.settings.seed)
-        found["refine"] = functools.partial(_refine, run, variables, key, _seen_by_refiner(run))
+        found["refine"] = functools.partial(_refine, run, variables, key, _seen_by_refiner(run, means))
     return {step: found[step] for step in run.steps}
 
 
@@ -97,16 +98,16 @@ def _copy(run, box) -> None:
     output.mark(run.place, "copy", box, {})
 
 
-def _segment(run, variables, box) -> None:
-    job, segmenter, settings, scheme, arrays = run.job, run.segmenter, run.settings, run.scheme, run.arrays
+def _segment(run, means_of, box) -> None:
+    job, settings, scheme, arrays = run.job, run.settings, run.scheme, run.arrays
     started, windows, kind = time.monotonic(), 0, settings.entropy_kind
     threshold = settings.threshold
-    if segmenter is not None or job.probabilities:
-        means, windows = _means(run, variables, box, kind)
+    if means_of is not None:
+        means, windows = means_of(box, kind)
         labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
         if "disagreement" in arrays:
             # Not from the same call: with another number of channels the last bit of a mean may be another one.
-            means, more = _means(run, variables, box, "mutual_information")
+            means, more = means_of(box, "mutual_information")
             _, disagreement, _ = decide(means, scheme["ambiguous"], "mutual_information")
             arrays["disagreement"].write(box, np.round(disagreement * 255).astype(np.uint8))
             windows += more
@@ -128,34 +129,42 @@ def _segment(run, variables, box) -> None:
     output.mark(run.place, "segment", box, record | {"seconds": time.monotonic() - started})
 
 
-def _means(run, variables, box, kind) -> tuple[np.ndarray, int]:
-    """What the entropy needs of the members, averaged over them, float32 (z, y, x, n); windows that took."""
-    job, settings = run.job, run.settings
-    if run.segmenter is not None:
-        source = run.segmenter.apply, variables, job.members, job.image
-        return segment_block(*source, box, settings.batch, kind)
-    members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
-    return np.asarray(member_means(members, kind)), 0
+def _means_of(run) -> Callable[[Box, str], tuple[np.ndarray, int]] | None:
+    """Of a box, what a kind of entropy needs of the members, averaged over them, float32 (z, y, x, n), and how many
+    windows that took; None where labels are given.
+    """
+    job, segmenter = run.job, run.segmenter
+    if segmenter is not None:
+        variables, image = jax.device_put((segmenter.params, segmenter.state)), seen_by(segmenter, job.image)
+        source = segmenter.apply, variables, job.members, image
+        return lambda box, kind: segment_block(*source, box, run.settings.batch, kind)
+    if not job.probabilities:
+        return None
+
+    def given(box, kind):
+        members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
+        return np.asarray(member_means(members, kind)), 0
+
+    return given
 
 
-def _probabilities(run) -> Volume:
+def _probabilities(run, means_of) -> Volume:
     """The class probabilities that the segmentation was decided by, computed (or read) again for whatever box is asked.
 
     The alternative is to store them: as many times the volume as there are classes, rounded to bytes, and one more
     thing to resume. Boxes are asked for only where something is hidden, and the numbers are the same to the bit.
     """
-    variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
     scheme, kind = run.scheme, run.settings.entropy_kind
     classes = real_classes(scheme)
 
     def read(box):
-        means, _ = _means(run, variables, box, kind)
+        means, _ = means_of(box, kind)
         return np.moveaxis(real_probabilities(means, scheme["ambiguous"], kind), -1, 0)
 
     return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, classes, read)
 
 
-def _seen_by_refiner(run) -> dict[str, Volume]:
+def _seen_by_refiner(run, means_of) -> dict[str, Volume]:
     """The volumes that `refine_block` reads, by its names."""
 
     def view(name, dtype, convert):
@@ -173,9 +182,9 @@ def _seen_by_refiner(run) -> dict[str, Volume]:
         "hidden": view("hidden", bool, lambda hidden: hidden != 0),
     }
     if "image" in run.refiner.apply.needs:
-        volumes["image"] = run.job.image
+        volumes["image"] = seen_by(run.refiner, run.job.image)
     if "probabilities" in run.refiner.apply.needs:
-        volumes["probabilities"] = _probabilities(run)
+        volumes["probabilities"] = _probabilities(run, means_of)
     return volumes
 
 

@@ -120,6 +120,7 @@ def write_summary(workdir, settings, facts, summary):
     used = "best checkpoint"
     if "member_steps" in summary:
         used = f"members as after the steps {', '.join(map(str, summary['member_steps']))}, each at its own best"
+    judged_on = f" on {summary['validated_on']}" if "validated_on" in summary else ""
     made = (
         "The best of {} settings on validation data"
         if "parameters" in summary
@@ -136,7 +137,7 @@ Classes: {classes}. Window {tuple(settings["window"])} pixels.
 
 {data}
 
-## Validation ({used})
+## Validation{judged_on} ({used})
 
 {metrics}
 
