@@ -18,6 +18,7 @@ def load_models(settings, workdir):
     refiner = None if settings["refiner"] == "none" else methods.load_model(refiner, "refiner")
     if ensemble is None and refiner is None:
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
+    refiner = jobs.meant_for(refiner, bool(has_labels))
     # Before the threshold counts as given: what is chosen is refused with another ensemble here too.
     jobs.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
     thresholds, said = jobs.thresholds_of(settings["refine"], refiner)

@@ -6,7 +6,6 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.cases import Case
-from maeref_jax.masking.slices import agreed
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import jobs, methods, refining
@@ -97,7 +96,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
         rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm, len(initial))
-        maps |= {"nearest": _nearest(initial, hidden, rounds), "refined": labels_from_disk(stored["refined"])}
+        maps |= {"nearest": nearest_visible_label(initial, hidden, rounds), "refined": labels_from_disk(stored["refined"])}
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:
             asked = jobs.Settings(**settings["refine"], tiff_export=False)
@@ -133,17 +132,6 @@ def redoes_everything(model):
     """
     whole_crops = model.apply.sees_hidden or "probabilities" in model.apply.needs
     return whole_crops and model.name not in methods.UNLEARNED
-
-
-def _nearest(labels, hidden, rounds):
-    """Hidden voxels copy the nearest visible label of their slice, and then agree with those above and below, as what
-    any refiner fills in does.
-    """
-    copied = nearest_visible_label(labels, hidden)
-    if not rounds:
-        return copied
-    certain = (copied[..., None] == np.arange(copied.max() + 1)).astype(np.float32)
-    return np.where(hidden, agreed(certain, labels, hidden, rounds).argmax(-1), copied).astype(np.int16)
 
 
 def _as_given(settings):
