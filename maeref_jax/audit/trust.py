@@ -116,15 +116,19 @@ def near_sum(values: np.ndarray, reach: int) -> np.ndarray:
 
 
 def tokens_to_test(hidden: np.ndarray, visible: np.ndarray, first: tuple[int, int], size: int = 1) -> np.ndarray:
-    """Bool (z, rows, columns): which visible tokens are hidden as a test: those within `size` tokens of a hidden one, by
-    sides or corners, on the white squares, of `size` tokens a side, of a chessboard, so that visible ones stay near.
-
-    first: row and column, in the whole volume, of the array's first token.
+    """Bool (z, rows, columns): which visible tokens are hidden as a test: those `squares_near` a hidden one, so that each
+    keeps visible neighbours. first, size: as there.
     """
-    beside = ndimage.binary_dilation(hidden, np.ones((1, 2 * size + 1, 2 * size + 1), bool))
-    rows, columns = np.ogrid[: hidden.shape[1], : hidden.shape[2]]
-    white = ((rows + first[0]) // size + (columns + first[1]) // size) % 2 == 0
-    return beside & ~hidden & visible & white
+    return squares_near(hidden, first, size) & ~hidden & visible
+
+
+def squares_near(tokens: np.ndarray, first: tuple[int, int], size: int) -> np.ndarray:
+    """Bool (z, rows, columns): within `size` tokens of one that is True, by sides or corners, and on the white squares,
+    of `size` tokens a side, of a chessboard. first: row and column, in the whole volume, of the array's first token.
+    """
+    beside = ndimage.binary_dilation(tokens, np.ones((1, 2 * size + 1, 2 * size + 1), bool))
+    rows, columns = np.ogrid[: tokens.shape[1], : tokens.shape[2]]
+    return beside & (((rows + first[0]) // size + (columns + first[1]) // size) % 2 == 0)
 
 
 def tested_volume(hidden: Volume, labels: Volume, token: int, size: int = 1) -> Volume:

@@ -13,8 +13,6 @@ from maeref_jax.volumes.labels import rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
-# Names of label maps, in the order of the tables; others are called by their workdirs.
-NAMES = {"initial": "initial", "nearest": "nearest visible label", "refined": "refined"}
 PUBLISHED = ", as published"  # behind the name of a competitor that redoes the whole volume
 CONTROLS = {"random": "random tokens of the same shapes", "oracle": "tokens that hold true errors"}
 
@@ -39,11 +37,6 @@ class Found(NamedTuple):
     published: dict[str, np.ndarray]
     controls: dict[str, tuple[np.ndarray, np.ndarray]]
     reshelled: np.ndarray | None = None
-
-
-def name_of(label_map):
-    """What a label map is called in tables."""
-    return NAMES.get(label_map, label_map)
 
 
 def check(given, ensemble, refiner, competitors, others, settings, output):

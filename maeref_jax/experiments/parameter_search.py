@@ -60,7 +60,7 @@ def prepare(settings, workdir):
     """The Search of a config's settings. Without data.ensemble, the ensemble is in workdir/ensemble."""
     module = methods.REFINERS[settings["method"]]
     model = load_ensemble(settings, settings["data"]["ensemble"] or epath.Path(workdir) / "ensemble")
-    volumes = _volumes(settings)
+    volumes = volumes_with_truth(settings)
     windows = [window for volume in volumes for window in _windows(settings, volume, model)]
     if not windows:
         raise BadInput(
@@ -115,7 +115,7 @@ def evaluation(settings):
     return evaluate
 
 
-def _volumes(settings):
+def volumes_with_truth(settings):
     """The validation volumes with image and true labels; "ambiguous" is no truth."""
     data, classes = settings["data"], settings["classes"]
     if data["phantom"]["validation"]:

@@ -3,8 +3,10 @@
 import jax
 from etils import epath
 
-from maeref_jax.experiments import calibrate, experiment, parameter_search
+from maeref_jax import report
+from maeref_jax.experiments import calibrate, experiment, parameter_search, verdict
 from maeref_jax.pipeline import methods
+from maeref_jax.pipeline.doubts import MARK, tell
 from maeref_jax.training import loop
 from maeref_jax.training import search as trials
 from maeref_jax.training import workdir as folder
@@ -22,6 +24,8 @@ def train(settings, workdir, profile=False):
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.check_same_run(workdir, settings)
     start_from = folder.starting_point(settings)
+    if settings["method"] in methods.REFINERS:
+        verdict.check(settings)
     with primary_first():  # which writes the predictions that a masked autoencoder learns from
         prepared = experiment.prepare(settings, workdir, indices)
     optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
@@ -36,6 +40,7 @@ def train(settings, workdir, profile=False):
     if is_primary():
         folder.write_summary(workdir, settings, prepared.facts, summary)
         make_confidence_honest(settings, workdir, prepared.validation)
+        judge(settings, workdir, prepared.facts, summary)
         card = epath.Path(workdir) / "model_card.md"
         print(f"{workdir} is ready; {best_steps(summary)}, see {card}")
 
@@ -58,6 +63,27 @@ def make_confidence_honest(settings, workdir, batches):
         print(f"confidence in validation crops: expected calibration error {before}, calibrated {after}")
 
 
+def judge(settings, workdir, facts, summary):
+    """Has a refiner judged on whole slices of its validation volumes; says it, and writes it into summary and card."""
+    if settings["method"] not in methods.REFINERS:
+        return
+    found, tables = verdict.judge(settings, workdir)
+    if found is None:
+        print("no verdict: the validation volumes have no labels to judge this refiner by (data.validation.labels)")
+        return
+    texts = [report.text_table(one) for one in tables]
+    folder.write_summary(
+        workdir, settings, facts, summary | {"verdict": found}, "\n\n".join([found["sentence"], *map(fenced, texts)])
+    )
+    print("\n" + "\n\n".join(texts) + "\n")
+    tell(f"{MARK * found['harm']}{found['sentence']}")
+
+
+def fenced(text):
+    """Text as it is, in a model card."""
+    return f"```\n{text}\n```"
+
+
 def search(settings, workdir):
     """Choose the parameters of a method without gradients into `workdir`, or go on choosing there."""
     prepared = parameter_search.prepare(settings, workdir)
@@ -65,6 +91,7 @@ def search(settings, workdir):
     print(f"{settings['method']}: {prepared.description}", flush=True)
     summary = trials.search(prepared.candidates, prepared.state, prepared.evaluate, prepared.batches, settings, workdir)
     folder.write_summary(workdir, settings, prepared.facts, summary)
+    judge(settings, workdir, prepared.facts, summary)
     print(f"{workdir} is ready; the best of {summary['steps']} trials: {summary['parameters']}, all in metrics.jsonl")
 
 
