@@ -6,12 +6,14 @@ visible labels; the visible label is the reference. What the ensemble says canno
 so it is right by definition. Beside them stands the share of the commonest class, which a filler that looks at nothing
 has. Whoever is worse than copying at the edge of the holes is not to be trusted inside them.
 
-Places are squares as large as the refiner's stride, drawn with the run's seed all over the volume; they do not depend
-on blocks, parts or workers. One process asks before it makes the output, and what it found is kept there.
+Places are squares of TILE strides of the refiner, drawn with the run's seed all over the volume, and cells of a stride
+in them are what is counted; they do not depend on blocks, parts or workers. One process asks before it makes the output,
+and what it found is kept there. It takes SHARE of the run, of a small one LEAST_WINDOWS, and stops after SECONDS.
 """
 
 import functools
 import math
+import time
 
 import jax
 import numpy as np
@@ -23,11 +25,13 @@ from maeref_jax.pipeline.blockwise import in_3d
 from maeref_jax.pipeline.passes import Run, asked_back, known_to_refiner, segmented
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
-from maeref_jax.volumes.windows import Box, lattice, round_up, whole, windows_touching
+from maeref_jax.volumes.windows import Box, blocks, lattice, round_up, whole, windows_touching
 
 REACH = 3  # token sides: how near a hidden token those lie that are asked back, and how large the squares of them are
+TILE = 4  # strides a side of a place
 SHARE = 0.05  # of all windows of the run, that asking may take
-LEAST_WINDOWS = 200  # which it may take of a small volume: seconds
+LEAST_WINDOWS = 1000  # which it may take of a small volume
+SECONDS = 60.0  # a slow network is asked at fewer places
 TRIES = 4  # places looked at for each one that is wanted: many have nothing hidden
 CHEAP_TRIES = 20  # the same where looking is reading
 
@@ -44,9 +48,9 @@ def ask(run: Run) -> dict | None:
     place has any of both. Nothing is written.
 
     Returns:
-        "places", "voxels": how many were asked; "right": the share of them that is right by "refiner", "nearest" and
+        "places", "voxels": how many cells and voxels were asked for; "right": the share of them that is right by "refiner", "nearest" and
         "commonest class"; "ahead": {"right", "dice"}: [estimate, low, high] of the refiner minus the nearest label, with
-        the 95 % interval of a bootstrap over places, None where undefined; "classes": {name: {"voxels", "refiner",
+        the 95 % interval of a bootstrap over cells, None where undefined; "classes": {name: {"voxels", "refiner",
         "nearest"}}, the last two shares of them; "worse": whether the refiner is worse by more than chance.
     """
     if run.refiner is None or not run.settings.ask or cannot_be_asked(run.refiner):
@@ -79,42 +83,49 @@ def ask(run: Run) -> dict | None:
 
 
 def _places(run, classes):
-    """Confusions (c, c) of the refiner and of the nearest label, against the visible one, of places that have any."""
+    """Confusions (c, c) of the refiner and of the nearest label, against the visible one, of cells that have any."""
     apply, shape, token = run.refiner.apply, run.shape, run.settings.token
     stride = in_3d(apply)[1]
-    grid = tuple(-(-size // step) for size, step in zip(shape, stride, strict=True))
+    side = (stride[0], TILE * stride[1], TILE * stride[2])
+    grid = tuple(-(-size // step) for size, step in zip(shape, side, strict=True))
     variables = jax.device_put((run.refiner.params, run.refiner.state))
     segmenter = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
     key, rng, total = jax.random.key(run.settings.seed), np.random.default_rng(run.settings.seed), math.prod(grid)
-    most, spent, places = max(SHARE * _windows(run), LEAST_WINDOWS), 0, 0
+    most, spent, places, began = max(SHARE * _windows(run), LEAST_WINDOWS), 0, 0, None
     tries = (TRIES if segmenter else CHEAP_TRIES) * run.settings.ask
     for number in rng.choice(total, min(total, tries), replace=False):
-        if places == run.settings.ask or spent >= most:
+        if places == run.settings.ask or spent >= most or (began and time.monotonic() - began > SECONDS):
             return
-        start = tuple(int(i) * step for i, step in zip(np.unravel_index(number, grid), stride, strict=True))
-        box = Box(start, tuple(a + s for a, s in zip(start, stride, strict=True))).intersect(whole(shape))
-        volumes, frame, windows = _around(run, segmenter, box)
+        start = tuple(int(i) * step for i, step in zip(np.unravel_index(number, grid), side, strict=True))
+        box = Box(start, tuple(a + s for a, s in zip(start, side, strict=True))).intersect(whole(shape))
+        volumes, seen, windows = _around(run, segmenter, box)
         spent += windows
         tested = trust.tested_volume(volumes["hidden"], volumes["labels"], token, REACH)
         if not (tested.read(box) & (volumes["labels"].read(box) >= 0)).any():
             continue
         asked, labels, filled, windows = asked_back(apply, variables, key, volumes, tested, box, run.settings.batch)
         spent, places = spent + windows, places + 1
-        hidden = volumes["hidden"].read(frame) | tested.read(frame)
-        copied = nearest_visible_label(volumes["labels"].read(frame), hidden)[box.within(frame).slices]
+        began = began or time.monotonic()  # the first one compiles
+        hidden = volumes["hidden"].read(seen) | tested.read(seen)
+        copied = nearest_visible_label(volumes["labels"].read(seen), hidden)[box.within(seen).slices]
         copied = np.where(copied < 0, 0, copied)  # nothing to copy is visible
-        yield tuple(overlap.confusion(labels, answer, classes, asked) for answer in (filled, copied))
+        for cell in blocks(box.shape, stride):
+            where = cell.slices
+            if asked[where].any():
+                answers = (filled[where], copied[where])
+                yield tuple(overlap.confusion(labels[where], answer, classes, asked[where]) for answer in answers)
 
 
 def _around(run, variables, box) -> tuple[dict[str, Volume], Box, int]:
-    """What the refiner is given there, as Volumes that can be read in a frame around `box`; the frame; windows of the
-    segmenter that took.
+    """What the refiner is given there, as Volumes that can be read around `box`; how much of them its windows see;
+    windows of the segmenter that took.
     """
     apply, shape, token = run.refiner.apply, run.shape, run.settings.token
     window, stride = in_3d(apply)
     in_tokens = (shape[0], *(round_up(size, token) for size in shape[1:]))
-    frame = functools.reduce(Box.hull, windows_touching(in_tokens, window, stride, box), box)
-    frame = frame.grow((0, REACH * token, REACH * token)).intersect(whole(shape))
+    seen = functools.reduce(Box.hull, windows_touching(in_tokens, window, stride, box), box)
+    # Which tokens are asked for at its border depends on what lies beyond.
+    frame = seen.grow((0, REACH * token, REACH * token)).intersect(whole(shape))
     labels, entropy, hidden, _, windows = segmented(run, variables, frame)
     entropy = np.round(entropy * 255).astype(np.float32) / 255  # as it is stored
 
@@ -125,7 +136,7 @@ def _around(run, variables, box) -> tuple[dict[str, Volume], Box, int]:
     volumes = {name: held(name, array) for name, array in arrays.items()}
     if "image" in apply.needs:
         volumes["image"] = run.job.image
-    return volumes, frame, windows
+    return volumes, seen.intersect(whole(shape)), windows
 
 
 def _windows(run) -> int:

@@ -29,6 +29,7 @@ DOUBTS = {
     "mutual_information": "the mutual information of label and member (over the logarithm of the number of classes)",
     "given": "the entropy that came with the segmentation",
     "painted": "a mask painted by hand",
+    "given and painted": "the entropy that came with the segmentation, and a mask painted by hand",
 }
 
 
