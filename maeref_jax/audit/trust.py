@@ -116,8 +116,8 @@ def near_sum(values: np.ndarray, reach: int) -> np.ndarray:
 
 
 def tokens_to_test(hidden: np.ndarray, visible: np.ndarray, first: tuple[int, int], size: int = 1) -> np.ndarray:
-    """Bool (z, rows, columns): which visible tokens are hidden as a test: those `squares_near` a hidden one, so that each
-    keeps visible neighbours. first, size: as there.
+    """Bool (z, rows, columns): which visible tokens are hidden as a test: those `squares_near` a hidden one, so that
+    each keeps visible neighbours. first, size: as there.
     """
     return squares_near(hidden, first, size) & ~hidden & visible
 

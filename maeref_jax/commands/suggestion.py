@@ -93,8 +93,8 @@ def leave_it(refiner):
         path = epath.Path(refiner.workdir) / "threshold.json"
         said += (
             f"; but {path} still holds {refiner.chosen['threshold']:g}, chosen earlier on "
-            f"{refiner.chosen.get('chosen_on', 'another volume')}, which this volume does not confirm: remove the file to "
-            "forget it"
+            f"{refiner.chosen.get('chosen_on', 'another volume')}, which this volume does not confirm: remove the file "
+            "to forget it"
         )
     return f"{said}."
 
@@ -179,7 +179,8 @@ def table(found):
     note = (
         "Hidden: share of the voxels. Of all errors: how many of them are hidden, the most that can be repaired. Net "
         "right: repaired minus broken."
-        + " None is recommended: none repairs more than it breaks, by more than chance." * (found.best is None)
+        + " None is recommended: none repairs more than it breaks, by more than chance."
+        * (found.best is None)
         if known
         else "Without a truth there is no recommendation: choose by the pictures how much should be filled in."
     )

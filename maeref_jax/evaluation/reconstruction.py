@@ -15,8 +15,8 @@ from maeref_jax.masking.hidden import shaped_tokens
 from maeref_jax.masking.tokens import token_spread
 from maeref_jax.metrics import overlap
 from maeref_jax.metrics.baselines import nearest_visible_label
-from maeref_jax.samples.sampling import crop
 from maeref_jax.report.dice_tables import name_of
+from maeref_jax.samples.sampling import crop
 
 RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9)
 PAPER = (0.97, 0.97, 0.95, 0.92, 0.86)

@@ -89,7 +89,10 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
         rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm, len(initial))
-        maps |= {"nearest": nearest_visible_label(initial, hidden, rounds), "refined": labels_from_disk(stored["refined"])}
+        maps |= {
+            "nearest": nearest_visible_label(initial, hidden, rounds),
+            "refined": labels_from_disk(stored["refined"]),
+        }
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:
             asked = jobs.Settings(**settings["refine"], tiff_export=False)

@@ -1,9 +1,10 @@
 """Does a refiner help? Asked when its training ends, on whole slices of its validation volumes.
 
 Where their truth is known (phantoms, or images with labels beside the ensemble that segments them) the slices are
-segmented, hidden and filled in as they will be in use: initial against refined, against the nearest visible label, which
-learns nothing, and against the segmentation's own probabilities, unrefined. Where only label maps are known, as a user's
-own, visible tokens are hidden and asked back as pipeline/asking.py does, and the nearest visible label is what to beat.
+segmented, hidden and filled in as they will be in use: initial against refined, against the nearest visible label,
+which learns nothing, and against the segmentation's own probabilities, unrefined. Where only label maps are known, as a
+user's own, visible tokens are hidden and asked back as pipeline/asking.py does, and the nearest visible label is what
+to beat.
 
 Bounded: runs of RUN slices from random places (a seed says which), until there are SLICES, or VOXELS.
 """
@@ -53,8 +54,8 @@ def judge(settings, workdir):
     labels or phantoms for validation, or it sees what is asked for.
 
     Returns:
-        {"on", "slices", "threshold", "hidden_share", "dice_hidden", "dice_all": {map: {class: Dice, "mean"}}, "repairs":
-        {map: counts}, "worse_than": names of maps, "harm": bool, "sentence"}. Dice None where undefined.
+        {"on", "slices", "threshold", "hidden_share", "dice_hidden", "dice_all": {map: {class: Dice, "mean"}},
+        "repairs": {map: counts}, "worse_than": names of maps, "harm": bool, "sentence"}. Dice None where undefined.
     """
     if "data" not in settings:
         return None, []
@@ -158,7 +159,11 @@ def _by_asking(settings, volumes, refiner, asked):
         labels = volume.labels[box.slices]
         labels = np.where(labels < classes, labels, np.int16(-1))
         entropy = np.zeros(labels.shape, np.float32) if volume.entropy is None else volume.entropy[box.slices]
-        given = {"labels": labels, "entropy": entropy, "hidden": hide(entropy, entropy * 0, token, asked.threshold, 1.0)}
+        given = {
+            "labels": labels,
+            "entropy": entropy,
+            "hidden": hide(entropy, entropy * 0, token, asked.threshold, 1.0),
+        }
         given |= {"image": volume.image[box.slices]} if "image" in refiner.apply.needs else {}
         given = {name: array_volume(array, name) for name, array in given.items()}
         everything = whole(labels.shape)
@@ -175,9 +180,9 @@ def _by_asking(settings, volumes, refiner, asked):
             if where[z].any():
                 truth = np.where(where[z], labels[z], -1)
                 counted.append(_count(truth, truth, {n: found[z] for n, found in maps.items()}, where[z], classes))
-    for one in counted:  # the whole is what was asked for, and there is no other map to compare with: what is asked for is the label itself
-        for maps in one.confusions.values():
-            maps.pop("initial")
+    # What is asked for is the initial label itself, and all that is judged.
+    for one in counted:
+        one.confusions["hidden"].pop("initial")
         one.confusions.pop("all")
     return Judged("visible labels", counted, hidden / max(voxels, 1), asked_for)
 
@@ -243,13 +248,15 @@ def _sentence(verdict, found, total):
     said = {name: "-" if value is None else f"{value:.3f}" for name, value in numbers.items()}
     if found.on == "truth":
         if not found.voxels:
-            return f"nothing is hidden in {len(found.scores)} validation slices at the threshold {verdict['threshold']:g}"
+            return (
+                f"nothing is hidden in {len(found.scores)} validation slices at the threshold {verdict['threshold']:g}"
+            )
         counts = total.repairs["refined"]
         return (
             f"{lead}in the hidden tokens of {len(found.scores)} whole validation slices (threshold "
-            f"{verdict['threshold']:g}, {found.hidden:.1%} of the voxels) the mean Dice is {said['initial']} before and "
-            f"{said['refined']} after ({said['nearest']} by the nearest visible label, {said['unrefined']} unrefined); "
-            f"{counts['wrong_to_right']:,} voxels became right, {counts['right_to_wrong']:,} wrong"
+            f"{verdict['threshold']:g}, {found.hidden:.1%} of the voxels) the mean Dice is {said['initial']} before "
+            f"and {said['refined']} after ({said['nearest']} by the nearest visible label, {said['unrefined']} "
+            f"unrefined); {counts['wrong_to_right']:,} voxels became right, {counts['right_to_wrong']:,} wrong"
         )
     right = {name: comparison.right_share(counts) for name, counts in total.confusions["hidden"].items()}
     return (
@@ -272,5 +279,3 @@ def _named(dice, names):
     """Dice by class name, None where undefined."""
     known = dict(zip(("mean", *map(str, range(1, len(names)))), ("mean", *names[1:]), strict=True))
     return {known[key]: None if np.isnan(value) else round(value, 6) for key, value in dice.items()}
-
-

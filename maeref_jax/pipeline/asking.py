@@ -7,8 +7,9 @@ so it is right by definition. Beside them stands the share of the commonest clas
 has. Whoever is worse than copying at the edge of the holes is not to be trusted inside them.
 
 Places are squares of TILE strides of the refiner, drawn with the run's seed all over the volume, and cells of a stride
-in them are what is counted; they do not depend on blocks, parts or workers. One process asks before it makes the output,
-and what it found is kept there. It takes SHARE of the run, of a small one LEAST_WINDOWS, and stops after SECONDS.
+in them are what is counted; they do not depend on blocks, parts or workers. One process asks before it makes the
+output, and what it found is kept there. It takes SHARE of the run, of a small one LEAST_WINDOWS, and stops
+after SECONDS.
 """
 
 import functools
@@ -48,10 +49,11 @@ def ask(run: Run) -> dict | None:
     place has any of both. Nothing is written.
 
     Returns:
-        "places", "voxels": how many cells and voxels were asked for; "right": the share of them that is right by "refiner", "nearest" and
-        "commonest class"; "ahead": {"right", "dice"}: [estimate, low, high] of the refiner minus the nearest label, with
-        the 95 % interval of a bootstrap over cells, None where undefined; "classes": {name: {"voxels", "refiner",
-        "nearest"}}, the last two shares of them; "worse": whether the refiner is worse by more than chance.
+        "places", "voxels": how many cells and voxels were asked for; "right": the share of them that is right by
+        "refiner", "nearest" and "commonest class"; "ahead": {"right", "dice"}: [estimate, low, high] of the refiner
+        minus the nearest label, with the 95 % interval of a bootstrap over cells, None where undefined; "classes":
+        {name: {"voxels", "refiner", "nearest"}}, the last two shares of them; "worse": whether the refiner is worse by
+        more than chance.
     """
     if run.refiner is None or not run.settings.ask or cannot_be_asked(run.refiner):
         return None

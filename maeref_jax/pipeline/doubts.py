@@ -1,8 +1,8 @@
 """What a user is warned of, the one place: before a volume is refined, and after.
 
-A warning is one sentence about one volume. It is printed as "warning: …" on stderr, kept in the sidecar's `warnings` and
-shown at the top of the report; with --strict it stops. What a user should know and no reason to stop is a note: printed,
-and kept in the sidecar's `notes`. To add one, add it to `before`, `after` or `notes`.
+A warning is one sentence about one volume. It is printed as "warning: …" on stderr, kept in the sidecar's `warnings`
+and shown at the top of the report; with --strict it stops. What a user should know and is no reason to stop is a note:
+printed, and kept in the sidecar's `notes`. To add one, add it to `before`, `after` or `notes`.
 """
 
 import sys
@@ -36,8 +36,8 @@ def before(run: Run, forgotten: float | None = None) -> Said:
     said = notes(run, asked)
     if forgotten is not None:
         said.append(
-            f"the threshold {forgotten:g} stored in {run.refiner.workdir} was chosen for the entropy of an ensemble; for "
-            f"labels of your own {run.settings.threshold:g} is used, as it was trained; --threshold sets another one"
+            f"the threshold {forgotten:g} stored in {run.refiner.workdir} was chosen for the entropy of an ensemble; "
+            f"for labels of your own {run.settings.threshold:g} is used, as trained; --threshold sets another one"
         )
     return Said(tuple(found), tuple(said), asked)
 
@@ -72,14 +72,14 @@ def after(summary: dict, scheme: dict, left: Sequence[str] = ()) -> list[str]:
     found, stem, hidden = [], summary["stem"], summary["hidden_share"]
     if hidden > MOST_HIDDEN:
         found.append(
-            f"{stem}: {hidden:.1%} of the voxels are hidden, more than a quarter: what is measured there is the refiner's "
-            "opinion, not the image's; a higher --threshold hides less, a better segmentation helps more"
+            f"{stem}: {hidden:.1%} of the voxels are hidden, more than a quarter: what is measured there is the "
+            "refiner's opinion, not the image's; a higher --threshold hides less, a better segmentation helps more"
         )
     if summary["undecided_share"] > 0.5:
         found.append(
             f"{stem}: entropy is high nearly everywhere, above {UNDECIDED:g} of the threshold in "
-            f"{summary['undecided_share']:.0%} of the voxels: it does not tell unreliable places from others here; does "
-            "the image look like those that the segmentation was trained on?"
+            f"{summary['undecided_share']:.0%} of the voxels: it does not tell unreliable places from others here; "
+            "does the image look like those that the segmentation was trained on?"
         )
     real = [name for i, name in enumerate(scheme["names"]) if i != scheme["ambiguous"]]
     for name, counts in summary["classes_changed"].items():
@@ -87,10 +87,12 @@ def after(summary: dict, scheme: dict, left: Sequence[str] = ()) -> list[str]:
         if (real and name not in real) or name == "unknown" or max(one, other) < FEWEST_VX:
             continue
         if other < one / 2 or other > 1.5 * one:
-            lost = f"lost {1 - other / one:.0%}" if other < one else f"gained {other / one - 1:.0%}" if one else "is new"
+            moved = (
+                f"{'lost' if other < one else 'gained'} {abs(other / one - 1):.0%} of its voxels" if one else "is new"
+            )
             found.append(
-                f"{stem}: the class {name} {lost}{' of its voxels' * bool(one)} ({one:,} before, {other:,} after); look "
-                "at them before you use this result"
+                f"{stem}: the class {name} {moved} ({one:,} before, {other:,} after); look at them before you use this "
+                "result"
             )
     blobs = {} if "red" in left else summary.get("repairs", {})
     voxels = sum(one["voxels"] for one in blobs.values())
@@ -115,8 +117,8 @@ def _of_models(run) -> list[str]:
         found.append(doubt_about_scale(run.job.stem, *sizes))
     if segmenter and segmenter.settings.get("members") == 1 and not uses_symmetries(segmenter):
         found.append(
-            f"{segmenter.workdir} has one member: its entropy knows nothing that another one would have seen otherwise; "
-            "try --config.ensemble_symmetries=true"
+            f"{segmenter.workdir} has one member: its entropy knows nothing that another one would have seen "
+            "otherwise; try --config.ensemble_symmetries=true"
         )
     if refiner and refiner.verdict and refiner.verdict.get("harm"):
         found.append(f"{refiner.workdir}: {refiner.verdict['sentence']}")
@@ -138,7 +140,6 @@ def _of_asking(asked, run) -> list[str]:
     if not asked or not asked["worse"]:
         return []
     return [
-        f"{run.job.stem}: {told(asked)}: the refiner is worse here than copying what lies nearest; do not use it on this "
-        "volume, or use a refiner that was trained on such data"
+        f"{run.job.stem}: {told(asked)}: the refiner is worse here than copying what lies nearest; do not use it on "
+        "this volume, or use a refiner that was trained on such data"
     ]
-

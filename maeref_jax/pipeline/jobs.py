@@ -59,8 +59,9 @@ def parameters(model: Model) -> int:
 class Job(NamedTuple):
     """One volume to refine, results under `output`/`stem`...
 
-    Either `image` and a segmenter; or `labels` with `entropy`, with `hidden` (a painted mask, nonzero is hidden) or with
-    both (what either hides is hidden); or `probabilities`, one volume or one per member. `image` may accompany the last two for a refiner that needs it.
+    Either `image` and a segmenter; or `labels` with `entropy`, with `hidden` (a painted mask, nonzero is hidden) or
+    with both (what either hides is hidden); or `probabilities`, one volume or one per member. `image` may accompany the
+    last two for a refiner that needs it.
     members: which members of the ensemble to average, None for all (out-of-fold predictions use some).
     """
 
@@ -138,8 +139,8 @@ def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[st
 
 
 def meant_for(refiner: Model | None, own_labels: bool) -> Model | None:
-    """The refiner without a chosen threshold where it belongs elsewhere: one is chosen for the entropy of an ensemble or
-    of class probabilities, and of the entropy beside a user's own labels nobody knows whose it is.
+    """The refiner without a chosen threshold where it belongs elsewhere: one is chosen for the entropy of an ensemble
+    or of class probabilities, and of the entropy beside a user's own labels nobody knows whose it is.
     """
     return refiner._replace(chosen=None) if refiner and refiner.chosen and own_labels else refiner
 

@@ -29,7 +29,6 @@ from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
 from maeref_jax.volumes.windows import Box, blocks
 
-
 UNDECIDED = 0.5  # of the threshold: an entropy above that is near it
 
 

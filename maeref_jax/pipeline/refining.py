@@ -13,12 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
 from maeref_jax.pipeline import doubts, parts
 from maeref_jax.pipeline.blockwise import RULES
+from maeref_jax.pipeline.doubts import tell
 from maeref_jax.pipeline.jobs import (
     Job,
     Model,
@@ -32,14 +32,12 @@ from maeref_jax.pipeline.jobs import (
     scheme_of,
     settled,
 )
-from maeref_jax.pipeline.doubts import tell
 from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
 from maeref_jax.results import maps, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.output import Output
 from maeref_jax.volumes import inputs
 from maeref_jax.volumes.volume import Volume, open_volume
-
 
 SAID = "said.json"  # among the progress: what was said before, so that all parts and later calls say the same
 
@@ -121,7 +119,7 @@ def open_run(
     for line in (*said.notes, *(f"{doubts.MARK}{text}" for text in said.warnings)):
         say(line)
     if settings.strict:
-        doubts.stop(job.stem, said.warnings, "it was refined without" if state == "complete" else "it was begun without")
+        doubts.stop(job.stem, said.warnings, f"it was {'refined' if state == 'complete' else 'begun'} without")
     if state == "complete":
         say(f"{place.sidecar} is complete already, nothing to do")
         return None

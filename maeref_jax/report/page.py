@@ -32,8 +32,9 @@ class Slider(NamedTuple):
 def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), methods="", generator="", warnings=()):
     """The whole report as one HTML document.
 
-    title: str. warnings: sentences, above all else. lead: paragraphs, the result in words first. pictures: Pictures, Sliders, str for headings between them,
-    and tuples of Pictures and Sliders that stand beside each other where there is room. tables: list of Table. classes:
+    title: str. warnings: sentences, above all else. lead: paragraphs, the result in words first. pictures: Pictures,
+    Sliders, str for headings between them, and tuples of Pictures and Sliders that stand beside each other where there
+    is room. tables: list of Table. classes:
     {"names", "colours"}. facts: {section: {key: value}}, settings and versions, shown folded. figures: Pictures, to be
     numbered. methods: of methods.methods_paragraph. generator: what made the page.
     """
@@ -144,7 +145,8 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { margin: 2.5rem 0 .8rem; font-size: 1.35rem; }
 h3 { margin: 1.8rem 0 .5rem; font-size: 1.05rem; overflow-wrap: anywhere; }
 .lead { max-width: 75ch; margin: .5rem 0; } .lead:first-of-type { font-size: 1.15rem; }
-.warned { max-width: 80ch; margin: 0 0 1.2rem; padding: .8rem 1.2rem; border-left: 4px solid #d53c28; background: #fdf1ee; }
+.warned { max-width: 80ch; margin: 0 0 1.2rem; padding: .8rem 1.2rem; border-left: 4px solid #d53c28;
+  background: #fdf1ee; }
 .warned ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 nav { margin: 1.2rem 0 0; } nav a { display: inline-block; margin: 0 1.2rem .3rem 0; color: #a0006c; }
 .beside { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1.5rem; align-items: start; }

@@ -79,11 +79,11 @@ def panels(shown, names, colours, voxel_size_nm=None, doubt="mean"):
     """The panels of one slice, hidden tokens outlined: image, entropy, truth; before, after, what changed. Without a
     truth only image, entropy; before, after; without `refined` only the one map of labels; without an image none of it.
 
-    shown: Slice. names, colours: of the classes. voxel_size_nm: (z, y, x) for the scale bar, None for no bar. doubt: one
-    of DOUBTS, where the entropy comes from, or a kind of an ensemble's.
+    shown: Slice. names, colours: of the classes. voxel_size_nm: (z, y, x) for the scale bar, None for no bar. doubt:
+    one of DOUBTS, where the entropy comes from, or a kind of an ensemble's.
     Returns PNG bytes, about 1350 pixels wide, without a truth 700.
     """
-    height, width = shown.initial.shape
+    width = shown.initial.shape[1]
     columns = 2 if shown.truth is None else 3
     by = scale_for(width, columns, most=460 if columns == 3 else 320)
     nm = None if voxel_size_nm is None else voxel_size_nm[2] / by

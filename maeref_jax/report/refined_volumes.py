@@ -191,11 +191,9 @@ def _may_be_ambiguous(done, scheme) -> bool:
     """
     if scheme["ambiguous"] < 0 or done[0].summary["made_by"]["segmenter"]:
         return scheme["ambiguous"] >= 0
-    name = scheme["names"][scheme["ambiguous"]]
-    return any(
-        e.summary["hidden_tokens"]["ambiguous"] + e.summary["hidden_tokens"]["both"] or name in e.summary["classes_changed"]
-        for e in done
-    )
+    name, found = scheme["names"][scheme["ambiguous"]], [entry.summary for entry in done]
+    called = sum(one["hidden_tokens"][rule] for one in found for rule in ("ambiguous", "both"))
+    return called > 0 or any(name in one["classes_changed"] for one in found)
 
 
 def _classes(directory, scheme, done) -> dict[str, Any]:

@@ -23,14 +23,14 @@ def volume_table(entries, refined, two_rules) -> Table:
     note = f"Hidden{', relabelled' * refined}: share of the voxels."
     note += " By …: tokens that entropy alone, “ambiguous” alone, or both of them hide." * two_rules
     note += rated * (
-        " Green, amber, red: how far a repair can be trusted, as shares of the hidden voxels, and behind it the number of "
-        "connected pieces; the limits are choices, not calibrated, see STEM_repairs.csv."
+        " Green, amber, red: how far a repair can be trusted, as shares of the hidden voxels, and behind it the "
+        "number of connected pieces; the limits are choices, not calibrated, see STEM_repairs.csv."
     )
     return Table("Volumes", ("volume", *columns), tuple(rows), (), note)
 
 
 def _rated(repairs) -> list[str]:
-    """A cell for each of RATINGS: by voxels, because one large red piece is worse than many small green ones are good."""
+    """A cell for each of RATINGS. By voxels: one large red piece is worse than many small green ones are good."""
     total = sum(one["voxels"] for one in repairs.values()) if repairs else 0
     if not total:
         return ["-"] * len(RATINGS)
@@ -54,12 +54,14 @@ def asked_tables(done) -> list[Table]:
         found = entry.summary["asked"]
         low, high = found["ahead"]["right"][1:]
         between = "-" if low is None else f"{low:+.1%} … {high:+.1%}"
-        rows.append((entry.stem, f"{found['voxels']:,}", *(f"{share:.1%}" for share in found["right"].values()), between))
+        rows.append(
+            (entry.stem, f"{found['voxels']:,}", *(f"{share:.1%}" for share in found["right"].values()), between)
+        )
     note = (
-        "Before refining, visible tokens near hidden ones were hidden too and asked back; right are those that became what "
-        "they were. Nearest label: each voxel copies the nearest visible one, which takes no learning. Ahead: refiner "
-        "minus nearest label, 95 % interval over places. The ensemble itself cannot be compared: its labels are what was "
-        "asked for."
+        "Before refining, visible tokens near hidden ones were hidden too and asked back; right are those that became "
+        "what they were. Nearest label: each voxel copies the nearest visible one, which takes no learning. Ahead: "
+        "refiner minus nearest label, 95 % interval over places. The ensemble itself cannot be compared: its labels "
+        "are what was asked for."
     )
     header = ("volume", "voxels asked for", "right: refiner", "nearest label", "commonest class", "ahead")
     return [Table("The refiner, asked for what is known", header, tuple(rows), (), note)]
