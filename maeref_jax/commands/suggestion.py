@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from maeref_jax import report
 from maeref_jax.commands.load_models import load_models
 from maeref_jax.errors import BadInput
-from maeref_jax.metrics import statistics
+from maeref_jax.metrics import overlap, statistics
 from maeref_jax.pipeline import jobs, refining
 from maeref_jax.pipeline.blockwise import hide
 from maeref_jax.pipeline.doubts import tell
@@ -125,9 +125,10 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
             refined = _refined(job, initial, masks[-1], refiner, plain, threshold)
             wrong = (initial != known) & (known >= 0)
             caught = float((wrong & masks[-1]).sum() / max(wrong.sum(), 1))
-            right, was_right = ((labels == known) & (known >= 0) & masks[-1] for labels in (refined, initial))
-            repaired, broken = int((right & ~was_right).sum()), int((was_right & ~right).sum())
-            net = tuple((right.sum((1, 2)) - was_right.sum((1, 2))).tolist())
+            slices = zip(known, initial, refined, masks[-1], strict=True)
+            counts = [overlap.repairs(*one) for one in slices]
+            repaired, broken = (sum(one[name] for one in counts) for name in ("wrong_to_right", "right_to_wrong"))
+            net = tuple(one["wrong_to_right"] - one["right_to_wrong"] for one in counts)
         tried.append(Tried(threshold, float(masks[-1].mean()), caught, repaired, broken, net))
         say(f"threshold {threshold:g}: {tried[-1].hidden:.2%} hidden")
     image = None if job.image is None else job.image.read(whole(initial.shape))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tifffile
 from fakes import image, refiner
-from stacks import IMAGE, LABELS, SMALL, sidecar, use_models
+from stacks import IMAGE, LABELS, SMALL, mistakes, sidecar, use_models
 
 
 def test_the_threshold_is_the_refiners_unless_one_is_given(refine, monkeypatch):
@@ -30,16 +30,19 @@ def test_the_threshold_is_the_refiners_unless_one_is_given(refine, monkeypatch):
 def test_another_voxel_size_than_in_training_is_one_line_of_warning(refine, size):
     code, _, err = refine(*IMAGE, "--voxel_size_nm", size, *SMALL)
     assert code == 0 and Path("out/a.json").exists()
-    assert err.startswith(f"warning: a has voxels of {size.replace(',', ' x ')} nm") and err.count("\n") == 1
+    assert err.startswith(f"warning: a has voxels of {size.replace(',', ' x ')} nm") and not mistakes(err)
+    assert sidecar()["warnings"][0] in err
     assert "runs/fake was trained on 30 x 5 x 4 nm" in err
 
 
 def test_a_voxel_size_that_is_similar_or_not_known_is_no_reason_for_a_warning(refine):
     code, _, err = refine(*IMAGE, "--voxel_size_nm", "36,4.1,4.9")
-    assert (code, err) == (0, "")
+    assert (code, mistakes(err)) == (0, "") and "has voxels of" not in err
     tifffile.imwrite("unknown.tif", image(), imagej=True, metadata={"axes": "ZYX"})
     code, _, err = refine(*IMAGE[2:], "--input", "unknown.tif")
-    assert (code, err) == (0, "")
+    assert (code, mistakes(err)) == (0, "") and "has voxels of" not in err
+    assert "unknown: no file says how large a voxel is, so every slice is filled in by itself" in err
+    assert sidecar("unknown")["agreeing_slices"] == 0
 
 
 def test_models_of_different_voxel_sizes_are_refused(refine, monkeypatch):

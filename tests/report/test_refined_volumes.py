@@ -48,7 +48,8 @@ def test_all_volumes_are_in_it_and_it_is_the_same_every_time(refined):
     assert f"<td>{summaries[0]['hidden_share']:.2%}</td>{counts}" in page, "the tokens that each rule hides"
     assert "<th scope=row>a</th>" in page and "<th scope=row>b</th>" in page
     assert page.count("<figure class=slider>") == 2, "three slices: one picture of each, as they are near each other"
-    assert f"<td>{summaries[0]['repairs']['red']['blobs']}</td>" in page
+    red, hidden = summaries[0]["repairs"]["red"], sum(one["voxels"] for one in summaries[0]["repairs"].values())
+    assert f"<td>{red['voxels'] / hidden:.1%} ({red['blobs']})</td>" in page, "by voxels, not by count"
     assert "τ = 0.4" in page and "with 2 members" in page and "1,234 parameters" in page
     assert "30 × 5 × 4 nm" in page and "ambiguous</span>" not in page
     changed = summaries[0]["classes_changed"]["matrix"]
