@@ -26,8 +26,8 @@ def predict(params, state, image):
 
 
 def row_filler(shift):
-    """A refine function: fills with the class `shift` after the commonest one in the window's row, of all labels that it
-    is given. One function, one compilation.
+    """A refine function: fills with the class `shift` after the commonest one in the window's row, of all labels that
+    it is given. One function, one compilation.
     """
 
     def refine(params, state, inputs, key):

@@ -44,13 +44,15 @@ def compare(first, second, seed=0):
 
 
 def is_worse(comparison, sure=True):
-    """Whether the first is worse by either measure. sure: by more than chance, the 95 % interval lying below 0, which
-    takes at least FEWEST clusters; else the estimate decides where there are fewer.
+    """Whether the first is worse: by mean Dice, or, where that is not better, by the share that is right. sure: by more
+    than chance, the 95 % interval lying on one side of 0, which takes at least FEWEST clusters; else the estimate
+    decides where there are fewer.
     """
-    for found in comparison:
-        if found.clusters >= FEWEST:
-            if found.high < 0:
-                return True
-        elif not sure and found.estimate < 0:
-            return True
-    return False
+
+    def beyond(found, sign):
+        if found.clusters < FEWEST:
+            return not sure and sign * found.estimate > 0
+        return min(sign * found.low, sign * found.high) > 0
+
+    right, dice = comparison
+    return beyond(dice, -1) or (beyond(right, -1) and not beyond(dice, 1))

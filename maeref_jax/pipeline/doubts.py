@@ -59,11 +59,11 @@ def notes(run: Run, asked: dict | None) -> list[str]:
 
 def told(asked: dict) -> str:
     """What came of asking, as a sentence."""
-    right = asked["right"]
+    right, alone = asked["right"], len(asked["classes"]) == 1
     return (
         f"asked for {asked['voxels']:,} visible voxels near hidden ones, in {asked['places']} places, the refiner gets "
         f"{right['refiner']:.1%} right, copying the nearest visible label {right['nearest']:.1%}, the commonest class "
-        f"alone {right['commonest class']:.1%}"
+        f"alone {right['commonest class']:.1%}" + "; no other class is visible there, so this says little" * alone
     )
 
 

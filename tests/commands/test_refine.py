@@ -95,7 +95,7 @@ def test_paths_may_go_up(refine):
 
 
 def test_interrupted_is_130_and_the_same_command_continues(refine, monkeypatch):
-    command = [*IMAGE, "--config.block=1,8,64"]
+    command = [*IMAGE, "--config.block=1,8,64", "--config.ask=0"]
     real, calls = passes.refine_block, []
 
     def interrupted(*arguments):

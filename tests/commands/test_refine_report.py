@@ -76,7 +76,9 @@ def test_a_witness_is_a_file_or_a_channel_and_may_come_later(refine):
     assert found["everywhere"]["refined"]["auroc"] == 1.0 > found["everywhere"]["initial"]["auroc"]
     assert found["classes"] == [1, 2, 3, 4] and found["distance_vx"] == 3.0
     assert "Agreement with an independent stain" in Path("out/report.html").read_text(encoding="utf-8")
-    code, _, err = refine("--input", "both.tif", "--channel", "0", "--witness", "1", *IMAGE[2:])
+    code, _, err = refine(
+        "--input", "both.tif", "--voxel_size_nm", "30,5,4", "--channel", "0", "--witness", "1", *IMAGE[2:]
+    )
     assert (code, mistakes(err)) == (0, "")
     again = sidecar("both")["witness"]
     assert again["near_hidden"]["refined"]["near_voxels"] == found["near_hidden"]["refined"]["near_voxels"]

@@ -67,7 +67,7 @@ def test_one_failing_input_does_not_stop_the_rest(refine):
 
 def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_looks_finished(refine):
     damage_last_page("stacks/b.tif")
-    command = [*IMAGE[2:], "--axes", "ZYX", "--config.block=1,64,64"]
+    command = [*IMAGE[2:], "--axes", "ZYX", "--config.block=1,64,64", "--config.ask=0"]
     code, out, err = refine(*command, "--input", "stacks/b.tif")
     assert code == 2 and "relabelled" not in out
     assert err.startswith("error: stacks/b.tif: page 2 cannot be decoded") and err.count("\n") == 1

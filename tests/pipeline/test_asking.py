@@ -28,7 +28,7 @@ def run(directory, model, **changes):
 
 def test_a_good_refiner_is_not_blamed_and_a_harmful_one_is(tmp_path):
     good, said = run(tmp_path / "good", GOOD)
-    assert good["asked"]["right"]["refiner"] > 0.95 > good["asked"]["right"]["nearest"] and not good["asked"]["worse"]
+    assert good["asked"]["right"]["refiner"] > 0.9 > good["asked"]["right"]["nearest"] and not good["asked"]["worse"]
     assert not any("worse here" in text for text in good["warnings"])
     assert any(line.startswith("asked for ") for line in said) and good["notes"][-1].startswith("asked for ")
     bad, said = run(tmp_path / "bad", BAD)
@@ -86,8 +86,8 @@ def test_who_sees_the_answer_is_not_asked_and_it_is_said(tmp_path):
     assert "asked" not in summary and any("sees what hidden tokens hold" in line for line in said)
     nothing = label_job(tmp_path / "0", entropy=array_volume(np.zeros(SHAPE, np.float32), "entropy"))
     summary = refining.refine_volume(nothing, None, BAD, settings(ask=64), lambda line: None)
-    assert summary["notes"] == ["a: no place was found where hidden and visible tokens meet; the refiner was not tried on "
-                                "this volume"] and summary["warnings"] == []  # fmt: skip
+    assert summary["warnings"] == [] and len(summary["notes"]) == 1
+    assert "no place was found where hidden and visible tokens meet; the refiner was not tried" in summary["notes"][0]
 
 
 def test_a_verdict_of_harm_is_repeated_for_every_volume(tmp_path):
@@ -133,7 +133,7 @@ def test_with_strict_a_result_that_lost_a_class_is_not_finished_before_it_is_ask
     given = settings(strict=True, trust=True)
     everything = {"hidden": array_volume(np.ones(SHAPE, np.uint8), "painted"), "entropy": None}
     own = array_volume(np.where(labels() == 1, 2, labels()).astype(np.uint8), "labels")
-    with pytest.raises(BadInput, match="its blocks are done, but no result was written: .*a quarter"):
+    with pytest.raises(BadInput, match=r"its blocks are done, but no result was written: .*a quarter"):
         refining.refine_volume(label_job(tmp_path, labels=own, **everything), None, BAD, given)
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.zarr"]
     summary = refining.refine_volume(label_job(tmp_path, labels=own, **everything), None, BAD, settings(trust=True))
