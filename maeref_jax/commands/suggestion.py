@@ -69,7 +69,7 @@ def suggest_threshold(given, config):
         truth = open_volume(config.suggest_threshold, axes=config.axes or None, voxel_size_nm=size)
     segmenter, refiner, settings = load_models(config)
     job = given[0]._replace(output=directory / "suggestion")
-    found = suggest(job, segmenter, refiner, settings, truth)
+    found = suggest(job, segmenter, refiner, settings, truth, THRESHOLDS)
     print("\n" + report.text_table(table(found)))
     for name, png in (("curve", curve(found)), ("pictures", pictures(found))):
         path = directory / f"{job.stem}_threshold_{name}.png"
@@ -180,7 +180,7 @@ def table(found):
     note = (
         "Hidden: share of the voxels. Of all errors: how many of them are hidden, the most that can be repaired. Net "
         "right: repaired minus broken."
-        + " None is recommended: none repairs more than it breaks, by more than chance."
+        + " None of them repairs more than it breaks, by more than chance."
         * (found.best is None)
         if known
         else "Without a truth there is no recommendation: choose by the pictures how much should be filled in."

@@ -40,6 +40,7 @@ def test_none_is_an_answer_and_nothing_is_stored(refine, monkeypatch):
     Path("mae/threshold.json").write_text("kept")
     known = {"threshold": 0.7, "entropy_kind": "mean", "classes": 5, "members": 2, "chosen_on": "b.tif"}
     use_models(monkeypatch, refiner=refiner()._replace(workdir="mae", chosen=known))
+    monkeypatch.setattr(suggestion, "THRESHOLDS", (0.3, 0.6))
     code, out, _ = refine(*IMAGE, "--suggest_threshold", "truth.tif")
     assert code == 0 and "none: leave it" in out and "do not refine such volumes with this refiner" in out
     assert "mae/threshold.json still holds 0.7, chosen earlier on b.tif" in out and "recommended" not in out
