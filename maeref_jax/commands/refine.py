@@ -70,7 +70,7 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
     # No output may replace the input of another job, nor a second run read the first one's results.
     for one in opened:
         check_apart(Output(Path(config.output), one.stem), every)
-    models, waiting = load_models(config), []
+    models, waiting, warned = load_models(config), [], []
     segmenter, refiner, _ = models
     meant = (jobs.meant_for(refiner, "labels" in one.volumes) for one in opened)
     for line in dict.fromkeys(jobs.thresholds_of(config, one)[1] for one in meant):
@@ -83,10 +83,13 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
         if summary is None:
             waiting.append(one.stem)
             continue
+        warned += [one.stem] * bool(summary.get("warnings"))
         stem, share, changed = one.stem, summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
         print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
         for name, found in summary["witness"]["near_hidden"].items() if one.witness else ():
             print(f"{stem}: {name} outlines against the stain, near hidden tokens: AUROC {found['auroc']}")
+    if several and warned:
+        print(f"warned of: {', '.join(warned)}; the warnings are in their sidecars and in the report")
     # Of several parts, one that has nothing finished has nothing to tell; what others still do stands in the page.
     if config.report and len(waiting) < len(opened):
         write_report(config, opened, segmenter, refiner, failed)

@@ -69,7 +69,7 @@ def judge(settings, workdir, facts, summary):
         return
     found, tables = verdict.judge(settings, workdir)
     if found is None:
-        print("no verdict: the validation volumes have no labels to judge this refiner by (data.validation.labels)")
+        print("no verdict: nothing is known of the validation volumes that this refiner could be judged by")
         return
     texts = [report.text_table(one) for one in tables]
     folder.write_summary(

@@ -2,9 +2,9 @@
 
 Where their truth is known (phantoms, or images with labels beside the ensemble that segments them) the slices are
 segmented, hidden and filled in as they will be in use: initial against refined, against the nearest visible label,
-which learns nothing, and against the segmentation's own probabilities, unrefined. Where only label maps are known, as a
-user's own, visible tokens are hidden and asked back as pipeline/asking.py does, and the nearest visible label is what
-to beat.
+which learns nothing, and against the segmentation's own probabilities, unrefined. Where only label maps are known, a
+user's own or predicted, visible tokens are hidden and asked back as pipeline/asking.py does, and the nearest visible
+label is what to beat.
 
 Bounded: runs of RUN slices from random places (a seed says which), until there are SLICES, or VOXELS.
 """
@@ -18,7 +18,7 @@ from etils import epath
 from scipy import ndimage
 
 from maeref_jax.audit.trust import any_in_tokens, spread, squares_near, tested_volume
-from maeref_jax.experiments.experiment import load_ensemble
+from maeref_jax.experiments.experiment import load_ensemble, validation_maps
 from maeref_jax.experiments.parameter_search import volumes_with_truth
 from maeref_jax.masking.slices import agreed
 from maeref_jax.metrics import comparison, scores
@@ -29,7 +29,6 @@ from maeref_jax.pipeline.blockwise import decide, hide, real_probabilities, refi
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.pipeline.passes import asked_back
 from maeref_jax.report.dice_tables import dice_table, repair_table
-from maeref_jax.samples import dataset
 from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import array_volume
@@ -51,7 +50,7 @@ class Judged(NamedTuple):
 
 def judge(settings, workdir):
     """(the verdict for summary.json, report.Tables) of the refiner in `workdir`; (None, []) where its settings name no
-    labels or phantoms for validation, or it sees what is asked for.
+    volumes for validation, or it sees what is asked for.
 
     Returns:
         {"on", "slices", "threshold", "hidden_share", "dice_hidden", "dice_all": {map: {class: Dice, "mean"}},
@@ -99,16 +98,11 @@ def _ensemble(settings, workdir):
 
 
 def _judged(settings, workdir, refiner, asked):
-    data, files = settings["data"], settings["data"]["validation"]
     if ensemble := _ensemble(settings, workdir):
         return _by_truth(settings, load_ensemble(settings, ensemble), refiner, asked)
-    if cannot_be_asked(refiner):
-        return None
-    if files["labels"]:
-        with_image = "image" in refiner.apply.needs
-        volumes = dataset.volumes_from_files(files, data, len(settings["classes"]["names"]), with_image)
-        return _by_asking(settings, volumes, refiner, asked)
-    return None
+    return (
+        None if cannot_be_asked(refiner) else _by_asking(settings, validation_maps(settings, workdir), refiner, asked)
+    )
 
 
 def _by_truth(settings, ensemble, refiner, asked):

@@ -15,7 +15,6 @@ from maeref_jax.experiments import run, verdict
 from maeref_jax.pipeline import methods
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.records import Refiner, Segmenter
-from maeref_jax.samples import dataset
 from maeref_jax.samples.dataset import TrainingVolume
 
 FILES = {"images": ("image.tif",), "labels": ("labels.tif",), "entropy": ()}
@@ -57,7 +56,11 @@ def judged(monkeypatch):
         found = {"segmenter": segmenter, "refiner": known}
         monkeypatch.setattr(methods, "load_model", lambda _, kind: found[kind])
         monkeypatch.setattr(verdict, "volumes_with_truth", lambda _: [volume()])
-        monkeypatch.setattr(dataset, "volumes_from_files", lambda *_: [volume()._replace(image=None)])
+
+        def maps(settings, _):
+            return [volume()._replace(image=None)] if settings["data"]["validation"]["labels"] else []
+
+        monkeypatch.setattr(verdict, "validation_maps", maps)
         return verdict.judge(settings, "W")
 
     return judge
