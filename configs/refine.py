@@ -68,6 +68,10 @@ def get_config(mode=""):
             "workers": 0,  # processes that this one starts, by daisy; 0: it does everything itself
             "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine
             "serve": "",  # of a worker: the input that it works on
+            # Before it is let loose the refiner is tried at so many places of the volume, on visible labels near
+            # hidden ones (pipeline/asking.py); 0: it is not.
+            "ask": 64,
+            "strict": False,  # a warning stops: exit code 2
             "dry_run": False,  # only say what it will take
             "overwrite": False,
             "tiff_export": True,
@@ -105,5 +109,5 @@ def get_config(mode=""):
     )
     if mode == "smoke":
         config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False, "objects": False, "trust": False})
-        config.report = False
+        config.update({"report": False, "ask": 4})
     return config

@@ -47,9 +47,8 @@ def check_sources(given: Sequence[str], mark: str = "") -> None:
     if "ensemble" in given and "input" not in given:
         raise BadInput(f"{image} is missing: the ensemble needs an image")
     beside = [mark + name for name in ("entropy", "hidden") if name in given]
-    if "labels" in given and len(beside) != 1:
-        found = " and ".join(beside) or "none"
-        raise BadInput(f"{mark}labels needs one of {mark}entropy and {mark}hidden beside it, found {found}")
+    if "labels" in given and not beside:
+        raise BadInput(f"{mark}labels needs {mark}entropy, {mark}hidden or both beside it, found none of them")
     if beside and "labels" not in given:
         raise BadInput(f"{' and '.join(beside)} belongs to {mark}labels, which is missing")
 

@@ -121,6 +121,19 @@ def _refiner_experiment(settings, workdir, indices):
     return Experiment(method, batches, validation_batches, facts, f"{len(train)} label volumes, {facts['labels']}")
 
 
+def validation_maps(settings, workdir):
+    """The TrainingVolumes that a refiner is validated on: label maps from files, or what the ensemble says of images;
+    [] where there are neither.
+    """
+    files, data = settings["data"]["validation"], settings["data"]
+    if not (files["labels"] or files["images"] or data["phantom"]["validation"]):
+        return []
+    ensemble, workdir = data.get("ensemble") or epath.Path(workdir) / "ensemble", epath.Path(workdir)
+    predict = _predictor(settings, ensemble, workdir / "predictions") if needs_ensemble(settings) else None
+    with_image = "image" in methods.REFINERS[settings["method"]].refiner(settings).needs
+    return _label_maps(settings, predict, with_image, "validation", lambda text: None)
+
+
 def _image_names(settings, split):
     """The image files of a split, as volumes to judge on are compared with them; [] for phantoms."""
     data = settings["data"]

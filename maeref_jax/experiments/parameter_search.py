@@ -63,7 +63,7 @@ def prepare(settings, workdir):
     module = methods.REFINERS[settings["method"]]
     model = load_ensemble(settings, settings["data"]["ensemble"] or epath.Path(workdir) / "ensemble")
     notes = Notes()
-    volumes = _volumes(settings, notes)
+    volumes = volumes_with_truth(settings, notes)
     windows = [window for volume in volumes for window in _windows(settings, volume, model)]
     if not windows:
         raise BadInput(
@@ -120,7 +120,7 @@ def evaluation(settings):
     return evaluate
 
 
-def _volumes(settings, say):
+def volumes_with_truth(settings, say):
     """The validation volumes with image and true labels; "ambiguous" is no truth."""
     data, classes = settings["data"], settings["classes"]
     if data["phantom"]["validation"]:

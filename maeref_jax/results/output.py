@@ -199,6 +199,11 @@ def load_sidecar(output: Output) -> dict:
     return _load(output.sidecar)
 
 
+def load_json(path: Path, missing: Any) -> Any:
+    """What `write_json` wrote, `missing` where it did not. Raises BadInput where it is damaged."""
+    return _load(path) if path.exists() else missing
+
+
 def sidecars(directory: Path) -> dict[str, dict]:
     """The summaries of all completed runs in a folder, by stem."""
     found = {path.stem: path for path in sorted(Path(directory).glob("*.json"))}
