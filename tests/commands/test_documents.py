@@ -6,12 +6,13 @@ import io
 import itertools
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from maeref_jax.commands import command_line, main
 
-ROOT = command_line.CONFIGS.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # To come with other branches of this sweep; each goes from here when it is there.
@@ -19,11 +20,12 @@ PENDING = {"--classes", "--label_map", "--strict", "--export", "--nnunet"}
 PENDING_OF = {name: {"--axes", "--voxel_size_nm", "--channel"} for name in ("train", "evaluate")}
 PENDING_PAGES = {"docs/nnunet.md"}
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-
 
 def named(path):
     return path.relative_to(ROOT).as_posix()
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=named)
 
 
 def text_of(path):
