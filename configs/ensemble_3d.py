@@ -9,7 +9,7 @@ axes; before that convolutions stay in the plane. Meant for a GPU with much memo
     :small_2d  2-D U-Nets on the same phantoms, as many members, the same time: does the third dimension help?
     :smoke     seconds, learns nothing
 
-Both small ones are judged by one command each, on phantoms that neither has seen (docs/uncertainty.md has the figures):
+Both small ones are judged by one command each, on phantoms that neither has seen (docs/evaluation.md has the figures):
 
     python train.py --config configs/ensemble_3d.py:small --workdir runs/stacks/3d
     python train.py --config configs/ensemble_3d.py:small_2d --workdir runs/stacks/2d

@@ -1,4 +1,4 @@
-"""The masked autoencoder that sees the image as well (MAE+X), a competitor of it (docs/competitors.md).
+"""The masked autoencoder that sees the image as well (MAE+X), a competitor of it (docs/refiners.md).
 
     python train.py --config configs/mae_image.py --workdir runs/mae_image --config.data.ensemble=runs/ensemble
 

@@ -47,7 +47,7 @@ def get_config(mode=""):
             "entropy_kind": "mean",
             # What is filled in slice by slice agrees with the slices above and below within this length, 8 at most; 0:
             # every slice by itself, as in the paper and in the library (jobs.Settings). 40 is ours, chosen on volumes
-            # for validation (docs/masked_autoencoder.md). Every block costs the windows of so many slices more on
+            # for validation (docs/evaluation.md). Every block costs the windows of so many slices more on
             # either side, where a hole goes on there.
             "agree_within_nm": 40.0,
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,

@@ -9,7 +9,7 @@ is green and one beyond which it is red (`Limits`); the worst of them counts, an
     foreignness  how often visible voxels next to it are filled in wrongly when they are hidden as a test; optional
 
 Distances and context are those in a slice: there the refiner looks. What lies outside the volume, and tokens without
-any known label, are not visible. The limits are choices; docs/viewers.md says what came of them. Memory: a block and
+any known label, are not visible. The limits are choices; docs/evaluation.md says what came of them. Memory: a block and
 what is near it, and a few numbers per blob.
 """
 
