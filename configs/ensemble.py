@@ -48,7 +48,7 @@ def get_config(mode):
             # Member i learns from the volumes i … i+3, counted around; or folds (disjoint), all_but_fold, bootstrap
             # (volumes_per_member draws with replacement), lists (as member_lists says, like ((0,1),(1,2),…)).
             "subsets": "ring",
-            "volumes_per_member": 4,
+            "volumes_per_member": 0,  # 0: all but one, at most 4
             "member_lists": (),
             "window": (128, 128),
             "stride": (64, 64),

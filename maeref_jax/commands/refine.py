@@ -23,7 +23,7 @@
 
 Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz.
 Results are STEM.ome.zarr with all maps, TIFF stacks, tables, skeletons and STEM.json, and report.html for all inputs:
-docs/viewers.md. The same command again continues an interrupted run and leaves a completed one alone. Exit codes:
+docs/results.md. The same command again continues an interrupted run and leaves a completed one alone. Exit codes:
 0 done, 1 some inputs failed, 2 bad usage or bad input, or a warning with --strict, 130 and 143 interrupted.
 """
 
