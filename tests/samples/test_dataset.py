@@ -75,5 +75,5 @@ def test_what_was_taken_how_is_told_and_a_volume_without_any_known_label_is_refu
     assert said == [f"{volume.name}: 255 is taken as unknown"] and (volume.labels == -1).sum() == 8
     assert missing_classes([volume], scheme) == ["mitochondria"], "nobody misses 'ambiguous'"
     nothing = split((save("n.tif", np.full((2, 8, 8), -1, np.int16)),))
-    with pytest.raises(BadInput, match="n.tif holds no known label: all voxels are unknown; expected some of 0 back"):
+    with pytest.raises(BadInput, match=r"n.tif holds no known label: all voxels are unknown; expected some of 0 back"):
         volumes_from_files(nothing, DATA, scheme, False)
