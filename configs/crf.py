@@ -20,7 +20,7 @@ Your own volumes: --config.data.phantom.validation= --config.data.validation.ima
 from ml_collections import ConfigDict
 
 from configs import rendered
-from configs.defaults import CLASSES, files
+from configs.defaults import CLASSES, files, reading
 
 MODES = ("", "demo", "rendered", "smoke")
 
@@ -58,7 +58,7 @@ def get_config(mode):
                 "label_map": (),
                 "shell_class": -1,
                 "shell_vx": 0.0,
-                "axes": "",
+                **reading(),
             },
         }
     )

@@ -1,5 +1,9 @@
 """Not an experiment: what the training configs have in common. They override what they need otherwise."""
 
+import os
+
+from ml_collections.config_dict import placeholder
+
 # Paper's scheme and colours. The ambiguous class, if there is one, comes last; -1 for none.
 CLASSES = {
     "names": ("background", "intermembrane", "cristae", "matrix", "ambiguous"),
@@ -8,9 +12,23 @@ CLASSES = {
 }
 
 
+def public(name):
+    """The folder of public data that the environment variable MAEREF_DATA leads to; "data" where it is not set."""
+    return os.path.join(os.environ.get("MAEREF_DATA", "data"), name)
+
+
 def files(images=(), labels=(), entropy=()):
     """Volumes given as files; a path may end in a range of slices, like stack.tif[0:8]."""
     return {"images": images, "labels": labels, "entropy": entropy}
+
+
+def reading():
+    """How files are read that do not say it, or say it wrongly: the flags --axes, --voxel_size_nm and --channel."""
+    return {
+        "axes": "",  # as stored, e.g. ZYX
+        "voxel_size_nm": placeholder(tuple),  # z, y, x of the files; the model's own is another setting
+        "channel": placeholder(str),  # of files that have several: index from 0, or name
+    }
 
 
 def training(**optimizer):

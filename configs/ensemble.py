@@ -12,7 +12,7 @@ Full width: 64-128-256-512, crops of 128 x 128; meant for a GPU. Modes:
 from ml_collections import ConfigDict
 
 from configs import rendered
-from configs.defaults import CLASSES, files, training
+from configs.defaults import CLASSES, files, reading, training
 
 MODES = ("", "demo", "rendered", "smoke")
 # How training crops are varied, all on the device; 0 or False for none. Intensities are those the network sees, 0 to 1;
@@ -48,13 +48,19 @@ def get_config(mode):
             # Member i learns from the volumes i … i+3, counted around; or folds (disjoint), all_but_fold, bootstrap
             # (volumes_per_member draws with replacement), lists (as member_lists says, like ((0,1),(1,2),…)).
             "subsets": "ring",
-            "volumes_per_member": 4,
+            "volumes_per_member": 0,  # 0: all but one, at most 4
             "member_lists": (),
             "window": (128, 128),
             "stride": (64, 64),
+            # Crops hold more foreground than this share of them; 0: wherever there is a known label. A share of all
+            # crops, anywhere_share, is drawn like that whatever min_foreground says: a network learns what is none.
             "min_foreground": 0.05,
+            "anywhere_share": 0.3,
+            # "training": grey values are seen in the range of all training volumes; "volume": every volume, in training
+            # and in use, in its own range (its 1 % and 99 % quantiles).
+            "normalisation": "training",
             "evaluate_every": 1000,
-            "validation_batches": 4,
+            "validation_slices": 16,  # whole slices (3-D: slabs) of the validation volumes, drawn wherever they are
             "classes": CLASSES,
             "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
             # How the members are taught the class "ambiguous": class; unknown, those pixels do not count and only
@@ -86,7 +92,7 @@ def get_config(mode):
                 "label_map": (),
                 "shell_class": -1,  # derive this class as the outermost shell_vx voxels of the foreground
                 "shell_vx": 0.0,
-                "axes": "",  # of files that do not say, e.g. ZYX
+                **reading(),
             },
         }
     )
@@ -106,7 +112,7 @@ def get_config(mode):
         for split in ("train", "validation"):
             config.data[split] = files(*(rendered.paths(split, role) for role in ("image", "annotated")))
     if mode == "smoke":
-        config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})
+        config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_slices": 2})
         config.update({"window": (32, 32), "stride": (16, 16)})
         config.model.update({"widths": (4, 8, 8), "strides": ((2, 2), (2, 2))})
         config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})

@@ -2,9 +2,10 @@
 
     MAEREF_DATA=FOLDER python train.py --config configs/ensemble_epfl_hippocampus.py --workdir runs/epfl
 
-FOLDER holds epfl_hippocampus/training_every5.tif (33 slices, every fifth of the training stack) and
-training_groundtruth.tif (all 165): image k belongs to label slice 5 k. Images 0–21 train, in five groups so that
-members learn from different ones; 22–24 validate; 25–32 are for the test. Meant for a GPU. Modes:
+FOLDER holds epfl_hippocampus/training_every5.tif (33 slices, every fifth of the training stack, 0, 5, … 160) and
+training_groundtruth.tif (all 165, ids 0 and 1), made of https://www.epfl.ch/labs/cvlab/data/data-em/. Image k belongs
+to label slice 5 k. Images 0–21 train, in five groups so that members learn from different ones; 22–24 validate; 25–32
+are for the test. Meant for a GPU. Modes:
 
     :small   narrow networks, about five minutes on 2 CPU cores
     :smoke   seconds, learns nothing
@@ -13,7 +14,7 @@ members learn from different ones; 22–24 validate; 25–32 are for the test. M
 import os
 
 from configs import ensemble
-from configs.defaults import files
+from configs.defaults import files, public
 
 MODES = ("", "small", "smoke")
 CLASSES = {"names": ("background", "mitochondria"), "colours": ((0, 0, 0), (250, 220, 60)), "ambiguous": -1}
@@ -23,7 +24,7 @@ SPACING = 5  # label slices from image to image
 
 def get_config(mode):
     config = ensemble.get_config("smoke" if mode == "smoke" else "")
-    folder = os.path.join(os.environ.get("MAEREF_DATA", "data"), "epfl_hippocampus")
+    folder = public("epfl_hippocampus")
     image, label = (os.path.join(folder, f"training_{name}.tif") for name in ("every5", "groundtruth"))
 
     def pair(first, last):
@@ -40,7 +41,7 @@ def get_config(mode):
     config.voxel_size_nm = (25.0, 5.0, 5.0)
     if mode != "smoke":
         config.volumes_per_member = 4
-        config.update({"window": (256, 256), "stride": (128, 128), "batch": 4, "validation_batches": 8})
+        config.update({"window": (256, 256), "stride": (128, 128), "batch": 4})
         config.update({"steps": 4000, "evaluate_every": 500})
     if mode == "small":
         config.update({"window": (128, 128), "stride": (64, 64), "batch": 2, "steps": 800, "evaluate_every": 400})

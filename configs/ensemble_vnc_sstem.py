@@ -2,9 +2,10 @@
 
     MAEREF_DATA=FOLDER python train.py --config configs/ensemble_vnc_sstem.py --workdir runs/vnc
 
-FOLDER holds vnc_sstem/image.tif and label.tif (14 x 1024 x 1024, ids 0 … 4; doi:10.6084/m9.figshare.856713). Slices 0–7
-train, in four pairs so that members learn from different ones; 8–9 validate; 10–13 are for the test. Meant for a GPU.
-Modes:
+FOLDER holds vnc_sstem/image.tif and label.tif (14 x 1024 x 1024, ids 0 … 4), the slices and labels of
+https://doi.org/10.6084/m9.figshare.856713 (also https://github.com/unidesigner/groundtruth-drosophila-vnc) as stacks.
+Slices 0–7 train, in four pairs so that members learn from different ones; 8–9 validate; 10–13 are for the test. Meant
+for a GPU. Modes:
 
     :small   narrow networks, about five minutes on 2 CPU cores
     :smoke   seconds, learns nothing
@@ -13,7 +14,7 @@ Modes:
 import os
 
 from configs import ensemble
-from configs.defaults import files
+from configs.defaults import files, public
 
 MODES = ("", "small", "smoke")
 CLASSES = {
@@ -25,7 +26,7 @@ CLASSES = {
 
 def get_config(mode):
     config = ensemble.get_config("smoke" if mode == "smoke" else "")
-    folder = os.path.join(os.environ.get("MAEREF_DATA", "data"), "vnc_sstem")
+    folder = public("vnc_sstem")
     image, label = os.path.join(folder, "image.tif"), os.path.join(folder, "label.tif")
     pairs = ("[0:2]", "[2:4]", "[4:6]", "[6:8]")
     config.classes.update(CLASSES)
@@ -38,7 +39,7 @@ def get_config(mode):
     config.voxel_size_nm = (45.0, 4.6, 4.6)
     if mode != "smoke":
         config.volumes_per_member = 3
-        config.update({"window": (256, 256), "stride": (128, 128), "batch": 4, "validation_batches": 8})
+        config.update({"window": (256, 256), "stride": (128, 128), "batch": 4})
         config.update({"steps": 4000, "evaluate_every": 500})
     if mode == "small":
         config.update({"window": (96, 96), "stride": (48, 48), "batch": 2, "steps": 1000})

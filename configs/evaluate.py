@@ -24,6 +24,8 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
                   --config.ensemble=runs/vnc; with --config.task=uncertainty its members and its entropy
     :epfl_hippocampus  the same for configs/ensemble_epfl_hippocampus.py, images 25-32 (Dice and IoU)
 
+Where the public data of the last three are, their configs say; MAEREF_DATA names the folder that holds them.
+
 Your own volumes instead of phantoms: --config.phantom.seeds= --config.files.truths="('labels.tif',)" and
 --config.files.images="('image.tif',)". Labels of other people's making instead of an image: files.labels with
 files.entropy or files.hidden. Real labels without anything else: --config.files.damage=20 takes regions away (so many
@@ -36,6 +38,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from configs import rendered
+from configs.defaults import public
 
 MODES = (
     "",
@@ -66,7 +69,7 @@ def get_config(mode):
             "task": "refinement",
             "ensemble": "",  # workdir; empty: WORKDIR/ensemble
             "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
-            # Workdirs of other refiners (docs/competitors.md), which fill in the very same tokens, and of other
+            # Workdirs of other refiners (docs/refiners.md), which fill in the very same tokens, and of other
             # ensembles, whose own labels are put there.
             "competitors": (),
             "other_ensembles": (),
@@ -113,6 +116,7 @@ def get_config(mode):
                 "shell_vx": 0.0,
                 "axes": "",
                 "voxel_size_nm": (),
+                "channel": placeholder(str),  # of files that have several: index from 0, or name
             },
             # thresholds none: as the refiner was trained; 0.4 and 0.5 without a refiner
             "refine": {
@@ -131,7 +135,6 @@ def get_config(mode):
             },
         }
     )
-    data = os.environ.get("MAEREF_DATA", "data")
     if mode == "demo":
         config.phantom.update({"seeds": (100,), "shape": (24, 256, 256), "voxel_size_nm": (12.0, 6.0, 6.0)})
     if mode == "smoke":
@@ -171,7 +174,7 @@ def get_config(mode):
         config.phantom.voxel_size_nm = (12.0, 6.0, 6.0)
     if mode == "phantom":
         config.task = "phantoms"
-        folder = os.path.join(data, "mef_cristae")
+        folder = public("mef_cristae")
         config.real = {
             # By the plane of the two long axes; the other planes cut the mitochondria across.
             "z_planes": tuple(os.path.join(folder, f"{name}_label.tif") for name in Z_PLANES),
@@ -186,20 +189,20 @@ def get_config(mode):
         }
     if mode == "mef_cristae":
         config.phantom.seeds = ()
-        config.files.update({"truths": (os.path.join(data, "mef_cristae", "NI_m6_label.tif"),), "damage": 20.0})
+        config.files.update({"truths": (os.path.join(public("mef_cristae"), "NI_m6_label.tif"),), "damage": 20.0})
         config.files.update({"label_map": MEF_LABEL_MAP, "shell_class": 1, "shell_vx": 6.0})
         config.files.update({"axes": "ZYX", "voxel_size_nm": (5.0, 5.0, 5.0)})
     if mode == "epfl_hippocampus":
         config.refiner = "none"
         config.phantom.seeds = ()
-        folder = os.path.join(data, "epfl_hippocampus")
+        folder = public("epfl_hippocampus")
         image, label = "training_every5.tif[25:33]", "training_groundtruth.tif[125:165:5]"
         config.files.update({"truths": (os.path.join(folder, label),), "images": (os.path.join(folder, image),)})
         config.files.update({"axes": "ZYX", "voxel_size_nm": (25.0, 5.0, 5.0)})
     if mode == "vnc_sstem":
         config.update({"refiner": "none", "endpoint_classes": (2, 3)})  # mitochondria and synapses
         config.phantom.seeds = ()
-        image, label = (os.path.join(data, "vnc_sstem", f"{name}.tif[10:14]") for name in ("image", "label"))
+        image, label = (os.path.join(public("vnc_sstem"), f"{name}.tif[10:14]") for name in ("image", "label"))
         config.files.update({"truths": (label,), "images": (image,)})
         config.files.update({"axes": "ZYX", "voxel_size_nm": (45.0, 4.6, 4.6)})
     return config

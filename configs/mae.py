@@ -19,7 +19,7 @@ entropy volumes in data.train.entropy, or none, and every known label counts.
 from ml_collections import ConfigDict
 
 from configs import rendered
-from configs.defaults import CLASSES, files, training
+from configs.defaults import CLASSES, files, reading, training
 
 MODES = ("", "demo", "rendered", "smoke")
 
@@ -34,7 +34,8 @@ def get_config(mode):
             "token": 4,
             "window": (128, 128),
             "stride": (64, 64),
-            "min_foreground": 0.3,
+            "min_foreground": 0.3,  # of a crop
+            "anywhere_share": 0.0,  # share of crops drawn wherever there is a known label
             "masking_ratio": (0.1, 0.9),
             "keep_within": 8.0,  # token sides from visible foreground; farther visible tokens take no part
             "keep_within_nm": 0.0,  # the same in nanometres, by voxel_size_nm; 0: keep_within decides
@@ -78,7 +79,7 @@ def get_config(mode):
                 "label_map": (),
                 "shell_class": -1,
                 "shell_vx": 0.0,
-                "axes": "",
+                **reading(),
             },
         }
     )

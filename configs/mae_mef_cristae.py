@@ -2,7 +2,8 @@
 
     MAEREF_DATA=FOLDER python train.py --config configs/mae_mef_cristae.py --workdir runs/mef
 
-FOLDER holds mef_cristae/{NI,8hpi}_m{1…6}_label.tif: 0 background, 1 mitochondrion, 2 cristae, 3 outer membrane (in m1
+FOLDER holds mef_cristae/{NI,8hpi}_m{1…6}_label.tif (https://doi.org/10.1371/journal.ppat.1011829, from its repository
+2024_mito-HSV_paper): 0 background, 1 mitochondrion, 2 cristae, 3 outer membrane (in m1
 only). The label mapping below brings them to the paper's scheme: the outermost 6 voxels become intermembrane space.
 Whole mitochondria are kept apart: m1–m4 train, m5 validate, m6 test (8hpi_m4 and 8hpi_m6, whose long axes are not in
 the z-plane, are left out). Meant for a GPU. Modes:
@@ -14,7 +15,7 @@ the z-plane, are left out). Meant for a GPU. Modes:
 import os
 
 from configs import mae
-from configs.defaults import files
+from configs.defaults import files, public
 
 MODES = ("", "small", "smoke")
 TRAIN = ("NI_m1", "NI_m2", "NI_m3", "NI_m4", "8hpi_m1", "8hpi_m2", "8hpi_m3")
@@ -23,7 +24,7 @@ VALIDATION = ("NI_m5", "8hpi_m5")
 
 def get_config(mode):
     config = mae.get_config({"": "", "small": "demo", "smoke": "smoke"}[mode])
-    folder = os.path.join(os.environ.get("MAEREF_DATA", "data"), "mef_cristae")
+    folder = public("mef_cristae")
     config.data.phantom.update({"train": (), "validation": ()})
     config.data.train = files(labels=tuple(os.path.join(folder, f"{name}_label.tif") for name in TRAIN))
     config.data.validation = files(labels=tuple(os.path.join(folder, f"{name}_label.tif") for name in VALIDATION))

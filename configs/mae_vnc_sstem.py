@@ -14,14 +14,14 @@ FOLDER and the ensemble are those of configs/ensemble_vnc_sstem.py. It learns fr
 import os
 
 from configs import ensemble_vnc_sstem, mae
-from configs.defaults import files
+from configs.defaults import files, public
 
 MODES = ("", "small", "smoke")
 
 
 def get_config(mode):
     config = mae.get_config({"": "", "small": "demo", "smoke": "smoke"}[mode])
-    image = os.path.join(os.environ.get("MAEREF_DATA", "data"), "vnc_sstem", "image.tif")
+    image = os.path.join(public("vnc_sstem"), "image.tif")
     config.classes.update(ensemble_vnc_sstem.CLASSES)
     config.class_weights = (1.0,) * len(config.classes.names)
     config.data.phantom.update({"train": (), "validation": ()})

@@ -24,6 +24,7 @@ def get_config(mode=""):
             "entropy": "",
             "hidden": "",
             "probabilities": (),
+            "nnunet": (),  # nnU-Net's folders of predictions, instead of the paths above but for input, its images
             "batch_table": "",  # --batch: a CSV file with a row for every input, instead of the paths above
             "axes": "",  # as stored, e.g. "ZYX", for files that do not say
             "voxel_size_nm": (),  # (z, y, x), for files that do not say
@@ -46,7 +47,7 @@ def get_config(mode=""):
             "entropy_kind": "mean",
             # What is filled in slice by slice agrees with the slices above and below within this length, 8 at most; 0:
             # every slice by itself, as in the paper and in the library (jobs.Settings). 40 is ours, chosen on volumes
-            # for validation (docs/masked_autoencoder.md). Every block costs the windows of so many slices more on
+            # for validation (docs/evaluation.md). Every block costs the windows of so many slices more on
             # either side, where a hole goes on there.
             "agree_within_nm": 40.0,
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
@@ -67,9 +68,15 @@ def get_config(mode=""):
             "workers": 0,  # processes that this one starts, by daisy; 0: it does everything itself
             "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine
             "serve": "",  # of a worker: the input that it works on
+            # Before it is let loose the refiner is tried at so many places of the volume, on visible labels near
+            # hidden ones (pipeline/asking.py); 0: it is not.
+            "ask": 64,
+            "strict": False,  # a warning stops: exit code 2
             "dry_run": False,  # only say what it will take
             "overwrite": False,
             "tiff_export": True,
+            # --export: the maps in other formats as well, such as "nii.gz"; also when all else is done already.
+            "export": (),
             "report": True,  # report.html in the output folder: all volumes, pictures where most changed
             # An independent stain to score the outlines against: a channel of the image (index or name), or a path or
             # name pattern; how near the outline, and a hidden token, near is, in voxels of the plane.
@@ -96,10 +103,11 @@ def get_config(mode=""):
                 "reach": 4,  # of the square, in tokens on each side
             },
             "foreignness": False,  # do that test too: the refiner works twice
+            "disagreement": False,  # write what the members disagree about, too: the networks work twice
             "leave": (),  # what is left as it was: red (blobs), flagged (objects of the initial map), or both
         }
     )
     if mode == "smoke":
         config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False, "objects": False, "trust": False})
-        config.report = False
+        config.update({"report": False, "ask": 4})
     return config

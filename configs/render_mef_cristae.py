@@ -2,7 +2,8 @@
 
     MAEREF_DATA=FOLDER maeref render --config render_mef_cristae --output runs/rendered
 
-FOLDER holds mef_cristae/{NI,8hpi}_m{1…6}_label.tif. Seconds. Whole mitochondria are kept apart: m1 and m2 train, m3
+FOLDER holds mef_cristae/{NI,8hpi}_m{1…6}_label.tif (https://doi.org/10.1371/journal.ppat.1011829, from its repository
+2024_mito-HSV_paper). Seconds. Whole mitochondria are kept apart: m1 and m2 train, m3
 validates, m4 to m6 are the test, of either condition (NI: not infected, 8hpi: eight hours after infection). Regions of
 low signal have other seeds, sizes and shapes in the test, and in a second rendering of the validation volumes. What is
 trained on them: the modes `:rendered` of configs/ensemble.py, mae.py and its competitors; what is judged:
@@ -13,7 +14,9 @@ training image has.
 import os
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
+from configs.defaults import public
 from configs.rendered import SPLITS
 
 MODES = ("", "artefacts")
@@ -22,13 +25,14 @@ WIDE_LOW_SIGNAL = {"radius_vx": (6.0, 24.0), "stretch": (1.0, 1.8), "profiles": 
 
 
 def get_config(mode):
-    folder = os.path.join(os.environ.get("MAEREF_DATA", "data"), "mef_cristae")
+    folder = public("mef_cristae")
     config = ConfigDict(
         {
             "label_map": ((0, 0), (1, 3), (2, 2), (3, 1)),
             "shell_class": 1,  # the outermost shell_vx voxels of the foreground
             "shell_vx": 6.0,
-            "axes": "ZYX",
+            # Of the label files, as far as they do not say it themselves.
+            "files": {"axes": "ZYX", "voxel_size_nm": (), "channel": placeholder(str)},
             "voxel_size_nm": (5.0, 5.0, 5.0),
             "z_step": 2,  # every second slice is kept: neighbours differ little
             "pad_vx": 24,  # cytoplasm on all sides in the plane

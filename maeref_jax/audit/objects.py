@@ -1,37 +1,28 @@
 """One row per object of a volume, initial and refined: what biologists count and measure, and how far to trust it.
 
-An object is a connected piece of the foreground, by faces, in 3-D. Volumes and shares are counted block by block; a
-skeleton needs the bool mask of the object's bounding box, as many at a time as threads.in_order does, one large one.
+An object is a connected piece of the foreground, by faces, in 3-D. Volumes and shares are counted block by block, for
+all objects of a block at once: memory is a block, a few numbers per object, and what shapes.py says of skeletons.
 """
 
 import csv
-import functools
 import io
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
+from maeref_jax.audit import shapes
 from maeref_jax.errors import BadInput
-from maeref_jax.metrics import skeleton
-from maeref_jax.results.output import Output, whole_folder, write_text
-from maeref_jax.volumes import threads
+from maeref_jax.results.output import Output, whole_folder, write_lines
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.class_scheme import MITOCHONDRIA, is_mitochondria
 from maeref_jax.volumes.components import Components, extend_boxes, find_components, pieces_of
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK
-from maeref_jax.volumes.windows import Box, blocks
+from maeref_jax.volumes.windows import Box
 
-# A bounding box of more voxels gets no skeleton: about 8 bytes of memory are needed for each.
-LARGEST_VX = 2**26
-_LARGE_VX = 2**22  # of those with more, one at a time has its skeleton made
-_large = threading.Lock()
-_PART = (64, 512, 512)  # read at once
+_ROWS = 4096  # of the table, made into text at a time
 _MAPS = ("initial", "refined")
 _COUNTS = ("voxels", "hidden", "changed", "sure")
 
@@ -90,42 +81,38 @@ def measure_objects(
     Returns:
         {map: {"objects", "flagged", "too_small", "too_small_voxels"}} for the sidecar.
     """
-    rows, summary = [], {}
+    tables, summary = [], {}
     if rules.shaped and voxel_size_nm is None:
         say(f"{output.stem}: no voxel size is known, so objects have no volumes and lengths in nm and no SWC files")
     with whole_folder(output.skeletons) as folder:
         for name in _MAPS:
             if name not in arrays:
                 continue
-            found, *counted = _count(output, arrays, name, block, rules)
-            row_of = functools.partial(_row, arrays, name, counted, voxel_size_nm, names, rules, folder)
-            rows += (own := list(threads.in_order(row_of, range(1, found.count + 1))))
-            summary[name] = {"objects": found.count, "flagged": sum(bool(row["flag"]) for row in own)}
+            found, counts, per_class, boxes = _count(output, arrays, name, block, rules)
+            table = {"map": np.full(found.count, name), "object": np.arange(1, found.count + 1)}
+            table |= _shares(counts, "refined" in arrays, rules)
+            table |= _sizes(counts["voxels"], per_class, voxel_size_nm, names, rules)
+            table |= _places(boxes, arrays[name].shape)
+            if rules.shaped:
+                ids, what = arrays[f"objects_{name}"], f"{output.stem}: skeletons, {name}"
+                with progress.showing(what, found.count, "object") as shown:
+                    given = boxes, block, voxel_size_nm, rules.cristae, folder / name, shown
+                    table |= shapes.measure_shapes(ids, arrays[name], *given)
+            tables.append(table)
+            summary[name] = {"objects": found.count, "flagged": int((table["flag"] != "").sum())}
             summary[name] |= {"too_small": found.small, "too_small_voxels": found.small_voxels}
-    write_text(output.objects, _as_csv(rows, _columns(names, rules)))
+    write_lines(output.objects, _lines(tables, _columns(names, rules)))
     return summary
 
 
-def _row(arrays, name, counted, voxel_size_nm, names, rules, folder, number):
-    counts, per_class, low, high = counted
-    box = Box(tuple(map(int, low[number])), tuple(map(int, high[number])))
-    sums = {key: int(counts[key][number]) for key in _COUNTS}
-    row = {"map": name, "object": number} | _shares(sums, "refined" in arrays, rules)
-    row |= _sizes(sums["voxels"], per_class[number], voxel_size_nm, names, rules)
-    row |= _place(box, arrays[name].shape)
-    if rules.shaped:
-        row |= _shape(arrays, name, number, box, voxel_size_nm, rules, folder / f"{name}_{number:05}.swc")
-    return row
-
-
 def _count(output, arrays, name, block, rules):
-    """The components, and by their number: sums, voxels of each class, first and last + 1 voxel of the box."""
+    """The components; and of each: its sums, voxels of each class (n, classes), first and last + 1 voxel (n, 2, 3)."""
     labels = arrays[name]
     found, mask = _components(output, arrays, name, block, rules)
     counts = {key: np.zeros(found.count + 1, np.int64) for key in _COUNTS}
     per_class = np.zeros((found.count + 1, len(rules.classes)), np.int64)
     low, high = np.full((found.count + 1, 3), np.iinfo(np.int64).max), np.zeros((found.count + 1, 3), np.int64)
-    for box, pieces, number in pieces_of(found, mask):
+    for box, pieces, number in pieces_of(found, mask, f"{output.stem}: objects, {name}"):
         arrays[f"objects_{name}"].write(box, number[pieces].astype(np.uint32))
         inside = pieces > 0
         owner, here = pieces[inside], labels.read(box)[inside]
@@ -139,7 +126,7 @@ def _count(output, arrays, name, block, rules):
             if (at := here == label).any():
                 np.add.at(per_class[:, column], number, np.bincount(owner[at], minlength=len(number)))
         extend_boxes(low, high, pieces, number, box.start)
-    return found, counts, per_class, low, high
+    return found, {key: sums[1:] for key, sums in counts.items()}, per_class[1:], np.stack([low, high], 1)[1:]
 
 
 def _components(output, arrays, name, block, rules) -> tuple[Components, Callable[[Box], np.ndarray]]:
@@ -158,68 +145,38 @@ def flagged_voxels(
     """Every block, in order, with a bool array: where the objects of the initial map are that are flagged."""
     found, mask = _components(output, arrays, "initial", block, rules)
     voxels, hidden = (np.zeros(found.count + 1, np.int64) for _ in range(2))
-    for box, pieces, number in pieces_of(found, mask):
+    for box, pieces, number in pieces_of(found, mask, f"{output.stem}: flagged objects"):
         np.add.at(voxels, number, np.bincount(pieces.ravel(), minlength=len(number)))
         covered = arrays["hidden"].read(box) != 0
         np.add.at(hidden, number, np.bincount(pieces.ravel(), covered.ravel(), len(number)).astype(np.int64))
     flagged = hidden / np.maximum(voxels, 1) > rules.flag_hidden_share
     flagged[0] = False
-    for box, pieces, number in pieces_of(found, mask):
+    for box, pieces, number in pieces_of(found, mask, f"{output.stem}: flagged objects"):
         yield box, flagged[number[pieces]]
 
 
-def _shares(sums, refined, rules):
-    hidden = sums["hidden"] / sums["voxels"]
-    row = {"hidden_share": hidden, "flag": "hidden" if hidden > rules.flag_hidden_share else ""}
+def _shares(counts, refined, rules):
+    hidden = counts["hidden"] / counts["voxels"]
+    table = {"hidden_share": hidden, "flag": np.where(hidden > rules.flag_hidden_share, "hidden", "")}
     if refined:
-        row["changed_share"] = sums["changed"] / sums["voxels"]
-        row["confidence"] = sums["sure"] / sums["hidden"] / 255 if sums["hidden"] else None
-    return row
+        table["changed_share"] = counts["changed"] / counts["voxels"]
+        with np.errstate(invalid="ignore"):  # NaN where nothing is hidden
+            table["confidence"] = counts["sure"] / counts["hidden"] / 255
+    return table
 
 
 def _sizes(voxels, per_class, voxel_size_nm, names, rules):
-    row = {"voxels": voxels}
+    table = {"voxels": voxels}
     if voxel_size_nm is not None:
         one = float(np.prod(voxel_size_nm))
-        row["volume_nm3"] = voxels * one
-        row |= {_volume(names, i): int(n) * one for i, n in zip(rules.classes, per_class, strict=True)}
-    return row
+        table["volume_nm3"] = voxels * one
+        table |= {_volume(names, label): per_class[:, i] * one for i, label in enumerate(rules.classes)}
+    return table
 
 
-def _place(box, shape):
-    row = {f"start_{axis}": at for axis, at in zip("zyx", box.start, strict=True)}
-    row |= {f"stop_{axis}": at for axis, at in zip("zyx", box.stop, strict=True)}
-    return row | {"cut": int(min(box.start) == 0 or any(a == b for a, b in zip(box.stop, shape, strict=True)))}
-
-
-def _shape(arrays, name, number, box, voxel_size_nm, rules, swc: Path):
-    size = np.prod(box.shape, dtype=float)
-    if size > LARGEST_VX:
-        return {"note": f"bounding box of {box.shape} voxels is too large for a skeleton"}
-    with _large if size > _LARGE_VX else nullcontext():
-        return _measured_shape(arrays, name, number, box, voxel_size_nm, rules, swc)
-
-
-def _measured_shape(arrays, name, number, box, voxel_size_nm, rules, swc):
-    mask, cristae = np.zeros(box.shape, bool), np.zeros(box.shape, bool)
-    for part in blocks(box.shape, _PART):
-        there = part.shift(box.start)
-        mask[part.slices] = arrays[f"objects_{name}"].read(there) == number
-        if rules.cristae >= 0:
-            cristae[part.slices] = mask[part.slices] & (arrays[name].read(there) == rules.cristae)
-    row: dict[str, Any] = {}
-    if rules.cristae >= 0:
-        row["cristae_count"] = int(ndimage.label(cristae)[1])
-    del cristae
-    found = skeleton.skeleton_of(mask)
-    position, size = None, voxel_size_nm or (1.0, 1.0, 1.0)
-    found, radii = skeleton.pruned(found, skeleton.radii_nm(found, mask, size), size)
-    if voxel_size_nm is not None:
-        position = skeleton.positions_nm(found, radii, voxel_size_nm)
-        lines = skeleton.swc_lines(found, position + np.array(box.start) * voxel_size_nm, radii)
-        swc.write_text("# nm; number type x y z radius parent\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    measured = skeleton.measure(found, position)
-    return row | {"skeleton_nm": measured.pop("length_nm")} | measured
+def _places(boxes, shape):
+    table = {f"{end}_{axis}": boxes[:, i, j] for i, end in enumerate(("start", "stop")) for j, axis in enumerate("zyx")}
+    return table | {"cut": ((boxes[:, 0] == 0) | (boxes[:, 1] == shape)).any(1).astype(int)}
 
 
 def _columns(names, rules):
@@ -236,10 +193,24 @@ def _volume(names, label):
     return f"{names[label].replace(' ', '_') if names else label}_nm3"
 
 
-def _as_csv(rows, columns):
+def _lines(tables, columns) -> Iterator[str]:
+    """The CSV file of tables {column: an entry for each object}; what a table lacks, None and NaN are left empty."""
+    yield _as_csv([columns])
+    for table in tables:
+        for start in range(0, len(table["object"]), _ROWS):
+            rows = slice(start, start + _ROWS)
+            empty = [""] * len(table["object"][rows])
+            yield _as_csv(
+                zip(*(_texts(table[name][rows]) if name in table else empty for name in columns), strict=True)
+            )
+
+
+def _texts(entries):
+    entries = entries.tolist() if isinstance(entries, np.ndarray) else entries
+    return [(f"{e:.6g}" if e == e else "") if isinstance(e, float) else e for e in entries]
+
+
+def _as_csv(rows) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -9,7 +9,6 @@ import ast
 import difflib
 import importlib.util
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 
 import maeref_jax
+from maeref_jax.commands import terminal
 from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.training import interrupt
 
 _OVERRIDE = "--config."
 _PACKAGE = Path(maeref_jax.__file__).parent
@@ -64,6 +65,29 @@ def parser(description: str) -> argparse.ArgumentParser:
     return _Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+READING = {
+    "axes": ("ZYX", "axes as stored, for files that do not say; they win over the file's own"),
+    "voxel_size_nm": ("Z,Y,X", "for files that do not say; it wins over the file's own"),
+    "channel": ("N|NAME", "which channel, of files that have several: index from 0, or name"),
+}
+
+
+def add_reading_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags that say how a user's files are read, for every command that is given some: see volumes/given.py."""
+    for name, (value, what) in READING.items():
+        flags.add_argument(f"--{name}", metavar=value, help=what)
+
+
+def reading_overrides(arguments: argparse.Namespace, *groups: str) -> list[str]:
+    """The reading flags that were given, as overrides of the config's `groups`. Raises BadInput for no voxel size."""
+    if arguments.voxel_size_nm is not None:
+        size = _read_tuple(arguments.voxel_size_nm, (1.0,) * 3, "--voxel_size_nm Z,Y,X")
+        if len(size) != 3 or min(size) <= 0:
+            raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {arguments.voxel_size_nm}")
+    given = {name: getattr(arguments, name) for name in READING if getattr(arguments, name) is not None}
+    return [f"{_OVERRIDE}{group}.{name}={value}" for group in groups for name, value in given.items()]
+
+
 def parse(flags: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parses `argv` into the flags and the config overrides ("--config.key=value" or "--config.key value").
 
@@ -95,24 +119,20 @@ def parse_flags(flags: argparse.ArgumentParser, argv: Sequence[str]) -> argparse
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Runs a command's `main(argv)` and exits with its code (see the module's docstring)."""
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = main(sys.argv[1:])
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except CannotGoOn as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
-    sys.exit(code or 0)
-
-
-def _terminate(signal_number: int, frame: Any) -> NoReturn:
-    # An exception, not os._exit: temporary files are removed and progress bars closed on the way out.
-    sys.exit(128 + signal_number)
+    terminal.prepare()
+    with interrupt.answered():
+        try:
+            code = main(sys.argv[1:])
+        except BadInput as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 2
+        except CannotGoOn as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        sys.exit(code or 0)
 
 
 class _Parser(argparse.ArgumentParser):

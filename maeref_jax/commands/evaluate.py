@@ -22,7 +22,9 @@ def main(argv):
     flags.add_argument(
         "--label_map", metavar="ID:CLASS,…", help="what ids in truths mean: 0:0,255:1; or instances; or identity"
     )
+    command_line.add_reading_flags(flags)
     arguments, overrides = command_line.parse(flags, argv)
+    overrides += command_line.reading_overrides(arguments, "files")
     shorthand = {"classes": arguments.classes, "files.label_map": arguments.label_map}
     overrides += [f"--config.{name}={value}" for name, value in shorthand.items() if value]
     settings = command_line.load_config(arguments.config, overrides).to_dict()

@@ -1,31 +1,36 @@
 """The models that refine.py works with, used as its config says, and the pipeline's settings."""
 
-import sys
-
 from maeref_jax.audit import trust
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import methods
 from maeref_jax.pipeline.jobs import Model, Settings
 from maeref_jax.training.workdir import keep_compiled
+from maeref_jax.volumes import progress
 
 
 def load_models(config) -> tuple[Model | None, Model | None, Settings]:
     """The segmenter and the refiner, None where there is none, and how the pipeline is to use them."""
     if config.ensemble or config.refiner != "none":
         keep_compiled(config.ensemble if config.refiner == "none" else config.refiner)
-    segmenter = methods.load_model(config.ensemble, "segmenter") if config.ensemble else None
+    segmenter = _load(config.ensemble, "segmenter") if config.ensemble else None
     if segmenter and config.ensemble_symmetries is not None:
         known = {**segmenter.settings, "use": {"symmetries": config.ensemble_symmetries}}
         segmenter = segmenter._replace(settings=known, apply=methods.SEGMENTERS[segmenter.name].segmenter(known))
-    if segmenter and segmenter.settings["members"] == 1 and not segmenter.settings["use"]["symmetries"]:
-        alone = "has one member: its entropy knows nothing that another one would have seen otherwise"
-        print(f"warning: {config.ensemble} {alone}; try --config.ensemble_symmetries=true", file=sys.stderr)
-    refiner = None if config.refiner == "none" else methods.load_model(config.refiner, "refiner")
+    refiner = None if config.refiner == "none" else _load(config.refiner, "refiner")
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner
-    # Every setting of the pipeline is a field of the config.
+    return segmenter, refiner, pipeline_settings(config)
+
+
+def pipeline_settings(config) -> Settings:
+    """Those fields of configs/refine.py that the pipeline works by: every setting of it is one."""
     given = {name: config[name] for name in Settings._fields}
-    return segmenter, refiner, Settings(**given | {"trust_limits": trust.Limits(**config.trust_limits)})
+    return Settings(**given | {"trust_limits": trust.Limits(**config.trust_limits)})
+
+
+def _load(workdir: str, kind: str) -> Model:
+    with progress.showing(f"loading {workdir}"):
+        return methods.load_model(workdir, kind)
 
 
 def used_as(refiner: Model, use: dict) -> Model:

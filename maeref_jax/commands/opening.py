@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maeref_jax.commands import nnunet
 from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
+from maeref_jax.volumes.formats.store import is_url
+from maeref_jax.volumes.given import Given, given_of
+from maeref_jax.volumes.volume import Volume
 
 
 class Opened(NamedTuple):
@@ -41,8 +44,23 @@ def find_requests(config) -> tuple[list[Request], dict[str, str]]:
     """One Request per input, and what is wrong with rows of a batch, by stem or line."""
     if config.batch_table:
         return read_table(config.batch_table, bool(config.ensemble))
+    if config.nnunet:
+        return _nnunet_requests(config)
     roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
     return requests_of(config.input, **roles), {}
+
+
+def _nnunet_requests(config) -> tuple[list[Request], dict[str, str]]:
+    """What --nnunet names. Without a refiner the classes are what dataset.json calls them."""
+    scheme = None
+    if config.refiner != "none":
+        from maeref_jax.training.workdir import read_config
+
+        scheme = read_config(config.refiner)["config"]["classes"]
+    found, wrong, names = nnunet.find(config.nnunet, config.input, config.channel, scheme, config.label_map)
+    if scheme is None and not config.classes:
+        config.classes = names
+    return found, wrong
 
 
 def open_all(requests: list[Request], config, failed: dict[str, str], several: bool) -> list[Opened]:
@@ -59,18 +77,21 @@ def open_all(requests: list[Request], config, failed: dict[str, str], several: b
     return opened
 
 
+def given_for(request: Request, config) -> Given:
+    """What a row of the table, or else a flag, says of the files of an input."""
+    given = given_of(config)
+    return given._replace(axes=request.axes or given.axes, voxel_size_nm=request.voxel_size_nm or given.voxel_size_nm)
+
+
 def open_request(request: Request, config) -> dict[str, Any]:
     """The request's Volumes by role."""
-    axes = request.axes or config.axes or None
-    size = request.voxel_size_nm or tuple(config.voxel_size_nm) or None
-    channel = int(config.channel) if config.channel and config.channel.isdecimal() else config.channel
-
-    def open_one(role: str, path: str) -> Volume:
-        # Only images have channels to choose from.
-        return open_volume(path, axes=axes, voxel_size_nm=size, channel=channel if role == "image" else None)
-
-    volumes = {role: open_one(role, path) for role, path in request.paths.items() if role != "probabilities"}
-    probabilities = (open_probabilities(path, axes=axes) for path in request.paths.get("probabilities", ()))
+    given = given_for(request, config)
+    if config.nnunet:  # whose channels are files of their own
+        given = given._replace(channel=None)
+    volumes = {role: given.open(path, role) for role, path in request.paths.items() if role != "probabilities"}
+    probabilities = map(given.open_probabilities, request.paths.get("probabilities", ()))
+    if config.nnunet:
+        probabilities = (nnunet.understood(volume, request.classes) for volume in probabilities)
     return volumes | {"probabilities": tuple(probabilities)}
 
 
@@ -78,15 +99,15 @@ def open_witness(request: Request, config, volumes: dict[str, Any], several: boo
     """The stain of --witness: a channel of the request's image, or the file that belongs to the input."""
     from maeref_jax.audit import stain
 
-    said, size = config.witness, request.voxel_size_nm or tuple(config.voxel_size_nm) or None
-    given = {"axes": request.axes or config.axes or None, "voxel_size_nm": size}
-    if "{" in said or "/" in said or Path(said).suffix or Path(said).exists():
+    said, given = config.witness, given_for(request, config)
+    if "{" in said or is_url(said) or len(Path(said).parts) > 1 or Path(said).suffix or Path(said).exists():
         leading = request.paths.get("image") or request.paths.get("labels") or request.paths["probabilities"][0]
-        found = open_volume(fill_in(said, "witness", leading, several), **given)
+        found = given.open(fill_in(said, "witness", leading, several), "witness")
     elif "image" not in request.paths:
         raise BadInput(f"--witness {said} is no file, so it is a channel of the image; give --input, or a path")
     else:
-        found = open_volume(request.paths["image"], **given, channel=int(said) if said.isdecimal() else said)
+        channel = int(said) if said.isdecimal() else said
+        found = given._replace(channel=channel).open(request.paths["image"])
     stain.check(found, all_of(volumes)[0].shape, config.witness_distance_vx, config.witness_reach_vx)
     return found
 

@@ -9,8 +9,8 @@ import collections
 import functools
 import itertools
 import math
-import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,11 +23,21 @@ from maeref_jax.commands.load_models import load_models
 from maeref_jax.commands.opening import one_of_several
 from maeref_jax.pipeline import refining
 from maeref_jax.pipeline.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
-from maeref_jax.pipeline.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, settled
+from maeref_jax.pipeline.jobs import (
+    Job,
+    Model,
+    Settings,
+    agreeing_slices,
+    check_chosen,
+    check_job,
+    formats_of,
+    meant_for,
+    settled,
+)
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results import maps
 from maeref_jax.results.output import EXPORTS
-from maeref_jax.volumes import threads
+from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.pyramid import level_factors
@@ -58,8 +68,9 @@ def measure(model: Model, settings: Settings, members: Sequence[int] | None = No
     variables = model.params, model.state
     function, make = _call(model, settings, members)
     batch = settings.batch if jax.default_backend() != "cpu" else min(settings.batch, _TIMED_WINDOWS)
-    compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
-    jax.block_until_ready(compiled(*variables, *make(batch)))
+    with progress.showing(f"compiling {model.workdir}"):
+        compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
+        jax.block_until_ready(compiled(*variables, *make(batch)))
     count, began = 0, time.perf_counter()
     while not count or time.perf_counter() - began < _TIMED_S:
         jax.block_until_ready(compiled(*variables, *make(batch)))
@@ -75,7 +86,7 @@ def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: boo
     """Prints what refining takes, for each input and together; what cannot be refined is added to `failed`."""
     segmenter, refiner, settings = load_models(config)
     for job in jobs:
-        check_chosen(job, segmenter, refiner, settings)
+        check_chosen(job, segmenter, meant_for(refiner, job.labels is not None), settings)
     models = {"segment": segmenter, "refine": refiner}
     speeds = {step: measure(model, settled(settings, refiner)) for step, model in models.items() if model}
     found = []
@@ -101,7 +112,7 @@ def plan(
     Raises:
         BadInput: inputs that do not fit together or the models. Values are not checked.
     """
-    settings = settled(settings, refiner)
+    settings = settled(settings, meant_for(refiner, job.labels is not None))
     volumes = check_job(job, segmenter, refiner, settings)
     shape = next(iter(volumes.values())).shape
     voxel_size_nm = known_voxel_size(volumes.values())
@@ -131,7 +142,7 @@ def plan(
         found["seconds"] += windows["computed"] * speed.seconds
         found["operations"] += windows["computed"] * speed.operations
     roles = refining.roles_of(settings, refiner)
-    found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, settings.tiff_export)
+    found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, len(formats_of(settings)))
     found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
     return found
 
@@ -162,16 +173,16 @@ def windows_of(
 
 
 def disk_bytes(
-    roles: Iterable[str], shape: Sequence[int], voxel_size_nm: tuple | None, image: Volume | None, tiff_export: bool
+    roles: Iterable[str], shape: Sequence[int], voxel_size_nm: tuple | None, image: Volume | None, formats: int
 ) -> int:
-    """Bytes of all arrays with their coarser levels, and of the TIFF stacks, nothing being compressed."""
+    """Bytes of all arrays with their coarser levels, and of exports in so many formats, nothing being compressed."""
     factors = level_factors(tuple(shape), voxel_size_nm, 64)
     levels = sum(math.prod(-(-n // f) for n, f in zip(shape, factor, strict=True)) for factor in factors)
     total = 0
     for role in roles:
         dtype = maps.KINDS[role].dtype or (image.dtype if image is not None else "uint8")
         total += levels * np.dtype(dtype).itemsize
-    return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * tiff_export
+    return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * formats
 
 
 def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:
@@ -193,7 +204,16 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
         arrays = frame * (4 if step == "segment" else 7) + copies * 4 * (classes + 1) * math.prod(box)
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     together = sum if _segments_again(segmenter, refiner) else max
-    return together(needed) + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return together(needed) + held_bytes()
+
+
+def held_bytes() -> int:
+    """The most memory that this process has held so far; 0 where the system does not say: on Windows."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _segments_again(segmenter: Model | None, refiner: Model | None) -> bool:
@@ -209,7 +229,8 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
     parts = f" in {num_parts} parts of up to {found['blocks_per_part']}" if num_parts > 1 else ""
     lines = [f"{stem}: {voxels} voxels of {nm} (z y x), {found['blocks']} blocks{parts}"]
     for step, windows in found["windows"].items():
-        lines.append(f"  {step}: {windows['computed']:,} windows to compute, of {windows['all']:,}")
+        # What fills a last batch up takes time as well, but is no window of the volume.
+        lines.append(f"  {step}: {min(windows['computed'], windows['all']):,} of {windows['all']:,} windows to compute")
     if found["hidden_share"] is not None:
         lines.append(f"  hidden, in {_SAMPLED_BLOCKS} blocks or fewer that were looked at: {found['hidden_share']:.2%}")
     elif "refine" in found["windows"]:
@@ -228,7 +249,9 @@ def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts:
     lines = [f"all {len(found)}: disk at most {_gb(disk)}, {_gb(free)} free in {place}{short}"]
     lines.append(f"hours of the networks{together} (reading, writing, objects and exports come on top):")
     lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
-    for device, rate in ASSUMED.items():
+    if not work:
+        lines.append("  elsewhere: not estimated, as what takes the time is no matrix product or convolution")
+    for device, rate in ASSUMED.items() if work else ():
         said = f"estimate, not measured: {work:.2g} operations at an assumed {rate / 1e12:g} TFLOP/s"
         lines.append(f"  {_hours(work / rate):>9}  {device}, {said}")
     return lines
@@ -287,11 +310,11 @@ def _sampled(job: Job, refiner: Model, settings: Settings, shape) -> tuple[float
     hidden_vx = voxels = computed = windows = 0
     for box in chosen:
         none = np.zeros(box.shape, np.float32)
-        if job.entropy is None:
-            hidden = hide(job.hidden.read(box) != 0, none, settings.token, 0.0, 1.0)
-        else:
-            entropy = read_entropy(job.entropy, box)
-            hidden = hide(entropy, none, settings.token, settings.threshold, 1.0)
+        hidden = np.zeros(box.shape, bool)
+        if job.hidden is not None:
+            hidden |= hide(job.hidden.read(box) != 0, none, settings.token, 0.0, 1.0)
+        if job.entropy is not None:
+            hidden |= hide(read_entropy(job.entropy, box), none, settings.token, settings.threshold, 1.0)
         counts = hidden.astype(np.int32)
         for axis, (size, window, step) in enumerate(zip(in_tokens, *in_3d(refiner.apply), strict=True)):
             # The sums over every window's part of the block, one axis after the other.
@@ -310,4 +333,6 @@ def _gb(size: float) -> str:
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 1:
+        return "under 1 s"
     return f"{seconds / 3600:.3g} h" if seconds >= 36 else f"{seconds:.2g} s"

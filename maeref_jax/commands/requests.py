@@ -21,13 +21,15 @@ COLUMNS = (*ROLES, "stem", "axes", "voxel_size_nm")
 
 class Request(NamedTuple):
     """One input and what belongs to it: role -> path, "probabilities" -> tuple of paths. axes, voxel_size_nm (z, y, x):
-    of this input alone, or empty.
+    of this input alone, or empty. classes: of each class, the channels of the probabilities that are it; (): as they
+    are.
     """
 
     stem: str
     paths: dict[str, Any]
     axes: str = ""
     voxel_size_nm: tuple[float, ...] = ()
+    classes: tuple[tuple[int, ...], ...] = ()
 
 
 def check_sources(given: Sequence[str], mark: str = "") -> None:
@@ -45,9 +47,8 @@ def check_sources(given: Sequence[str], mark: str = "") -> None:
     if "ensemble" in given and "input" not in given:
         raise BadInput(f"{image} is missing: the ensemble needs an image")
     beside = [mark + name for name in ("entropy", "hidden") if name in given]
-    if "labels" in given and len(beside) != 1:
-        found = " and ".join(beside) or "none"
-        raise BadInput(f"{mark}labels needs one of {mark}entropy and {mark}hidden beside it, found {found}")
+    if "labels" in given and not beside:
+        raise BadInput(f"{mark}labels needs {mark}entropy, {mark}hidden or both beside it, found none of them")
     if beside and "labels" not in given:
         raise BadInput(f"{' and '.join(beside)} belongs to {mark}labels, which is missing")
 
@@ -202,7 +203,7 @@ def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
     name = pattern.replace("{stem}", stem_of(path))
     place = place_of(path)
     dataset = None if is_url(name) else split_inner(split_range(name)[0])[1]
-    if ("/" in name) if dataset is None else not name.startswith(place_of(name).name):
+    if (is_url(name) or len(Path(name).parts) > 1) if dataset is None else not name.startswith(place_of(name).name):
         return name
     return join(split(place)[0], name) if is_url(place) else str(Path(place).parent / name)
 

@@ -27,6 +27,13 @@ def read_config(argv: list[str], description: str):
     add("--entropy", metavar="PATH", help="entropy of your labels: float in [0, 1], or uint8")
     add("--hidden", metavar="PATH", help="a painted mask of what to refine: nonzero is hidden")
     add("--probabilities", nargs="+", metavar="PATH", help="your own class probabilities (axes CZYX)")
+    add(
+        "--nnunet",
+        nargs="+",
+        metavar="DIR",
+        help="nnU-Net's predictions as they are: CASE.npz and CASE.pkl; several, or fold_*/, are members of an "
+        "ensemble; --input is then its folder of images, if any",
+    )
     add("--refiner", metavar="DIR|none", help="workdir of the refiner; none: segment only")
     add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default: the refiner's own)")
     add(
@@ -42,16 +49,20 @@ def read_config(argv: list[str], description: str):
         metavar="ID:CLASS,…",
         help="what ids of --labels or of a TRUTH mean, e.g. 0:0,255:1; instances: all above 0 are class 1; identity",
     )
-    add("--axes", metavar="ZYX", help="axes as stored, for files that do not say")
-    add("--voxel_size_nm", metavar="Z,Y,X", help="for files that do not say")
-    add("--channel", metavar="N|NAME", help="which channel of the image: index from 0, or name")
+    command_line.add_reading_flags(flags)
     add(
         "--witness",
         metavar="CHANNEL|PATH",
         help="an independent stain, a channel of the image or a file: score the outlines, before and after, against it",
     )
+    add(
+        "--export",
+        metavar="FORMAT",
+        help="write the maps in this format too: nii.gz, mrc, nrrd, ome.tif, npy, …; several with commas",
+    )
     add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
     add("--dry_run", action="store_true", default=None, help="say what it will take (disk, memory, hours), do nothing")
+    add("--strict", action="store_true", default=None, help="stop where there is a warning, exit code 2")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
     add("--num_parts", metavar="N", help="so many processes work on the same output, started by you, on any machine")
     add("--part_id", metavar="I", help="which of them this is, from 0 to N - 1")
@@ -63,7 +74,7 @@ def read_config(argv: list[str], description: str):
     given = {name: value for name, value in vars(arguments).items() if name != "config" and value is not None}
     if "batch" in given:  # the field `batch` is the number of windows
         given["batch_table"] = given.pop("batch")
-    many = {name: tuple(given.pop(name)) for name in ("input", "probabilities") if name in given}
+    many = {name: tuple(given.pop(name)) for name in ("input", "probabilities", "nnunet") if name in given}
     overrides += [f"--config.{name}={value}" for name, value in given.items()]
     config = command_line.load_config(arguments.config, overrides)
     config.update(many)
@@ -79,7 +90,11 @@ def check_usage(config) -> None:
     given = [name for name in ("input", "labels", "entropy", "hidden", "probabilities") if config[name]]
     if config.batch_table and given:
         raise BadInput(f"--batch and --{given[0]} both say what to refine; put the paths into {config.batch_table}")
-    if not config.batch_table:
+    if config.nnunet:
+        wrong = [f"--{name}" for name in (*given, "ensemble") if name != "input" and config[name]]
+        if wrong or config.batch_table:
+            raise BadInput(f"--nnunet says what to refine; leave {', '.join(wrong or ['--batch'])} out")
+    elif not config.batch_table:
         requests.check_sources([*given, *["ensemble"] * bool(config.ensemble)], "--")
     if config.workers < 0:
         raise BadInput(f"--workers must be the number of processes, 1 or more, or 0 for none; found {config.workers}")

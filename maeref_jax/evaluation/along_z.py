@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from maeref_jax import report
-from maeref_jax.evaluation.runs import Found, name_of
+from maeref_jax.evaluation.runs import Found
 from maeref_jax.metrics import consistency, topology
+from maeref_jax.report.dice_tables import name_of
 
 SHAPE = ("components", "tunnels", "holes")
 

@@ -12,6 +12,7 @@ from maeref_jax.phantoms.phantom import PhantomSettings, phantom
 from maeref_jax.samples.dataset import mapped_labels, stems
 from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes.class_scheme import is_mitochondria, listed
+from maeref_jax.volumes.given import given_of
 from maeref_jax.volumes.inputs import check_values
 from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.labels import real_classes
@@ -172,7 +173,7 @@ def _shifted(shift):
 
 def _file_case(index, files, classes):
     def opened(role):
-        return open_volume(files[role][index], axes=files["axes"] or None, voxel_size_nm=files["voxel_size_nm"] or None)
+        return given_of(files).open(files[role][index], role)
 
     source = opened("truths")
     notes = []

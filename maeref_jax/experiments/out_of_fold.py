@@ -12,7 +12,8 @@ from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.samples.dataset import stems
 from maeref_jax.segmenters.ensemble import out_of_fold
-from maeref_jax.volumes.volume import array_volume, open_volume, resolved
+from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.volume import array_volume, resolved
 
 
 def annotated(settings):
@@ -27,7 +28,7 @@ def annotated(settings):
         return [(f"phantom_{s}", f"phantom_{s}", lambda s=s: made(s)) for s in data["phantom"]["train"]]
     images, labels = data["train"]["images"], data["train"]["labels"]
     return [
-        (resolved(label), stem, lambda p=image: open_volume(p, axes=data["axes"] or None))
+        (resolved(label), stem, lambda p=image: given_of(data).open(p))
         for image, label, stem in zip(images, labels, stems(images), strict=True)
     ]
 

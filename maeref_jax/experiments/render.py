@@ -16,7 +16,8 @@ from maeref_jax.phantoms.low_signal import LowSignalSettings
 from maeref_jax.samples.dataset import mapped_labels, stems
 from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes.class_scheme import MITOCHONDRIA, scheme_of_names
-from maeref_jax.volumes.volume import open_volume, write_tiff
+from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.volume import write_tiff
 
 
 def shapes(path, settings):
@@ -24,7 +25,7 @@ def shapes(path, settings):
 
     The shell is derived first: an object that a face of the volume cuts must not get a cap there.
     """
-    volume = open_volume(path, axes=settings["axes"] or None)
+    volume = given_of(settings["files"]).open(path, "labels")
     labels = mapped_labels(volume, settings, scheme_of_names(MITOCHONDRIA), flag="--config.label_map")
     if labels.min() < 0:
         raise BadInput(f"{path} has unknown labels (-1, 255), which cannot be rendered; map them to a class")

@@ -3,13 +3,17 @@
 import jax
 from etils import epath
 
-from maeref_jax.experiments import calibrate, experiment, parameter_search
+from maeref_jax import report
+from maeref_jax.errors import tell
+from maeref_jax.experiments import calibrate, experiment, parameter_search, verdict
 from maeref_jax.pipeline import methods
+from maeref_jax.pipeline.doubts import MARK
 from maeref_jax.training import loop
 from maeref_jax.training import search as trials
 from maeref_jax.training import workdir as folder
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.parallel import is_primary, own_share, primary_first
+from maeref_jax.volumes import progress
 
 LONG_HOURS = 0.5  # from which a CPU is warned about
 SAMPLED_STEPS = 3000  # fewer steps are not worth an estimate
@@ -22,22 +26,42 @@ def train(settings, workdir, profile=False):
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.check_same_run(workdir, settings)
     start_from = folder.starting_point(settings)
-    with primary_first():  # which writes the predictions that a masked autoencoder learns from
+    if settings["method"] in methods.REFINERS:
+        verdict.check(settings)
+    # The primary writes the predictions that a masked autoencoder learns from.
+    with progress.showing("making the data ready"), primary_first():
         prepared = experiment.prepare(settings, workdir, indices)
     optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
     if is_primary():
         folder.write_config(workdir, settings, prepared.facts)
         print(f"{settings['method']}: {prepared.description}", flush=True)
         if jax.default_backend() == "cpu" and settings["steps"] >= SAMPLED_STEPS:
-            warn_of_slowness(loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0)), settings["steps"])
+            with progress.showing("timing a step"):
+                seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
+            warn_of_slowness(seconds, settings["steps"])
     summary = loop.train(
-        prepared.method, optimizer, prepared.batches, prepared.validation, settings, workdir, start_from, profile
+        *(prepared.method, optimizer, prepared.batches, prepared.validation),
+        *(settings, workdir, start_from, profile, prepared.judged_on),
     )
     if is_primary():
         folder.write_summary(workdir, settings, prepared.facts, summary)
         make_confidence_honest(settings, workdir, prepared.validation)
+        for line in by_class(summary, settings["classes"]["names"]):
+            print(line)
+        judge(settings, workdir, prepared.facts, summary)
         card = epath.Path(workdir) / "model_card.md"
         print(f"{workdir} is ready; {best_steps(summary)}, see {card}")
+
+
+def by_class(summary, names):
+    """Lines that say how well each class was found in validation, as far as that was counted class by class."""
+    found, measures = summary["validation"], ("dice", "precision", "recall")
+    lines = []
+    for name in names:
+        values = {measure: found.get(f"validation_{measure}_{name}") for measure in measures}
+        if None not in values.values():
+            lines.append(f"  {name}: " + ", ".join(f"{measure} {value:.3f}" for measure, value in values.items()))
+    return [f"validation on {summary['validated_on']}, by class:", *lines] if lines else []
 
 
 def best_steps(summary):
@@ -53,9 +77,31 @@ def make_confidence_honest(settings, workdir, batches):
         return
     model = methods.load_model(workdir, "refiner")
     if calibrate.can_be_calibrated(model.apply):
-        everything = calibrate.calibrate(model, batches).rows[0]
+        with progress.showing("calibrating the confidence"):
+            everything = calibrate.calibrate(model, batches).rows[0]
         before, after = everything[3], everything[4]
         print(f"confidence in validation crops: expected calibration error {before}, calibrated {after}")
+
+
+def judge(settings, workdir, facts, summary):
+    """Has a refiner judged on whole slices of its validation volumes; says it, and writes it into summary and card."""
+    if settings["method"] not in methods.REFINERS:
+        return
+    found, tables = verdict.judge(settings, workdir)
+    if found is None:
+        print("no verdict: nothing is known of the validation volumes that this refiner could be judged by")
+        return
+    texts = [report.text_table(one) for one in tables]
+    folder.write_summary(
+        workdir, settings, facts, summary | {"verdict": found}, "\n\n".join([found["sentence"], *map(fenced, texts)])
+    )
+    print("\n" + "\n\n".join(texts) + "\n")
+    tell(f"{MARK * found['harm']}{found['sentence']}")
+
+
+def fenced(text):
+    """Text as it is, in a model card."""
+    return f"```\n{text}\n```"
 
 
 def search(settings, workdir):
@@ -65,6 +111,7 @@ def search(settings, workdir):
     print(f"{settings['method']}: {prepared.description}", flush=True)
     summary = trials.search(prepared.candidates, prepared.state, prepared.evaluate, prepared.batches, settings, workdir)
     folder.write_summary(workdir, settings, prepared.facts, summary)
+    judge(settings, workdir, prepared.facts, summary)
     print(f"{workdir} is ready; the best of {summary['steps']} trials: {summary['parameters']}, all in metrics.jsonl")
 
 

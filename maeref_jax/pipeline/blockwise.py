@@ -7,7 +7,8 @@ and go through the network in batches of one size; tokens lie on a lattice of th
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from maeref_jax.masking.tokens import token_mean, token_spread
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.uncertainty.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.uncertainty.entropy import class_count, entropy_of_means, member_means
-from maeref_jax.volumes import threads
+from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, windows_touching
 
@@ -28,6 +29,7 @@ from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, wi
 _CPU_BATCH = 8
 RULES = ("entropy", "ambiguous", "both")  # why a token is hidden: by one rule alone, or by both
 _ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
+_compiled: set[tuple] = set()  # programs that were called before
 
 
 def halo(apply: Refiner) -> tuple[int, int, int]:
@@ -60,11 +62,23 @@ def segment_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = _stack(around, group, frame, apply.dims)
-        with threads.network():
+        with _network("the ensemble", apply.predict, members, kind, stacked.shape):
             found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
         return found if apply.dims == 3 else found[:, None]
 
     return _blend([windows], box, probabilities, batch), len(windows)
+
+
+@contextmanager
+def _network(name: str, *program) -> Iterator[None]:
+    """The turn to call a network. Its first call, which compiles it, is shown."""
+    with threads.network():
+        if program in _compiled:
+            yield
+            return
+        with progress.showing(f"compiling {name}"):
+            yield
+        _compiled.add(program)
 
 
 def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -174,7 +188,7 @@ def refine_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
-        with threads.network():
+        with _network("the refiner", apply.refine, len(group), lengths[group[0]]):
             found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
         return found if apply.dims == 3 else found[:, None]
 

@@ -8,12 +8,10 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 
-from tqdm import tqdm
-
 from maeref_jax.errors import CannotGoOn
 from maeref_jax.results import output
 from maeref_jax.results.output import Output
-from maeref_jax.volumes import threads
+from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.windows import Box, blocks
 
 POLL_S = 1.0
@@ -31,7 +29,7 @@ def run_pass(
     wait_minutes: float = 0.0,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Does the part's blocks of the pass `step` that have no mark yet, with a progress bar on a terminal.
+    """Does the part's blocks of the pass `step` that have no mark yet, showing how far they are.
 
     work: does one block and marks it; several blocks are at work beside each other (threads.py); part: which of how
         many; before: the pass whose blocks must be marked as far as `reach` voxels around a block.
@@ -44,13 +42,12 @@ def run_pass(
     own = boxes[index::parts]
     waits = bool(before) and parts > 1
     todo = {box: needed(box, shape, block, reach) if waits else set() for box in own if box.start not in done}
-    bar = {"desc": f"{place.stem}: {step}", "unit": "block", "disable": None}
     idle_since, told = time.monotonic(), False
-    with tqdm(initial=len(own) - len(todo), total=len(own), **bar) as progress:
+    with progress.showing(f"{place.stem}: {step}", len(own), "block", done=len(own) - len(todo)) as shown:
         while todo:
             there = output.finished(place, before) if waits else set()
             for box in threads.as_done(work, [box for box, wanted in todo.items() if wanted <= there]):
-                progress.update()
+                shown.advance()
                 del todo[box]
                 idle_since = time.monotonic()
             if not todo or output.finished(place, before) != there:
@@ -65,7 +62,7 @@ def run_pass(
             if not told:
                 say(f"{place.stem}: part {index} of {parts} waits for blocks of the parts {names}")
                 told = True
-            progress.set_postfix_str(f"waiting for parts {names}")
+            shown.note(f"waiting for parts {names}")
             time.sleep(POLL_S)
 
 

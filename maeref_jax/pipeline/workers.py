@@ -7,13 +7,14 @@ one does it.
 """
 
 import functools
+import math
 import os
-import sys
 from collections.abc import Callable, Sequence
 
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.results import output
 from maeref_jax.results.output import Output
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.windows import Box
 
 RESTARTS = 3  # of workers, and of a block
@@ -60,15 +61,21 @@ def share_out(
             requires={"processes": 1},
         )
         pipeline = task if pipeline is None else pipeline + task
-    # A Server gives the states where run_blockwise raises something that does not tell the worker's last words.
-    states = daisy.Server().run_blockwise(
-        pipeline,
-        resources={"processes": workers},
-        progress=sys.stderr.isatty(),
-        block_tracking=False,
-        summary=False,
-        host="127.0.0.1" if local else None,
-    )
+
+    def finished():
+        return sum(len(output.finished(place, step)) for step in steps)
+
+    total = len(steps) * math.prod(grid)
+    with progress.showing(f"{place.stem}: {workers} workers", total, "block", done=finished(), count=finished):
+        # A Server gives the states where run_blockwise raises something that does not tell the worker's last words.
+        states = daisy.Server().run_blockwise(
+            pipeline,
+            resources={"processes": workers},
+            progress=False,
+            block_tracking=False,
+            summary=False,
+            host="127.0.0.1" if local else None,
+        )
     for step, state in states.items():
         if state.completed_count != state.total_block_count:
             failed = state.total_block_count - state.completed_count

@@ -57,7 +57,7 @@ def _self() -> dict:
 def _started(process: int) -> str | None:
     """Tells a process from a later one of the same number; None if there is none, or nobody says."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
         return None
 

@@ -6,6 +6,7 @@
     labels/was         of every voxel that changed: its class before, plus 1; 0 did not change, 256 was unknown
     labels/became      likewise afterwards
     entropy            value / 255 is entropy in [0, 1]
+    disagreement       likewise of what the members disagree about (mutual information)
     labels/objects_initial, labels/objects_refined    the objects of {stem}_objects.csv by their numbers
     labels/trust       of hidden voxels, how far to trust what they became: 1 green, 2 amber, 3 red, see trust.py
     labels/tested      visible voxels that were hidden as a test: 1 filled in rightly, 2 wrongly
@@ -14,17 +15,20 @@
 The colours and names of the labels are those of the models. Chunks are blocks, so that no two blocks share a file.
 """
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax.results.output import EXPORTS, Output
+from maeref_jax.results.output import EXPORTS, Output, note_exported
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.formats.ome_zarr import create_labels, create_ome_zarr
+from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.pyramid import write_pyramid
 from maeref_jax.volumes.view import Volume, select
-from maeref_jax.volumes.volume import write_tiff
+from maeref_jax.volumes.writing import write_tiff, write_volume
 
 HIDDEN_COLOUR = (255, 0, 170)
 TRUST_COLOURS = ((0, 0, 0), (0, 158, 115), (240, 180, 30), (213, 60, 40))  # green, amber, red
@@ -40,6 +44,7 @@ KINDS = {
     "image": _Kind("", "", "mean"),
     "initial": _Kind("labels/initial", "uint8", "mode"),
     "entropy": _Kind("entropy", "uint8", "mean"),
+    "disagreement": _Kind("disagreement", "uint8", "mean"),
     "hidden": _Kind("labels/hidden", "uint8", "mode"),
     "refined": _Kind("labels/refined", "uint8", "mode"),
     "was": _Kind("labels/was", "uint16", "mode"),
@@ -98,8 +103,11 @@ def create_arrays(
 
 def write_pyramids(output: Output, roles: Iterable[str]) -> None:
     """The coarser levels of all arrays; may be repeated."""
-    for role in roles:
-        write_pyramid(path_of(output, role), KINDS[role].pyramid)
+    roles = list(roles)
+    with progress.showing(f"{output.stem}: coarser levels", len(roles), "map") as shown:
+        for role in roles:
+            write_pyramid(path_of(output, role), KINDS[role].pyramid)
+            shown.advance()
 
 
 def export(
@@ -107,12 +115,35 @@ def export(
     arrays: dict[str, Volume],
     voxel_size_nm: tuple[float, float, float] | None,
     colours: list | None,
-) -> None:
-    """The TIFF stacks beside the OME-Zarr; `colours` of the labels."""
-    for name in EXPORTS:
-        if name not in arrays:
-            continue
-        array = arrays[name]
-        if name == "hidden":
-            array = Volume(name, array.shape, np.dtype(bool), None, None, None, lambda box, a=array: a.read(box) != 0)
-        write_tiff(output.export(name), array, voxel_size_nm, colours if name in ("initial", "refined") else None)
+    placement: Placement | None = None,
+) -> list[Path]:
+    """The volumes beside the OME-Zarr in all formats of the output that are not there yet. Returns those written.
+
+    colours: of the labels, in TIFF; placement: where the input lies in the world, in formats that hold that.
+    """
+    missing = [
+        (name, suffix)
+        for name, suffix in itertools.product(EXPORTS, output.formats)
+        if name in arrays and not output.export(name, suffix).exists()
+    ]
+    if missing:
+        note_exported(output)
+    for name, suffix in missing:
+        path, array = output.export(name, suffix), arrays[name]
+        with progress.showing(f"writing {path.name}", array.shape[0], "slice") as shown:
+            counted = _counted(array, name == "hidden", shown)
+            if suffix == ".tif":
+                write_tiff(path, counted, voxel_size_nm, colours if name in ("initial", "refined") else None)
+            else:
+                write_volume(path, counted, voxel_size_nm, placement)
+    return [output.export(*one) for one in missing]
+
+
+def _counted(array: Volume, as_bool: bool, shown: progress.Shown) -> Volume:
+    """The array, whose slices are counted as they are read."""
+
+    def read(box):
+        shown.advance(box.shape[0])
+        return array.read(box) != 0 if as_bool else array.read(box)
+
+    return Volume(array.path, array.shape, np.dtype(bool) if as_bool else array.dtype, None, None, None, read)

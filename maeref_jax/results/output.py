@@ -4,8 +4,9 @@
     {stem}.ome.zarr/progress/made_by.json            input, models and settings; another one is refused
     {stem}.ome.zarr/progress/labels.json             what the ids of the labels and of a painted mask mean
     {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, written after its data is durable
+    {stem}.ome.zarr/progress/exported.json           in which formats there are exports
     {stem}.ome.zarr/progress/finish_{n}              who writes the rest, see claim.py
-    {stem}_{name}.tif                                exports
+    {stem}_{name}.tif, .nii.gz, …                    exports
     {stem}_repairs.csv                               the table of repaired blobs
     {stem}_objects.csv, {stem}_skeletons             the table of objects, a folder with a SWC file for each
     {stem}.json                                      the sidecar, written last: there = complete
@@ -36,10 +37,11 @@ EXPORTS = ("initial", "refined", "entropy", "hidden")
 
 
 class Output(NamedTuple):
-    """Where the results of the input `stem` go: `directory`, the user's --output."""
+    """Where the results of the input `stem` go: `directory`, the user's --output; `formats`: suffixes of exports."""
 
     directory: Path
     stem: str
+    formats: tuple[str, ...] = (".tif",)
 
     @property
     def folder(self) -> Path:
@@ -68,10 +70,11 @@ class Output(NamedTuple):
     @property
     def beside(self) -> tuple[Path, ...]:
         """All that is made beside the OME-Zarr and the sidecar."""
-        return (*map(self.export, EXPORTS), self.objects, self.skeletons, self.repairs)
+        exports = (self.export(name, suffix) for suffix in self.formats for name in EXPORTS)
+        return (*exports, self.objects, self.skeletons, self.repairs)
 
-    def export(self, name: str) -> Path:
-        return self.directory / f"{self.stem}_{name}.tif"
+    def export(self, name: str, suffix: str = ".tif") -> Path:
+        return self.directory / f"{self.stem}_{name}{suffix}"
 
 
 def check_apart(output: Output, inputs: Iterable[Volume]) -> None:
@@ -149,6 +152,7 @@ def create(
 
 def remove(output: Output) -> None:
     """Removes what refine.py made, and nothing else. Raises BadInput if the folder is not ours."""
+    output = output._replace(formats=tuple({*output.formats, *exported(output)}))
     if output.folder.exists() and not (output.progress / "made_by.json").is_file():
         raise BadInput(
             f"{output.folder} was not made by refine.py, so --overwrite will not remove it; choose another --output"
@@ -172,6 +176,18 @@ def readings(output: Output) -> dict[str, Reading]:
     return {role: Reading(**found) for role, found in _load(path).items()} if path.is_file() else {}
 
 
+def exported(output: Output) -> tuple[str, ...]:
+    """The formats that were ever exported, by this or an earlier command."""
+    path = output.progress / "exported.json"
+    return tuple(_load(path)["formats"]) if path.is_file() else (".tif",)
+
+
+def note_exported(output: Output) -> None:
+    """Notes the formats of the output, before the first of them is written."""
+    formats = sorted({*output.formats, *exported(output)})
+    write_json(output.progress / "exported.json", {"formats": formats})
+
+
 def finish(output: Output, summary: dict) -> None:
     """Writes the sidecar, when all else is done and nothing of killed runs is left."""
     _remove_leftovers(output)
@@ -181,6 +197,11 @@ def finish(output: Output, summary: dict) -> None:
 def load_sidecar(output: Output) -> dict:
     """The summary that a completed run left."""
     return _load(output.sidecar)
+
+
+def load_json(path: Path, missing: Any) -> Any:
+    """What `write_json` wrote, `missing` where it did not. Raises BadInput where it is damaged."""
+    return _load(path) if path.exists() else missing
 
 
 def sidecars(directory: Path) -> dict[str, dict]:

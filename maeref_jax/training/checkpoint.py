@@ -199,7 +199,7 @@ def _set_aside(folder):
 def _score(folder):
     """The score of a checkpoint, None where it cannot be read."""
     try:
-        return float(json.loads((folder / "metrics" / "metrics").read_text())["score"])
+        return float(json.loads((folder / "metrics" / "metrics").read_text(encoding="utf-8"))["score"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

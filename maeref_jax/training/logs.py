@@ -6,11 +6,11 @@ import time
 import jax
 import numpy as np
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
 
-from maeref_jax.records import MEMBER_LOSS
+from maeref_jax.records import DETAILS
 from maeref_jax.training.pictures import contact_sheet
 from maeref_jax.training.workdir import write_text
+from maeref_jax.volumes import progress
 
 EVERY = 50  # steps between two lines of training metrics
 
@@ -24,7 +24,7 @@ def mean_metrics(sums):
 def read_lines(path):
     """The lines of a metrics.jsonl, without those that a kill or a disk has damaged."""
     found = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             line = json.loads(text)
         except ValueError:
@@ -34,40 +34,44 @@ def read_lines(path):
 
 
 class Logs:
-    """The logs of one run in `workdir`, continued from step `start`; silent unless `primary`.
+    """The logs of one run in `workdir`, continued from step `start`; silent unless `primary`. judged_on: what it is
+    evaluated on, for people.
 
     metrics.jsonl has one line per EVERY steps or evaluation; lines behind `start` are dropped.
     """
 
-    def __init__(self, workdir, start, steps, batch, primary=True):
+    def __init__(self, workdir, start, steps, batch, judged_on, primary=True):
         self.start, self.steps, self.batch, self.began = start, steps, batch, time.monotonic()
-        self.primary, self.sums, self.lines, self.board = primary, [], [], None
+        self.judged_on, self.primary, self.sums, self.lines, self.board = judged_on, primary, [], [], None
         self.path = workdir / "metrics.jsonl"
         if primary:
             self.lines = [line for line in read_lines(self.path) if line["step"] <= start]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
             self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
-        self.bar = tqdm(
-            total=steps * batch, initial=start * batch, unit="crop", unit_scale=True, desc="train",
-            disable=None if primary else True, dynamic_ncols=True,
-        )  # fmt: skip
+        count = {"done": start * batch, "scaled": True, "silent": not primary}
+        self.showing = progress.showing("train", steps * batch, "crop", **count)
 
     def __enter__(self):
+        self.shown = self.showing.__enter__()
+        self.shown.note("compiling the first step")
         return self
 
     def __exit__(self, *error):
-        self.bar.close()
+        self.showing.__exit__(*error)
         if self.board:
             self.board.close()
 
     def add(self, step, logs):
         """The sums and counts of one training step."""
-        self.bar.update(self.batch)
+        if self.shown.done == self.start * self.batch:
+            self.shown.note(f"step {step + 1}")
+        self.shown.advance(self.batch)
         self.sums.append(logs)
         if (step + 1) % EVERY == 0:
             means = mean_metrics(self.sums)
             self.sums = []
-            self.bar.set_postfix({"step": step + 1, **{name: f"{value:.4f}" for name, value in means.items()}})
+            losses = "".join(f", {name} {value:.4f}" for name, value in means.items())
+            self.shown.note(f"step {step + 1}{losses}")
             self._write({"step": step + 1, **{f"train_{name}": value for name, value in means.items()}})
 
     def evaluated(self, step, metrics, preview, settings):
@@ -75,9 +79,8 @@ class Logs:
         self._write({"step": step, **{f"validation_{name}": value for name, value in metrics.items()}})
         seconds = (time.monotonic() - self.began) / max(step - self.start, 1)
         rate = f"{self.batch / max(seconds, 1e-9):.0f} crops/s, {seconds * (self.steps - step) / 60:.1f} min left"
-        members = MEMBER_LOSS.format("")  # their losses are in metrics.jsonl, too many for a line
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if not name.startswith(members))
-        self.say(f"step {step}: validation {shown} ({rate})")
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if not name.startswith(DETAILS))
+        self.say(f"step {step}: validation on {self.judged_on}: {shown} ({rate})")
         if self.board and preview:
             self.board.add_image(
                 "validation", contact_sheet(preview, settings["classes"]["colours"]), step, dataformats="HWC"
@@ -86,7 +89,7 @@ class Logs:
 
     def say(self, text):
         if self.primary:
-            tqdm.write(text)
+            progress.say(text)
 
     def at(self, step):
         """The validation metrics of one evaluation, {"step", "validation_…"}."""
@@ -96,7 +99,7 @@ class Logs:
         if not self.primary:
             return
         self.lines.append(line)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in line.items():
             if name != "step":

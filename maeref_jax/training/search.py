@@ -41,7 +41,7 @@ def search(candidates, state, evaluate, batches, settings, workdir):
         row = {"step": step + 1, **metrics, "seconds": round(time.monotonic() - began, 3)}
         row |= {"parameters": {name: round(float(value), 6) for name, value in candidates[step].items()}}
         rows.append(row)
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(f"trial {step + 1} of {len(candidates)}: {_said(row)}", flush=True)
     scores = np.array([row[f"validation_{SCORE}"] for row in rows])
@@ -60,7 +60,7 @@ def search(candidates, state, evaluate, batches, settings, workdir):
 def _finished(path):
     """The rows of an earlier run; a last line that was cut off is dropped."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             rows.append(json.loads(line))
         except ValueError:

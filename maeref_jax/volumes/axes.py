@@ -30,14 +30,17 @@ def resolve_axes(stored: Stored, axes: str | None) -> tuple[str, bool]:
     return axes, True
 
 
-def pick_channel(stored: Stored, axes: str, channel: int | str | None) -> dict[str, int]:
-    """The channel axis and the index in it, {} for a file without one; `channel` is an index from 0 or a name.
+def pick_channel(stored: Stored, axes: str, channel: int | str | None, only_of_several: bool = False) -> dict[str, int]:
+    """The channel axis and the index in it, {} for a file without one; `channel` is an index from 0 or a name, which
+    with `only_of_several` means nothing to a file of one channel.
 
     Raises:
         BadInput: no such axis, index or name, two such axes, or several channels and none chosen.
     """
     sizes = dict(zip(axes, stored.shape, strict=True))
     channels = [axis for axis in "CS" if axis in axes]
+    if only_of_several and all(sizes[axis] == 1 for axis in channels):
+        channel = None
     if not channels:
         if channel is not None:
             raise BadInput(f"--channel {channel}: {stored.path} has no channel axis (axes {axes} {stored.shape})")

@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.windows import Box, blocks
 
 Mask = Callable[[Box], np.ndarray]
@@ -44,7 +45,10 @@ def find_components(
     """
     boxes, first_piece, total = blocks(shape, block), [], 0
     first, sizes, edges = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
-    with tempfile.TemporaryFile(dir=scratch) as file:
+    with (
+        tempfile.TemporaryFile(dir=scratch) as file,
+        progress.showing("connected pieces", len(boxes), "block") as shown,
+    ):
         below = np.memmap(file, np.int64, "w+", shape=shape[1:])
         before = np.zeros((block[0], shape[2]), np.int64)
         beside = np.zeros((0, 0), np.int64)
@@ -63,24 +67,32 @@ def find_components(
                 edges.append(_touching(beside, ids[:, :, 0]))
             below[rows, columns], before[: len(ids), columns], beside = ids[-1], ids[:, -1], ids[:, :, -1]
             total += count
+            shown.advance()
     return _number(boxes, first_piece, np.concatenate(first), np.concatenate(sizes), edges, smallest_vx)
 
 
-def pieces_of(found: Components, mask: Mask) -> Iterator[tuple[Box, np.ndarray, np.ndarray]]:
-    """Every block again: its box, its pieces int32 (z, y, x), 0 outside, and the component of each piece; [0] is 0."""
-    for box, start in zip(found.boxes, found.first_piece, strict=True):
-        pieces, count = ndimage.label(mask(box))
-        yield box, pieces, np.concatenate([[0], found.number[start : start + count]])
+def pieces_of(
+    found: Components, mask: Mask, what: str = "connected pieces"
+) -> Iterator[tuple[Box, np.ndarray, np.ndarray]]:
+    """Every block again: its box, its pieces int32 (z, y, x), 0 outside, and the component of each piece; [0] is 0.
+
+    what: is done with them, for whoever waits.
+    """
+    with progress.showing(what, len(found.boxes), "block") as shown:
+        for box, start in zip(found.boxes, found.first_piece, strict=True):
+            pieces, count = ndimage.label(mask(box))
+            yield box, pieces, np.concatenate([[0], found.number[start : start + count]])
+            shown.advance()
 
 
 def extend_boxes(low: np.ndarray, high: np.ndarray, pieces: np.ndarray, number: np.ndarray, start) -> None:
     """Makes the bounding boxes of components, first voxels `low` and last + 1 `high` (int64 (count + 1, 3)), hold the
     pieces of a block that begins at `start`.
     """
-    for piece, slices in enumerate(ndimage.find_objects(pieces), 1):
-        first, last = ([getattr(s, end) for s in slices] for end in ("start", "stop"))
-        low[number[piece]] = np.minimum(low[number[piece]], np.add(first, start))
-        high[number[piece]] = np.maximum(high[number[piece]], np.add(last, start))
+    found = [[(axis.start, axis.stop) for axis in slices] for slices in ndimage.find_objects(pieces)]
+    bounds = np.array(found, np.int64).reshape(-1, 3, 2) + np.array(start)[:, None]
+    np.minimum.at(low, number[1:], bounds[..., 0])
+    np.maximum.at(high, number[1:], bounds[..., 1])
 
 
 def _first_voxels(pieces, count, box, shape):

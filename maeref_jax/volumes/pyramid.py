@@ -40,7 +40,7 @@ def write_pyramid(path: str | Path, method: str, *, smallest: int = 64) -> list[
     version = "0.5" if "ome" in attributes else "0.4"
     driver = "zarr" if version == "0.4" else "zarr3"
     finest = open_store(join(path, "0"), {"driver": driver, "open": True}, "a Zarr array")
-    found = describe(attributes, "0", finest.rank, str(path))
+    found = describe(attributes, "0", finest.rank)
     factors = level_factors(finest.shape[-3:], found.voxel_size_nm, smallest)
     source = finest
     for level, factor in enumerate(factors[1:], 1):
@@ -125,5 +125,5 @@ def _write_level(path, level, source, finest, step, axes, version, method):
                 slice(a * s, min(b * s, n))
                 for a, b, s, n in zip(box.start, box.stop, step, source.shape[-3:], strict=True)
             )
-            write_store(store, (*at, *box.slices), downsample(read_store(source, (*at, *fine)), step, method))
+            write_store(store, (*at, *box.slices), downsample(read_store(source, (*at, *fine), path), step, method))
     return store

@@ -11,7 +11,7 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.axes import pick_channel
 from maeref_jax.volumes.formats.store import is_url
-from maeref_jax.volumes.formats.stored import Stored, split_inner
+from maeref_jax.volumes.formats.stored import Placement, Stored, joined, split_inner
 from maeref_jax.volumes.windows import Box
 
 
@@ -24,6 +24,7 @@ class Volume:
     classes: length of the leading class axis, or None
     voxel_size_nm: (z, y, x), or None when nobody said
     view: which axes and channel of the file this is; note: what a user should hear about how it is read
+    placement: where its voxels lie in the world, axes "X", "Y", "Z", None where the file does not say
     colours: of one sample of an RGB picture, what reads the other ones; labels are no colours (label_ids.py)
     """
 
@@ -37,6 +38,7 @@ class Volume:
     view: str = ""
     note: str = ""
     _write: Callable[[Box, np.ndarray], None] | None = None
+    placement: Placement | None = None
     colours: tuple[Callable[[Box], np.ndarray], ...] = ()
 
     def read(self, box: Box) -> np.ndarray:
@@ -94,21 +96,38 @@ class Volume:
         }
 
 
-def range_text(z_range: range | None) -> str:
-    """As it is written behind a path: "[2:8]", "[0:160:5]"; nothing for None."""
+def array_volume(array: np.ndarray, name: str, voxel_size_nm: tuple[float, float, float] | None = None) -> Volume:
+    """A Volume over an array in memory: (z, y, x), or probabilities (c, z, y, x)."""
+    if array.ndim not in (3, 4) or array.size == 0:
+        raise BadInput(f"{name} has shape {array.shape}, expected (z, y, x) or (c, z, y, x) without empty axes")
+    classes = array.shape[0] if array.ndim == 4 else None
+    return Volume(
+        name,
+        array.shape[-3:],
+        array.dtype,
+        voxel_size_nm,
+        None,
+        classes,
+        lambda box: array[(..., *box.slices)],
+    )
+
+
+def range_text(z_range: slice | None) -> str:
+    """As it is written behind a path: "[2:8]", "[0:160:5]", "[3:]"; nothing for None."""
     if z_range is None:
         return ""
-    step = f":{z_range.step}" if z_range.step > 1 else ""
-    return f"[{z_range.start}:{z_range.stop}{step}]"
+    step = f":{z_range.step}" if (z_range.step or 1) > 1 else ""
+    return f"[{z_range.start}:{'' if z_range.stop is None else z_range.stop}{step}]"
 
 
 def select(
     stored: Stored,
     axes: str,
-    z_range: range | None,
+    z_range: slice | None,
     *,
     voxel_size_nm: tuple[float, float, float] | None = None,
     channel: int | str | None = None,
+    only_of_several: bool = False,
     keep_classes: bool = False,
     as_probabilities: bool = False,
 ) -> Volume:
@@ -124,13 +143,13 @@ def select(
         raise BadInput(f"{stored.path} is a time series ({axes} {stored.shape}), expected one volume; split it")
     fixed = {"T": 0}
     if not keep_classes:
-        fixed |= pick_channel(stored, axes, channel)
+        fixed |= pick_channel(stored, axes, channel, only_of_several)
     elif "S" in axes:
         raise BadInput(f"{stored.path} has colour samples (axes {axes}), expected class probabilities CZYX")
     depth = sizes.get("Z", 1)
-    chosen = range(depth) if z_range is None else z_range
-    if not 0 <= chosen.start < chosen.stop <= depth:
-        raise BadInput(f"{stored.path}{range_text(chosen)} is not a range of its {depth} slices")
+    chosen = range(*(z_range or slice(None)).indices(depth))
+    if not chosen or (z_range is not None and (z_range.stop or 0) > depth):
+        raise BadInput(f"{stored.path}{range_text(z_range)} is not a range of its {depth} slices")
     shape = (len(chosen), sizes["Y"], sizes["X"])
     order = ["C"] * keep_classes + ["Z", "Y", "X"]
 
@@ -172,7 +191,8 @@ def select(
     dtype = np.dtype(np.float32) if as_probabilities else np.dtype(stored.dtype)
     view = ", ".join([f"axes {axes}", *(f"{axis} {index}" for axis, index in fixed.items() if axis in axes)])
     quantised = as_probabilities and stored.dtype == np.uint8
-    note = "; ".join(filter(None, [stored.note, "uint8 probabilities are read as value / 255" * quantised]))
+    doubt = "" if size else stored.size_doubt
+    note = joined(stored.note, doubt, "uint8 probabilities are read as value / 255" * quantised)
     return Volume(
         name,
         shape,
@@ -184,8 +204,22 @@ def select(
         view,
         note,
         write if stored.write else None,
+        _placed(stored.placement, axes, chosen),
         tuple(functools.partial(read, fixed=fixed | other) for other in _other_colours(stored, axes, fixed)),
     )
+
+
+def _placed(placement: Placement | None, axes: str, chosen: range) -> Placement | None:
+    """Where the chosen slices lie, their axes called as `axes` calls those that are stored."""
+    if placement is None or not set("XYZ") <= set(axes):
+        return None
+    stored = list(placement.columns.values())
+    if any(axes.index(axis) >= len(stored) for axis in "XYZ"):
+        return None
+    columns = {axis: stored[axes.index(axis)] for axis in "XYZ"}
+    origin = tuple(o + chosen.start * c for o, c in zip(placement.origin, columns["Z"], strict=True))
+    columns["Z"] = tuple(c * chosen.step for c in columns["Z"])
+    return Placement(columns, origin, placement.unit)
 
 
 def _other_colours(stored: Stored, axes: str, fixed: dict[str, int]) -> list[dict[str, int]]:

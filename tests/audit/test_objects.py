@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fakes import NAMES, SCHEME, image_job, label_job, refiner, segmenter, settings
 
-from maeref_jax.audit import objects
+from maeref_jax.audit import objects, shapes
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import refining
 from maeref_jax.results.maps import create_arrays
@@ -106,7 +106,7 @@ def test_without_voxel_size_refiner_or_a_scheme_of_mitochondria(tmp_path):
 
 
 def test_an_object_too_large_for_a_skeleton_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(objects, "LARGEST_VX", 1000)
+    monkeypatch.setattr(shapes, "LARGEST_VX", 1000)
     _, _, rows = measured(tmp_path)
     assert "too large" in rows[1]["note"] and rows[1]["skeleton_nm"] == "" and rows[1]["voxels"] == "1400"
     assert rows[0]["note"] == "" and rows[0]["skeleton_nm"] != ""

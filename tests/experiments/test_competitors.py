@@ -1,4 +1,4 @@
-"""Every competitor of the masked autoencoder as docs/competitors.md says: a workdir, used by the pipeline."""
+"""Every competitor of the masked autoencoder as docs/refiners.md says: a workdir, used by the pipeline."""
 
 import json
 import shutil

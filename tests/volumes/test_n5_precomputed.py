@@ -87,7 +87,7 @@ def test_n5_that_does_not_say_or_does_not_fit(tmp_path):
     (tmp_path / "a.n5" / "attributes.json").write_text('{"n5": "2.5.0"}')
     with pytest.raises(BadInput, match=r"is an N5 group.*give one of: .*a\.n5/raw"):
         open_volume(tmp_path / "a.n5")
-    with pytest.raises(BadInput, match=r"name 2 axes \(x,y\), it has 3"):
+    with pytest.raises(BadInput, match=r"x,y: 2 names for 3 axes"):
         open_volume(n5(tmp_path / "b", STACK, axes=["x", "y"]))
     unit = {"dimensions": [4, 4, 40], "unit": "parsec"}
     assert open_volume(n5(tmp_path / "c", STACK, pixelResolution=unit)).voxel_size_nm is None

@@ -217,8 +217,7 @@ def test_damaged_and_missing_metadata(tmp_path):
     write(create_ome_zarr(path, STACK.shape, "uint8", voxel_size_nm=SIZE), STACK)
     good = (path / "zarr.json").read_text()
     for change, message in (
-        (lambda ome: ome["multiscales"][0]["axes"].pop(), r"name 2 axes \(z,y\), the array has 3"),
-        (lambda ome: ome["multiscales"][0]["axes"].reverse(), "axes are ZYX, but its OME metadata say XYZ"),
+        (lambda ome: ome["multiscales"][0]["axes"].reverse(), "z,y,x by the array, x,y,z by its OME metadata"),
         (lambda ome: ome["multiscales"][0].pop("datasets"), "damaged OME metadata"),
         (lambda ome: ome["multiscales"].append({}), "holds 2 multiscale images"),
         (lambda ome: ome["multiscales"][0]["datasets"][0].update(path="s0"), "'s0', which is not there"),
@@ -228,6 +227,9 @@ def test_damaged_and_missing_metadata(tmp_path):
         edit(path, change)
         with pytest.raises(BadInput, match=message):
             open_volume(path)
+    (path / "zarr.json").write_text(good)
+    edit(path, lambda ome: ome["multiscales"][0]["axes"].pop())
+    assert open_volume(path).voxel_size_nm is None, "the array names its axes, the image too few to say their lengths"
     (path / "zarr.json").write_text(good)
     edit(path, lambda ome: [axis.pop("unit") for axis in ome["multiscales"][0]["axes"]])
     assert open_volume(path).voxel_size_nm is None, "a scale without a unit is no voxel size"

@@ -70,7 +70,7 @@ def test_what_a_tiff_cannot_hold(tmp_path):
 
 
 def test_what_is_large_is_written_as_bigtiff(tmp_path, monkeypatch):
-    monkeypatch.setattr("maeref_jax.volumes.volume.LARGEST_BYTES", STACK.size - 1)
+    monkeypatch.setattr("maeref_jax.volumes.writing.LARGEST_BYTES", STACK.size - 1)
     write_tiff(tmp_path / "a.ome.tif", STACK, (30, 5, 5))
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
         assert tif.is_bigtiff
@@ -98,15 +98,23 @@ SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Imag
 PLANE = '<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
 
 
-def test_an_ome_tiff_of_several_files_is_refused(tmp_path):
+def test_an_ome_tiff_of_several_files_is_one_volume_as_long_as_all_are_there(tmp_path):
     planes = "".join(PLANE.format(z=z) for z in range(2))
     for z in range(2):
         xml = PLANES.format(own=z, planes=planes)
         tifffile.imwrite(tmp_path / f"{z}.ome.tif", STACK[z], description=xml, metadata=None)
-    for _ in ("whole", "the other one is gone"):
-        with pytest.raises(BadInput, match=r"one of several files that make up an OME-TIFF of shape \(2, 12, 17\)"):
-            open_volume(tmp_path / "0.ome.tif")
-        (tmp_path / "1.ome.tif").unlink(missing_ok=True)
+    for z in range(2):
+        volume = open_volume(tmp_path / f"{z}.ome.tif")
+        np.testing.assert_array_equal(read(volume), STACK[:2])
+        np.testing.assert_array_equal(volume.read(Box((1, 2, 3), (2, 9, 16))), STACK[1:2, 2:9, 3:16])
+        assert "2 files make up" in volume.note
+    whole_file = (tmp_path / "1.ome.tif").read_bytes()
+    (tmp_path / "1.ome.tif").write_bytes(whole_file[:-300])
+    with pytest.raises(BadInput, match=r"1\.ome\.tif .*(truncated|cannot be read)"):
+        open_volume(tmp_path / "0.ome.tif")
+    (tmp_path / "1.ome.tif").unlink()
+    with pytest.raises(BadInput, match=r"make up an OME-TIFF of shape \(2, 12, 17\), and 1\.ome\.tif cannot be read"):
+        open_volume(tmp_path / "0.ome.tif")
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -127,7 +135,7 @@ def test_a_folder_of_slices(tmp_path, compression):
 def test_a_folder_that_is_no_one_series_is_refused(tmp_path):
     for n, (names, message) in enumerate(
         (
-            (["a1.tif", "a2.tif", "a3.tif", "a5.tif", "a6.tif"], "5 slices numbered 1 to 6, but 4 is missing"),
+            (["a1.tif", "a2.tif", "a3.tif", "a5.tif", "a6.tif"], "5 slices numbered 1 to 6, but 4 missing"),
             (["a1.tif", "a01.tif", "a2.tif", "a3.tif", "a4.tif"], "slice 1 twice"),
             (["a1.tif", "b2.tif", "a3.tif", "a4.tif", "a5.tif"], r"several names \(a#.tif and b#.tif\)"),
             (["a1_1.tif", "a1_2.tif", "a2_1.tif", "a2_2.tif", "a3_1.tif"], "more than one number"),
@@ -137,15 +145,15 @@ def test_a_folder_that_is_no_one_series_is_refused(tmp_path):
             open_volume(save(tmp_path / str(n), names))
     names = [f"{n}.tif" for n in range(5)]
     for name, planes, message in (
-        ("shape", [*STACK[:4], STACK[4, :, 1:]], r"4.tif has 1 page.*\(12, 16\), but .*0.tif has .*\(12, 17\)"),
-        ("dtype", [*STACK[:4], STACK[4].astype(np.uint16)], "4.tif has 1 page.*uint16.*but .*0.tif has .*uint8"),
+        ("shape", [*STACK[:4], STACK[4, :, 1:]], r"4.tif is uint8 \(12, 16\), but .*0.tif is uint8 \(12, 17\)"),
+        ("dtype", [*STACK[:4], STACK[4].astype(np.uint16)], "4.tif is uint16.*but .*0.tif is uint8"),
         ("stacks", [STACK] * 5, r"0.tif has shape \(5, 12, 17\).*expected one plane per file"),
     ):
         with pytest.raises(BadInput, match=message):
             open_volume(save(tmp_path / name, names, planes))
     folder = save(tmp_path / "cut", names)
     (folder / "3.tif").write_bytes((folder / "3.tif").read_bytes()[:-50])
-    with pytest.raises(BadInput, match=r"3.tif is truncated"):
+    with pytest.raises(BadInput, match=r"3.tif .*is truncated"):
         open_volume(folder)
     colours = save(tmp_path / "rgb", names, [np.stack([plane] * 3, -1) for plane in STACK], photometric="rgb")
     with pytest.raises(BadInput, match=r"3 channels \(axes ZYXS"):

@@ -3,15 +3,21 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.stored import NANOMETRES, Stored, split_inner, to_voxel_size
+from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats.stored import Stored, extra, split_inner
+
+# CREMI's and ilastik's names of the voxel size, z y x, and the unit that each has.
+_LENGTHS = {"resolution": "nm", "element_size_um": "um"}
+_BUSY = re.compile("unable to lock file|already open for (write|read)|file locking", re.IGNORECASE)
+_ATTRIBUTES = ("axistags", *_LENGTHS)
 
 
 def open_hdf5(path: Path) -> Stored:
@@ -25,27 +31,27 @@ def open_hdf5(path: Path) -> Stored:
         path: "a.h5:/volumes/raw" or "a.h5/volumes/raw"; "a.h5" is enough where the file holds one dataset.
 
     Raises:
-        BadInput: h5py is missing; no HDF5 file, or truncated; no such dataset, or several and none named (they are
-            listed); axes that do not fit the dataset's shape.
+        BadInput: h5py is missing; no HDF5 file, truncated, or open for writing elsewhere; no such dataset, or several
+            and none named (they are listed).
     """
     file, name = split_inner(path)
-    with _file(file, "r") as content:
+    with opened(file, "r") as content:
         name = name or _only_dataset(file, content)
         dataset = content.get(name)
-        if dataset is None or not hasattr(dataset, "shape"):
+        if getattr(dataset, "shape", None) is None:
             raise BadInput(f"{file} has no dataset '{name}', it holds {', '.join(_datasets(content)) or 'none'}")
         shape, dtype = dataset.shape, dataset.dtype
-        attributes = dict(dataset.attrs)
-        labels = [dimension.label for dimension in dataset.dims]
+        attributes, labels = _said_by(dataset)
     label = f"{file}:/{name}"
-    axes, raw_axes = _axes(label, shape, attributes, labels)
+    axes, raw_axes = said.axes(_names(len(shape), attributes, labels), len(shape))
+    size, doubt = _voxel_size(attributes)
     native = dtype.newbyteorder("=")
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
-        with _file(file, "r") as content:
+        with opened(file, "r") as content:
             return np.asarray(content[name][slices], native)
 
-    return Stored(Path(label), shape, native, axes, raw_axes, _voxel_size(attributes), read)
+    return Stored(Path(label), shape, native, axes, raw_axes, size, read, size_doubt=doubt)
 
 
 def create_hdf5(
@@ -72,7 +78,7 @@ def create_hdf5(
     file, name = split_inner(path)
     name = name or "data"
     full, axes = (tuple(shape), "ZYX") if classes is None else ((classes, *shape), "CZYX")
-    with _file(file, "a") as content:
+    with opened(file, "a") as content:
         if name not in content:
             lead = () if classes is None else (1,)
             chunks = (*lead, *(min(c, n) for c, n in zip(chunk, shape, strict=True)))
@@ -92,24 +98,17 @@ def create_hdf5(
         )
 
     def write(slices: tuple[slice, ...], array: np.ndarray) -> None:
-        with _file(file, "r+") as content:
+        with opened(file, "r+") as content:
             content[name][slices] = array
 
     return stored._replace(write=write)
 
 
-def _h5py(file: Path) -> ModuleType:
-    try:
-        import h5py
-    except ImportError as error:
-        raise BadInput(f"{file} needs one more package: pip install h5py (or maeref_jax[hdf5])") from error
-    return h5py
-
-
 @contextlib.contextmanager
-def _file(file: Path, mode: str) -> Iterator[Any]:
+def opened(file: Path, mode: str) -> Iterator[Any]:
+    """An HDF5 file, for as long as it is needed. Raises BadInput where it cannot be read, OSError where not written."""
     # Opened for every box: a file left open is damaged by a kill, and cannot be shared with other processes.
-    h5py = _h5py(file)
+    h5py = extra("h5py", file)
     try:
         with h5py.File(file, mode) as content:
             yield content
@@ -117,6 +116,12 @@ def _file(file: Path, mode: str) -> Iterator[Any]:
             with file.open("rb") as written:
                 os.fsync(written.fileno())
     except (OSError, RuntimeError) as error:
+        if mode == "r" and _BUSY.search(str(error)):
+            raise BadInput(
+                f"{file} is open for writing in another program (ilastik, a notebook), or was when that one died, or "
+                "its disk has no file locks: close it there, or read a copy of the file; on a disk without locks set "
+                f"the environment variable HDF5_USE_FILE_LOCKING=FALSE ({error})"
+            ) from error
         if mode == "r":
             raise BadInput(f"{file} cannot be read as HDF5, is it truncated or damaged? {error}") from error
         raise OSError(f"cannot write {file}: {error}") from error
@@ -124,7 +129,12 @@ def _file(file: Path, mode: str) -> Iterator[Any]:
 
 def _datasets(content: Any) -> list[str]:
     found = []
-    content.visititems(lambda name, item: found.append(f"/{name}") if hasattr(item, "shape") else None)
+
+    def note(name, item):
+        if getattr(item, "shape", None) is not None:  # a group has none, an empty dataset None
+            found.append(f"/{name}")
+
+    content.visititems(note)
     return found
 
 
@@ -136,30 +146,30 @@ def _only_dataset(file: Path, content: Any) -> str:
     return found[0].strip("/")
 
 
-def _axes(label: str, shape: tuple[int, ...], attributes: dict, labels: list[str]) -> tuple[str | None, str]:
-    names = [name for name in labels if name]
+def _said_by(dataset: Any) -> tuple[dict[str, Any], list[str]]:
+    """The attributes and dimension labels that tell axes and voxel size, as far as they can be read."""
+    attributes, labels = {}, []
+    for key in _ATTRIBUTES:
+        with contextlib.suppress(OSError, *said.MALFORMED):
+            attributes[key] = dataset.attrs[key]
+    with contextlib.suppress(OSError, *said.MALFORMED):
+        labels = [dimension.label for dimension in dataset.dims]
+    return attributes, labels
+
+
+def _names(rank: int, attributes: dict, labels: list[str]) -> list:
     if "axistags" in attributes:
-        try:
-            names = [axis["key"] for axis in json.loads(attributes["axistags"])["axes"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{label} has damaged axistags: {error!r}") from error
-    elif (
-        not names
-        and len(shape) == 3
-        and any(np.shape(attributes.get(key)) == (3,) for key in ("resolution", "element_size_um"))
-    ):
-        names = ["z", "y", "x"]
-    if names and len(names) != len(shape):
-        raise BadInput(f"{label} names the axes {','.join(names)}, but has shape {shape}; its metadata are damaged")
-    letters = "".join(name.upper() for name in names)
-    known = bool(names) and len(letters) == len(shape) and set(letters) <= set("TCZYX")
-    return letters if known else None, ",".join(names) or "?" * len(shape)
+        return said.items(said.mapping(said.parsed(attributes["axistags"])).get("axes"))
+    if any(labels):
+        return [label for label in labels if label]
+    conventional = rank == 3 and any(said.numbers(attributes.get(key), 3) for key in _LENGTHS)
+    return ["z", "y", "x"] if conventional else []
 
 
-def _voxel_size(attributes: dict) -> tuple[float, float, float] | None:
-    for key, scale in (("resolution", 1.0), ("element_size_um", NANOMETRES["um"])):
-        size = attributes.get(key)
-        if np.shape(size) == (3,):
-            values = (float(f"{float(length) * scale:.12g}") for length in size)
-            return to_voxel_size(dict(zip("zyx", values, strict=True)))
-    return None
+def _voxel_size(attributes: dict) -> tuple[tuple[float, float, float] | None, str]:
+    for key, unit in _LENGTHS.items():
+        if key in attributes:
+            lengths = said.items(attributes[key])
+            lengths = lengths if len(lengths) == 3 else [attributes[key]] * 3
+            return said.voxel_size({axis: (length, unit) for axis, length in zip("zyx", lengths, strict=True)})
+    return None, ""

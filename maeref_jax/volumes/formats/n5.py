@@ -6,11 +6,21 @@ from typing import Any
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.store import is_url, missing_chunks, open_store, read_json, write_json, write_store
-from maeref_jax.volumes.formats.stored import NANOMETRES, Stored, to_voxel_size
+from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats.store import (
+    is_url,
+    missing_chunks,
+    open_bare,
+    open_store,
+    read_json,
+    write_json,
+    write_store,
+)
+from maeref_jax.volumes.formats.stored import Stored
 from maeref_jax.volumes.formats.zarr_store import stored_array
 
 _FILE = "attributes.json"
+_NEEDED = ("dimensions", "dataType", "blockSize", "compression", "compressionType")
 
 
 def is_n5(location: str | Path) -> bool:
@@ -25,7 +35,7 @@ def open_n5(location: str | Path) -> Stored:
     `pixelResolution` (n5-viewer, which means x y z). Without any of them the axes are not known.
 
     Raises:
-        BadInput: a group (its arrays are named), or metadata that cannot be read or do not fit the array.
+        BadInput: a group (its arrays are named), or an array that cannot be opened.
     """
     attributes = read_json(location, _FILE) or {}
     if "dimensions" not in attributes:
@@ -33,20 +43,19 @@ def open_n5(location: str | Path) -> Stored:
         inner = [str(child.parent) for child in children if "dimensions" in (read_json(child.parent, _FILE) or {})]
         found = ", ".join(inner[:8]) or ("a URL cannot be listed" if is_url(location) else "none here")
         raise BadInput(f"{location} is an N5 group, expected an array; give one of: {found}")
-    rank = len(attributes["dimensions"])
-    names, sizes = _described(attributes, rank)
-    if names and len(names) != rank:
-        raise BadInput(f"{location}: its attributes name {len(names)} axes ({','.join(names)}), it has {rank}")
-    store = open_store(location, {"driver": "n5", "open": True}, "an N5 array")
-    letters = "".join(name.upper() for name in names)
-    known = bool(names) and len(letters) == rank and set(letters) <= set("TCZYX")
+    needed = {key: attributes[key] for key in _NEEDED if key in attributes}
+    store = open_bare(location, "n5", "an N5 array", _FILE, needed)
+    names, lengths = _described(attributes, store.rank)
+    axes, raw_axes = said.axes(names, store.rank)
+    size, doubt = said.voxel_size(lengths)
     return stored_array(
         location,
         store,
-        axes=letters if known else None,
-        raw_axes=",".join(names) or "not said; N5 lists the fastest axis first, so mostly XYZ",
-        voxel_size_nm=to_voxel_size(sizes),
+        axes=axes,
+        raw_axes=raw_axes if names else "not said; N5 lists the fastest axis first, so mostly XYZ",
+        voxel_size_nm=size,
         note=missing_chunks(location, store),
+        size_doubt=doubt,
     )
 
 
@@ -88,29 +97,27 @@ def create_n5(
     return stored_array(path, store, **fields, write=lambda slices, array: write_store(store, slices, array))
 
 
-def _described(attributes: dict, rank: int) -> tuple[list[str], dict[str, float | None]]:
-    """Names of the axes in the array's order, and lengths of voxels in nm; [] and {} as far as nothing is said."""
-    resolution, transform = attributes.get("pixelResolution"), attributes.get("transform")
-    names = [str(name) for name in attributes.get("axes", [])]
-    if names:
-        sizes = _sizes(names, attributes.get("resolution"), attributes.get("units"))
-        if sizes or not isinstance(resolution, dict):
-            return names, sizes
-    if isinstance(transform, dict) and "axes" in transform:
+def _described(attributes: dict, rank: int) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
+    """Names of the axes in the array's order, and (length, unit) of each; [] and {} as far as nothing is said."""
+    resolution, transform = (said.mapping(attributes.get(key)) for key in ("pixelResolution", "transform"))
+    names = [said.text(name) for name in said.items(attributes.get("axes"))]
+    lengths = _lengths(names, attributes.get("resolution"), attributes.get("units"))
+    if lengths or (names and not resolution):
+        return names, lengths
+    if "axes" in transform and not names:
         order = 1 if transform.get("ordering") == "F" else -1
-        named = [str(name) for name in transform["axes"]][::order]
-        return names or named, _sizes(named, transform.get("scale", [])[::order], transform.get("units", [])[::order])
-    if isinstance(resolution, dict) and len(resolution.get("dimensions", [])) == 3:
-        units = [resolution.get("unit", "")] * 3
-        return names or (["x", "y", "z"] if rank == 3 else []), _sizes("xyz", resolution["dimensions"], units)
+        named, scale, units = (said.items(transform.get(key))[::order] for key in ("axes", "scale", "units"))
+        named = [said.text(name) for name in named]
+        return named, _lengths(named, scale, units)
+    if len(said.items(resolution.get("dimensions"))) == 3:
+        lengths = _lengths(list("xyz"), resolution["dimensions"], [resolution.get("unit")] * 3)
+        return names or (["x", "y", "z"] if rank == 3 else []), lengths
     return names, {}
 
 
-def _sizes(names: Any, lengths: list | None, units: list | None) -> dict[str, float | None]:
-    if not lengths or not units or not len(names) == len(lengths) == len(units):
+def _lengths(names: list[str], lengths: Any, units: Any) -> dict[str, tuple[Any, Any]]:
+    lengths, units = said.items(lengths), said.items(units)
+    if not len(names) == len(lengths) == len(units):
         return {}
-    return {
-        name.lower(): float(f"{float(length) * NANOMETRES[str(unit).lower()]:.12g}")
-        for name, length, unit in zip(names, lengths, units, strict=True)
-        if str(unit).lower() in NANOMETRES
-    }
+    found = zip((name.lower() for name in names), zip(lengths, units, strict=True), strict=True)
+    return {name: length for name, length in found if name in ("z", "y", "x")}

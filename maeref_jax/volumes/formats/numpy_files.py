@@ -12,10 +12,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats import nnunet
 from maeref_jax.volumes.formats.stored import Stored, split_inner
 
-# nnU-Net's names: version 2 and version 1. Both are (class, z, y, x).
-NNUNET = ("probabilities", "softmax")
 _DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 _COPIED_BYTES = 1 << 24
 
@@ -81,7 +80,7 @@ def create_npy(
 
 
 def open_npz(path: Path) -> Stored:
-    """One array of an .npz file; nnU-Net's class probabilities have axes CZYX.
+    """One array of an .npz file; nnU-Net's class probabilities have axes CZYX, see nnunet.py.
 
     A compressed array is unpacked into a temporary file (TMPDIR) when it is first read, and memory-mapped from there:
     it needs disk, not memory.
@@ -119,8 +118,8 @@ def open_npz(path: Path) -> Stored:
         except _DAMAGE as error:
             raise BadInput(f"{path} cannot be unpacked, is it damaged, or is the disk full? {error}") from error
 
-    probabilities = member.removesuffix(".npy") in NNUNET and len(shape) == 4
-    return Stored(
+    probabilities = member.removesuffix(".npy") in nnunet.NAMES and len(shape) == 4
+    stored = Stored(
         path,
         shape,
         native,
@@ -129,11 +128,12 @@ def open_npz(path: Path) -> Stored:
         None,
         lambda slices: np.array(unpacked()[slices], native),
     )
+    return nnunet.in_place(stored, file, member.removesuffix(".npy")) if probabilities else stored
 
 
 def _member(file: Path, name: str | None, names: list[str]) -> str:
     names = [entry.removesuffix(".npy") for entry in names]
-    known = [entry for entry in NNUNET if entry in names]
+    known = [entry for entry in nnunet.NAMES if entry in names]
     if name is None and len(names) > 1 and len(known) != 1:
         raise BadInput(f"{file} holds the arrays {', '.join(names)}; choose one, e.g. {file}:/{names[0]}")
     wanted = name or (known or names or [""])[0]

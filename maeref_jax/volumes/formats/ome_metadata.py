@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.stored import NANOMETRES, to_voxel_size
+from maeref_jax.volumes.formats import said
 
 VERSIONS = ("0.4", "0.5")
 
@@ -14,68 +14,88 @@ VERSIONS = ("0.4", "0.5")
 class Described(NamedTuple):
     """What a group's metadata says of one of its arrays.
 
-    axes: letters in the array's order, None where one is no letter of ours; raw_axes: the names as written
+    axes: letters in the array's order, None where they are not said or do not fit; raw_axes: the names as written
     voxel_size_nm: (z, y, x), None where a scale or unit is missing; channels: names, or ()
+    size_doubt: what is said of the voxel size and cannot be used, or ""
     """
 
     axes: str | None
     raw_axes: str
     voxel_size_nm: tuple[float, float, float] | None
     channels: tuple[str, ...]
+    size_doubt: str = ""
 
 
 def ome_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
     """Where the group's OME metadata are: under "ome" since 0.5, the attributes themselves before."""
-    return attributes.get("ome", attributes)
+    return dict(said.mapping(attributes.get("ome", attributes)))
+
+
+def images(attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    """The multiscale images of a group."""
+    return [dict(said.mapping(image)) for image in said.items(ome_attributes(attributes).get("multiscales"))]
+
+
+def paths_of(image: dict[str, Any]) -> list[str]:
+    """Paths of a multiscale image's arrays in its group, the finest first, as far as they are said."""
+    paths = [said.mapping(dataset).get("path") for dataset in said.items(image.get("datasets"))]
+    return [path for path in paths if isinstance(path, str) and path]
 
 
 def dataset_paths(attributes: dict[str, Any], where: str) -> list[str]:
-    """Paths of a multiscale image's arrays in its group, the finest first; [] if the group is none.
+    """Paths of the one multiscale image of a group, the finest first; [] if the group is none.
 
     Raises:
         BadInput: several images in one group, or metadata without datasets.
     """
-    multiscales = ome_attributes(attributes).get("multiscales")
-    if not multiscales:
+    found = images(attributes)
+    if not found:
         return []
-    if len(multiscales) > 1:
-        raise BadInput(f"{where} holds {len(multiscales)} multiscale images, expected one; give one of its arrays")
-    try:
-        return [dataset["path"] for dataset in multiscales[0]["datasets"]]
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{where} has damaged OME metadata: no list of datasets with a path ({error!r})") from error
+    if len(found) > 1:
+        raise BadInput(f"{where} holds {len(found)} multiscale images, expected one; give one of its arrays")
+    paths = paths_of(found[0])
+    if not paths or len(paths) < len(said.items(found[0].get("datasets"))):
+        raise BadInput(
+            f"{where} has damaged OME metadata: no list of datasets with a path; give one of its arrays, mostly "
+            f"{where}/0"
+        )
+    return paths
 
 
-def describe(attributes: dict[str, Any], path: str, rank: int, where: str) -> Described:
-    """What the group says of its array `path` of `rank` axes. Raises BadInput if the two do not fit."""
-    ome = ome_attributes(attributes)
-    multiscale = ome["multiscales"][0]
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale.get("axes", [])]
-    names = [str(axis.get("name")) for axis in axes]
-    if names and len(names) != rank:
-        raise BadInput(f"{where}: its OME metadata name {len(names)} axes ({','.join(names)}), the array has {rank}")
-    letters = "".join(name.upper() for name in names)
-    dataset = next(d for d in multiscale["datasets"] if d["path"] == path)
-    scale = np.ones(len(names))
-    found = False
-    for holder in (dataset, multiscale):
-        for transformation in holder.get("coordinateTransformations", []):
-            if transformation.get("type") == "scale":
-                if len(transformation["scale"]) != len(names):
-                    raise BadInput(f"{where}: a scale of {len(transformation['scale'])} numbers for {len(names)} axes")
-                scale, found = scale * np.array(transformation["scale"], float), True
-    sizes = {
-        axis["name"]: float(f"{size * NANOMETRES[axis['unit'].lower()]:.12g}")
-        for axis, size in zip(axes, scale, strict=True)
-        if found and str(axis.get("unit", "")).lower() in NANOMETRES
-    }
-    channels = ome.get("omero", {}).get("channels", [])
-    return Described(
-        letters if len(letters) == rank and set(letters) <= set("TCZYX") else None,
-        ",".join(names) or "?" * rank,
-        to_voxel_size(sizes),
-        tuple(str(channel.get("label", "")) for channel in channels),
-    )
+def describe(attributes: dict[str, Any], path: str, rank: int) -> Described:
+    """What the group says of its array `path` of `rank` axes."""
+    image = next((image for image in images(attributes) if path in paths_of(image)), {})
+    named = said.items(image.get("axes"))
+    axes, raw_axes = said.axes(named, rank)
+    size, doubt = None, ""
+    if axes is not None:
+        dataset = said.items(image["datasets"])[paths_of(image).index(path)]
+        units = [said.mapping(axis).get("unit") for axis in named]
+        size, doubt = said.voxel_size(_lengths(axes, _scale((dataset, image), rank), units))
+    channels = said.items(said.mapping(ome_attributes(attributes).get("omero")).get("channels"))
+    names = tuple(said.text(said.mapping(channel).get("label")) for channel in channels)
+    return Described(axes, raw_axes, size, names, doubt)
+
+
+def _scale(holders: Sequence[Any], rank: int) -> list[Any] | None:
+    """The product of the scales of an array and its image; what is written, where there is none; None for nothing."""
+    found = [
+        said.mapping(transformation).get("scale")
+        for holder in holders
+        for transformation in said.items(said.mapping(holder).get("coordinateTransformations"))
+        if said.mapping(transformation).get("type") == "scale"
+    ]
+    scales = [said.numbers(scale, rank) for scale in found]
+    if not found or None not in scales:
+        return np.prod(scales, axis=0).tolist() if found else None
+    wrong = found[scales.index(None)]
+    return said.items(wrong) if len(said.items(wrong)) == rank else [wrong] * rank
+
+
+def _lengths(axes: str, scale: list[Any] | None, units: list[Any]) -> dict[str, tuple[Any, Any]]:
+    if scale is None:
+        return {}
+    return {a.lower(): (length, unit) for a, length, unit in zip(axes, scale, units, strict=True) if a in "ZYX"}
 
 
 def multiscale_attributes(

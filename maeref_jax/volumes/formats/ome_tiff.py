@@ -1,31 +1,52 @@
 """OME-TIFF: its XML read, and stacks of any size written (BigTIFF where they need it)."""
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.stored import NANOMETRES, to_voxel_size
+from maeref_jax.volumes.formats import said
 
 DTYPES = ("uint8", "uint16", "uint32", "int32", "float32", "float64")
 
 
-def parse_ome(xml: str) -> tuple[tuple[float, float, float] | None, tuple[str, ...], bool]:
-    """(voxel size (z, y, x) in nm or None, names of the channels, whether the distance of slices is stated)."""
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+class Ome(NamedTuple):
+    """What OME-XML says. channels: their names; stack: whether the distance of slices is stated; planes: how many the
+    first image has, None where that cannot be read; size_doubt: what is said of the voxel size and cannot be used, or
+    ""; note: why nothing is said.
+    """
+
+    voxel_size_nm: tuple[float, float, float] | None = None
+    channels: tuple[str, ...] = ()
+    stack: bool = False
+    planes: float | None = None
+    size_doubt: str = ""
+    note: str = ""
+
+
+def parse_ome(xml: str | None) -> Ome:
+    """What the XML says of its first image; as good as nothing, with a note, where it is not well-formed."""
+    try:
+        pixels = ElementTree.fromstring(xml or "").find(".//{*}Pixels")
+    except (ElementTree.ParseError, ValueError) as error:
+        return Ome(note=f"its OME-XML cannot be read and is left aside ({error})")
     if pixels is None:
-        return None, (), False
-    sizes = {}
-    for axis in "zyx":
-        size = pixels.get(f"PhysicalSize{axis.upper()}")
-        scale = NANOMETRES.get(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm").lower())
-        sizes[axis] = float(f"{float(size) * scale:.12g}") if size and scale else None
+        return Ome(note="its OME-XML describes no pixels and is left aside")
+    lengths = {
+        axis: (pixels.get(f"PhysicalSize{axis.upper()}"), pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
+        for axis in "zyx"
+    }
+    size, doubt = said.voxel_size(lengths)
     names = tuple(channel.get("Name", "") for channel in pixels.findall("{*}Channel"))
-    return to_voxel_size(sizes), names, pixels.get("PhysicalSizeZ") is not None
+    counts = [said.number(pixels.get(f"Size{axis}")) for axis in "XYZCT"]
+    planes = None if None in counts or min(counts) < 1 else math.prod(counts[2:])
+    return Ome(size, names, pixels.get("PhysicalSizeZ") is not None, planes, doubt)
 
 
 def write_ome_tiff(

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.ome_metadata import (
     VERSIONS,
     channel_attributes,
     dataset_paths,
     describe,
+    images,
     label_attributes,
     multiscale_attributes,
     ome_attributes,
@@ -92,7 +94,7 @@ def create_labels(
         write_group(image, version, {})
     labels = join(image, "labels")
     _, _, listed = metadata_of(labels)
-    found = ome_attributes(listed).get("labels", [])
+    found = said.items(ome_attributes(listed).get("labels"))
     extra = label_attributes(version, names, colours, "../../" if has_image else None)
     stored = _create(join(labels, name), shape, dtype, voxel_size_nm, None, chunk, shard, version, extra)
     if name not in found:
@@ -133,7 +135,7 @@ def _create(path, shape, dtype, voxel_size_nm, classes, chunk, shard, version, e
     _check_version(path, version, is_array, present)
     levels = dataset_paths(present, str(path))
     if levels:
-        found, wanted = (describe(a, "0", len(axes), str(path)) for a in (present, attributes))
+        found, wanted = (describe(a, "0", len(axes)) for a in (present, attributes))
         if found[:3] != wanted[:3]:
             raise BadInput(
                 f"{path} is there with axes {found.axes} and voxels of {found.voxel_size_nm} nm, "
@@ -164,7 +166,7 @@ def _create(path, shape, dtype, voxel_size_nm, classes, chunk, shard, version, e
 def _check_version(path: str | Path, version: str, is_array: bool | None, present: dict) -> None:
     if is_array:
         raise BadInput(f"{path} is a Zarr array, expected an OME-Zarr group or nothing; choose another name")
-    multiscales = present.get("multiscales", [{}])
-    found = present["ome"].get("version") if "ome" in present else multiscales[0].get("version")
+    first = {} if "ome" in present else next(iter(images(present)), {})
+    found = ome_attributes(present).get("version") if "ome" in present else first.get("version")
     if is_array is not None and found not in (None, version):
         raise BadInput(f"{path} is OME-Zarr {found}, expected {version}; choose another name or version")

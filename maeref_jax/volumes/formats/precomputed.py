@@ -1,5 +1,6 @@
 """Neuroglancer's precomputed volumes through TensorStore: always x y z c, resolution in nm in x y z."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,18 @@ import numpy as np
 import tensorstore
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.store import open_store, read_json, split, write_store
-from maeref_jax.volumes.formats.stored import Stored, to_voxel_size
+from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats.packed_chunks import look_at_chunks
+from maeref_jax.volumes.formats.store import open_bare, open_store, read_json, split, write_store
+from maeref_jax.volumes.formats.stored import Stored, joined
 from maeref_jax.volumes.formats.zarr_store import stored_array
 
 _DRIVER = "neuroglancer_precomputed"
+_NEEDED = ("@type", "type", "data_type", "num_channels")
+_SCALE_NEEDED = (
+    "key", "size", "voxel_offset", "chunk_sizes", "encoding", "sharding", "compressed_segmentation_block_size",
+    "jpeg_quality", "png_level",
+)  # fmt: skip
 
 
 def is_precomputed(location: str | Path) -> bool:
@@ -22,19 +30,25 @@ def is_precomputed(location: str | Path) -> bool:
 def open_precomputed(location: str | Path) -> Stored:
     """The finest scale of a precomputed volume, or the one whose folder is named ("…/volume/8_8_40").
 
+    Chunks that their writer packed with gzip or brotli (CloudVolume does so by default) are read as others are.
+
     Raises:
-        BadInput: metadata that cannot be read.
+        BadInput: metadata that cannot be read, or chunks packed with brotli where that package is missing.
     """
     root, info, index = _find(location)
-    store = open_store(root, {"driver": _DRIVER, "scale_index": index, "open": True}, "a precomputed volume")
-    try:
-        size = to_voxel_size(dict(zip("xyz", map(float, info["scales"][index]["resolution"]), strict=True)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{location} has damaged metadata: no resolution of x, y and z ({error!r})") from error
+    bare = _bare(info, index)
+    store = open_bare(root, _DRIVER, "a precomputed volume", "info", bare)
+    scale = said.mapping(info["scales"][index])
+    lengths = said.items(scale.get("resolution"))
+    lengths = lengths if len(lengths) == 3 else [scale.get("resolution")] * 3
+    size, doubt = said.voxel_size({axis: (length, "nm") for axis, length in zip("xyz", lengths, strict=True)})
     offset = tuple(store.domain.origin[:3])[::-1]
-    # Whether chunks are missing cannot be said: TensorStore 0.1.86 looks for this format's files in the wrong folder.
-    note = f"its first voxel is (z, y, x) = {offset} of the data set" if any(offset) else ""
-    return _stored(location, store, voxel_size_nm=size, note=note)
+    begin = f"its first voxel is (z, y, x) = {offset} of the data set" if any(offset) else ""
+    chunks, missing = look_at_chunks(root, bare, store)
+    fields = {"voxel_size_nm": size, "note": joined(begin, missing), "size_doubt": doubt}
+    if chunks:
+        return _stored(location, store, **fields)._replace(read=chunks.read)
+    return _stored(location, store, **fields)
 
 
 def create_precomputed(
@@ -78,14 +92,23 @@ def _find(location: str | Path) -> tuple[str | Path, dict, int] | None:
     """(root of the volume, its metadata, which scale `location` means), None if it is no precomputed volume."""
     parent, name = split(location)
     for root, key in ((location, None), (parent, name)):
-        info = read_json(root, "info")
-        scales = (info or {}).get("scales")
+        info: dict[str, Any] = {}
+        with contextlib.nullcontext() if key is None else contextlib.suppress(BadInput):  # the folder around may be any
+            info = read_json(root, "info") or {}
+        scales = info.get("scales")
         if not isinstance(scales, list) or not scales:
             continue
-        keys = [scale.get("key") for scale in scales]
+        keys = [said.mapping(scale).get("key") for scale in scales]
         if key is None or key in keys:
             return root, info, 0 if key is None else keys.index(key)
     return None
+
+
+def _bare(info: dict[str, Any], index: int) -> dict[str, Any]:
+    """The metadata of one scale without what is optional, and with voxels of 1 nm."""
+    scale = said.mapping(info["scales"][index])
+    wanted = {key: scale[key] for key in _SCALE_NEEDED if key in scale}
+    return {key: info[key] for key in _NEEDED if key in info} | {"scales": [wanted | {"resolution": [1, 1, 1]}]}
 
 
 def _at_zero(store: tensorstore.TensorStore) -> tensorstore.TensorStore:

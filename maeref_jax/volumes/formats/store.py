@@ -96,12 +96,29 @@ def open_store(location: str | Path, spec: dict[str, Any], what: str) -> tensors
         raise BadInput(f"{location} cannot be opened as {what}: {_text(error)}") from error
 
 
-def read_store(store: tensorstore.TensorStore, slices: tuple[slice, ...]) -> np.ndarray:
+def open_bare(
+    location: str | Path, driver: str, what: str, name: str, needed: dict[str, Any]
+) -> tensorstore.TensorStore:
+    """The array in a folder or URL, to be read, as if its metadata file `name` held nothing but `needed`: TensorStore
+    would refuse an array for what its optional entries say. Raises BadInput that calls it `what`.
+    """
+    context = tensorstore.Context()
+    memory = {"driver": "memory", "path": name}
+    tensorstore.KvStore.open({"driver": "memory"}, context=context).result()[name] = json.dumps(needed).encode()
+    layers = [{"base": kvstore(location)}, {"exact": name, "base": memory}]
+    try:
+        spec = {"driver": driver, "kvstore": {"driver": "kvstack", "layers": layers}}
+        return tensorstore.open(spec, open=True, context=context).result()
+    except ValueError as error:
+        raise BadInput(f"{location} cannot be opened as {what}: {_text(error)}") from error
+
+
+def read_store(store: tensorstore.TensorStore, slices: tuple[slice, ...], location: str | Path) -> np.ndarray:
     """The voxels in `slices`. Raises BadInput for a chunk that is damaged."""
     try:
         return np.asarray(store[slices].read().result())
     except ValueError as error:
-        raise BadInput(f"cannot read {store.kvstore.path}, is a chunk damaged? {_text(error)}") from error
+        raise BadInput(f"cannot read {location}, is a chunk damaged? {_text(error)}") from error
 
 
 def write_store(store: tensorstore.TensorStore, slices: tuple[slice, ...], array: np.ndarray) -> None:

@@ -4,21 +4,25 @@ Axis letters on disk: T time, C channel (or class), Z Y X, S colour samples; any
     axis.
 """
 
-import math
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
-NANOMETRES = {
-    "nm": 1.0, "nanometer": 1.0, "nanometre": 1.0, "nanometers": 1.0, "nanometres": 1.0,
-    "um": 1e3, "µm": 1e3, "μm": 1e3, "\\u00b5m": 1e3, "micron": 1e3, "microns": 1e3,
-    "micrometer": 1e3, "micrometre": 1e3, "micrometers": 1e3, "micrometres": 1e3,
-    "mm": 1e6, "millimeter": 1e6, "millimetre": 1e6, "cm": 1e7, "m": 1e9,
-    "pm": 1e-3, "å": 0.1, "angstrom": 0.1,
-}  # fmt: skip
+from maeref_jax.errors import BadInput
+
+
+class Placement(NamedTuple):
+    """Where voxels lie in the world: `columns`, one step along each stored axis (x, y, z of the world), `origin`, both
+    in `unit`."""
+
+    columns: dict[str, tuple[float, float, float]]
+    origin: tuple[float, float, float]
+    unit: str
 
 
 class Stored(NamedTuple):
@@ -32,6 +36,8 @@ class Stored(NamedTuple):
     read: tuple of one slice per stored axis (within the shape, step 1) -> array with all axes kept
     channels: names of the entries of the channel axis, in order, or ()
     note: what a user should hear about the file, or ""
+    size_doubt: what to hear where nobody gives a voxel size, as the file's own cannot be used, or ""
+    placement: where its voxels lie in the world, of formats that say so
     write: as `read`, with the array behind the slices; None where nothing can be written. Durable when it returns.
     """
 
@@ -44,23 +50,38 @@ class Stored(NamedTuple):
     read: Callable[[tuple[slice, ...]], np.ndarray]
     channels: tuple[str, ...] = ()
     note: str = ""
+    size_doubt: str = ""
     write: Callable[[tuple[slice, ...], np.ndarray], None] | None = None
+    placement: Placement | None = None
 
 
-def to_voxel_size(sizes: dict[str, float | None]) -> tuple[float, float, float] | None:
-    """(z, y, x) in nm from {"z": ..., "y": ..., "x": ...}; None unless all three are positive numbers."""
-    values = tuple(sizes.get(axis) for axis in "zyx")
-    if any(value is None or not math.isfinite(value) or value <= 0 for value in values):
-        return None
-    return values
+def joined(*notes: str) -> str:
+    """Notes as one."""
+    return "; ".join(filter(None, notes))
 
 
 def split_inner(path: str | Path) -> tuple[Path, str | None]:
     """The file and what is meant inside it: "a.h5:/volumes/raw" or "a.h5/volumes/raw" -> a.h5, "volumes/raw".
 
-    Files that hold several arrays are .h5, .hdf5, .hdf and .npz. (path, None) for everything else.
+    Files that hold several arrays are .h5, .hdf5, .hdf and .npz. (path, None) for everything else. A folder may have
+    such a name too: the file is the first on the way that is none.
     """
-    match = re.fullmatch(r"(.+?\.(?:h5|hdf5|hdf|npz))(?::/?|/)(.+)", str(path), re.IGNORECASE)
-    if match is None or Path(path).exists() or Path(match[1]).is_dir():
+    if Path(path).exists():
         return Path(path), None
-    return Path(match[1]), match[2].strip("/")
+    for match in re.finditer(r"\.(?:h5|hdf5|hdf|npz)(?=:/?.|/.)", str(path), re.IGNORECASE):
+        file, inner = str(path)[: match.end()], str(path)[match.end() :].lstrip(":").strip("/")
+        if inner and not Path(file).is_dir():
+            return Path(file), inner
+    return Path(path), None
+
+
+def extra(package: str, path: str | Path, name: str = "") -> ModuleType:
+    """An optional package, imported when a file needs it; `name`: what pip calls it, if not as it is imported.
+
+    Raises:
+        BadInput: it is not installed; says how to do it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise BadInput(f"{path} needs one more package: pip install {name or package} ({error})") from error

@@ -4,45 +4,63 @@ written.
 What a file does not say is never guessed: a stack without axes metadata has axes None here.
 """
 
+import contextlib
 import logging
 import lzma
 import os
 import re
+import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.ome_tiff import parse_ome
-from maeref_jax.volumes.formats.stored import NANOMETRES, Stored, to_voxel_size
+from maeref_jax.volumes.formats.stored import Stored, joined
 
 # ImageJ's offsets have 32 bits; the margin is for tags and the resolution of the limit in its own reader.
 LARGEST_BYTES = 4_000_000_000
 _WRITTEN_AXES = "stored_axes"  # our line in ImageJ's description: tells a stack of one slice from a plane
+_PLAIN = {f"is_{flag}": False for flag in tifffile.TIFF.FILE_FLAGS}
+# No file has more: tifffile would make a list of as many as the metadata say.
+_MOST_PLANES = 10_000_000
+_LEFT_ASIDE = "its description cannot be understood and is left aside"
 _DAMAGE = re.compile(r"invalid page offset|corrupted|failed to reshape|invalid value offset|invalid offset")
 # The errors of imagecodecs, which tifffile uses where it is installed, are RuntimeErrors.
 _DECODE_ERRORS = (ValueError, zlib.error, lzma.LZMAError, tifffile.TiffFileError, RuntimeError)
 
 
-def open_tiff(path: Path, *, decode: bool = True) -> Stored:
-    """The one image series of a TIFF file, lazily: only the pages of a box are read.
+def open_tiff(path: Path, *, decode: bool = True, plain: bool = False) -> Stored:
+    """The one image series of a TIFF file, or of the several files of an OME-TIFF, lazily: only the pages of a box are
+    read.
 
     Args:
         decode: try the first page, so that a missing codec shows before any work.
+        plain: a stack of pages, whatever its metadata say. So it is read too where they cannot be understood.
 
     Raises:
-        BadInput: not a TIFF, truncated, empty, several series, or a compression that needs imagecodecs.
+        BadInput: not a TIFF, truncated, empty, several series, parts that are not there, or a compression that needs
+            imagecodecs.
     """
     with _Messages() as messages:
         try:
-            with tifffile.TiffFile(path) as tif:
-                return _describe(path, tif, messages, decode)
+            with tifffile.TiffFile(path, **(_PLAIN if plain else {})) as tif:
+                told = Said() if plain else _said(tif)
+                series = None if told.unfit else _series(tif)
+                if series is not None:
+                    return _describe(path, tif, series, told, messages, decode)
         except tifffile.TiffFileError as error:
             size = path.stat().st_size
             raise BadInput(f"{path} ({size} bytes) is no readable TIFF, empty or truncated: {error}") from error
+    if plain:
+        raise BadInput(f"{path} is no readable TIFF, its pages cannot be listed; save it anew, with Fiji")
+    found = open_tiff(path, decode=decode, plain=True)
+    return found._replace(note=joined(told.note or _LEFT_ASIDE, found.note))
 
 
 def write_tiff_stack(
@@ -104,33 +122,33 @@ class _Messages(logging.Handler):
         self.found.append(record.getMessage())
 
 
-def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str], decode: bool) -> Stored:
-    if len(tif.series) != 1:
-        shapes = ", ".join(str(series.shape) for series in tif.series[:4])
-        raise BadInput(f"{path} holds {len(tif.series)} image series ({shapes}, ...), expected one stack")
-    series = tif.series[0]
-    if (
-        tif.is_ome
-        and series.dataoffset is None
-        and any(page is None or page.parent is not tif for page in series.pages)
-    ):
-        raise BadInput(
-            f"{path} is one of several files that make up an OME-TIFF of shape {series.shape}; save it as one file "
-            "(Fiji or bfconvert), or give a folder of single slices"
-        )
-    damage = [message for message in messages if _DAMAGE.search(message)]
-    size = path.stat().st_size
+def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries] | None:
+    """The image series as the metadata describe them; None where tifffile stumbles over these."""
     try:
-        end = end_of_data(series.pages) if series.dataoffset is None else series.dataoffset + series.nbytes
-    except IndexError:  # pages that the metadata promise are not there
-        damage.append(f"not all pages of the stack {series.shape} are there")
-    else:
-        damage += [f"its image data end at byte {end}"] * (end > size)
-    if damage:
-        raise BadInput(f"{path} ({size} bytes) is truncated or damaged ({damage[0]}); copy it again")
+        found = list(tif.series)
+        whole = all(isinstance(n, int | np.integer) for series in found for n in series.shape)
+        return found if whole else None
+    except tifffile.TiffFileError:
+        raise
+    except said.MALFORMED:
+        return None
+
+
+def _describe(path, tif, found, told, messages, decode) -> Stored:
+    if len(found) != 1:
+        shapes = ", ".join(str(series.shape) for series in found[:4])
+        raise BadInput(f"{path} holds {len(found)} image series ({shapes}, ...), expected one stack; save it alone")
+    series = found[0]
+    lost = next((message for message in messages if "OME series failed to read" in message), "")
+    if lost:
+        name = re.search(r"failed to read '([^']*)'", lost)
+        raise BadInput(
+            f"{path} is one of several files that make up an OME-TIFF of shape {series.shape}, and "
+            f"{name[1] if name else 'another one'} cannot be read: keep all of them in one folder"
+        )
+    _check_whole(path, series, messages)
     shape, axes = series.shape, series.axes
-    voxel_size_nm, channels, stack = _said(tif)
-    if stack and axes == "YX":
+    if told.stack and axes == "YX":
         shape, axes = (1, *shape), "ZYX"
     known = set(axes) <= set("TCZYXS")
     # Three or more pages of a plain stack come out as colour samples in planes: what they are is not known.
@@ -141,8 +159,11 @@ def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str], decode: b
     pages = list(series.pages) if series.dataoffset is None else []
     if series.dataoffset is None and (shape[len(lead) :] != page_shape or np.prod(lead, dtype=int) != len(pages)):
         raise BadInput(f"{path}: pages of shape {page_shape} do not make up a stack of shape {shape}")
+    files = list({id(page.parent): page.parent for page in pages}.values())
+    one_reader = threading.Lock()  # the file handles are shared
     if pages and decode:
-        _decode(path, pages[0])
+        with _open_handles([pages[0].parent]):
+            _decode(path, pages[0])
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
         if series.dataoffset is not None:
@@ -151,21 +172,60 @@ def _describe(path: Path, tif: tifffile.TiffFile, messages: list[str], decode: b
             return np.array(mapped[slices], series.dtype)
         numbers = np.arange(len(pages)).reshape(lead)[slices[: len(lead)]]
         inside = slices[len(lead) :]
-        tif.filehandle.open()
-        try:
+        with one_reader, _open_handles(files):
             planes = [_decode(path, pages[number])[inside] for number in numbers.ravel()]
-        finally:
-            tif.filehandle.close()
         return np.stack(planes).reshape(*numbers.shape, *planes[0].shape)
 
-    return Stored(path, shape, series.dtype, axes if known else None, axes, voxel_size_nm, read, channels)
-
-
-def end_of_data(pages: Iterable[tifffile.TiffPage]) -> int:
-    """The byte behind the last voxel. Raises IndexError for pages that are not there."""
-    return max(
-        offset + count for page in pages for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+    others = f"{len(files)} files make up this OME-TIFF" if len(files) > 1 else ""
+    return Stored(
+        path,
+        shape,
+        series.dtype,
+        axes if known else None,
+        axes,
+        told.voxel_size_nm,
+        read,
+        told.channels,
+        joined(told.note, others),
+        told.size_doubt,
     )
+
+
+def _check_whole(path: Path, series: tifffile.TiffPageSeries, messages: list[str]) -> None:
+    """Raises BadInput where image data lie beyond the end of their file, or tifffile has complained of damage."""
+    damage = [message for message in messages if _DAMAGE.search(message)]
+    if series.dataoffset is not None:
+        ends = {path: series.dataoffset + series.nbytes}
+    else:
+        ends = {}
+        try:
+            for page in series.pages:
+                file = Path(page.parent.filehandle.path)
+                ends[file] = max(ends.get(file, 0), _end_of_data(page))
+        except (IndexError, AttributeError):  # pages that the metadata promise are not there, or are None
+            damage.append(f"not all pages of the stack {series.shape} are there")
+    for file, end in ends.items():
+        size = file.stat().st_size
+        if end > size:
+            raise BadInput(f"{file} ({size} bytes) is truncated, its image data end at byte {end}; copy it again")
+    if damage:
+        raise BadInput(f"{path} ({path.stat().st_size} bytes) is truncated or damaged ({damage[0]}); copy it again")
+
+
+@contextlib.contextmanager
+def _open_handles(files: list[tifffile.TiffFile]) -> Iterator[None]:
+    try:
+        for file in files:
+            file.filehandle.open()
+        yield
+    finally:
+        for file in files:
+            file.filehandle.close()
+
+
+def _end_of_data(page: tifffile.TiffPage) -> int:
+    """The byte behind its last voxel."""
+    return max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True))
 
 
 def _decode(path: Path, page: tifffile.TiffPage) -> np.ndarray:
@@ -180,33 +240,57 @@ def _decode(path: Path, page: tifffile.TiffPage) -> np.ndarray:
         raise BadInput(f"{path}: page {page.index} cannot be decoded ({error}); copy the file again") from error
 
 
-def _said(tif: tifffile.TiffFile) -> tuple[tuple[float, float, float] | None, tuple[str, ...], bool]:
-    """(voxel size, channel names, whether a single page is a stack of one slice), as far as the file says."""
-    if tif.is_ome:
-        return parse_ome(tif.ome_metadata)
-    if tif.is_imagej:
-        metadata = tif.imagej_metadata
-        stack = metadata.get(_WRITTEN_AXES) == "ZYX"
-        return _imagej_voxel_size(metadata, tif.pages[0].tags), _imagej_channels(metadata), stack
-    return None, (), False
+class Said(NamedTuple):
+    """What a file says of itself. stack: whether a single page is a stack of one slice; size_doubt: as of Stored;
+    unfit: what it says cannot be understood; note: why.
+    """
+
+    voxel_size_nm: tuple[float, float, float] | None = None
+    channels: tuple[str, ...] = ()
+    stack: bool = False
+    size_doubt: str = ""
+    note: str = ""
+    unfit: bool = False
 
 
-def _imagej_channels(metadata: dict) -> tuple[str, ...]:
+def _said(tif: tifffile.TiffFile) -> Said:
+    try:
+        if tif.is_ome:
+            ome = parse_ome(tif.ome_metadata)
+            unfit = ome.planes is None or ome.planes > _MOST_PLANES
+            note = joined(ome.note, "its OME-XML has no usable sizes and is left aside" * (unfit and not ome.note))
+            return Said(ome.voxel_size_nm, ome.channels, ome.stack, ome.size_doubt, note, unfit)
+        if tif.is_imagej:
+            metadata = said.mapping(tif.imagej_metadata)
+            size, doubt = _imagej_voxel_size(metadata, tif.pages[0].tags)
+            stack = metadata.get(_WRITTEN_AXES) == "ZYX"
+            unfit = (said.number(metadata.get("images", 1)) or _MOST_PLANES + 1) > _MOST_PLANES
+            return Said(size, _imagej_channels(metadata), stack, doubt, unfit=unfit)
+    except tifffile.TiffFileError:
+        raise
+    except said.MALFORMED:
+        return Said(note=_LEFT_ASIDE, unfit=True)
+    return Said()
+
+
+def _imagej_channels(metadata: Mapping) -> tuple[str, ...]:
     """ImageJ labels planes, channels fastest: a name is one that all planes of a channel share."""
-    labels, count = metadata.get("Labels") or (), metadata.get("channels", 1)
-    if isinstance(labels, str):
-        labels = (labels,)
-    planes = [set(labels[channel::count]) for channel in range(count)]
+    labels, count = metadata.get("Labels"), said.number(metadata.get("channels", 1))
+    labels = [labels] if isinstance(labels, str) else [said.text(label) for label in said.items(labels)]
+    if count is None or not 1 <= count <= len(labels) or count % 1:
+        return ()
+    planes = [set(labels[channel :: int(count)]) for channel in range(int(count))]
     return tuple(min(names) for names in planes) if all(len(names) == 1 for names in planes) else ()
 
 
-def _imagej_voxel_size(metadata: dict, tags: tifffile.TiffTags) -> tuple[float, float, float] | None:
-    scale = NANOMETRES.get(str(metadata.get("unit")).lower())
-    if scale is None or "spacing" not in metadata or "XResolution" not in tags or "YResolution" not in tags:
-        return None
-    sizes = {"z": float(metadata["spacing"])}
+def _imagej_voxel_size(metadata: Mapping, tags: tifffile.TiffTags) -> tuple[tuple[float, float, float] | None, str]:
+    unit, lengths = metadata.get("unit"), {}
+    units = {axis: metadata.get(f"{axis}unit", unit) for axis in "zyx"}
+    if "spacing" in metadata:
+        lengths["z"] = (metadata["spacing"], units["z"])
     for axis, tag in (("x", "XResolution"), ("y", "YResolution")):
-        per_unit, denominator = tags[tag].value
-        sizes[axis] = denominator / per_unit if per_unit else None
+        ratio = said.numbers(tags[tag].value, 2) if tag in tags else None
+        if ratio and ratio[0]:
+            lengths[axis] = (ratio[1] / ratio[0], units[axis])
     # The file holds a ratio of whole numbers: seven digits are what it can promise.
-    return to_voxel_size({axis: size and float(f"{size * scale:.7g}") for axis, size in sizes.items()})
+    return said.voxel_size(lengths, digits=7) if said.text(unit) else (None, "")

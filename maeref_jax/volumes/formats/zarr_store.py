@@ -3,6 +3,7 @@
 What is written is on disk when the write returns.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,22 @@ import numpy as np
 import tensorstore
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats.ome_metadata import dataset_paths, describe
+from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats.ome_metadata import dataset_paths, describe, images, paths_of
 from maeref_jax.volumes.formats.store import (
     is_url,
     join,
     missing_chunks,
+    open_bare,
     open_store,
     read_json,
     read_store,
     split,
     write_store,
 )
-from maeref_jax.volumes.formats.stored import Stored, to_voxel_size
+from maeref_jax.volumes.formats.stored import Stored
 
+_OPTIONAL = ("attributes", "dimension_names")  # of zarr.json
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -38,8 +42,8 @@ def open_zarr(location: str | Path) -> Stored:
     dimension_names (v3), _ARRAY_DIMENSIONS or "axes", and "voxel_size_nm" attributes.
 
     Raises:
-        BadInput: no Zarr, a group that is no image (its arrays are named), metadata that cannot be read or do not
-            fit the array, or an OME-Zarr level that is not there.
+        BadInput: no Zarr, a group that is no image (its arrays are named), an array that cannot be opened, or an
+            OME-Zarr level that is not there.
     """
     is_array, metadata, attributes = metadata_of(location)
     if is_array is None:
@@ -136,7 +140,7 @@ def metadata_of(location: str | Path) -> tuple[bool | None, dict, dict]:
     if metadata is not None:
         if metadata.get("node_type") not in ("array", "group"):
             raise BadInput(f"{location} has damaged Zarr metadata: no node_type in zarr.json")
-        return metadata["node_type"] == "array", metadata, metadata.get("attributes", {})
+        return metadata["node_type"] == "array", metadata, dict(said.mapping(metadata.get("attributes")))
     metadata = read_json(location, ".zarray")
     if metadata is None and read_json(location, ".zgroup") is None:
         return None, {}, {}
@@ -149,7 +153,7 @@ def stored_array(location: str | Path, store: tensorstore.TensorStore, **fields:
         location,
         tuple(store.shape),
         store.dtype.numpy_dtype,
-        read=lambda slices: read_store(store, slices),
+        read=lambda slices: read_store(store, slices, location),
         **fields,
     )
 
@@ -157,24 +161,27 @@ def stored_array(location: str | Path, store: tensorstore.TensorStore, **fields:
 def _open_array(
     location: str | Path, inner: str | Path, metadata: dict, attributes: dict, group: dict, name: str
 ) -> Stored:
-    driver = "zarr3" if "node_type" in metadata else "zarr"
-    store = open_store(inner, {"driver": driver, "open": True}, "a Zarr array")
-    note = missing_chunks(inner, store)
-    names = metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or attributes.get("axes") or []
-    letters = [str(entry).upper() for entry in names]
-    axes = "".join(letters) if len(letters) == store.rank and set(letters) <= set("TCZYX") else None
-    raw_axes, channels = ",".join(map(str, names)) or "?" * store.rank, ()
-    size = attributes.get("voxel_size_nm")
-    voxel_size_nm = to_voxel_size(dict(zip("zyx", map(float, size), strict=True))) if size else None
+    driver, name_of = ("zarr3", "zarr.json") if "node_type" in metadata else ("zarr", ".zarray")
+    needed = {key: value for key, value in metadata.items() if key not in _OPTIONAL}
+    store = open_bare(inner, driver, "a Zarr array", name_of, needed)
+    names = (metadata.get("dimension_names"), attributes.get("_ARRAY_DIMENSIONS"), attributes.get("axes"))
+    names = next((said.items(found) or list(said.text(found)) for found in names if found), [])
+    axes, raw_axes = said.axes(names, store.rank)
+    lengths = said.items(attributes.get("voxel_size_nm"))
+    lengths = lengths if len(lengths) == 3 else [attributes.get("voxel_size_nm")] * 3
+    size, doubt = said.voxel_size({axis: (length, "nm") for axis, length in zip("zyx", lengths, strict=True)})
+    channels: tuple[str, ...] = ()
     if name:
-        found = describe(group, name, store.rank, str(location))
+        found = describe(group, name, store.rank)
         if None not in (axes, found.axes) and axes != found.axes:
-            raise BadInput(f"{location}: the array's axes are {axes}, but its OME metadata say {found.axes}")
-        axes, channels = found.axes or axes, found.channels
-        raw_axes, voxel_size_nm = found.raw_axes, found.voxel_size_nm or voxel_size_nm
-    return stored_array(
-        location, store, axes=axes, raw_axes=raw_axes, voxel_size_nm=voxel_size_nm, channels=channels, note=note
-    )
+            raw_axes = f"{raw_axes} by the array, {found.raw_axes} by its OME metadata"
+            axes = None
+        else:
+            axes, raw_axes = found.axes or axes, raw_axes if found.axes is None and axes else found.raw_axes
+        size, doubt, channels = found.voxel_size_nm or size, found.size_doubt or doubt, found.channels
+    note = missing_chunks(inner, store)
+    fields = {"voxel_size_nm": size, "size_doubt": "" if size else doubt, "channels": channels, "note": note}
+    return stored_array(location, store, axes=axes, raw_axes=raw_axes, **fields)
 
 
 def _group_of(location: str | Path) -> tuple[dict, str]:
@@ -183,8 +190,10 @@ def _group_of(location: str | Path) -> tuple[dict, str]:
     for _ in range(2):  # levels are "0" or "scale0/image"
         location, name = split(location)
         path = f"{name}/{path}" if path else name
-        attributes = metadata_of(location)[2]
-        if path in dataset_paths(attributes, str(location)):
+        attributes: dict = {}
+        with contextlib.suppress(BadInput):  # an array is one without its group
+            attributes = metadata_of(location)[2]
+        if any(path in paths_of(image) for image in images(attributes)):
             return attributes, path
     return {}, ""
 

@@ -1,0 +1,299 @@
+"""The door for Python: numpy in, numpy out, through the same passes as `maeref refine`, with the same bits.
+
+    import maeref_jax
+
+    ensemble, refiner = maeref_jax.load_model("runs/ensemble"), maeref_jax.load_model("runs/mae")
+    found = maeref_jax.segment(ensemble, image, voxel_size_nm=(12, 6, 6))
+    repaired = maeref_jax.refine(refiner, found.labels, entropy=found.entropy, voxel_size_nm=(12, 6, 6))
+
+Arrays are (z, y, x), or a plane (y, x), and come back as they were given. The passes work on disk, block by block: in a
+temporary folder that is gone afterwards (TMPDIR says where), or in `output`, where everything stays that the command
+would have written. Settings are those of configs/refine.py, with their defaults, as keyword arguments.
+"""
+
+import difflib
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from maeref_jax.commands.command_line import load_config
+from maeref_jax.commands.load_models import pipeline_settings
+from maeref_jax.errors import BadInput
+from maeref_jax.metrics import overlap
+from maeref_jax.pipeline import methods, refining
+from maeref_jax.pipeline.jobs import Job, Model, Settings
+from maeref_jax.training.workdir import read_config
+from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk
+from maeref_jax.volumes.windows import whole
+
+# What is of use to people who look at the folder, and changes no label: made where a folder is asked for.
+_FOR_PEOPLE = ("tiff_export", "objects", "trust")
+
+
+class Segmentation(NamedTuple):
+    """What an ensemble says of an image. All arrays have its shape.
+
+    labels: int16, the likeliest class; entropy: float32 in [0, 1], how undecided the members' mean is, in steps of
+    1/255 as on disk; disagreement: the same of what the members disagree about (mutual information), None unless it was
+    asked for; summary: what stands in STEM.json
+    """
+
+    labels: np.ndarray
+    entropy: np.ndarray
+    disagreement: np.ndarray | None
+    summary: dict[str, Any]
+
+
+class Refinement(NamedTuple):
+    """What a refiner made of labels. All arrays have their shape.
+
+    labels: int16, refined, -1 unknown; initial: int16, as they came in; hidden: bool, where they were filled in;
+    entropy: float32 in [0, 1]; confidence: float32 in [0, 1], the refiner's probability of the class that it chose, 0
+    where nothing was hidden; changed: {class before: {class after: voxels}}; summary: what stands in STEM.json
+    """
+
+    labels: np.ndarray
+    initial: np.ndarray
+    hidden: np.ndarray
+    entropy: np.ndarray
+    confidence: np.ndarray
+    changed: dict[str, dict[str, int]]
+    summary: dict[str, Any]
+
+
+class Judgement(NamedTuple):
+    """How well labels agree with a truth; voxels whose truth is unknown count nowhere.
+
+    dice, iou: {class: float in [0, 1]}, NaN for a class that neither has; mean_dice: of the classes above 0;
+    voxels: how many were judged; repairs: {"wrong_to_right", "right_to_wrong", …: voxels} against the initial labels,
+    None without these
+    """
+
+    dice: dict[str, float]
+    iou: dict[str, float]
+    mean_dice: float
+    voxels: int
+    repairs: dict[str, int] | None
+
+
+def load_model(workdir: str | Path) -> Model:
+    """The segmenter or refiner that `maeref train` made in `workdir`.
+
+    Raises:
+        BadInput: no such workdir, nothing saved in it yet, or damaged files.
+    """
+    kind = "segmenter" if read_config(workdir)["method"] in methods.SEGMENTERS else "refiner"
+    return methods.load_model(workdir, kind)
+
+
+def segment(
+    segmenter: Model,
+    image: np.ndarray,
+    *,
+    voxel_size_nm: Sequence[float] | None = None,
+    disagreement: bool = False,
+    output: str | Path | None = None,
+    stem: str = "volume",
+    **settings: Any,
+) -> Segmentation:
+    """What the ensemble says of an image: `maeref refine --input … --ensemble … --refiner none`.
+
+    Args:
+        segmenter: as `load_model` gives it.
+        image: ([z,] y, x), any integer or floating type, in the units of the files that it was trained on.
+        voxel_size_nm: (z, y, x), or (y, x) of a plane.
+        disagreement: of the members, as well: the network works twice.
+        output: a folder in which the results are to stay, as `stem`.*; None for none.
+        settings: of configs/refine.py, like block=(8, 512, 512).
+
+    Raises:
+        BadInput: an image that cannot be used, a setting that there is not, an output that is there already.
+    """
+    given = _Given(image=image)
+    how = _settings({"disagreement": disagreement} | settings, output is not None)
+    job = {"image": given.volume("image", voxel_size_nm, segmenter)}
+    with _folder(output) as folder:
+        summary, read = _run(job, segmenter, None, (folder, stem), how)
+        found = {role: given.back(read(role)) for role in ("initial", "entropy", *["disagreement"] * disagreement)}
+    unsure = {role: array.astype(np.float32) / 255 for role, array in found.items() if role != "initial"}
+    return Segmentation(labels_from_disk(found["initial"]), unsure["entropy"], unsure.get("disagreement"), summary)
+
+
+def refine(
+    refiner: Model,
+    labels: np.ndarray | None = None,
+    *,
+    entropy: np.ndarray | None = None,
+    hidden: np.ndarray | None = None,
+    probabilities: np.ndarray | Sequence[np.ndarray] | None = None,
+    image: np.ndarray | None = None,
+    segmenter: Model | None = None,
+    voxel_size_nm: Sequence[float] | None = None,
+    output: str | Path | None = None,
+    stem: str = "volume",
+    **settings: Any,
+) -> Refinement:
+    """Labels with their unreliable places filled in: `maeref refine`.
+
+    Give one of: `labels` with their `entropy` or with what is `hidden`; `probabilities`; or an `image` with a
+    `segmenter`.
+
+    Args:
+        refiner: as `load_model` gives it.
+        labels: ([z,] y, x) of any integer type, the classes of the refiner; -1 or 255 unknown.
+        entropy: ([z,] y, x) of the labels, float in [0, 1], or uint8 that stands for 0 to 1.
+        hidden: ([z,] y, x), a painted mask: everything but 0 is filled in.
+        probabilities: (c, [z,] y, x) float in [0, 1], or a list of such, one per member of an ensemble.
+        image: ([z,] y, x); beside labels or probabilities only where the refiner needs it.
+        segmenter: as `load_model` gives it.
+        voxel_size_nm: (z, y, x), or (y, x) of a plane.
+        output: a folder in which the results are to stay, as `stem`.*; None for none.
+        settings: of configs/refine.py, like threshold=0.4 or agree_within_nm=0.
+
+    Raises:
+        BadInput: arrays that cannot be used or do not fit together or the models, a setting that there is not, an
+            output that is there already.
+    """
+    several = probabilities if isinstance(probabilities, list | tuple) else [probabilities]
+    several = [one for one in several if one is not None]
+    given = _Given(image=image, labels=labels, entropy=entropy, hidden=hidden)
+    roles = [role for role, array in given.arrays.items() if array is not None]
+    job = {role: given.volume(role, voxel_size_nm, refiner) for role in roles}
+    members = _Given(**{f"probabilities_{i}": one for i, one in enumerate(several)}, classes=True)
+    job["probabilities"] = tuple(members.volume(role, voxel_size_nm, refiner) for role in members.arrays)
+    how = _settings(settings, output is not None)
+    with _folder(output) as folder:
+        summary, read = _run(job, segmenter, refiner, (folder, stem), how)
+        shown = given if roles else members
+        found = {role: shown.back(read(role)) for role in ("refined", "initial", "hidden", "entropy", "confidence")}
+    return Refinement(
+        labels=labels_from_disk(found["refined"]),
+        initial=labels_from_disk(found["initial"]),
+        hidden=found["hidden"] != 0,
+        entropy=found["entropy"].astype(np.float32) / 255,
+        confidence=found["confidence"].astype(np.float32) / 255,
+        changed=summary["changed"],
+        summary=summary,
+    )
+
+
+def judge(
+    truth: np.ndarray,
+    labels: np.ndarray,
+    *,
+    classes: Sequence[str] = (),
+    region: np.ndarray | None = None,
+    initial: np.ndarray | None = None,
+) -> Judgement:
+    """How well labels agree with the truth, by the definitions of docs/metrics.md.
+
+    Args:
+        truth: integers of any shape, -1 or 255 unknown.
+        labels: integers of that shape; never unknown where the truth is known.
+        classes: their names; numbers without.
+        region: bool of that shape, such as `Refinement.hidden`: only there; None for everywhere.
+        initial: integers of that shape, the labels before they were refined: counts what was repaired and broken.
+
+    Raises:
+        BadInput: shapes that differ, labels that are no whole numbers, or beyond the classes.
+    """
+    maps = {"truth": truth, "labels": labels} | ({} if initial is None else {"initial": initial})
+    maps = {name: labels_from_disk(_whole_numbers(name, array)) for name, array in maps.items()}
+    count = len(classes) or 1 + max(int(array.max(initial=0)) for array in maps.values())
+    counted = overlap.confusion(maps["truth"], maps["labels"], count, region)
+    names = list(classes) or [str(i) for i in range(count)]
+    repairs = None
+    if initial is not None:
+        repairs = overlap.repairs(maps["truth"], maps["initial"], maps["labels"], region)
+    return Judgement(
+        dice=dict(zip(names, map(float, overlap.dice(counted)), strict=True)),
+        iou=dict(zip(names, map(float, overlap.iou(counted)), strict=True)),
+        mean_dice=overlap.macro_dice(counted, range(1, count)),
+        voxels=int(counted.sum()),
+        repairs=repairs,
+    )
+
+
+class _Given:
+    """Arrays of a caller, all planes or all stacks, as stacks, and the way back."""
+
+    def __init__(self, classes: bool = False, **arrays: np.ndarray | None) -> None:
+        self.arrays = {role: None if array is None else np.asarray(array) for role, array in arrays.items()}
+        self.lead = int(classes)
+        dims = {array.ndim - self.lead for array in self.arrays.values() if array is not None}
+        if len(dims) > 1 or dims - {2, 3}:
+            found = ", ".join(f"{role} {a.shape}" for role, a in self.arrays.items() if a is not None)
+            wanted = "(c, z, y, x)" if classes else "(z, y, x)"
+            raise BadInput(f"expected arrays {wanted}, or all of planes, without z; found {found}")
+        self.plane = dims == {2}
+
+    def volume(self, role: str, voxel_size_nm: Sequence[float] | None, model: Model) -> Volume:
+        """One of the arrays as the pipeline reads it."""
+        array = self.arrays[role]
+        if array.dtype.kind not in "buif":
+            raise BadInput(f"{role} holds {array.dtype}, expected whole or real numbers")
+        array = np.expand_dims(array, self.lead) if self.plane else array
+        if self.lead:
+            array = array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
+        return array_volume(array, role, self._size(voxel_size_nm, model))
+
+    def _size(self, voxel_size_nm, model) -> tuple[float, float, float] | None:
+        if voxel_size_nm is None:
+            return None
+        size = tuple(float(length) for length in voxel_size_nm)
+        if self.plane and len(size) == 2:  # how thick a single slice is matters to nobody
+            size = (*(model.settings["voxel_size_nm"] or size)[:1], *size)
+        if len(size) != 3 or not all(0 < length < float("inf") for length in size):
+            raise BadInput(f"voxel_size_nm is {voxel_size_nm}, expected three positive lengths (z, y, x)")
+        return size
+
+    def back(self, array: np.ndarray) -> np.ndarray:
+        """A result (z, y, x) in the shape that was given."""
+        return array[0] if self.plane else array
+
+
+def _folder(output: str | Path | None) -> AbstractContextManager:
+    """The folder to work in: the caller's, or one that is gone afterwards."""
+    return nullcontext(output) if output is not None else tempfile.TemporaryDirectory(prefix="maeref_jax_")
+
+
+def _run(
+    job: dict[str, Any], segmenter: Model | None, refiner: Model | None, place: tuple, settings: Settings
+) -> tuple[dict[str, Any], Callable[[str], np.ndarray]]:
+    """The summary of a refined job, and what reads its results by role. place: folder and stem."""
+    folder, stem = place
+    summary = refining.refine_volume(Job(stem, Path(folder), **job), segmenter, refiner, settings)
+
+    def read(role: str) -> np.ndarray:
+        result = refining.open_result(folder, stem, role)
+        return result.read(whole(result.shape))
+
+    return summary, read
+
+
+def _settings(given: dict[str, Any], for_people: bool) -> Settings:
+    """The pipeline's settings as the command has them, with those that were given."""
+    config = load_config("refine")
+    if not for_people:
+        config.update(dict.fromkeys(_FOR_PEOPLE, False))
+    for name, value in given.items():
+        if name not in Settings._fields:
+            close = difflib.get_close_matches(name, Settings._fields, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise BadInput(f"there is no setting {name}, expected one of {', '.join(Settings._fields)}{hint}")
+        try:
+            config[name] = value
+        except TypeError as error:
+            raise BadInput(f"the setting {name} is {value!r}: {error}") from error
+    return pipeline_settings(config)
+
+
+def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "bui":
+        raise BadInput(f"{name} holds {array.dtype}, expected labels of an integer type")
+    return array

@@ -1,0 +1,34 @@
+"""What a user says of files that do not say it, or say it wrongly: axes, voxel size, channel. It wins over the file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
+
+
+class Given(NamedTuple):
+    """axes: as stored, "ZYX"; voxel_size_nm: (z, y, x); channel: index from 0, or name. None where nothing is said."""
+
+    axes: str | None = None
+    voxel_size_nm: tuple[float, float, float] | None = None
+    channel: int | str | None = None
+
+    def open(self, path: str | Path, role: str = "image") -> Volume:
+        """A file of that role. An image needs the channel that is given; what lies beside it (labels, hidden, …) may
+        have one channel, or several, of which it is that one. Raises BadInput as `open_volume` does.
+        """
+        beside = role not in ("image", "images")
+        given = {"axes": self.axes, "voxel_size_nm": self.voxel_size_nm, "channel": self.channel}
+        return open_volume(path, **given, only_of_several=beside)
+
+    def open_probabilities(self, path: str | Path) -> Volume:
+        """Class probabilities, whose channels are the classes. Raises BadInput as its namesake does."""
+        return open_probabilities(path, axes=self.axes, voxel_size_nm=self.voxel_size_nm)
+
+
+def given_of(settings: Mapping[str, Any]) -> Given:
+    """What a group of settings says; one of an older workdir may lack some."""
+    channel = settings.get("channel")
+    index = int(channel) if isinstance(channel, str) and channel.isdecimal() else channel
+    return Given(settings.get("axes") or None, tuple(settings.get("voxel_size_nm") or ()) or None, index)

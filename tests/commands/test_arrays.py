@@ -1,0 +1,128 @@
+"""Numpy in, numpy out: the same bits as the command on the same input, planes and stacks, nothing left on disk."""
+
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+from fakes import SHAPE, TOKEN, image, labels, refiner, segmenter
+from stacks import IMAGE, LABELS, SIZE, entropy_of, result
+
+import maeref_jax
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.volume import labels_from_disk
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    assert not list(folder.iterdir())
+
+
+def test_an_image_has_the_same_bits_as_by_the_command(refine):
+    assert refine(*IMAGE, "--config.disagreement=true")[0] == 0
+    found = maeref_jax.segment(segmenter(), image(0), voxel_size_nm=SIZE, disagreement=True)
+    np.testing.assert_array_equal(found.labels, labels_from_disk(result("out", "a", "initial")))
+    np.testing.assert_array_equal(found.entropy, result("out", "a", "entropy") / np.float32(255))
+    np.testing.assert_array_equal(found.disagreement, result("out", "a", "disagreement") / np.float32(255))
+    assert 0 < found.disagreement.mean() < found.entropy.mean()
+    repaired = maeref_jax.refine(refiner(), image=image(0), segmenter=segmenter(), voxel_size_nm=SIZE)
+    np.testing.assert_array_equal(repaired.labels, labels_from_disk(result("out", "a", "refined")))
+    np.testing.assert_array_equal(repaired.hidden, result("out", "a", "hidden") != 0)
+    np.testing.assert_array_equal(repaired.confidence, result("out", "a", "confidence") / np.float32(255))
+    assert repaired.labels.dtype == np.int16 and repaired.confidence.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint32])
+def test_labels_have_the_same_bits_as_by_the_command_whatever_their_type(refine, dtype):
+    assert refine(*LABELS, "--entropy", "stacks/a_entropy.tif")[0] == 0
+    given = labels(0).astype(dtype)
+    found = maeref_jax.refine(refiner(), given, entropy=entropy_of(0), voxel_size_nm=SIZE)
+    np.testing.assert_array_equal(found.labels, labels_from_disk(result("out", "a_labels")))
+    np.testing.assert_array_equal(found.initial, given)
+    changed = sum(voxels for row in found.changed.values() for voxels in row.values())
+    assert changed == found.summary["changed_voxels"] == (found.labels != found.initial).sum() > 0
+    assert (found.labels == found.initial)[~found.hidden].all()
+
+
+def test_a_plane_is_a_stack_of_one_slice():
+    mask = np.zeros(SHAPE[1:], bool)
+    mask[9:14, 5:6] = True
+    plane = maeref_jax.refine(refiner(), labels(0)[1], hidden=mask, voxel_size_nm=SIZE[1:])
+    stack = maeref_jax.refine(refiner(), labels(0)[1:2], hidden=mask[None], voxel_size_nm=SIZE)
+    assert plane.labels.shape == SHAPE[1:]
+    np.testing.assert_array_equal(plane.labels, stack.labels[0])
+    assert mask[plane.hidden].sum() == mask.sum() and plane.hidden.sum() % TOKEN == 0
+    assert maeref_jax.segment(segmenter(), image(0)[1]).labels.shape == SHAPE[1:]
+
+
+def test_probabilities_of_members_in_two_and_three_dimensions():
+    rng = np.random.default_rng(0)
+    members = [rng.dirichlet(np.ones(5), SHAPE).transpose(3, 0, 1, 2).astype(np.float32) for _ in range(2)]
+    found = maeref_jax.refine(refiner(), probabilities=members, voxel_size_nm=SIZE)
+    np.testing.assert_array_equal(found.initial, np.mean(members, 0)[:4].argmax(0))
+    plane = maeref_jax.refine(refiner(), probabilities=[one[:, 0] for one in members], threshold=0.5)
+    np.testing.assert_array_equal(plane.initial, found.initial[0])
+
+
+def test_a_folder_is_kept_where_one_is_asked_for(tmp_path):
+    given = {"entropy": entropy_of(0), "voxel_size_nm": SIZE, "output": tmp_path, "stem": "cell"}
+    first = maeref_jax.refine(refiner(), labels(0), **given)
+    assert {"cell.json", "cell.ome.zarr", "cell_refined.tif"} <= {path.name for path in tmp_path.iterdir()}
+    again = maeref_jax.refine(refiner(), labels(0), **given)  # it is complete
+    np.testing.assert_array_equal(first.labels, again.labels)
+    with pytest.raises(BadInput, match="was made otherwise"):
+        maeref_jax.refine(refiner(), labels(1), **given)
+
+
+def test_a_judgement_by_hand():
+    truth = np.array([[0, 0, 1, 1], [2, 2, 255, -1]], np.int16)
+    found = np.array([[0, 1, 1, 1], [2, 0, 7, 7]])
+    before = np.array([[0, 0, 0, 1], [0, 0, 7, 7]])
+    judged = maeref_jax.judge(truth, found, classes=("background", "inner", "outer"), initial=before)
+    assert judged.dice == pytest.approx({"background": 0.5, "inner": 0.8, "outer": 2 / 3})
+    assert judged.iou["inner"] == pytest.approx(2 / 3)
+    assert judged.mean_dice == pytest.approx((0.8 + 2 / 3) / 2) and judged.voxels == 6
+    repairs = {"wrong_to_right": 2, "right_to_wrong": 1, "wrong_to_other_wrong": 0, "wrong_kept": 1, "right_kept": 2}
+    assert judged.repairs == repairs
+    inside = maeref_jax.judge(truth, found, classes=("background", "inner", "outer"), region=truth == 1)
+    assert inside.voxels == 2 and inside.dice["inner"] == 1 and np.isnan(inside.dice["outer"]) and not inside.repairs
+    assert set(maeref_jax.judge([0, 1], [1, 1]).dice) == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: maeref_jax.refine(refiner(), labels(0)), "labels need entropy or a hidden mask"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), entropy=entropy_of(0)[1:]), "has shape"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0)[0]), "or all of planes"),
+        (lambda: maeref_jax.refine(refiner(), labels(0)[None], hidden=labels(0)[None]), r"labels \(1, 3, 29, 38\)"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), entropy=entropy_of(0) * 3), "in nats"),
+        (lambda: maeref_jax.refine(refiner(), labels(0) + 0.5, hidden=labels(0)), "labels are whole numbers"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), treshold=1.0), "did you mean threshold"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), threshold="high"), "the setting threshold"),
+        (lambda: maeref_jax.segment(segmenter(), image(0).astype(object)), "holds object"),
+        (lambda: maeref_jax.segment(segmenter(), image(0), voxel_size_nm=(1, 2)), "three positive lengths"),
+        (lambda: maeref_jax.segment(segmenter(), image(0) * np.nan), "expected finite values"),
+        (lambda: maeref_jax.judge(labels(0), labels(0)[1:]), "must have one shape"),
+        (lambda: maeref_jax.judge(labels(0), labels(0) * 0.5), "expected labels of an integer type"),
+        (lambda: maeref_jax.judge(labels(0), labels(0), classes=("a", "b")), r"must lie in 0\.\.1"),
+        (lambda: maeref_jax.load_model("nowhere"), "nowhere"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(call, message):
+    with pytest.raises(BadInput, match=message):
+        call()
+
+
+def test_the_package_is_imported_quickly_and_names_what_it_offers():
+    code = "import sys, maeref_jax; print('numpy' in sys.modules, 'jax' in sys.modules, *maeref_jax.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, names = done.stdout.split()[:2], done.stdout.split()[2:]
+    assert loaded == ["False", "False"]
+    assert {"judge", "load_model", "refine", "segment"} < set(names) < set(dir(maeref_jax))
+    with pytest.raises(AttributeError, match="no attribute 'segmet'"):
+        _ = maeref_jax.segmet
