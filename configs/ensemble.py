@@ -87,7 +87,9 @@ def get_config(mode):
                 "phantom": {"train": tuple(range(8)), "validation": (8, 9), "shape": (32, 256, 256)},
                 "train": files(),
                 "validation": files(),
-                "label_map": (),  # pairs (id in the file, id here); empty for none
+                # What ids in label files mean: pairs (id, class), or 0:0,255:1; instances: all above 0 are class 1;
+                # identity: they are the classes. (): what has one reading is taken so, else it is asked.
+                "label_map": (),
                 "shell_class": -1,  # derive this class as the outermost shell_vx voxels of the foreground
                 "shell_vx": 0.0,
                 **reading(),

@@ -160,6 +160,7 @@ def test_binary_masks_are_judged_without_a_setting_and_what_needs_other_classes_
     assert "truth.tif holds 0 and 255: 255 is taken as class 1, mitochondria" in printed
     assert "own.tif holds 0 and 100: 100 is taken as class 1, mitochondria" in printed
     assert summary["dice_all"]["initial"] == {"mean": 1.0, "1": 1.0} and summary["dice_hidden"]["refined"]["1"] == 0
+    assert "Last three: of mitochondria together" in " ".join(printed.split())
     assert "validity" not in summary and "(validity metrics) is not counted" in " ".join(printed.split())
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ">endpoint_classes</th><td>(1,)<" in page and "255 is taken as class 1, mitochondria" in page
