@@ -31,6 +31,7 @@ from maeref_jax.volumes.volume import (
     write_tiff,
 )
 from maeref_jax.volumes.windows import Box, blocks, whole
+from maeref_jax.volumes.writing import WRITERS, write_volume
 
 DATA = Path(os.environ.get("MAEREF_DATA", Path(__file__).parents[3] / "shared" / "data"))
 STACK = np.random.default_rng(0).integers(0, 200, (5, 12, 17)).astype(np.uint8)
@@ -253,7 +254,7 @@ def test_slices_of_the_same_file_are_recognised_however_the_path_is_typed(tmp_pa
     assert share_slices(one, other) == share_slices(other, one) == shared
 
 
-MADE = {"voxel_size_nm": (30.0, 4.6, 4.6), "chunk": (2, 8, 8)}
+MADE = {"voxel_size_nm": (30.0, 4.6, 4.6)}
 
 
 def test_the_table_of_formats_says_what_the_code_does(tmp_path, root):
@@ -264,19 +265,20 @@ def test_the_table_of_formats_says_what_the_code_does(tmp_path, root):
         if line.startswith("| ") and "`." in line
     ]
     named = [(re.findall(r"`(\.[\w.]+)`", row[1]), row) for row in rows]
-    assert {suffix for suffixes, _ in named for suffix in suffixes} == {*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}
+    found = {suffix for suffixes, _ in named for suffix in suffixes}
+    assert found == {*FILES, *MAKERS, *WRITERS, ".ome.tif", ".ome.tiff"}
+    packages = {"`h5py`": "h5py", "`nibabel`": "nibabel", "`mrcfile`": "mrcfile", "`pynrrd`": "nrrd"}
     for suffixes, row in named:
-        assert row[2] == "yes" and (row[3] == "box by box") == any(suffix in MAKERS for suffix in suffixes)
-        if row[0] == "HDF5" and importlib.util.find_spec("h5py") is None:
+        written = {"box by box": MAKERS, "whole": (*WRITERS, ".tif", ".tiff", ".ome.tif", ".ome.tiff"), "no": ()}[
+            row[3]
+        ]
+        assert row[2] == "yes" and (row[3] == "no" or set(suffixes) <= set(written))
+        assert row[3] != "no" or not set(suffixes) & {*MAKERS, *WRITERS}
+        if row[8] in packages and importlib.util.find_spec(packages[row[8]]) is None:
             continue
-        for suffix in suffixes:
+        for suffix in sorted(written):
             path = tmp_path / f"{row[0].split()[0]}{suffix}"
-            if suffix in MAKERS:
-                create_volume(path, STACK.shape, "uint8", **MADE).write(whole(STACK.shape), STACK)
-            elif row[3] == "whole":
-                write_tiff(path, STACK, MADE["voxel_size_nm"])
-            else:
-                continue
+            write_volume(path, array_volume(STACK, "a"), MADE["voxel_size_nm"])
             volume = open_volume(path, axes="ZYX" if row[5] == "`--axes`" else None)
             size = None if row[6] == "`--voxel_size_nm`" else pytest.approx(MADE["voxel_size_nm"])
             assert volume.voxel_size_nm == size
