@@ -1,4 +1,4 @@
-"""volumes/label_ids.py: what ids mean is taken where there is one reading, said, or asked with a flag that settles it."""
+"""What ids mean is taken where there is one reading, said, or asked about with a flag that settles it."""
 
 import re
 
