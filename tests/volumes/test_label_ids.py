@@ -1,4 +1,4 @@
-"""What ids mean is taken where there is one reading, said, or asked about with a flag that settles it."""
+"""volumes/label_ids.py: what has one reading is taken so and said; else a flag that settles it is asked for."""
 
 import re
 
@@ -46,7 +46,7 @@ def read(ids, scheme, label_map=(), dtype=np.int32):
         ([0, 1, -1], FEW, [0, 1, -1], ""),
         ([0, 1, 255], FEW, [0, 1, -1], "mask.tif: 255 is taken as unknown"),
         ([0, 2], [UNSURE], [0, 2], ""),
-        ([1, 2], [BINARY], [0, 1], "ids count from 1, so 1 is taken as class 0, background, 2 as class 1, mitochondria"),
+        ([1, 2], [BINARY], [0, 1], "so 1 is taken as class 0, background, 2 as class 1, mitochondria"),
         ([1, 2, 255], [BINARY], [0, 1, -1], "255 is taken as unknown"),
         ([5, 1, 2, 3, 4], [FIVE], [4, 0, 1, 2, 3], "ids count from 1"),
         ([0, 1, 3], MANY, [0, 1, 3], ""),
