@@ -22,13 +22,11 @@ def settled(settings, names=(), given=(), say=print):
         settings = {**settings, "data": {**data, "label_map": label_map_of(data["label_map"])}}
     if names and any(name.startswith("classes.") for name in given):
         raise BadInput("--classes and --config.classes.… both say what the classes are; leave one out")
-    if names:
-        settings = with_classes(settings, scheme_of_names(names), given)
     if not data.get("ensemble"):
-        return settings
+        return with_classes(settings, scheme_of_names(names), given) if names else settings
     theirs, followed = read_config(data["ensemble"])["config"], []
     if names:
-        check_same_names(settings["classes"]["names"], theirs["classes"], data["ensemble"])
+        check_same_names(names, theirs["classes"], data["ensemble"])
     if not any(name.startswith("classes.") for name in given) and _differ(settings["classes"], theirs["classes"]):
         settings = with_classes(settings, theirs["classes"], given)
         followed.append(f"classes {listed(theirs['classes'])}")

@@ -99,6 +99,8 @@ def test_without_voxel_size_refiner_or_a_scheme_of_mitochondria(tmp_path):
     output, _, rows = measured(tmp_path / "3", scheme=other)
     assert "skeleton_nm" not in rows[0] and "cristae_count" not in rows[0] and float(rows[1]["b_nm3"]) > 0
     assert not list(output.skeletons.iterdir())
+    binary = SCHEME | {"names": ["background", "mitochondria", "ambiguous"], "ambiguous": 2}
+    assert objects.rules(binary, (), None, 1, 0.5).shaped, "one class beside background is one thing, with a shape"
     _, _, rows = measured(tmp_path / "4", scheme=other, classes=(2,), cristae=2, smallest_vx=1)
     assert [row["voxels"] for row in rows] == ["9", "9"] * 2 and rows[0]["cristae_count"] == "1"
 

@@ -4,14 +4,16 @@ import json
 import subprocess
 import sys
 
+import closed_form
 import numpy as np
 import pytest
 import tifffile
-from closed_form import evaluate
+from closed_form import SETTINGS, evaluate
 
 from maeref_jax.commands.command_line import load_config
 from maeref_jax.commands.evaluate import main
 from maeref_jax.errors import BadInput
+from maeref_jax.pipeline import methods
 
 
 def macro_dice(truth, found, region):
@@ -135,6 +137,33 @@ def test_damaged_real_labels_are_asked_back_without_any_image(root, tmp_path, mo
     assert "sanity: refined, its shell derived again" in capsys.readouterr().out
 
 
+def test_binary_masks_are_judged_without_a_setting_and_what_needs_other_classes_is_left_out(
+    root, tmp_path, models, monkeypatch, capsys
+):
+    two = {"names": ["background", "mitochondria"], "colours": [[0, 0, 0], [250, 220, 60]], "ambiguous": -1}
+    refiner = methods.load_model("", "refiner")
+    apply = refiner.apply._replace(refine=lambda *given: closed_form.always_background(*given)[..., :2])
+    binary = refiner._replace(settings=SETTINGS | {"classes": two}, apply=apply)
+    monkeypatch.setattr(methods, "load_model", lambda *_: binary)
+    mask = np.zeros((4, 64, 64), np.uint8)
+    mask[:, 8:56, 8:56] = 1
+    painted = np.zeros_like(mask)
+    painted[:, 20:40, 20:40] = 7
+    for name, array in {"truth": mask * 255, "own": mask * 100, "painted": painted}.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, photometric="minisblack")
+    given = {"truths": "truth", "labels": "own", "hidden": "painted"}
+    files = [f"--config.files.{role}={tmp_path / name}.tif" for role, name in given.items()]
+    given = ("--config.phantom.seeds=", "--config.files.axes=ZYX", "--classes", "background,mitochondria")
+    evaluate(root, tmp_path, *files, *given)
+    printed, summary = capsys.readouterr().out, json.loads((tmp_path / "summary.json").read_text())
+    assert "truth.tif holds 0 and 255: 255 is taken as class 1, mitochondria" in printed
+    assert "own.tif holds 0 and 100: 100 is taken as class 1, mitochondria" in printed
+    assert summary["dice_all"]["initial"] == {"mean": 1.0, "1": 1.0} and summary["dice_hidden"]["refined"]["1"] == 0
+    assert "validity" not in summary and "(validity metrics) is not counted" in " ".join(printed.split())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ">endpoint_classes</th><td>(1,)<" in page and "255 is taken as class 1, mitochondria" in page
+
+
 def test_a_segmentation_alone_can_be_judged(root, tmp_path, models):
     evaluate(root, tmp_path, "--config.refiner=none", "--config.validity.classes=")
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -170,7 +199,8 @@ def test_a_missing_workdir_is_one_line_and_exit_code_2(root, tmp_path):
     [
         (["--config.task=uncertain"], "task is uncertain, expected one of refinement, uncertainty, phantoms"),
         (["--config.task=phantoms"], "belongs to configs/evaluate.py:phantom"),
-        (["--config.endpoint_classes="], "expected some foreground classes of 0 background, 1 intermembrane"),
+        (["--config.endpoint_classes=0,1"], "expected some foreground classes of 0 background, 1 intermembrane"),
+        (["--classes", "background,mitochondria"], "but R was trained for background,intermembrane,cristae,matrix,amb"),
         (["--config.validity.classes=0,1,2,7"], "expected the ids of background, intermembrane space, cristae and"),
         (["--config.validity.classes=0,1,2"], r"validity.classes \(0, 1, 2\): expected the ids"),
         (["--config.validity.classes=0,1,1,3"], r"four of 0 background, 1 intermembrane, 2 cristae, 3 matrix"),

@@ -55,10 +55,10 @@ def test_without_truth_there_is_the_area_and_no_advice(tmp_path):
     ("truth", "message"),
     [
         (np.zeros((1, 2, 3), int), "truth has shape"),
-        (np.full(SHAPE, 77), r"truth .* holds the labels \[77\], expected 0 to 4"),
+        (np.full(SHAPE, 77), "truth .* holds the labels 77, and no voxel is 0; --label_map 77:CLASS"),
         (np.full(SHAPE, 0.5), "holds 0.5; labels are whole numbers"),
-        (np.full(SHAPE, 255), "truth holds no known label"),
-        (np.full(SHAPE, 4), "truth holds no known label"),  # all of it "ambiguous"
+        (np.full(SHAPE, 255), "truth .* holds the labels 255, a mask, it seems"),
+        (np.full(SHAPE, -1), "truth holds no known label"),
     ],
 )
 def test_a_truth_that_cannot_judge_is_refused_before_any_work(tmp_path, truth, message):

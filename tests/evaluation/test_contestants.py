@@ -23,6 +23,9 @@ def test_a_threshold_chosen_with_another_ensemble_is_refused(root, tmp_path, mod
     assert not list(tmp_path.iterdir())
 
 
+LABELS = np.arange(2 * 32 * 32, dtype=np.uint8).reshape(2, 32, 32) % 4
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -38,7 +41,7 @@ def test_what_a_competitor_lacks_is_told_before_anything_is_refined(
     refiner = methods.load_model("", "refiner")
     other = refiner._replace(workdir="runs/other", apply=refiner.apply._replace(**changes))
     monkeypatch.setattr(methods, "load_model", lambda workdir, _: other if workdir == "runs/other" else refiner)
-    tifffile.imwrite(tmp_path / "own.tif", np.ones((2, 32, 32), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "own.tif", LABELS, photometric="minisblack")
     files = (f"files.truths={tmp_path / 'own.tif'}", "files.damage=100", "files.axes=ZYX", "phantom.seeds=")
     given = (f"--config.{setting}" for setting in (*files, "competitors=('runs/other',)"))
     with pytest.raises(BadInput, match=message):
@@ -49,7 +52,7 @@ def test_what_a_competitor_lacks_is_told_before_anything_is_refined(
 def test_slices_of_unknown_thickness_are_told_before_anything_is_refined(root, tmp_path, models, monkeypatch):
     unknown = methods.load_model("", "refiner")._replace(settings=SETTINGS | {"voxel_size_nm": []})
     monkeypatch.setattr(methods, "load_model", lambda *_: unknown)
-    tifffile.imwrite(tmp_path / "own.tif", np.ones((2, 32, 32), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "own.tif", LABELS, photometric="minisblack")
     files = (f"files.truths={tmp_path / 'own.tif'}", "files.damage=100", "files.axes=ZYX", "phantom.seeds=")
     with pytest.raises(BadInput, match="R says how thick a slice is"):
         evaluate(root, tmp_path / "work", *(f"--config.{setting}" for setting in files))
