@@ -63,3 +63,16 @@ def test_annotated_phantoms_hold_the_ambiguous_class_and_their_seed():
     (volume,) = annotated_phantoms((3,), (8, 96, 96), (20.0, 10.0, 10.0))
     assert volume.name == "phantom_3" and set(np.unique(volume.labels)) <= {0, 1, 2, 3, 4}
     assert (volume.labels == 4).any() and volume.image.shape == volume.labels.shape
+
+
+def test_files_are_read_as_the_settings_say(save):
+    """The image has two channels, the labels are colours."""
+    labels = np.zeros((2, 8, 9), np.uint8)
+    labels[:, 2:6, 2:6] = 1
+    two = np.stack([labels * 7, labels * 9], -1)
+    paths = split((save("l.tif", np.stack([labels] * 3, -1)),), (save("i.tif", two),))
+    with pytest.raises(BadInput, match="--channel 0 to 1"):
+        volumes_from_files(paths, {**DATA, "axes": "ZYXC"}, scheme=2, with_image=True)
+    said = {**DATA, "axes": "ZYXC", "channel": "1", "voxel_size_nm": (20, 5, 5)}
+    (volume,) = volumes_from_files(paths, said, scheme=2, with_image=True)
+    assert (volume.image == 9 * labels).all() and (volume.labels == labels).all()

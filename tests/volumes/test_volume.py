@@ -31,7 +31,7 @@ from maeref_jax.volumes.volume import (
     write_tiff,
 )
 from maeref_jax.volumes.windows import Box, blocks, whole
-from maeref_jax.volumes.writing import WRITERS, write_volume
+from maeref_jax.volumes.writing import WRITERS, WRITTEN, write_volume
 
 DATA = Path(os.environ.get("MAEREF_DATA", Path(__file__).parents[3] / "shared" / "data"))
 STACK = np.random.default_rng(0).integers(0, 200, (5, 12, 17)).astype(np.uint8)
