@@ -1,6 +1,7 @@
 """Formats: what is written comes back, what a file says is kept, and what it does not say is asked for."""
 
 import importlib.util
+import json
 import os
 import re
 import tempfile
@@ -151,6 +152,22 @@ def test_zarr_of_others(tmp_path):
     tensorstore.open(spec, create=True).result()
     with pytest.raises(BadInput, match=r"is empty: shape \(0, 3, 3\)"):
         open_volume(tmp_path / "e.zarr", axes="ZYX")
+
+
+def test_a_zstd_compressor_that_states_its_checksums_is_read(tmp_path):
+    """As zarr-python 3 writes Zarr v2; the data say themselves whether they carry checksums."""
+    path = tmp_path / "a.zarr"
+    metadata = {"shape": STACK.shape, "dtype": "|u1", "chunks": [2, 8, 8], "compressor": {"id": "zstd", "level": 3}}
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(path)}, "metadata": metadata}
+    tensorstore.open(spec, create=True).result().write(STACK).result()
+    written = json.loads((path / ".zarray").read_text())
+    written["compressor"]["checksum"] = True
+    (path / ".zarray").write_text(json.dumps(written))
+    np.testing.assert_array_equal(read(open_volume(path, axes="ZYX")), STACK)
+    written["compressor"] = {"id": "quantum"}
+    (path / ".zarray").write_text(json.dumps(written))
+    with pytest.raises(BadInput, match="quantum"):
+        open_volume(path, axes="ZYX")
 
 
 def test_nan_is_named_by_its_voxel(tmp_path):
