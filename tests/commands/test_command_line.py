@@ -92,7 +92,9 @@ def test_bad_file(tmp_path, spec):
     with pytest.raises(BadInput, match=r"no config file .*experimant.py.*did you mean .*experiment.py"):
         command_line.load_config(str(tmp_path / "experimant.py"))
     with pytest.raises(BadInput, match=r"PATH.py:MODE"):
-        command_line.load_config("mae")
+        command_line.load_config("mae.yaml")
+    with pytest.raises(BadInput, match=r"no config is called 'maee'.*did you mean 'mae'"):
+        command_line.load_config("maee:smoke")
     (tmp_path / "broken.py").write_text("def get_config(:")
     with pytest.raises(BadInput, match="not valid Python"):
         command_line.load_config(str(tmp_path / "broken.py"))

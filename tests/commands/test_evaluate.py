@@ -156,7 +156,7 @@ def test_mistakes_in_the_command_do_not_wait_for_jax(root):
 
 
 def test_a_missing_workdir_is_one_line_and_exit_code_2(root, tmp_path):
-    command = [sys.executable, str(root / "evaluate.py"), "--config", str(root / "configs" / "evaluate:smoke")]
+    command = [sys.executable, str(root / "evaluate.py"), "--config", "evaluate:smoke"]
     done = subprocess.run([*command, "--workdir", str(tmp_path / "none")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

@@ -33,9 +33,9 @@ def execute(root, tmp_path_factory):
         "PYTHONPATH": colab_package(own),
     }
 
-    def run(name, parameters, folder=root / "notebooks"):
+    def run(name, parameters, folder=root / "notebooks", ending=LEFT_ALONE):
         notebook = nbformat.read(next(path for path in NOTEBOOKS if path.name.startswith(name)), as_version=4)
-        notebook.cells.append(new_code_cell(LEFT_ALONE))
+        notebook.cells.append(new_code_cell(ending))
         given = json.dumps({"MODE": "smoke", **parameters}, default=str)
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in {**environment, "MAEREF_NOTEBOOK": given}.items():
@@ -111,6 +111,13 @@ def test_an_own_tiff_is_refined_and_shown(execute, phantoms, tmp_path):
     assert tifffile.imread(tmp_path / "out" / "example_refined.tif").shape == (6, 160, 160)
     hidden = tifffile.imread(tmp_path / "out" / "mine_hidden.tif") > 0
     assert hidden[:, 70:90, 70:90].all() and 0.03 < hidden.mean() < 0.06
+
+
+def test_from_python_an_array_is_segmented_refined_and_judged(execute, phantoms):
+    _, workdir = phantoms
+    given = {"ENSEMBLE": workdir / "ensemble", "REFINER": workdir / "mae"}
+    text = execute("4", given, ending="assert fixed.labels.shape == image.shape == (6, 160, 160)")
+    assert text.count("[picture]") == 1 and "were hidden" in text and "mean Dice in hidden places" in text
 
 
 def test_on_colab_a_new_session_continues_on_drive(execute, phantoms, colab, tmp_path):

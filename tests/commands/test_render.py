@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from maeref_jax.commands import render as command
 from maeref_jax.errors import BadInput
-from maeref_jax.experiments import render
 
 CONFIG = """
     from ml_collections import ConfigDict
@@ -37,7 +37,7 @@ def config(tmp_path):
 
 
 def test_every_volume_is_written_with_its_truth_in_the_papers_scheme(config, tmp_path, capsys):
-    render.main(["--config", str(config), "--output", str(tmp_path / "out")])
+    command.main(["--config", str(config), "--output", str(tmp_path / "out")])
     files = {path.name: tifffile.imread(path) for path in (tmp_path / "out" / "test").glob("*.tif")}
     stems = ("one", "one_blur", "tilted", "tilted_blur")
     roles = ("image", "truth", "annotated", "low_signal")
@@ -62,6 +62,6 @@ def test_unknown_labels_and_foreign_configs_are_refused(config, tmp_path, root):
     labels[0, 0, 0] = 255
     tifffile.imwrite(tmp_path / "one_label.tif", labels)
     with pytest.raises(BadInput, match=r"one_label\.tif has unknown labels"):
-        render.main(["--config", str(config), "--output", str(tmp_path / "out")])
+        command.main(["--config", str(config), "--output", str(tmp_path / "out")])
     with pytest.raises(BadInput, match="no config of this command"):
-        render.main(["--config", str(root / "configs" / "mae.py"), "--output", str(tmp_path / "out")])
+        command.main(["--config", str(root / "configs" / "mae.py"), "--output", str(tmp_path / "out")])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fakes import SCHEME, TOKEN, label_job, refiner, result, settings
 
+from maeref_jax.commands import calibrate as command
 from maeref_jax.errors import BadInput
 from maeref_jax.experiments import calibrate
 from maeref_jax.pipeline import refining
@@ -72,4 +73,4 @@ def test_what_has_learned_nothing_is_refused_by_the_command(tmp_path):
     known = {"token": 4, "window": [16, 16], "stride": [8, 8], "classes": SCHEME}
     (tmp_path / "config.json").write_text(json.dumps({"method": "nearest", "config": known, "facts": {}}))
     with pytest.raises(BadInput, match="method 'nearest': only refiners that have learned"):
-        calibrate.main(["--refiner", str(tmp_path)])
+        command.main(["--refiner", str(tmp_path)])

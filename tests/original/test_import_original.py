@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from test_torch_files import number, write_state_dict
 
+from maeref_jax.commands import import_original
 from maeref_jax.errors import BadInput
 from maeref_jax.models.blocks import sine_cosine_positions
 from maeref_jax.original import importing, verify, weights
@@ -35,7 +36,7 @@ def vectors(golden):
 @pytest.fixture(scope="module")
 def imported(golden, tmp_path_factory):
     output = tmp_path_factory.mktemp("imported") / "mae"
-    assert importing.main([str(golden / "tiny.ckpt"), "--output", str(output)]) == 0
+    assert import_original.main([str(golden / "tiny.ckpt"), "--output", str(output)]) == 0
     return output
 
 
@@ -91,10 +92,10 @@ def test_verification_prints_a_line_a_key_and_its_exit_code_is_the_verdict(golde
     np.savez(tmp_path / "good.npz", **few)
     np.savez(tmp_path / "bad.npz", **{**few, "mask": 1 - few["mask"]})
     command = [str(golden / "tiny.ckpt"), "--verify"]
-    assert importing.main([*command, str(tmp_path / "good.npz")]) == 0
+    assert import_original.main([*command, str(tmp_path / "good.npz")]) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == len(few) + 1 and "2 keys compared, 0 outside" in out
-    assert importing.main([*command, str(tmp_path / "bad.npz"), "--output", str(tmp_path / "mae")]) == 1
+    assert import_original.main([*command, str(tmp_path / "bad.npz"), "--output", str(tmp_path / "mae")]) == 1
     assert "OUTSIDE" in capsys.readouterr().out and not (tmp_path / "mae").exists()
 
 
@@ -103,7 +104,7 @@ def test_a_file_of_paper_size_makes_the_round_trip_and_keeps_its_function(tmp_pa
     assert len(tensors) == 266 and sum(tensor.size for tensor in tensors.values()) == 2_302_032
     path = write_state_dict(tmp_path / "paper.ckpt", {f"model.{k}": v for k, v in tensors.items()}, epoch=number(1))
     flags = [*FLAGS[:3], "8", *FLAGS[4:], "--output", str(tmp_path / "mae"), "--voxel_size_nm", "20,10,10"]
-    assert importing.main([str(path), *flags]) == 0
+    assert import_original.main([str(path), *flags]) == 0
     model = methods.load_model(tmp_path / "mae", "refiner")
     assert sum(leaf.size for leaf in jax.tree.leaves(model.params)) == 2_105_232
     assert model.settings["voxel_size_nm"] == [20.0, 10.0, 10.0]
@@ -179,7 +180,7 @@ def test_what_is_wrong_with_the_tensors_is_named(tmp_path, change, message):
     change(tensors)
     np.savez(tmp_path / "a.npz", **tensors)
     with pytest.raises(BadInput, match=message):
-        importing.main([str(tmp_path / "a.npz"), *FLAGS, "--output", str(tmp_path / "mae")])
+        import_original.main([str(tmp_path / "a.npz"), *FLAGS, "--output", str(tmp_path / "mae")])
     assert not (tmp_path / "mae").exists()
 
 
@@ -187,32 +188,32 @@ def test_a_tensor_of_something_else_is_named(tmp_path):
     tensors = {f"model.{name}": value for name, value in tensors_of(SMALL).items()}
     np.savez(tmp_path / "a.npz", **tensors, **{"criterion.weight": np.ones(5, np.float32)})
     with pytest.raises(BadInput, match=r"criterion\.weight"):
-        importing.main([str(tmp_path / "a.npz"), *FLAGS, "--output", str(tmp_path / "mae")])
+        import_original.main([str(tmp_path / "a.npz"), *FLAGS, "--output", str(tmp_path / "mae")])
 
 
 def test_what_the_file_does_not_say_is_required_and_never_guessed(tmp_path):
     np.savez(tmp_path / "a.npz", **tensors_of(SMALL))
     command = [str(tmp_path / "a.npz"), "--output", str(tmp_path / "mae")]
     with pytest.raises(BadInput, match="--encoder_heads, --decoder_heads, --keep, --position_weight"):
-        importing.main(command)
+        import_original.main(command)
     for i in range(0, len(FLAGS), 2):
         with pytest.raises(BadInput, match=f"does not say {FLAGS[i]}:"):
-            importing.main([*command, *FLAGS[:i], *FLAGS[i + 2 :]])
+            import_original.main([*command, *FLAGS[:i], *FLAGS[i + 2 :]])
     with pytest.raises(BadInput, match="does not divide"):
-        importing.main([*command, "--decoder_heads", "3", *FLAGS[:2], *FLAGS[4:]])
+        import_original.main([*command, "--decoder_heads", "3", *FLAGS[:2], *FLAGS[4:]])
 
 
 def test_a_flag_that_contradicts_the_file_is_refused(golden, tmp_path):
     with pytest.raises(BadInput, match=r"--keep 0.5 contradicts the checkpoint, which says 0.7"):
-        importing.main([str(golden / "tiny.ckpt"), "--keep", "0.5", "--output", str(tmp_path / "mae")])
+        import_original.main([str(golden / "tiny.ckpt"), "--keep", "0.5", "--output", str(tmp_path / "mae")])
 
 
 def test_other_classes_need_names(tmp_path):
     np.savez(tmp_path / "a.npz", **tensors_of(SMALL._replace(classes=3)))
     command = [str(tmp_path / "a.npz"), *FLAGS, "--output", str(tmp_path / "mae")]
     with pytest.raises(BadInput, match="3 classes"):
-        importing.main(command)
-    assert importing.main([*command, "--class_names", "outside,nucleus,unsure", "--ambiguous"]) == 0
+        import_original.main(command)
+    assert import_original.main([*command, "--class_names", "outside,nucleus,unsure", "--ambiguous"]) == 0
     settings = json.loads((tmp_path / "mae" / "config.json").read_text())["config"]
     assert settings["classes"]["names"] == ["outside", "nucleus", "unsure"] and settings["classes"]["ambiguous"] == 2
 
@@ -227,7 +228,7 @@ def test_other_classes_need_names(tmp_path):
 )
 def test_bad_usage(golden, arguments, message):
     with pytest.raises(BadInput, match=message):
-        importing.main([str(golden / "tiny.ckpt"), *arguments])
+        import_original.main([str(golden / "tiny.ckpt"), *arguments])
 
 
 def test_hyper_parameters_are_found_at_any_depth_unless_they_disagree():

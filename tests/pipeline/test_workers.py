@@ -25,8 +25,8 @@ pytest.importorskip("daisy")
 WORKER = """
 import os, pathlib, sys, time
 sys.path.insert(0, sys.argv[2])
-from maeref_jax import parts, workers
-from maeref_jax.volumes import output
+from maeref_jax.pipeline import parts, workers
+from maeref_jax.results import output
 place, shape, block = output.Output(pathlib.Path(sys.argv[1]), "a"), (2, 30, 50), (1, 16, 16)
 
 def work(step, box):

@@ -42,7 +42,7 @@ def test_given_up_by_an_error_it_can_be_claimed_again(tmp_path):
 def test_of_a_killed_process(tmp_path):
     """Its number may belong to another process by now, which then started at another time."""
     script = (
-        "import sys, os, pathlib; from maeref_jax.volumes.claim import claimed\n"
+        "import sys, os, pathlib; from maeref_jax.results.claim import claimed\n"
         "with claimed(pathlib.Path(sys.argv[1]), 'work') as ours: print(ours, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
