@@ -33,6 +33,21 @@ if metadata.version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")):
 os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 
 
+# What takes longest starts first, so that no worker is left alone with it at the end.
+LONGEST = ("test_notebooks.py", "smoke", "test_installed.py", "test_refiner_mae.py", "test_loop.py", "test_parallel.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A file belongs to one worker, as its fixtures do; so do all files that work with the models of `smoke`."""
+    smoky = {item.path for item in items if "smoke" in item.fixturenames}
+    groups = {item.path: "smoke" if item.path in smoky else item.path.name for item in items}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(groups[item.path], len(order)))
+
+
 @pytest.fixture(scope="session")
 def root():
     return ROOT
