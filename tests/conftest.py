@@ -20,7 +20,7 @@ from hypothesis import settings
 settings.register_profile("maeref", deadline=None, max_examples=25)
 settings.load_profile("maeref")
 ROOT = Path(__file__).parent.parent
-# What is compiled once serves all tests, in all workers and in the programs they start: most of the time would go there.
+# What is compiled once serves all tests, in all workers and in the programs they start: it is most of the time.
 # It is not optimised, because it runs for seconds. Set before any module of tests can wake the compiler.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker finds that of its session
     COMPILED = tempfile.TemporaryDirectory(prefix="maeref_jax_tests_")
