@@ -153,4 +153,4 @@ def test_pages_that_the_code_names_exist():
     for folder in ("maeref_jax", "configs", "benchmarks", "tests", "notebooks"):
         for path in (path for ending in ("py", "md", "ipynb") for path in (ROOT / folder).rglob(f"*.{ending}")):
             for page in re.findall(r"docs/\w+\.md", text_of(path)):
-                assert (ROOT / page).is_file() or page in PENDING_PAGES, f"{named(path)}: {page}"
+                assert (ROOT / page).is_file(), f"{named(path)}: {page}"
