@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # The first example compiles; a deadline would time the compiler.
@@ -33,19 +34,13 @@ if metadata.version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")):
 os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 
 
-# What takes longest starts first, so that no worker is left alone with it at the end.
-LONGEST = ("test_notebooks.py", "smoke", "test_installed.py", "test_refiner_mae.py", "test_loop.py", "test_parallel.py")
+# A file belongs to one worker, as its fixtures do. What takes longest starts first, so that no worker is left alone
+# with it at the end.
+LONGEST = ("test_notebooks.py", "test_train.py", "test_installed.py", "test_refiner_mae.py", "test_loop.py")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A file belongs to one worker, as its fixtures do; so do all files that work with the models of `smoke`."""
-    smoky = {item.path for item in items if "smoke" in item.fixturenames}
-    groups = {item.path: "smoke" if item.path in smoky else item.path.name for item in items}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-    order = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(groups[item.path], len(order)))
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
@@ -97,10 +92,17 @@ def run_process():
 
 @pytest.fixture(scope="session")
 def smoke(run, tmp_path_factory):
-    """The workdir of a masked autoencoder trained in smoke mode; its ensemble lies in smoke / "ensemble"."""
-    workdir = tmp_path_factory.mktemp("smoke") / "mae"
-    done = run("train.py", "--config", "configs/mae.py:smoke", "--workdir", workdir)
-    assert done.returncode == 0, done.stderr
+    """The workdir of a masked autoencoder trained in smoke mode; its ensemble lies in smoke / "ensemble". To be read
+    only: whichever worker asks first trains it, for all of them.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    workdir = folder / "smoke" / "mae"
+    with FileLock(folder / "smoke.lock"):
+        if not (workdir / "model_card.md").exists():
+            done = run("train.py", "--config", "configs/mae.py:smoke", "--workdir", workdir)
+            assert done.returncode == 0, done.stderr
     return workdir
 
 

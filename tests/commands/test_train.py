@@ -1,6 +1,7 @@
 """train.py as a user types it: every config's smoke mode, what it leaves behind, and what it refuses."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -42,12 +43,13 @@ def test_the_configs_of_real_data_run_in_smoke_mode(run, tmp_path, real_data, mo
     check_workdir(tmp_path / "run", name.split("_")[0])
 
 
-def test_the_same_command_again_continues_and_finds_nothing_to_do(run, smoke):
-    before = (smoke / "metrics.jsonl").read_text()
-    done = run("train.py", "--config", "configs/mae.py:smoke", "--workdir", smoke)
+def test_the_same_command_again_continues_and_finds_nothing_to_do(run, smoke, tmp_path):
+    workdir = shutil.copytree(smoke, tmp_path / "mae")
+    before = (workdir / "metrics.jsonl").read_text()
+    done = run("train.py", "--config", "configs/mae.py:smoke", "--workdir", workdir)
     assert done.returncode == 0, done.stderr
-    assert (smoke / "metrics.jsonl").read_text() == before
-    check_workdir(smoke, "mae")
+    assert (workdir / "metrics.jsonl").read_text() == before
+    check_workdir(workdir, "mae")
 
 
 def test_a_method_without_gradients_is_searched_used_and_judged(run, smoke, tmp_path):

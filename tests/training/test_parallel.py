@@ -84,7 +84,8 @@ print(json.dumps([jax.device_count(), *(np.concatenate(leaves).tolist() for leav
 
 def start(root, folder, steps, devices=1, processes=("none", 1, 0), script=RUN):
     folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     command = [sys.executable, "-c", script, str(folder), str(steps), *map(str, processes)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=root, env=environment, **pipes)
