@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from maeref_jax.commands import render
 from maeref_jax.errors import BadInput
-from maeref_jax.experiments import render
 
 CONFIG = """
     from ml_collections import ConfigDict
