@@ -31,8 +31,8 @@ def get_config(mode):
             "label_map": ((0, 0), (1, 3), (2, 2), (3, 1)),
             "shell_class": 1,  # the outermost shell_vx voxels of the foreground
             "shell_vx": 6.0,
-            # Of the label files, as far as they do not say it themselves.
-            "files": {"axes": "ZYX", "voxel_size_nm": (), "channel": placeholder(str)},
+            "axes": "ZYX",
+            "channel": placeholder(str),  # of label files that have several: index from 0, or name
             "voxel_size_nm": (5.0, 5.0, 5.0),
             "z_step": 2,  # every second slice is kept: neighbours differ little
             "pad_vx": 24,  # cytoplasm on all sides in the plane

@@ -78,14 +78,16 @@ def add_reading_flags(flags: argparse.ArgumentParser) -> None:
         flags.add_argument(f"--{name}", metavar=value, help=what)
 
 
-def reading_overrides(arguments: argparse.Namespace, *groups: str) -> list[str]:
-    """The reading flags that were given, as overrides of the config's `groups`. Raises BadInput for no voxel size."""
+def reading_overrides(arguments: argparse.Namespace, group: str) -> list[str]:
+    """The reading flags that were given, as overrides of a group of the config ("data."), or of the config itself ("").
+    Raises BadInput for what is no voxel size.
+    """
     if arguments.voxel_size_nm is not None:
         size = _read_tuple(arguments.voxel_size_nm, (1.0,) * 3, "--voxel_size_nm Z,Y,X")
         if len(size) != 3 or min(size) <= 0:
             raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {arguments.voxel_size_nm}")
     given = {name: getattr(arguments, name) for name in READING if getattr(arguments, name) is not None}
-    return [f"{_OVERRIDE}{group}.{name}={value}" for group in groups for name, value in given.items()]
+    return [f"{_OVERRIDE}{group}{name}={value}" for name, value in given.items()]
 
 
 def parse(flags: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

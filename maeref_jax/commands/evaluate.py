@@ -24,7 +24,7 @@ def main(argv):
     )
     command_line.add_reading_flags(flags)
     arguments, overrides = command_line.parse(flags, argv)
-    overrides += command_line.reading_overrides(arguments, "files")
+    overrides += command_line.reading_overrides(arguments, "files.")
     shorthand = {"classes": arguments.classes, "files.label_map": arguments.label_map}
     overrides += [f"--config.{name}={value}" for name, value in shorthand.items() if value]
     settings = command_line.load_config(arguments.config, overrides).to_dict()

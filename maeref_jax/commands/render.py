@@ -20,7 +20,7 @@ def main(argv):
     flags.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the volumes go")
     command_line.add_reading_flags(flags)
     arguments, overrides = command_line.parse(flags, argv)
-    overrides += command_line.reading_overrides(arguments, "files")
+    overrides += command_line.reading_overrides(arguments, "")
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     if "splits" not in settings:
         raise BadInput(f"{arguments.config} is no config of this command: it has no splits; see configs/render_*.py")

@@ -54,7 +54,7 @@ def main(argv):
     arguments, overrides = command_line.parse(flags, argv)
     if arguments.init_from:
         overrides.append(f"--config.init_from={arguments.init_from}")
-    overrides += command_line.reading_overrides(arguments, "data")
+    overrides += command_line.reading_overrides(arguments, "data.")
     if arguments.voxel_size_nm:  # of the files, and so of the model
         overrides.append(f"--config.voxel_size_nm={arguments.voxel_size_nm}")
     if arguments.label_map:

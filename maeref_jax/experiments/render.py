@@ -25,7 +25,7 @@ def shapes(path, settings):
 
     The shell is derived first: an object that a face of the volume cuts must not get a cap there.
     """
-    volume = given_of(settings["files"]).open(path, "labels")
+    volume = given_of(settings).open(path, "labels")
     labels = mapped_labels(volume, settings, scheme_of_names(MITOCHONDRIA), flag="--config.label_map")
     if labels.min() < 0:
         raise BadInput(f"{path} has unknown labels (-1, 255), which cannot be rendered; map them to a class")

@@ -108,7 +108,7 @@ def test_a_voxel_size_is_three_positive_numbers(size):
     flags = command_line.parser("")
     command_line.add_reading_flags(flags)
     with pytest.raises(BadInput, match="--voxel_size_nm Z,Y,X"):
-        command_line.reading_overrides(flags.parse_args(["--voxel_size_nm", size]), "data")
+        command_line.reading_overrides(flags.parse_args(["--voxel_size_nm", size]), "data.")
 
 
 @pytest.mark.parametrize("config", ["mae", "ensemble", "crf"])
@@ -116,7 +116,7 @@ def test_what_is_said_of_files_reaches_the_settings_that_they_are_read_by(config
     flags = command_line.parser("")
     command_line.add_reading_flags(flags)
     given = flags.parse_args(["--axes", "ZYXC", "--voxel_size_nm", "20,10,4.5", "--channel", "1"])
-    data = load_config(config, command_line.reading_overrides(given, "data")).data
+    data = load_config(config, command_line.reading_overrides(given, "data.")).data
     assert given_of(data) == Given("ZYXC", (20, 10, 4.5), 1)
     assert given_of(load_config(config).data) == Given(), "without flags the files decide"
 
