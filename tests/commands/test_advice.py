@@ -20,6 +20,7 @@ SPOKEN_BY = {
     "pipeline": ("refine", "evaluate"), "results": ("refine",), "training": ("train",), "evaluation": ("evaluate",),
     "original": ("import-original",),
 }  # fmt: skip
+NNUNET = ("--save_probabilities", "--save_npz")  # of its own commands
 EXPERIMENTS = {
     "render": "render",
     "export_member": "export-member",
@@ -82,7 +83,7 @@ def test_flags_and_settings_that_messages_name_exist(root, monkeypatch):
                 assert any(s == setting or s.endswith(f".{setting}") for s in settings), f"{path}: {text}"
             for flag in re.findall(r"(?<![\w-])--[a-z]\w+(?![\w.]*\.)", text):
                 seen += 1
-                assert flag in everywhere | {"--config", "--version", "--at"}, f"{path}: no command has {flag}: {text}"
+                assert flag in everywhere | {"--config", "--version", "--at", *NNUNET}, f"{path}: no command has {flag}: {text}"
                 if room in ROOMS_OF_FILES and flag not in ("--label_map", "--classes"):
                     lacking = [command for command in READERS if flag not in flags[command]]
                     assert not lacking, f"{path}: {lacking} cannot follow '{text}'"
