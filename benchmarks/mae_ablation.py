@@ -117,7 +117,7 @@ def mitochondria(settings, smoke):
     data = command_line.load_config("configs/mae_mef_cristae.py:small").to_dict()["data"]
     paths = (data["train"]["labels"] + data["validation"]["labels"])[: 3 if smoke else None]
     given = {"images": (), "labels": paths, "entropy": ()}
-    volumes = dataset.volumes_from_files(given, data, len(settings["classes"]["names"]), with_image=False)
+    volumes = dataset.volumes_from_files(given, data, settings["classes"], with_image=False)
     return volumes, {**settings, "voxel_size_nm": (5.0, 5.0, 5.0)}
 
 

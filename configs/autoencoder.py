@@ -1,4 +1,4 @@
-"""The convolutional autoencoder of label maps, a competitor of the masked autoencoder (docs/competitors.md).
+"""The convolutional autoencoder of label maps, a competitor of the masked autoencoder (docs/refiners.md).
 
     python train.py --config configs/autoencoder.py --workdir runs/autoencoder --config.data.ensemble=runs/ensemble
 

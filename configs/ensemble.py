@@ -48,13 +48,19 @@ def get_config(mode):
             # Member i learns from the volumes i … i+3, counted around; or folds (disjoint), all_but_fold, bootstrap
             # (volumes_per_member draws with replacement), lists (as member_lists says, like ((0,1),(1,2),…)).
             "subsets": "ring",
-            "volumes_per_member": 4,
+            "volumes_per_member": 0,  # 0: all but one, at most 4
             "member_lists": (),
             "window": (128, 128),
             "stride": (64, 64),
+            # Crops hold more foreground than this share of them; 0: wherever there is a known label. A share of all
+            # crops, anywhere_share, is drawn like that whatever min_foreground says: a network learns what is none.
             "min_foreground": 0.05,
+            "anywhere_share": 0.3,
+            # "training": grey values are seen in the range of all training volumes; "volume": every volume, in training
+            # and in use, in its own range (its 1 % and 99 % quantiles).
+            "normalisation": "training",
             "evaluate_every": 1000,
-            "validation_batches": 4,
+            "validation_slices": 16,  # whole slices (3-D: slabs) of the validation volumes, drawn wherever they are
             "classes": CLASSES,
             "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
             # How the members are taught the class "ambiguous": class; unknown, those pixels do not count and only
@@ -81,7 +87,9 @@ def get_config(mode):
                 "phantom": {"train": tuple(range(8)), "validation": (8, 9), "shape": (32, 256, 256)},
                 "train": files(),
                 "validation": files(),
-                "label_map": (),  # pairs (id in the file, id here); empty for none
+                # What ids in label files mean: pairs (id, class), or 0:0,255:1; instances: all above 0 are class 1;
+                # identity: they are the classes. (): what has one reading is taken so, else it is asked.
+                "label_map": (),
                 "shell_class": -1,  # derive this class as the outermost shell_vx voxels of the foreground
                 "shell_vx": 0.0,
                 **reading(),
@@ -104,8 +112,8 @@ def get_config(mode):
         for split in ("train", "validation"):
             config.data[split] = files(*(rendered.paths(split, role) for role in ("image", "annotated")))
     if mode == "smoke":
-        config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_batches": 1})
+        config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_slices": 2})
         config.update({"window": (32, 32), "stride": (16, 16)})
-        config.model.update({"widths": (4, 8, 8), "strides": ((2, 2), (2, 2))})
+        config.model.update({"widths": (4, 8), "strides": ((2, 2),)})
         config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})
     return config

@@ -9,7 +9,7 @@ axes; before that convolutions stay in the plane. Meant for a GPU with much memo
     :small_2d  2-D U-Nets on the same phantoms, as many members, the same time: does the third dimension help?
     :smoke     seconds, learns nothing
 
-Both small ones are judged by one command each, on phantoms that neither has seen (docs/uncertainty.md has the figures):
+Both small ones are judged by one command each, on phantoms that neither has seen (docs/evaluation.md has the figures):
 
     python train.py --config configs/ensemble_3d.py:small --workdir runs/stacks/3d
     python train.py --config configs/ensemble_3d.py:small_2d --workdir runs/stacks/2d
@@ -32,8 +32,8 @@ def get_config(mode):
     config = ensemble.get_config("demo" if small else mode)
     config.voxel_size_nm = (24.0, 6.0, 6.0) if small else (40.0, 10.0, 10.0)
     if small:
-        # Either is chosen, and its members at their best, on half a million voxels of validation.
-        config.update({"members": 3, "validation_batches": 64 if mode == "small_2d" else 32})
+        # Either is chosen, and its members at their best, on all of the validation volumes.
+        config.update({"members": 3, "validation_slices": 48})
     if mode == "small_2d":
         config.update({"steps": 6600, "evaluate_every": 1100})
         return config
@@ -50,6 +50,6 @@ def get_config(mode):
     config.data.phantom.shape = (32, 256, 256)
     if mode == "smoke":
         config.update({"window": (8, 32, 32), "stride": (4, 16, 16)})
-        config.model.update({"widths": (4, 8, 8), "strides": ((1, 2, 2), (2, 2, 2)), "remat": False})
+        config.model.update({"widths": (4, 8), "strides": ((1, 2, 2),), "plane_levels": 1, "remat": False})
         config.data.phantom.shape = (12, 64, 64)
     return config

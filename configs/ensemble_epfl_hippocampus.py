@@ -41,7 +41,7 @@ def get_config(mode):
     config.voxel_size_nm = (25.0, 5.0, 5.0)
     if mode != "smoke":
         config.volumes_per_member = 4
-        config.update({"window": (256, 256), "stride": (128, 128), "batch": 4, "validation_batches": 8})
+        config.update({"window": (256, 256), "stride": (128, 128), "batch": 4})
         config.update({"steps": 4000, "evaluate_every": 500})
     if mode == "small":
         config.update({"window": (128, 128), "stride": (64, 64), "batch": 2, "steps": 800, "evaluate_every": 400})

@@ -39,7 +39,7 @@ def get_config(mode):
     config.voxel_size_nm = (45.0, 4.6, 4.6)
     if mode != "smoke":
         config.volumes_per_member = 3
-        config.update({"window": (256, 256), "stride": (128, 128), "batch": 4, "validation_batches": 8})
+        config.update({"window": (256, 256), "stride": (128, 128), "batch": 4})
         config.update({"steps": 4000, "evaluate_every": 500})
     if mode == "small":
         config.update({"window": (96, 96), "stride": (48, 48), "batch": 2, "steps": 1000})

@@ -69,7 +69,7 @@ def get_config(mode):
             "task": "refinement",
             "ensemble": "",  # workdir; empty: WORKDIR/ensemble
             "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
-            # Workdirs of other refiners (docs/competitors.md), which fill in the very same tokens, and of other
+            # Workdirs of other refiners (docs/refiners.md), which fill in the very same tokens, and of other
             # ensembles, whose own labels are put there.
             "competitors": (),
             "other_ensembles": (),

@@ -1,4 +1,4 @@
-"""A convolutional inpainter with the masks of the masked autoencoder, a competitor of it (docs/competitors.md).
+"""A convolutional inpainter with the masks of the masked autoencoder, a competitor of it (docs/refiners.md).
 
     python train.py --config configs/inpainter.py --workdir runs/inpainter --config.data.ensemble=runs/ensemble
 

@@ -1,4 +1,4 @@
-"""The masked autoencoder that sees the image as well (MAE+X), a competitor of it (docs/competitors.md).
+"""The masked autoencoder that sees the image as well (MAE+X), a competitor of it (docs/refiners.md).
 
     python train.py --config configs/mae_image.py --workdir runs/mae_image --config.data.ensemble=runs/ensemble
 
@@ -19,6 +19,7 @@ def get_config(mode):
     config = mae.get_config(mode)
     del config.original
     config.method = "mae_image"
+    config.normalisation = "training"  # or volume: every volume in its own range of grey values
     names = ("width", "depth", "heads")
     config.image_model = {name: config.model[f"encoder_{name}"] for name in names}  # of the image's encoder
     return config

@@ -1,4 +1,4 @@
-"""Morphological filling by majority, from the border of a hole inwards; it learns nothing (docs/competitors.md).
+"""Morphological filling by majority, from the border of a hole inwards; it learns nothing (docs/refiners.md).
 
     python train.py --config configs/morphology.py --workdir runs/morphology
     python refine.py --labels labels.tif --entropy entropy.tif --refiner runs/morphology --output refined

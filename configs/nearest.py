@@ -1,4 +1,4 @@
-"""The nearest visible label, which learns nothing: what any refiner has to beat (docs/competitors.md).
+"""The nearest visible label, which learns nothing: what any refiner has to beat (docs/refiners.md).
 
     python train.py --config configs/nearest.py --workdir runs/nearest
     python refine.py --labels labels.tif --entropy entropy.tif --refiner runs/nearest --output refined

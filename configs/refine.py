@@ -47,7 +47,7 @@ def get_config(mode=""):
             "entropy_kind": "mean",
             # What is filled in slice by slice agrees with the slices above and below within this length, 8 at most; 0:
             # every slice by itself, as in the paper and in the library (jobs.Settings). 40 is ours, chosen on volumes
-            # for validation (docs/masked_autoencoder.md). Every block costs the windows of so many slices more on
+            # for validation (docs/evaluation.md). Every block costs the windows of so many slices more on
             # either side, where a hole goes on there.
             "agree_within_nm": 40.0,
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
@@ -68,6 +68,10 @@ def get_config(mode=""):
             "workers": 0,  # processes that this one starts, by daisy; 0: it does everything itself
             "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine
             "serve": "",  # of a worker: the input that it works on
+            # Before it is let loose the refiner is tried at so many places of the volume, on visible labels near
+            # hidden ones (pipeline/asking.py); 0: it is not.
+            "ask": 64,
+            "strict": False,  # a warning stops: exit code 2
             "dry_run": False,  # only say what it will take
             "overwrite": False,
             "tiff_export": True,
@@ -105,5 +109,5 @@ def get_config(mode=""):
     )
     if mode == "smoke":
         config.update({"block": (2, 64, 64), "batch": 2, "tiff_export": False, "objects": False, "trust": False})
-        config.report = False
+        config.update({"report": False, "ask": 4})
     return config

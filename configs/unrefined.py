@@ -1,4 +1,4 @@
-"""Nothing is filled in: the ensemble's own probabilities stay, and only slices agree (docs/competitors.md).
+"""Nothing is filled in: the ensemble's own probabilities stay, and only slices agree (docs/refiners.md).
 
     python train.py --config configs/unrefined.py --workdir runs/unrefined
     python refine.py --input image.tif --ensemble runs/ensemble --refiner runs/unrefined --output refined

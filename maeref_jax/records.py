@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MEMBER_LOSS = "loss_member_{}"  # what `Method.evaluate` calls the loss of one ensemble member
+DETAILS = (MEMBER_LOSS.format(""), "precision_", "recall_")  # metrics that are written, too many for a line
 DEVICES = "devices"  # the mapped axis of all devices under which `training/` computes a loss on several of them
 
 

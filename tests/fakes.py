@@ -25,12 +25,22 @@ def predict(params, state, image):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-def refine(params, state, inputs, key):
-    """Fills with the class after the commonest one in the window's row, of all labels that it is given."""
-    given = inputs["labels"]
-    counts = jnp.stack([(given == c).sum(-1, keepdims=True) * jnp.ones(given.shape) for c in range(4)], -1)
-    probabilities = (jnp.roll(counts, 1, -1) + params["floor"]) ** 2
-    return probabilities / probabilities.sum(-1, keepdims=True)
+def row_filler(shift):
+    """A refine function: fills with the class `shift` after the commonest one in the window's row, of all labels that
+    it is given. One function, one compilation.
+    """
+
+    def refine(params, state, inputs, key):
+        given = inputs["labels"]
+        counts = jnp.stack([(given == c).sum(-1, keepdims=True) * jnp.ones(given.shape) for c in range(4)], -1)
+        probabilities = (jnp.roll(counts, shift, -1) + params["floor"]) ** 2
+        return probabilities / probabilities.sum(-1, keepdims=True)
+
+    return refine
+
+
+refine = row_filler(1)
+right_in_rows = row_filler(0)  # where labels are the same along a row
 
 
 def segmenter(scale=8.0):
@@ -39,8 +49,8 @@ def segmenter(scale=8.0):
     return jobs.Model("runs/fake", "fake", known, {"scale": np.float32(scale)}, {}, apply, {})
 
 
-def refiner(needs=(), scheme=SCHEME, **changes):
-    apply = Refiner(refine, (16, 16), (8, 8), 2, needs, TOKEN)
+def refiner(needs=(), scheme=SCHEME, fill=refine, **changes):
+    apply = Refiner(fill, (16, 16), (8, 8), 2, needs, TOKEN)
     known = {"classes": scheme, "voxel_size_nm": VOXEL_SIZE_NM, "threshold": 0.4, "ambiguous_threshold": 0.5} | changes
     return jobs.Model("runs/fill", "fill", known, {"floor": np.float32(0.5)}, {}, apply, {})
 
@@ -54,6 +64,12 @@ def image(seed=0):
 
 def labels(seed=0, classes=4):
     return np.random.default_rng(seed).integers(0, classes, SHAPE).astype(np.uint8)
+
+
+def rows(seed=0):
+    """Labels that are the same along a row, two rows of a class at a time: the nearest one is often of another row."""
+    drawn = np.random.default_rng(seed).integers(0, 4, (SHAPE[0], SHAPE[1] // 2 + 1, 1)).repeat(2, 1)[:, : SHAPE[1]]
+    return np.broadcast_to(drawn, SHAPE).astype(np.uint8)
 
 
 def settings(**changes):

@@ -53,6 +53,11 @@ def sidecar(stem="a", directory="out"):
     return json.loads(Path(directory, f"{stem}.json").read_text())
 
 
+def mistakes(err):
+    """What was said on stderr beside warnings, which the small fakes give many reasons for."""
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith("warning: "))
+
+
 def damage_last_page(path):
     """A compressed stack of whole numbers whose last page is no compressed data: it opens, and cannot be read."""
     tifffile.imwrite(path, image().astype(np.uint8), compression="zlib", photometric="minisblack")

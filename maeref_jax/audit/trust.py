@@ -9,7 +9,7 @@ is green and one beyond which it is red (`Limits`); the worst of them counts, an
     foreignness  how often visible voxels next to it are filled in wrongly when they are hidden as a test; optional
 
 Distances and context are those in a slice: there the refiner looks. What lies outside the volume, and tokens without
-any known label, are not visible. The limits are choices; docs/viewers.md says what came of them. Memory: a block and
+any known label, are not visible. The limits are choices; docs/evaluation.md says what came of them. Memory: a block and
 what is near it, and a few numbers per blob.
 """
 
@@ -115,27 +115,33 @@ def near_sum(values: np.ndarray, reach: int) -> np.ndarray:
     return total - values
 
 
-def tokens_to_test(hidden: np.ndarray, visible: np.ndarray, first: tuple[int, int]) -> np.ndarray:
-    """Bool (z, rows, columns): which visible tokens are hidden as a test: those that touch a hidden one, by sides or
-    corners, and lie on the white squares of a chessboard, so that each keeps visible neighbours.
-
-    first: row and column, in the whole volume, of the array's first token.
+def tokens_to_test(hidden: np.ndarray, visible: np.ndarray, first: tuple[int, int], size: int = 1) -> np.ndarray:
+    """Bool (z, rows, columns): which visible tokens are hidden as a test: those `squares_near` a hidden one, so that
+    each keeps visible neighbours. first, size: as there.
     """
-    beside = ndimage.binary_dilation(hidden, np.ones((1, 3, 3), bool))
-    rows, columns = np.ogrid[: hidden.shape[1], : hidden.shape[2]]
-    return beside & ~hidden & visible & ((rows + first[0] + columns + first[1]) % 2 == 0)
+    return squares_near(hidden, first, size) & ~hidden & visible
 
 
-def tested_volume(hidden: Volume, labels: Volume, token: int) -> Volume:
+def squares_near(tokens: np.ndarray, first: tuple[int, int], size: int) -> np.ndarray:
+    """Bool (z, rows, columns): within `size` tokens of one that is True, by sides or corners, and on the white squares,
+    of `size` tokens a side, of a chessboard. first: row and column, in the whole volume, of the array's first token.
+    """
+    beside = ndimage.binary_dilation(tokens, np.ones((1, 2 * size + 1, 2 * size + 1), bool))
+    rows, columns = np.ogrid[: tokens.shape[1], : tokens.shape[2]]
+    return beside & (((rows + first[0]) // size + (columns + first[1]) // size) % 2 == 0)
+
+
+def tested_volume(hidden: Volume, labels: Volume, token: int, size: int = 1) -> Volume:
     """Bool Volume, constant inside a token, of `tokens_to_test`. hidden: bool; labels: int16, -1 unknown. To be read in
     boxes that begin at tokens.
     """
+    reach = size * token
 
     def read(box: Box) -> np.ndarray:
-        around = box.grow((0, token, token)).intersect(whole(hidden.shape))
+        around = box.grow((0, reach, reach)).intersect(whole(hidden.shape))
         covered = any_in_tokens(hidden.read(around), token)
         visible = any_in_tokens(labels.read(around) >= 0, token) & ~covered
-        chosen = tokens_to_test(covered, visible, (around.start[1] // token, around.start[2] // token))
+        chosen = tokens_to_test(covered, visible, (around.start[1] // token, around.start[2] // token), size)
         return spread(chosen, token, around.shape)[box.within(around).slices]
 
     return Volume("tested", hidden.shape, np.dtype(bool), None, None, None, read)
@@ -233,12 +239,15 @@ def _fields(arrays, box, token, side_nm, reach) -> dict[str, np.ndarray]:
     return {name: spread(values[:, rows:, columns:], token, box.shape) for name, values in fields.items()}
 
 
-def write_table(output: Output, arrays: dict[str, Volume], blobs: Blobs, leave: bool) -> dict[str, Any]:
-    """Writes {stem}_repairs.csv, a row per blob. leave: whether red ones were left unrepaired.
+def counts(blobs: Blobs) -> dict[str, Any]:
+    """{"green": {"blobs", "voxels"}, "amber": …, "red": …} for the sidecar."""
+    chosen = {name: blobs.rating == value for value, name in enumerate(RATINGS, 1)}
+    voxels = blobs.sums["voxels"]
+    return {name: {"blobs": int(some.sum()), "voxels": int(voxels[some].sum())} for name, some in chosen.items()}
 
-    Returns:
-        {"green": {"blobs", "voxels"}, "amber": …, "red": …} for the sidecar.
-    """
+
+def write_table(output: Output, arrays: dict[str, Volume], blobs: Blobs, leave: bool) -> None:
+    """Writes {stem}_repairs.csv, a row per blob. leave: whether red ones were left unrepaired."""
 
     def mask(box):
         return arrays["hidden"].read(box) != 0
@@ -248,11 +257,6 @@ def write_table(output: Output, arrays: dict[str, Volume], blobs: Blobs, leave: 
         other = arrays["was"].read(box) > 0
         np.add.at(changed, number, np.bincount(pieces.ravel(), other.ravel(), len(number)).astype(np.int64))
     write_lines(output.repairs, _rows(blobs, changed, leave))
-    summary = {}
-    for value, name in enumerate(RATINGS, 1):
-        chosen = blobs.rating == value
-        summary[name] = {"blobs": int(chosen.sum()), "voxels": int(blobs.sums["voxels"][chosen].sum())}
-    return summary
 
 
 def _rows(blobs: Blobs, changed, leave) -> Iterator[str]:

@@ -1,7 +1,5 @@
 """The models that refine.py works with, used as its config says, and the pipeline's settings."""
 
-import sys
-
 from maeref_jax.audit import trust
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import methods
@@ -18,9 +16,6 @@ def load_models(config) -> tuple[Model | None, Model | None, Settings]:
     if segmenter and config.ensemble_symmetries is not None:
         known = {**segmenter.settings, "use": {"symmetries": config.ensemble_symmetries}}
         segmenter = segmenter._replace(settings=known, apply=methods.SEGMENTERS[segmenter.name].segmenter(known))
-    if segmenter and segmenter.settings["members"] == 1 and not segmenter.settings["use"]["symmetries"]:
-        alone = "has one member: its entropy knows nothing that another one would have seen otherwise"
-        print(f"warning: {config.ensemble} {alone}; try --config.ensemble_symmetries=true", file=sys.stderr)
     refiner = None if config.refiner == "none" else _load(config.refiner, "refiner")
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner

@@ -23,7 +23,17 @@ from maeref_jax.commands.load_models import load_models
 from maeref_jax.commands.opening import one_of_several
 from maeref_jax.pipeline import refining
 from maeref_jax.pipeline.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
-from maeref_jax.pipeline.jobs import Job, Model, Settings, agreeing_slices, check_chosen, check_job, formats_of, settled
+from maeref_jax.pipeline.jobs import (
+    Job,
+    Model,
+    Settings,
+    agreeing_slices,
+    check_chosen,
+    check_job,
+    formats_of,
+    meant_for,
+    settled,
+)
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results import maps
 from maeref_jax.results.output import EXPORTS
@@ -76,7 +86,7 @@ def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: boo
     """Prints what refining takes, for each input and together; what cannot be refined is added to `failed`."""
     segmenter, refiner, settings = load_models(config)
     for job in jobs:
-        check_chosen(job, segmenter, refiner, settings)
+        check_chosen(job, segmenter, meant_for(refiner, job.labels is not None), settings)
     models = {"segment": segmenter, "refine": refiner}
     speeds = {step: measure(model, settled(settings, refiner)) for step, model in models.items() if model}
     found = []
@@ -102,7 +112,7 @@ def plan(
     Raises:
         BadInput: inputs that do not fit together or the models. Values are not checked.
     """
-    settings = settled(settings, refiner)
+    settings = settled(settings, meant_for(refiner, job.labels is not None))
     volumes = check_job(job, segmenter, refiner, settings)
     shape = next(iter(volumes.values())).shape
     voxel_size_nm = known_voxel_size(volumes.values())
@@ -301,11 +311,11 @@ def _sampled(job: Job, refiner: Model, settings: Settings, shape) -> tuple[float
     hidden_vx = voxels = computed = windows = 0
     for box in chosen:
         none = np.zeros(box.shape, np.float32)
-        if job.entropy is None:
-            hidden = hide(job.hidden.read(box) != 0, none, settings.token, 0.0, 1.0)
-        else:
-            entropy = read_entropy(job.entropy, box)
-            hidden = hide(entropy, none, settings.token, settings.threshold, 1.0)
+        hidden = np.zeros(box.shape, bool)
+        if job.hidden is not None:
+            hidden |= hide(job.hidden.read(box) != 0, none, settings.token, 0.0, 1.0)
+        if job.entropy is not None:
+            hidden |= hide(read_entropy(job.entropy, box), none, settings.token, settings.threshold, 1.0)
         counts = hidden.astype(np.int32)
         for axis, (size, window, step) in enumerate(zip(in_tokens, *in_3d(refiner.apply), strict=True)):
             # The sums over every window's part of the block, one axis after the other.

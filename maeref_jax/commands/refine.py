@@ -5,6 +5,7 @@
   your own segmentation, with its entropy, or a mask painted over the unreliable places:
     maeref refine --labels labels.tif --entropy entropy.tif --output DIR --refiner runs/mae
     maeref refine --labels labels.tif --hidden painted.tif --output DIR --refiner runs/mae
+  (with both --entropy and --hidden, what either of them hides is hidden)
   your own class probabilities (several files for one input are members of an ensemble):
     maeref refine --probabilities a.tif b.tif --output DIR --refiner runs/mae
   nnU-Net's predictions, folders as they are (docs/nnunet.md):
@@ -22,12 +23,11 @@
 
 Input is any format of docs/formats.md: TIFF, folders of slices, OME-Zarr, Zarr, N5, precomputed, HDF5, .npy, .npz.
 Results are STEM.ome.zarr with all maps, TIFF stacks, tables, skeletons and STEM.json, and report.html for all inputs:
-docs/viewers.md. The same command again continues an interrupted run and leaves a completed one alone. Exit codes:
-0 done, 1 some inputs failed, 2 bad usage or bad input, 130 and 143 interrupted.
+docs/results.md. The same command again continues an interrupted run and leaves a completed one alone. Exit codes:
+0 done, 1 some inputs failed, 2 bad usage or bad input, or a warning with --strict, 130 and 143 interrupted.
 """
 
 import functools
-import sys
 from pathlib import Path
 
 from maeref_jax.commands import opening, usage
@@ -72,9 +72,11 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
     # No output may replace the input of another job, nor a second run read the first one's results.
     for one in opened:
         check_apart(Output(Path(config.output), one.stem, jobs.formats_of(config)), every)
-    models, waiting = load_models(config), []
+    models, waiting, warned = load_models(config), [], []
     segmenter, refiner, _ = models
-    print(jobs.thresholds_of(config, refiner)[1], flush=True)
+    meant = (jobs.meant_for(refiner, "labels" in one.volumes) for one in opened)
+    for line in dict.fromkeys(jobs.thresholds_of(config, one)[1] for one in meant):
+        print(line, flush=True)
     for one in opened:
         with opening.one_of_several(one.stem, failed, several):
             summary = refine_one(config, one, models)
@@ -83,10 +85,13 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
         if summary is None:
             waiting.append(one.stem)
             continue
+        warned += [one.stem] * bool(summary.get("warnings"))
         stem, share, changed = one.stem, summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
         print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
         for name, found in summary["witness"]["near_hidden"].items() if one.witness else ():
             print(f"{stem}: {name} outlines against the stain, near hidden tokens: AUROC {found['auroc']}")
+    if several and warned:
+        print(f"warned of: {', '.join(warned)}; the warnings are in their sidecars and in the report")
     # Of several parts, one that has nothing finished has nothing to tell; what others still do stands in the page.
     if config.report and len(waiting) < len(opened):
         write_report(config, opened, segmenter, refiner, failed)
@@ -101,13 +106,8 @@ def refine_one(config, one: Opened, models: tuple) -> dict | None:
     from maeref_jax.commands import by_workers
     from maeref_jax.pipeline import jobs, refining
     from maeref_jax.results.output import Output
-    from maeref_jax.volumes.inputs import doubt_about_scale, known_voxel_size
 
     segmenter, refiner, settings = models
-    if model := segmenter or refiner:
-        found_nm = known_voxel_size(opening.all_of(one.volumes))
-        doubt = doubt_about_scale(one.stem, found_nm, model.workdir, model.settings["voxel_size_nm"])
-        print(f"warning: {doubt}", file=sys.stderr) if doubt else None
     job = job_of(one, config)
     refine = functools.partial(by_workers.refine_volume, config=config) if config.workers else refining.refine_volume
     summary = refine(job, *models)

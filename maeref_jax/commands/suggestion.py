@@ -1,7 +1,8 @@
 """Which threshold of entropy? The refinement tried at several of them on one volume, best with its truth.
 
 A threshold belongs to a kind of entropy, a number of classes and a number of members (entropy.py): what is chosen here
-is stored with them in the refiner's workdir, as threshold.json, and another combination is refused.
+is stored with them in the refiner's workdir, as threshold.json, and another combination is refused. Where no threshold
+repairs more than it breaks, by more than chance over the slices, the answer is none, and nothing is stored.
 """
 
 import json
@@ -15,8 +16,8 @@ from matplotlib.figure import Figure
 
 from maeref_jax import report
 from maeref_jax.commands.load_models import load_models
-from maeref_jax.errors import BadInput
-from maeref_jax.metrics import overlap
+from maeref_jax.errors import BadInput, tell
+from maeref_jax.metrics import overlap, statistics
 from maeref_jax.pipeline import jobs, refining
 from maeref_jax.pipeline.blockwise import hide
 from maeref_jax.report.canvas import png_of_figure
@@ -26,13 +27,14 @@ from maeref_jax.volumes.given import given_of
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
+DRAWS = 2000
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 SHOWN = (0.1, 0.25, 0.4, 0.6, 0.8)  # thresholds of the pictures
 
 
 class Tried(NamedTuple):
     """One threshold. hidden: share of the voxels; of the truth, or None without: caught, the share of all errors that
-    is hidden; repaired, broken: voxels that became right, and wrong.
+    is hidden; repaired, broken: voxels that became right, and wrong; net: repaired minus broken of every slice.
     """
 
     threshold: float
@@ -40,11 +42,12 @@ class Tried(NamedTuple):
     caught: float | None
     repaired: int | None
     broken: int | None
+    net: tuple[int, ...] = ()
 
 
 class Found(NamedTuple):
     """tried: in the order of the thresholds; hidden: bool (z, y, x) at each; image: float (z, y, x) or None; best: the
-    recommended threshold, None without truth.
+    recommended threshold, None without truth, and where leaving everything as it is beats them all.
     """
 
     tried: list[Tried]
@@ -65,19 +68,37 @@ def suggest_threshold(given, config):
         truth = given_of(config).open(config.suggest_threshold, "labels")
     segmenter, refiner, settings = load_models(config)
     job = given[0]._replace(output=directory / "suggestion")
-    found = suggest(job, segmenter, refiner, settings, truth)
+    found = suggest(job, segmenter, refiner, settings, truth, THRESHOLDS)
     print("\n" + report.text_table(table(found)))
     for name, png in (("curve", curve(found)), ("pictures", pictures(found))):
         path = directory / f"{job.stem}_threshold_{name}.png"
         path.write_bytes(png)
         print(path)
+    if truth is not None and found.best is None:
+        print(f"none: leave it. {leave_it(refiner)}")
     if found.best is not None:
         members = jobs.members_of(job, segmenter)
         stored = store(found, refiner, segmenter, settings.entropy_kind, members, config.suggest_threshold)
         print(f"refine.py and evaluate.py use {found.best:g} from now on: {stored}")
 
 
-def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS, say=print):
+def leave_it(refiner):
+    """What to tell a user whose volume is best left as it is."""
+    said = (
+        "No threshold repairs more than it breaks, by more than chance: do not refine such volumes with this refiner. "
+        "Nothing was stored"
+    )
+    if refiner.chosen:
+        path = epath.Path(refiner.workdir) / "threshold.json"
+        said += (
+            f"; but {path} still holds {refiner.chosen['threshold']:g}, chosen earlier on "
+            f"{refiner.chosen.get('chosen_on', 'another volume')}, which this volume does not confirm: remove the file "
+            "to forget it"
+        )
+    return f"{said}."
+
+
+def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS, say=tell):
     """Found for one volume, which has to fit in memory. job: a jobs.Job with an image or probabilities, whose output is
     a folder for intermediate results; settings: jobs.Settings; truth: a Volume of labels (z, y, x) or None.
 
@@ -86,7 +107,8 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
     """
     known = None if truth is None else _known(truth, job, refiner, settings, say)
     # Nothing has a mean entropy above 1: what is hidden already is so because it is called ambiguous.
-    plain = settings._replace(threshold=1.0, tiff_export=False, objects=False, token=refiner.apply.token)
+    plain = settings._replace(threshold=1.0, tiff_export=False, objects=False, ask=0, strict=False)
+    plain = plain._replace(token=refiner.apply.token)
     limits, _ = jobs.thresholds_of({"threshold": 1.0, "ambiguous_threshold": settings.ambiguous_threshold}, refiner)
     refining.refine_volume(job, segmenter, None, plain._replace(**limits), say)
     read = {
@@ -97,14 +119,16 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
     tried, masks = [], []
     for threshold in thresholds:
         masks.append(hide(entropy, entropy * 0, refiner.apply.token, threshold, 1.0) | (read["hidden"] > 0))
-        caught = repaired = broken = None
+        caught, repaired, broken, net = None, None, None, ()
         if known is not None:
             refined = _refined(job, initial, masks[-1], refiner, plain, threshold)
             wrong = (initial != known) & (known >= 0)
             caught = float((wrong & masks[-1]).sum() / max(wrong.sum(), 1))
-            counts = overlap.repairs(known, initial, refined, masks[-1])
-            repaired, broken = counts["wrong_to_right"], counts["right_to_wrong"]
-        tried.append(Tried(threshold, float(masks[-1].mean()), caught, repaired, broken))
+            slices = zip(known, initial, refined, masks[-1], strict=True)
+            counts = [overlap.repairs(*one) for one in slices]
+            repaired, broken = (sum(one[name] for one in counts) for name in ("wrong_to_right", "right_to_wrong"))
+            net = tuple(one["wrong_to_right"] - one["right_to_wrong"] for one in counts)
+        tried.append(Tried(threshold, float(masks[-1].mean()), caught, repaired, broken, net))
         say(f"threshold {threshold:g}: {tried[-1].hidden:.2%} hidden")
     image = None if job.image is None else job.image.read(whole(initial.shape))
     return Found(tried, masks, image, best(tried))
@@ -112,11 +136,22 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
 
 def best(tried):
     """The threshold with most repaired minus broken voxels, the highest of those: hide no more than helps. None where
-    the truth is not known. Where nothing helps it is the one that breaks least.
+    the truth is not known, and where none of them repairs more than it breaks, in the slices and by more than chance.
     """
-    if tried[0].repaired is None:
+    helping = [one for one in tried if helps(one)]
+    if not helping:
         return None
-    return max(tried, key=lambda one: (one.repaired - one.broken, one.threshold)).threshold
+    return max(helping, key=lambda one: (sum(one.net), one.threshold)).threshold
+
+
+def helps(one):
+    """Whether a Tried repairs more than it breaks: the 95 % interval of the sum over slices lies above 0. Of one slice
+    nobody knows the spread, and the number alone decides.
+    """
+    if not one.net or sum(one.net) <= 0:
+        return False
+    found = statistics.interval(np.array(one.net), float, seed=0, draws=DRAWS)
+    return found.clusters == 1 or found.low > 0
 
 
 def store(found, refiner, segmenter, entropy_kind, members, source):
@@ -140,10 +175,13 @@ def table(found):
             counts = (f"{one.caught:.1%}", f"{one.repaired:,}", f"{one.broken:,}", f"{one.repaired - one.broken:+,}")
         mark = " ← recommended" if one.threshold == found.best else ""
         rows.append((f"{one.threshold:g}{mark}", f"{one.hidden:.2%}", *counts))
+    known = found.tried[0].repaired is not None
     note = (
         "Hidden: share of the voxels. Of all errors: how many of them are hidden, the most that can be repaired. Net "
         "right: repaired minus broken."
-        if found.best is not None
+        + " None of them repairs more than it breaks, by more than chance."
+        * (found.best is None)
+        if known
         else "Without a truth there is no recommendation: choose by the pictures how much should be filled in."
     )
     return report.Table("Hidden area and what it buys, by threshold of entropy", header, tuple(rows), (), note)
@@ -154,17 +192,20 @@ def curve(found):
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     thresholds = [one.threshold for one in found.tried]
-    left = figure.add_subplot(1, 2, 1) if found.best is not None else figure.add_subplot(1, 1, 1)
+    known = found.tried[0].repaired is not None
+    left = figure.add_subplot(1, 2, 1) if known else figure.add_subplot(1, 1, 1)
     left.plot(thresholds, [100 * one.hidden for one in found.tried], color="#aa00aa", label="voxels hidden")
-    left.set(xlabel="threshold of entropy", ylabel="per cent", ylim=(0, None))
-    if found.best is not None:
+    if known:
         left.plot(thresholds, [100 * one.caught for one in found.tried], color="#1f77b4", label="of all errors hidden")
         right = figure.add_subplot(1, 2, 2)
         right.plot(thresholds, [one.repaired - one.broken for one in found.tried], color="#2a9d2a")
         right.axhline(0, color="0.6", linewidth=0.8)
-        right.axvline(found.best, color="0.3", linestyle=":", label=f"recommended: {found.best:g}")
         right.set(xlabel="threshold of entropy", ylabel="voxels repaired minus broken")
+    if found.best is not None:
+        right.axvline(found.best, color="0.3", linestyle=":", label=f"recommended: {found.best:g}")
         right.legend(frameon=False)
+    # Limits come after all curves: they would be set by those drawn before.
+    left.set(xlabel="threshold of entropy", ylabel="per cent", ylim=(0, None))
     left.legend(frameon=False)
     return png_of_figure(figure)
 

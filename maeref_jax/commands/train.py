@@ -3,7 +3,15 @@
 The workdir is the model: copy it, and maeref refine needs nothing else. The same command again continues where the last
 checkpoint was; Ctrl-C and SIGTERM save first.
 
-  other classes than the config's:   --classes background,mitochondria   (of a refiner: those of its data.ensemble)
+  an ensemble, on images that you annotated:
+    maeref train --config ensemble --workdir runs/mine --classes background,mitochondria --voxel_size_nm 45,4.6,4.6
+                 --images a.tif b.tif --labels a_mask.tif b_mask.tif
+                 --validation_images c.tif --validation_labels c_mask.tif
+  a refiner, on what that ensemble says of images (classes and voxel size are the ensemble's):
+    maeref train --config mae --workdir runs/mae --ensemble runs/mine --images a.tif b.tif more.tif
+                 --validation_images c.tif --validation_labels c_mask.tif
+  a refiner, on label maps alone:   … --classes background,mitochondria --labels a.tif b.tif --validation_labels c.tif
+
   start from another model, e.g. with other classes:   --init_from runs/other
   several processes (on SLURM, Open MPI, TPU pods):      --distributed
   several processes anywhere:   --coordinator HOST:PORT --processes 2 --process_id 0    (and 1 on the other machine)
@@ -14,6 +22,13 @@ from etils import epath
 from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
 
+FILES = {
+    "images": "train.images",
+    "labels": "train.labels",
+    "validation_images": "validation.images",
+    "validation_labels": "validation.labels",
+}
+
 
 def main(argv):
     flags = command_line.parser(__doc__)
@@ -21,6 +36,10 @@ def main(argv):
         "--config", required=True, help="a config of the package, NAME or NAME:MODE, or a file, PATH.py or PATH.py:MODE"
     )
     flags.add_argument("--workdir", required=True, help="where the model goes; gs://… as well (untested)")
+    for name, config_key in FILES.items():
+        what = f"of {config_key.partition('.')[0]}; instead of phantoms, in place of --config.data.{config_key}"
+        flags.add_argument(f"--{name}", nargs="+", metavar="PATH", help=f"files {what}")
+    flags.add_argument("--ensemble", metavar="DIR", help="of a refiner: the ensemble that segments its images")
     flags.add_argument("--classes", metavar="NAMES", help="names, background first: background,mitochondria")
     flags.add_argument(
         "--label_map", metavar="ID:CLASS,…", help="what ids in label files mean: 0:0,255:1; or instances; or identity"
@@ -40,7 +59,7 @@ def main(argv):
         overrides.append(f"--config.voxel_size_nm={arguments.voxel_size_nm}")
     if arguments.label_map:
         overrides.append(f"--config.data.label_map={arguments.label_map}")
-    settings = command_line.load_config(arguments.config, overrides).to_dict()
+    settings = command_line.load_config(arguments.config, [*file_overrides(arguments), *overrides]).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
     from maeref_jax.experiments import class_settings, parameter_search, run, train_settings
@@ -74,6 +93,19 @@ def main(argv):
     if data["phantom"]["train"] and "ensemble" in data and not data["ensemble"]:
         train_ensemble_first(settings, arguments)
     run.train(settings, arguments.workdir, arguments.profile)
+
+
+def file_overrides(arguments):
+    """The overrides that the flags for files of one's own stand for; phantoms are left out where there are any."""
+    given = {key: getattr(arguments, name) for name, key in FILES.items() if getattr(arguments, name)}
+    from maeref_jax.commands.requests import expand
+
+    found = [f"--config.data.{key}={tuple(expand(tuple(paths)))!r}" for key, paths in given.items()]
+    if given:
+        found += [f"--config.data.phantom.{split}=" for split in ("train", "validation")]
+    if arguments.ensemble:
+        found.append(f"--config.data.ensemble={arguments.ensemble}")
+    return found
 
 
 def check_processes(arguments):

@@ -62,6 +62,7 @@ def read_config(argv: list[str], description: str):
     )
     add("--copy_image", action="store_true", default=None, help="put the image into STEM.ome.zarr, not only its path")
     add("--dry_run", action="store_true", default=None, help="say what it will take (disk, memory, hours), do nothing")
+    add("--strict", action="store_true", default=None, help="stop where there is a warning, exit code 2")
     add("--overwrite", action="store_true", default=None, help="remove an earlier output first")
     add("--num_parts", metavar="N", help="so many processes work on the same output, started by you, on any machine")
     add("--part_id", metavar="I", help="which of them this is, from 0 to N - 1")

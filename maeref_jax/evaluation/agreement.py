@@ -10,10 +10,10 @@ import numpy as np
 
 from maeref_jax import report
 from maeref_jax.evaluation.endpoint import comparison, endpoint
-from maeref_jax.evaluation.runs import CONTROLS, Found, name_of
+from maeref_jax.evaluation.runs import CONTROLS, Found
 from maeref_jax.metrics import overlap, scores, validity
+from maeref_jax.report.dice_tables import dice_table, name_of, repair_table
 
-REGIONS = {"hidden": "inside hidden tokens", "low_signal": "inside low-signal regions", "all": "everywhere"}
 RESHELLED = "sanity: refined, its shell derived again"
 
 
@@ -122,20 +122,20 @@ def tables(judged, class_names, endpoint_classes):
     reshelled = {region: sum(one.reshelled[region] for one in judged) for region in judged[0].reshelled}
     tables = [_dice_table(found, class_names, reshelled), comparison([one.scores for one in judged], endpoint_classes)]
     tables += [_published_table(judged, endpoint_classes)] if judged[0].published else []
-    tables += [_repair_table(found)] if found.repairs else []
+    tables += [repair_table(found.repairs)] if found.repairs else []
     tables += [_control_table(judged, endpoint_classes)] if judged[0].controls else []
     tables += [_validity_table(found)] if found.validity else []
     return [table for table in tables if table]
 
 
 def _dice_table(found, class_names, reshelled):
-    rows = []
-    for region, confusions in found.confusions.items():
-        rows.append((REGIONS[region], *[""] * len(class_names)))
-        sanity = {RESHELLED: reshelled[region]} if reshelled else {}
-        for name, counts in (confusions | sanity).items():
-            dice = scores.dice_with_mean(counts)
-            rows.append((f"  {name_of(name)}", *(report.number(value) for value in dice.values())))
+    dice = {
+        region: {
+            name: scores.dice_with_mean(counts)
+            for name, counts in (confusions | ({RESHELLED: reshelled[region]} if reshelled else {})).items()
+        }
+        for region, confusions in found.confusions.items()
+    }
     note = f"The mean is over the classes listed, not over voxels; {class_names[0]} takes no part in it."
     if not found.validity:
         note += (
@@ -149,8 +149,7 @@ def _dice_table(found, class_names, reshelled):
         )
     if reshelled:
         note += " The last row forgets the shell of the refined map and derives it by distance, like that of the truth."
-    header = ("Dice, 1 = identical to the truth", "mean", *class_names[1:])
-    return report.Table("Agreement with the truth", header, tuple(rows), ("refined",), note)
+    return dice_table(dice, class_names, note)
 
 
 def _published_table(judged, classes):
@@ -168,17 +167,6 @@ def _published_table(judged, classes):
     )
     header = ("mean Dice", "inside hidden tokens", "everywhere")
     return report.Table("As published: the whole volume redone", header, tuple(rows), ("refined",), note)
-
-
-def _repair_table(found):
-    header = (
-        "voxels inside hidden tokens",
-        *(name.replace("_to_", " → ").replace("_", " ") for name in overlap.REPAIRS),
-    )
-    rows = tuple(
-        (name_of(name), *(f"{counts[key]:,}" for key in overlap.REPAIRS)) for name, counts in found.repairs.items()
-    )
-    return report.Table("What was repaired, and what was broken", header, rows, ("refined",))
 
 
 def _control_table(judged, classes):

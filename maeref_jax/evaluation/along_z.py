@@ -1,10 +1,13 @@
 """Along z (EVALUATION E10): do repaired slices hang together, and how many pieces and tunnels are there in 3-D?"""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from maeref_jax import report
-from maeref_jax.evaluation.runs import Found, name_of
+from maeref_jax.evaluation.runs import Found
 from maeref_jax.metrics import consistency, topology
+from maeref_jax.report.dice_tables import name_of
 
 SHAPE = ("components", "tunnels", "holes")
 
@@ -26,8 +29,8 @@ def count(found: Found, inner: tuple[int, ...]) -> dict:
     return {name: one(labels) for name, labels in (*found.maps.items(), ("truth", truth))}
 
 
-def table(counted: list[dict]):
-    """A report.Table of `count` of every volume."""
+def table(counted: list[dict], inner: Sequence[str]):
+    """A report.Table of `count` of every volume. inner: names of the classes whose pieces are counted."""
     rows = []
     for name in counted[0]:
         flicker = {key: sum(one[name]["flicker"][key] for one in counted) for key in consistency.COUNTS}
@@ -51,7 +54,7 @@ def table(counted: list[dict]):
     note = (
         "First three: inside hidden tokens and to the slices beside them; 1 is as in the truth. A false change is a "
         "pair of neighbours along z of two classes where the truth has one; a blink differs from both its neighbours, "
-        "which agree. Last three: of cristae and matrix together, everywhere, all volumes."
+        f"which agree. Last three: of {' and '.join(inner)} together, everywhere, all volumes."
     )
     return report.Table("From slice to slice", header, tuple(rows), ("refined",), note)
 

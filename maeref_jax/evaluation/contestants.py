@@ -5,6 +5,7 @@ from pathlib import Path
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import runs
 from maeref_jax.pipeline import jobs, methods
+from maeref_jax.report.dice_tables import NAMES
 from maeref_jax.volumes.labels import real_classes
 
 
@@ -18,6 +19,7 @@ def load_models(settings, workdir):
     refiner = None if settings["refiner"] == "none" else methods.load_model(refiner, "refiner")
     if ensemble is None and refiner is None:
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
+    refiner = jobs.meant_for(refiner, bool(has_labels))
     # Before the threshold counts as given: what is chosen is refused with another ensemble here too.
     jobs.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
     thresholds, said = jobs.thresholds_of(settings["refine"], refiner)
@@ -40,7 +42,7 @@ def load_others(workdirs, refiner, kind):
     if workdirs and refiner is None:
         raise BadInput(f"competitors {', '.join(workdirs)} are compared with a refiner, but refiner is 'none'")
     names = [Path(workdir).resolve().name for workdir in workdirs]
-    taken = [name for name in names if names.count(name) > 1 or name in (*runs.NAMES, "truth", "erased", "majority")]
+    taken = [name for name in names if names.count(name) > 1 or name in (*NAMES, "truth", "erased", "majority")]
     if taken:
         raise BadInput(f"competitors are named by their workdirs, and '{taken[0]}' is taken; rename the folder")
     found = {name: methods.load_model(workdir, kind) for name, workdir in zip(names, workdirs, strict=True)}

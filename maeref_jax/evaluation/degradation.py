@@ -15,7 +15,10 @@ from maeref_jax.errors import BadInput
 from maeref_jax.metrics import calibration, statistics
 from maeref_jax.phantoms.low_signal import fade
 from maeref_jax.phantoms.phantom import PhantomSettings, phantom
+from maeref_jax.pipeline.shown import shown_range
 from maeref_jax.uncertainty.entropy import normalised_entropy
+from maeref_jax.volumes.grey_values import scaled
+from maeref_jax.volumes.volume import Volume, array_volume
 
 # How the signal goes: the original's script takes the square root of the relative depth, the paper's text the depth.
 VARIANTS = {
@@ -32,12 +35,16 @@ PAPER = "+160 %, from the lowest 10 % to within the top 60 %"
 
 
 class Window(NamedTuple):
-    """One mitochondrion: image float32 and foreground bool (z, y, x) of a model's window, and the point to fade."""
+    """One mitochondrion: image float32 and foreground bool (z, y, x) of a model's window, and the point to fade.
+
+    background: grey value outside mitochondria; phantom: Volume of the whole image.
+    """
 
     image: np.ndarray
     foreground: np.ndarray
     centre: tuple[int, int, int]
     background: float
+    phantom: Volume
 
 
 def check(fading, shape, size):
@@ -63,6 +70,7 @@ def windows(seeds, shape, voxel_size_nm, size, count):
     for seed in seeds:
         made = phantom(seed, shape, voxel_size_nm, plain)
         rng, image = np.random.default_rng(seed), made.image.astype(np.float32)
+        whole = array_volume(image, f"phantom_{seed}", voxel_size_nm)
         background = float(image[made.labels == 0].mean())
         for number in np.unique(made.instances[made.instances > 0]):
             if len(found) == count:
@@ -73,7 +81,7 @@ def windows(seeds, shape, voxel_size_nm, size, count):
                 corner = [min(max(a - s // 2, 0), n - s) for a, s, n in zip(at, size, shape, strict=True)]
                 box = tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))
                 centre = tuple(int(a - c) for a, c in zip(at, corner, strict=True))
-                found.append(Window(image[box], (made.labels > 0)[box], centre, background))
+                found.append(Window(image[box], (made.labels > 0)[box], centre, background, whole))
     return found
 
 
@@ -147,15 +155,20 @@ def table(results):
     return report.Table("Entropy where the signal was taken away", header, tuple(rows), (), note)
 
 
-def ensemble_entropy(model):
-    """predict of `measure` for a Segmenter's Model: entropy of the mean probability, a few windows at a time."""
+def ensemble_entropy(model, found):
+    """predict of `measure` for a Segmenter's Model and these Windows: entropy of the mean probability, a few windows at
+    a time.
+    """
     import jax
 
     apply = model.apply
     variables = jax.device_put((model.params, model.state))
     run = jax.jit(lambda params, state, image: normalised_entropy(apply.predict(params, state, image).mean(0)))
 
+    ranges = [shown_range(model, window.phantom) for window in found]
+
     def predict(images):
+        images = np.stack([scaled(image, shown) for image, shown in zip(images, ranges, strict=True)])
         found = []
         for start in range(0, len(images), 8):
             part = images[start : start + 8]

@@ -14,6 +14,7 @@ import numpy as np
 from maeref_jax import report
 from maeref_jax.metrics import calibration, overlap
 from maeref_jax.pipeline.blockwise import segment_block
+from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.uncertainty.entropy import KINDS, class_count, entropy_of_means, member_means
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.windows import Box
@@ -36,6 +37,7 @@ def count(model, image, truth, depth=8):
     """Counted of one volume. model: a Segmenter's Model; image: Volume; truth: integers (z, y, x), -1 unknown; depth:
     slices at a time, at least; a 3-D model's windows reach beyond a slab, and are computed again for the next one.
     """
+    image = seen_by(model, image)
     total, depth = None, max(depth, 2 * model.apply.window[0]) if model.apply.dims == 3 else depth
     classes = real_classes(model.settings["classes"])
     for start in range(0, truth.shape[0], depth):

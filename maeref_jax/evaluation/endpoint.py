@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from maeref_jax import report
-from maeref_jax.evaluation.runs import name_of
 from maeref_jax.metrics import overlap, scores, statistics
+from maeref_jax.report.dice_tables import name_of
 
 
 class Endpoint(NamedTuple):

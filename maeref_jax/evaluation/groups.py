@@ -5,9 +5,10 @@ from scipy import ndimage
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation.runs import Found, name_of
+from maeref_jax.evaluation.runs import Found
 from maeref_jax.metrics import morphometry, overlap
 from maeref_jax.metrics.validity import Classes
+from maeref_jax.report.dice_tables import name_of
 
 FEATURES = {
     "cristae_share": "cristae share",

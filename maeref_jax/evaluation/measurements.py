@@ -6,9 +6,10 @@ import numpy as np
 from scipy import ndimage
 
 from maeref_jax import report
-from maeref_jax.evaluation.runs import Found, name_of
+from maeref_jax.evaluation.runs import Found
 from maeref_jax.metrics import instances, skeleton
 from maeref_jax.metrics.validity import Classes, mean_and_error
+from maeref_jax.report.dice_tables import name_of
 
 MEASURES = ("volume", "cristae volume", "cristae share", "skeleton length")
 SMALLEST_VX = 2000  # of a true mitochondrion: less of it says nothing about its shape

@@ -112,6 +112,7 @@ def _methods(judged, ensemble, refiner, classes, settings):
         changed = (counts["wrong_to_right"] + counts["right_to_wrong"] + counts["wrong_to_other_wrong"]) / max(known, 1)
     model = refiner or ensemble
     asked = jobs.Settings(**settings["refine"])
+    may_be_ambiguous = ensemble and ensemble.settings["classes"]["ambiguous"] >= 0
     agreeing = (jobs.agreeing_slices(asked, refiner, case.voxel_size_nm, len(case.truth)) for case, _, _ in judged)
     return methods_paragraph(
         volumes=len(judged),
@@ -121,7 +122,7 @@ def _methods(judged, ensemble, refiner, classes, settings):
         classes=classes["names"],
         doubt=asked.entropy_kind if ensemble else "given",
         threshold=asked.threshold,
-        ambiguous_threshold=asked.ambiguous_threshold if ensemble else None,
+        ambiguous_threshold=asked.ambiguous_threshold if may_be_ambiguous else None,
         token=model.apply.token if refiner else 4,
         refiner=refiner.name if refiner else "",
         parameters=jobs.parameters(refiner) if refiner else None,

@@ -5,10 +5,12 @@ import numpy as np
 from maeref_jax.evaluation import degradation
 from maeref_jax.metrics import validity
 from maeref_jax.pipeline.blockwise import in_3d, real_probabilities
+from maeref_jax.pipeline.shown import shown_range
 from maeref_jax.report import figures
 from maeref_jax.report.most_changed import APART
 from maeref_jax.report.page import Picture, Slider
 from maeref_jax.report.panels import Slice, busiest_window, overlays, panels
+from maeref_jax.volumes.grey_values import scaled
 from maeref_jax.volumes.volume import labels_from_disk
 from maeref_jax.volumes.windows import Box
 
@@ -93,7 +95,7 @@ def paper_figures(judged, chosen, classes, ids, ensemble, fading):
             )
         )
     if ensemble is not None and ensemble.apply.dims == 2:
-        members = member_labels(ensemble, shown.image)
+        members = member_labels(ensemble, scaled(shown.image, shown_range(ensemble, case.inputs["image"])))
         panel = (shown.image, members, shown.initial, shown.entropy, shown.hidden, shown.refined)
         made.append(
             Picture(
@@ -130,7 +132,7 @@ _FADING = (
 
 
 def member_labels(ensemble, image):
-    """What every member of a 2-D ensemble says of one image (y, x), int (k, y, x), never "ambiguous"."""
+    """What every member of a 2-D ensemble says of an image (y, x) as it sees it, int (k, y, x), never "ambiguous"."""
     import jax
 
     probabilities = jax.jit(ensemble.apply.predict)(ensemble.params, ensemble.state, np.float32(image)[None])
@@ -141,7 +143,7 @@ def faded(ensemble, fading):
     """{name: figures.Faded} of FADED mitochondria, for the ensemble's own windows."""
     phantoms = (fading["shape"], fading["voxel_size_nm"])
     found = degradation.windows(fading["seeds"], *phantoms, in_3d(ensemble.apply)[0], FADED)
-    predict, rng = degradation.ensemble_entropy(ensemble), np.random.default_rng(0)
+    predict, rng = degradation.ensemble_entropy(ensemble, found), np.random.default_rng(0)
     variant = next(iter(degradation.VARIANTS.values()))
     changed = [degradation.degraded(window, variant, rng) for window in found]
     before = predict(np.stack([window.image for window in found]))

@@ -11,8 +11,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from maeref_jax import report
-from maeref_jax.evaluation.runs import Found, name_of
+from maeref_jax.evaluation.runs import Found
 from maeref_jax.metrics import instances, sanity, topology, validity
+from maeref_jax.report.dice_tables import name_of
 
 SANITY = {
     "erased": "sanity: cristae erased",

@@ -11,11 +11,11 @@ import numpy as np
 from scipy import ndimage
 
 from maeref_jax import report
-from maeref_jax.evaluation.runs import name_of
 from maeref_jax.masking.hidden import shaped_tokens
 from maeref_jax.masking.tokens import token_spread
 from maeref_jax.metrics import overlap
 from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.report.dice_tables import name_of
 from maeref_jax.samples.sampling import crop
 
 RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9)

@@ -1,7 +1,6 @@
 """Every held-out volume refined in every way and counted against the truth: tables, report, one opening of the log."""
 
 import json
-import sys
 import textwrap
 import time
 
@@ -21,7 +20,6 @@ from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.pipeline import jobs
 from maeref_jax.pipeline.blockwise import in_3d
 from maeref_jax.training.workdir import make_workdir, write_text
-from maeref_jax.volumes.inputs import doubt_about_scale
 
 
 def judge(settings, workdir):
@@ -49,10 +47,6 @@ def judge(settings, workdir):
     filling = {"refined": refiner, **competitors} if refiner else {}
     for case in given:
         print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
-        model = ensemble or refiner
-        doubt = doubt_about_scale(case.stem, case.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"])
-        if doubt:
-            print(f"warning: {doubt}", file=sys.stderr)
         started = time.monotonic()
         results = runs.refine(case, ensemble, refiner, settings, output)
         refining += time.monotonic() - started

@@ -6,7 +6,6 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.cases import Case
-from maeref_jax.masking.slices import agreed
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import jobs, methods, refining
@@ -15,8 +14,6 @@ from maeref_jax.volumes.labels import rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
-# Names of label maps, in the order of the tables; others are called by their workdirs.
-NAMES = {"initial": "initial", "nearest": "nearest visible label", "refined": "refined"}
 PUBLISHED = ", as published"  # behind the name of a competitor that redoes the whole volume
 CONTROLS = {"random": "random tokens of the same shapes", "oracle": "tokens that hold true errors"}
 
@@ -41,11 +38,6 @@ class Found(NamedTuple):
     published: dict[str, np.ndarray]
     controls: dict[str, tuple[np.ndarray, np.ndarray]]
     reshelled: np.ndarray | None = None
-
-
-def name_of(label_map):
-    """What a label map is called in tables."""
-    return NAMES.get(label_map, label_map)
 
 
 def check(given, ensemble, refiner, competitors, others, settings, output):
@@ -98,7 +90,10 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
         rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm, len(initial))
-        maps |= {"nearest": _nearest(initial, hidden, rounds), "refined": labels_from_disk(stored["refined"])}
+        maps |= {
+            "nearest": nearest_visible_label(initial, hidden, rounds),
+            "refined": labels_from_disk(stored["refined"]),
+        }
     for name, model in competitors.items():
         if "probabilities" in model.apply.needs:
             asked = _asked(settings, tiff_export=False)
@@ -134,17 +129,6 @@ def redoes_everything(model):
     """
     whole_crops = model.apply.sees_hidden or "probabilities" in model.apply.needs
     return whole_crops and model.name not in methods.UNLEARNED
-
-
-def _nearest(labels, hidden, rounds):
-    """Hidden voxels copy the nearest visible label of their slice, and then agree with those above and below, as what
-    any refiner fills in does.
-    """
-    copied = nearest_visible_label(labels, hidden)
-    if not rounds:
-        return copied
-    certain = (copied[..., None] == np.arange(copied.max() + 1)).astype(np.float32)
-    return np.where(hidden, agreed(certain, labels, hidden, rounds).argmax(-1), copied).astype(np.int16)
 
 
 def _as_given(settings):

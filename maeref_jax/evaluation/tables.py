@@ -86,7 +86,8 @@ def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict)
         made.append(plausibility.table(crops, settings["validity"]["least_hidden"], cristae))
         made.append(measurements.table([found for one in main for found in one.measurements]))
     if main[0].along_z is not None:
-        made.append(along_z.table([one.along_z for one in main]))
+        ids = settings["validity"]["classes"][2:] or range(1, len(class_names))
+        made.append(along_z.table([one.along_z for one in main], [class_names[i] for i in ids]))
     shifts = {one.shift: [] for one in counted}
     for one in counted:
         shifts[one.shift].append(one.agreement)

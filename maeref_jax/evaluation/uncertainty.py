@@ -34,7 +34,7 @@ def judge(settings, workdir):
     if settings["phantom"]["seeds"]:
         phantoms = (tuple(settings["phantom"][name]) for name in ("shape", "voxel_size_nm"))
         windows = degradation.windows(fading["seeds"], *phantoms, in_3d(model.apply)[0], fading["mitochondria"])
-        tables.append(degradation.table(degradation.measure(windows, degradation.ensemble_entropy(model))))
+        tables.append(degradation.table(degradation.measure(windows, degradation.ensemble_entropy(model, windows))))
     page = html_page(
         title="Does the ensemble know where it is wrong?",
         lead=[],

@@ -92,9 +92,8 @@ def check(settings):
     if phantoms and not (is_mitochondria(scheme["names"]) and real_classes(scheme) == 4):
         raise BadInput(
             "phantoms have the classes background, intermembrane, cristae, matrix, and the config trains on them, but "
-            f"the classes are {listed(scheme)}; give volumes of your own (--config.data.phantom.train= "
-            "--config.data.phantom.validation= --config.data.train.images=… --config.data.train.labels=…), or leave "
-            "--classes out"
+            f"the classes are {listed(scheme)}; give volumes of your own (--images, --labels, --validation_images, "
+            "--validation_labels), or leave --classes out"
         )
 
 

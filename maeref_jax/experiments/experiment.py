@@ -1,7 +1,7 @@
 """From the settings of a config to what a training run needs: the method, its batches, its validation batches."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
 from maeref_jax.samples import dataset, sampling
 from maeref_jax.samples.subsets import member_volumes
+from maeref_jax.samples.whole_slices import whole_slices
 from maeref_jax.volumes.given import given_of
 from maeref_jax.volumes.volume import array_volume, resolved
 from maeref_jax.volumes.windows import whole
@@ -21,15 +22,16 @@ VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same
 
 
 class Experiment(NamedTuple):
-    """method; batches(step) -> this process's share of a batch; validation: list of batches; facts: what the workdir
-    remembers of the data; description: one line for people.
+    """method; batches(step) -> this process's share of a batch; validation: sequence of batches; facts: what the
+    workdir remembers of the data; description: one line for people; judged_on: what the validation batches are.
     """
 
     method: Method
     batches: Callable[[int], dict]
-    validation: list[dict]
+    validation: Sequence[dict]
     facts: dict
     description: str
+    judged_on: str = "crops"
 
 
 def prepare(settings, workdir, indices):
@@ -48,22 +50,21 @@ def _segmenter_experiment(settings, indices):
     train, validation = (_annotated(settings, split, notes) for split in ("train", "validation"))
     notes.of_classes(train, settings["classes"])
     members = member_volumes(train, settings)
-    intensities = sampling.intensity_range(train)
-    shape = (tuple(settings["window"]), settings["min_foreground"], intensities)
-    # In validation every member sees the same crops.
-    same = [validation] * settings["members"]
+    intensities, window = sampling.intensity_range(train), tuple(settings["window"])
+    crops = (window, settings["min_foreground"], intensities, settings["anywhere_share"])
 
     def batches(step):
-        return sampling.image_batch(members, settings["seed"], step, indices, *shape)
+        return sampling.image_batch(members, settings["seed"], step, indices, *crops)
 
-    def validation_batch(step):
-        everything = range(settings["batch"])
-        batch = sampling.image_batch(same, settings["seed"] + VALIDATION_SEED, step, everything, *shape)
-        return {
-            **batch,
-            **{name: np.repeat(batch[name][:, :1], len(same), 1) for name in ("image", "labels")},
-        }
-
+    judged = whole_slices(
+        validation,
+        settings["seed"] + VALIDATION_SEED,
+        settings["validation_slices"],
+        window,
+        tuple(settings["stride"]),
+        settings["batch"],
+        batches(0)["shared"],
+    )
     facts = {
         "volumes": [volume.name for volume in train],
         "images": _image_names(settings, "train"),
@@ -71,18 +72,13 @@ def _segmenter_experiment(settings, indices):
         "member_volumes": [[volume.name for volume in volumes] for volumes in members],
         "validation_volumes": [volume.name for volume in validation],
         "intensity_range": intensities.tolist(),
+        **dataset.grey_facts(train, settings["normalisation"]),
         "entropy": "mean",
         "notes": notes.texts,
     }
     counts = sorted({len(volumes) for volumes in members})
     description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each"
-    return Experiment(
-        method,
-        batches,
-        [validation_batch(i) for i in range(settings["validation_batches"])],
-        facts,
-        description,
-    )
+    return Experiment(method, batches, judged, facts, description, judged.name)
 
 
 def _refiner_experiment(settings, workdir, indices):
@@ -102,7 +98,9 @@ def _refiner_experiment(settings, workdir, indices):
 
     def batches(step):
         progress = step / settings["steps"]
-        return sampling.label_batch(train, settings["seed"], step, indices, *crops, masking, *beside, progress=progress)
+        anywhere = settings["anywhere_share"]
+        drawn = (train, settings["seed"], step, indices, *crops, masking, *beside, progress, anywhere)
+        return sampling.label_batch(*drawn)
 
     # Validation covers the range of masking ratios evenly, so that its mean does not depend on few draws.
     number, validation_seed = settings["validation_batches"], settings["seed"] + VALIDATION_SEED
@@ -113,6 +111,7 @@ def _refiner_experiment(settings, workdir, indices):
     ]
     facts = {
         **({"intensity_range": intensities.tolist()} if with_image else {}),
+        **(dataset.grey_facts(train, settings["normalisation"]) if with_image else {}),
         "volumes": [volume.name for volume in train],
         "validation_volumes": [volume.name for volume in validation],
         "labels": f"predicted by the ensemble {ensemble}" if predict else "from files",
@@ -120,6 +119,19 @@ def _refiner_experiment(settings, workdir, indices):
     }
     method = methods.REFINERS[settings["method"]].method(settings)
     return Experiment(method, batches, validation_batches, facts, f"{len(train)} label volumes, {facts['labels']}")
+
+
+def validation_maps(settings, workdir):
+    """The TrainingVolumes that a refiner is validated on: label maps from files, or what the ensemble says of images;
+    [] where there are neither.
+    """
+    files, data = settings["data"]["validation"], settings["data"]
+    if not (files["labels"] or files["images"] or data["phantom"]["validation"]):
+        return []
+    ensemble, workdir = data.get("ensemble") or epath.Path(workdir) / "ensemble", epath.Path(workdir)
+    predict = _predictor(settings, ensemble, workdir / "predictions") if needs_ensemble(settings) else None
+    with_image = "image" in methods.REFINERS[settings["method"]].refiner(settings).needs
+    return _label_maps(settings, predict, with_image, "validation", lambda text: None)
 
 
 def _image_names(settings, split):
@@ -147,12 +159,17 @@ class Notes:
 
 def _annotated(settings, split, say):
     data = settings["data"]
-    if not data["phantom"]["train"]:
-        return _from_files(settings, split, True, say)
-    shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
-    volumes, known = dataset.annotated_phantoms(data["phantom"][split], shape, size), len(settings["classes"]["names"])
-    # Without a class "ambiguous", what an annotator could not decide is unknown.
-    return [v._replace(labels=np.where(v.labels < known, v.labels, np.int16(-1))) for v in volumes]
+    if data["phantom"]["train"]:
+        shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
+        known = len(settings["classes"]["names"])
+        # Without a class "ambiguous", what an annotator could not decide is unknown.
+        found = [
+            volume._replace(labels=np.where(volume.labels < known, volume.labels, np.int16(-1)))
+            for volume in dataset.annotated_phantoms(data["phantom"][split], shape, size)
+        ]
+    else:
+        found = _from_files(settings, split, True, say)
+    return [dataset.as_seen(volume, settings["normalisation"]) for volume in found]
 
 
 def _label_maps(settings, predict, with_image, split, say):
@@ -160,8 +177,10 @@ def _label_maps(settings, predict, with_image, split, say):
     if predict is not None:
         images = _phantom_images(settings, split) if data["phantom"]["train"] else _image_files(settings, split)
         found = [predict(name, stem, image) for name, stem, image in images]
-        return found if with_image else [volume._replace(image=None) for volume in found]
-    return _from_files(settings, split, with_image, say)
+        found = found if with_image else [volume._replace(image=None) for volume in found]
+    else:
+        found = _from_files(settings, split, with_image, say)
+    return [dataset.as_seen(volume, settings["normalisation"]) for volume in found] if with_image else found
 
 
 def _from_files(settings, split, with_image, say):

@@ -19,6 +19,7 @@ from maeref_jax.metrics import overlap
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import methods
 from maeref_jax.pipeline.blockwise import decide, hide, real_probabilities, segment_block
+from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.samples import dataset
 from maeref_jax.samples.sampling import OUTSIDE, padded
 from maeref_jax.segmenters.ensemble import out_of_fold
@@ -27,6 +28,7 @@ from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import Box, whole, windows_touching
 
 SLAB = 4  # slices segmented at a time
+SEEN = ("intensity_range", "normalisation", "grey_values")  # facts of how a model is shown images
 
 
 class Search(NamedTuple):
@@ -61,7 +63,7 @@ def prepare(settings, workdir):
     module = methods.REFINERS[settings["method"]]
     model = load_ensemble(settings, settings["data"]["ensemble"] or epath.Path(workdir) / "ensemble")
     notes = Notes()
-    volumes = _volumes(settings, notes)
+    volumes = volumes_with_truth(settings, notes)
     windows = [window for volume in volumes for window in _windows(settings, volume, model)]
     if not windows:
         raise BadInput(
@@ -83,6 +85,7 @@ def prepare(settings, workdir):
         "windows": len(order),
         "entropy": "mean",
         "notes": notes.texts,
+        **{name: model.facts[name] for name in SEEN if name in model.facts},  # it sees the image as the ensemble does
     }
     return Search(
         module.candidates(settings),
@@ -117,7 +120,7 @@ def evaluation(settings):
     return evaluate
 
 
-def _volumes(settings, say):
+def volumes_with_truth(settings, say):
     """The validation volumes with image and true labels; "ambiguous" is no truth."""
     data, classes = settings["data"], settings["classes"]
     if data["phantom"]["validation"]:
@@ -136,7 +139,7 @@ def _windows(settings, volume, model):
     and the truth: no two share a voxel but at the far borders.
     """
     size, ambiguous = tuple(settings["window"]), settings["classes"]["ambiguous"]
-    image = array_volume(volume.image, volume.name, tuple(settings["voxel_size_nm"]))
+    image = seen_by(model, array_volume(volume.image, volume.name, tuple(settings["voxel_size_nm"])))
     members = out_of_fold([volume.name], model.facts["member_volumes"])
     variables, found = jax.device_put((model.params, model.state)), []
     for start in range(0, image.shape[0], SLAB):
@@ -148,7 +151,7 @@ def _windows(settings, volume, model):
             "labels": labels,
             "entropy": entropy,
             "hidden": hide(entropy, doubt, settings["token"], settings["threshold"], settings["ambiguous_threshold"]),
-            "image": volume.image[slab.slices].astype(np.float32),
+            "image": image.read(slab).astype(np.float32),
             "probabilities": real_probabilities(means, ambiguous),
             "truth": truth,
         }

@@ -3,8 +3,11 @@
 import jax
 from etils import epath
 
-from maeref_jax.experiments import calibrate, experiment, parameter_search
+from maeref_jax import report
+from maeref_jax.errors import tell
+from maeref_jax.experiments import calibrate, experiment, parameter_search, verdict
 from maeref_jax.pipeline import methods
+from maeref_jax.pipeline.doubts import MARK
 from maeref_jax.training import loop
 from maeref_jax.training import search as trials
 from maeref_jax.training import workdir as folder
@@ -23,6 +26,8 @@ def train(settings, workdir, profile=False):
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.check_same_run(workdir, settings)
     start_from = folder.starting_point(settings)
+    if settings["method"] in methods.REFINERS:
+        verdict.check(settings)
     # The primary writes the predictions that a masked autoencoder learns from.
     with progress.showing("making the data ready"), primary_first():
         prepared = experiment.prepare(settings, workdir, indices)
@@ -35,13 +40,28 @@ def train(settings, workdir, profile=False):
                 seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
             warn_of_slowness(seconds, settings["steps"])
     summary = loop.train(
-        prepared.method, optimizer, prepared.batches, prepared.validation, settings, workdir, start_from, profile
+        *(prepared.method, optimizer, prepared.batches, prepared.validation),
+        *(settings, workdir, start_from, profile, prepared.judged_on),
     )
     if is_primary():
         folder.write_summary(workdir, settings, prepared.facts, summary)
         make_confidence_honest(settings, workdir, prepared.validation)
+        for line in by_class(summary, settings["classes"]["names"]):
+            print(line)
+        judge(settings, workdir, prepared.facts, summary)
         card = epath.Path(workdir) / "model_card.md"
         print(f"{workdir} is ready; {best_steps(summary)}, see {card}")
+
+
+def by_class(summary, names):
+    """Lines that say how well each class was found in validation, as far as that was counted class by class."""
+    found, measures = summary["validation"], ("dice", "precision", "recall")
+    lines = []
+    for name in names:
+        values = {measure: found.get(f"validation_{measure}_{name}") for measure in measures}
+        if None not in values.values():
+            lines.append(f"  {name}: " + ", ".join(f"{measure} {value:.3f}" for measure, value in values.items()))
+    return [f"validation on {summary['validated_on']}, by class:", *lines] if lines else []
 
 
 def best_steps(summary):
@@ -63,6 +83,27 @@ def make_confidence_honest(settings, workdir, batches):
         print(f"confidence in validation crops: expected calibration error {before}, calibrated {after}")
 
 
+def judge(settings, workdir, facts, summary):
+    """Has a refiner judged on whole slices of its validation volumes; says it, and writes it into summary and card."""
+    if settings["method"] not in methods.REFINERS:
+        return
+    found, tables = verdict.judge(settings, workdir)
+    if found is None:
+        print("no verdict: nothing is known of the validation volumes that this refiner could be judged by")
+        return
+    texts = [report.text_table(one) for one in tables]
+    folder.write_summary(
+        workdir, settings, facts, summary | {"verdict": found}, "\n\n".join([found["sentence"], *map(fenced, texts)])
+    )
+    print("\n" + "\n\n".join(texts) + "\n")
+    tell(f"{MARK * found['harm']}{found['sentence']}")
+
+
+def fenced(text):
+    """Text as it is, in a model card."""
+    return f"```\n{text}\n```"
+
+
 def search(settings, workdir):
     """Choose the parameters of a method without gradients into `workdir`, or go on choosing there."""
     prepared = parameter_search.prepare(settings, workdir)
@@ -70,6 +111,7 @@ def search(settings, workdir):
     print(f"{settings['method']}: {prepared.description}", flush=True)
     summary = trials.search(prepared.candidates, prepared.state, prepared.evaluate, prepared.batches, settings, workdir)
     folder.write_summary(workdir, settings, prepared.facts, summary)
+    judge(settings, workdir, prepared.facts, summary)
     print(f"{workdir} is ready; the best of {summary['steps']} trials: {summary['parameters']}, all in metrics.jsonl")
 
 

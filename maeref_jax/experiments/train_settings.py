@@ -10,11 +10,13 @@ from maeref_jax.errors import BadInput
 from maeref_jax.experiments import class_settings
 from maeref_jax.pipeline import methods
 from maeref_jax.training.optimizer import build_optimizer
+from maeref_jax.volumes import grey_values
 from maeref_jax.volumes.label_ids import label_map_of
 from maeref_jax.volumes.volume import share_slices
 
 RANGES = {
     "steps": (1, inf), "batch": (1, inf), "evaluate_every": (1, inf), "validation_batches": (1, inf),
+    "validation_slices": (1, inf), "anywhere_share": (0, 1),
     "stop_after": (0, inf), "members": (1, inf), "token": (1, inf), "min_foreground": (0, 1),
     "threshold": (0, 1), "ambiguous_threshold": (0, 1), "keep_within": (0, inf),
     # The checkpoint before the last is what a damaged one falls back to.
@@ -36,6 +38,8 @@ def check(settings):
         methods.UNLEARNED[method].refiner(settings)
         return
     _check_training(settings)
+    if "normalisation" in settings:
+        grey_values.check(settings["normalisation"])
     _check_data(settings["data"])
     if method in methods.LEARNED:
         methods.LEARNED[method].method(settings)

@@ -3,11 +3,14 @@
 import numpy as np
 from scipy import ndimage
 
+from maeref_jax.masking.slices import agreed
 
-def nearest_visible_label(labels, hidden):
+
+def nearest_visible_label(labels, hidden, rounds=0):
     """Gives each hidden voxel the label of the nearest visible voxel of its slice.
 
-    labels: integers (z, y, x), -1 unknown. hidden: bool (z, y, x).
+    labels: integers (z, y, x), -1 unknown. hidden: bool (z, y, x). rounds: of agreement with the slices above and below
+    (slices.agreed), as of any refiner.
     Returns labels of the same dtype. Visible voxels keep theirs; unknown ones lend theirs to nobody. A slice
     without any visible known voxel stays as it is. Distances are in-plane, taking y and x as equally long.
     """
@@ -17,4 +20,7 @@ def nearest_visible_label(labels, hidden):
         if lender.any():
             nearest = ndimage.distance_transform_edt(~lender, return_distances=False, return_indices=True)
             filled[z] = np.where(hidden[z], labels[z][tuple(nearest)], labels[z])
-    return filled
+    if not rounds:
+        return filled
+    certain = (filled[..., None] == np.arange(filled.max() + 1)).astype(np.float32)
+    return np.where(hidden, agreed(certain, labels, hidden, rounds).argmax(-1), filled).astype(labels.dtype)

@@ -32,7 +32,7 @@ from maeref_jax.volumes.writing import check_written
 LEAVE = ("red", "flagged")
 THRESHOLDS = ("threshold", "ambiguous_threshold")
 # Settings that decide nothing about the result.
-_HOW = ("overwrite", "num_parts", "part_id", "wait_minutes", "export")
+_HOW = ("overwrite", "num_parts", "part_id", "wait_minutes", "export", "strict", "ask")
 
 
 class Model(NamedTuple):
@@ -41,6 +41,7 @@ class Model(NamedTuple):
     name: the method; settings: the workdir's config; facts: what it remembers of its training data
     calibration: of a refiner's confidence as it is used, None where there is none
     chosen: the threshold that refine.py --suggest_threshold chose, and what it belongs to; None for none
+    verdict: of a refiner, what its training found on validation volumes (experiments/verdict.py); None for none
     """
 
     workdir: str
@@ -52,6 +53,7 @@ class Model(NamedTuple):
     facts: dict
     calibration: Calibration | None = None
     chosen: dict | None = None
+    verdict: dict | None = None
 
 
 def parameters(model: Model) -> int:
@@ -62,8 +64,9 @@ def parameters(model: Model) -> int:
 class Job(NamedTuple):
     """One volume to refine, results under `output`/`stem`...
 
-    Either `image` and a segmenter; or `labels` with `entropy` or with `hidden` (a painted mask, nonzero is hidden); or
-    `probabilities`, one volume or one per member. `image` may accompany the last two for a refiner that needs it.
+    Either `image` and a segmenter; or `labels` with `entropy`, with `hidden` (a painted mask, nonzero is hidden) or
+    with both (what either hides is hidden); or `probabilities`, one volume or one per member. `image` may accompany the
+    last two for a refiner that needs it.
     members: which members of the ensemble to average, None for all (out-of-fold predictions use some).
     """
 
@@ -99,6 +102,8 @@ class Settings(NamedTuple):
     leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
     classes: names of the classes, background first, where no model says them; of a model they are a check
     label_map: what the ids of `labels` mean, where that is not plain, see label_ids.understand
+    ask: how many places of the volume the refiner is tried at, before it is let loose (asking.py), at most; 0 for none
+    strict: a warning stops, before anything is written where that can be known
     num_parts, part_id: of so many processes on this output, which one this is, from 0
     wait_minutes: how long a part waits for blocks of the others that it needs
     """
@@ -128,6 +133,8 @@ class Settings(NamedTuple):
     leave: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     label_map: tuple = ()
+    ask: int = 0
+    strict: bool = False
     num_parts: int = 1
     part_id: int = 0
     wait_minutes: float = 60.0
@@ -142,6 +149,13 @@ def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[st
     found = {name: source[name] if given[name] is None else given[name] for name in THRESHOLDS}
     said = (f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS)
     return found, "; ".join(said)
+
+
+def meant_for(refiner: Model | None, own_labels: bool) -> Model | None:
+    """The refiner without a chosen threshold where it belongs elsewhere: one is chosen for the entropy of an ensemble
+    or of class probabilities, and of the entropy beside a user's own labels nobody knows whose it is.
+    """
+    return refiner._replace(chosen=None) if refiner and refiner.chosen and own_labels else refiner
 
 
 def settled(settings: Settings, refiner: Model | None) -> Settings:
@@ -163,19 +177,12 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
 def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tuple | None, slices: int) -> int:
     """How many slices above and below a voxel its refined label agrees with; none of a volume of one slice.
 
-    voxel_size_nm: of the volume, None where it does not say; then it is that of the refiner. Raises BadInput where that
-    is not known either, as of an imported one.
+    voxel_size_nm: of the volume, None where it does not say: then how far apart its slices are is not guessed, and none
+    agree (doubts.before says so).
     """
-    if refiner is None or refiner.apply.dims == 3 or not settings.agree_within_nm or slices == 1:
+    if refiner is None or refiner.apply.dims == 3 or not settings.agree_within_nm or slices == 1 or not voxel_size_nm:
         return 0
-    size = voxel_size_nm or refiner.settings["voxel_size_nm"]
-    if not size:
-        raise BadInput(
-            f"agree_within_nm is {settings.agree_within_nm:g}, but neither the volume nor {refiner.workdir} says how "
-            "thick a slice is; give --voxel_size_nm Z,Y,X (evaluate.py: --config.files.voxel_size_nm), or set "
-            "agree_within_nm to 0, as in the paper"
-        )
-    return slices_within(settings.agree_within_nm, size[0])
+    return slices_within(settings.agree_within_nm, voxel_size_nm[0])
 
 
 def is_chosen(found: Any) -> bool:
@@ -245,10 +252,8 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     own = sum(source is not None for source in (job.labels, job.probabilities or None))
     if (segmenter is not None) + own != 1 or (segmenter is not None and job.image is None):
         raise BadInput(f"{job.stem}: expected one of: an image and an ensemble, labels, or probabilities")
-    if (job.labels is not None) != ((job.entropy is not None) + (job.hidden is not None) == 1):
-        raise BadInput(
-            f"{job.stem}: labels need entropy or a hidden mask beside them, one of the two; nothing else does"
-        )
+    if (job.labels is not None) != (job.entropy is not None or job.hidden is not None):
+        raise BadInput(f"{job.stem}: labels need entropy, a hidden mask or both beside them; nothing else does")
     for name in THRESHOLDS:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")

@@ -57,7 +57,9 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     chosen = _beside(workdir, "threshold.json", is_chosen, "refine.py --suggest_threshold")
     fits = known and known["use"] == settings.get("use")
     calibration = Calibration(tuple(known["temperatures"])) if fits else None
-    return Model(str(workdir), name, settings, params, state, apply, config["facts"], calibration, chosen)
+    summary = _beside(workdir, "summary.json", lambda found: isinstance(found, dict), "maeref train")
+    verdict = summary.get("verdict") if summary else None
+    return Model(str(workdir), name, settings, params, state, apply, config["facts"], calibration, chosen, verdict)
 
 
 def _beside(workdir, name, is_whole, maker) -> dict | None:

@@ -21,6 +21,7 @@ from maeref_jax.pipeline.blockwise import (
     segment_block,
 )
 from maeref_jax.pipeline.jobs import Job, Model, Settings
+from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.results import output
 from maeref_jax.results.output import Output
 from maeref_jax.uncertainty.entropy import member_means
@@ -28,6 +29,18 @@ from maeref_jax.volumes.inputs import read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
 from maeref_jax.volumes.windows import Box, blocks
+
+UNDECIDED = 0.5  # of the threshold: an entropy above that is near it
+
+
+class Said(NamedTuple):
+    """What a user is told before a volume is refined. warnings, notes: sentences; asked: what asking.ask found, None
+    where the refiner was not asked.
+    """
+
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    asked: dict | None = None
 
 
 class Run(NamedTuple):
@@ -43,10 +56,11 @@ class Run(NamedTuple):
     arrays: dict[str, Volume]
     voxel_size_nm: tuple[float, float, float] | None
     rounds: int  # how many slices above and below a voxel its refined label agrees with
+    said: Said = Said()
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.arrays["initial"].shape
+        return (self.job.image or self.job.labels or self.job.probabilities[0]).shape
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -66,12 +80,12 @@ def passes(run: Run) -> dict[str, Callable[[Box], None]]:
     """What each of `run.steps` does with a block, mark included; several blocks may be done beside each other."""
     run = run._replace(job=_read_by_one(run.job))
     found = {"copy": functools.partial(_copy, run)}
-    variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
-    found["segment"] = functools.partial(_segment, run, variables)
+    means = means_of(run)
+    found["segment"] = functools.partial(_segment, run, means)
     if run.refiner is not None:
         variables = jax.device_put((run.refiner.params, run.refiner.state))
         key = jax.random.key(run.settings.seed)
-        found["refine"] = functools.partial(_refine, run, variables, key, _seen_by_refiner(run))
+        found["refine"] = functools.partial(_refine, run, variables, key, _seen_by_refiner(run, means))
     return {step: found[step] for step in run.steps}
 
 
@@ -97,86 +111,108 @@ def _copy(run, box) -> None:
     output.mark(run.place, "copy", box, {})
 
 
-def _segment(run, variables, box) -> None:
-    job, segmenter, settings, scheme, arrays = run.job, run.segmenter, run.settings, run.scheme, run.arrays
-    started, windows, kind = time.monotonic(), 0, settings.entropy_kind
-    threshold = settings.threshold
-    if segmenter is not None or job.probabilities:
-        means, windows = _means(run, variables, box, kind)
-        labels, entropy, ambiguous = decide(means, scheme["ambiguous"], kind)
-        if "disagreement" in arrays:
-            # Not from the same call: with another number of channels the last bit of a mean may be another one.
-            means, more = _means(run, variables, box, "mutual_information")
-            _, disagreement, _ = decide(means, scheme["ambiguous"], "mutual_information")
-            arrays["disagreement"].write(box, np.round(disagreement * 255).astype(np.uint8))
-            windows += more
+def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, int], int]:
+    """Labels int16, entropy float32 in [0, 1], hidden bool (z, y, x) of `box`, which begins at tokens; how many tokens
+    are hidden, as of `hide_and_count`; windows that took. means: what `means_of(run)` gives.
+    """
+    job, settings, scheme = run.job, run.settings, run.scheme
+    windows, kind, painted = 0, settings.entropy_kind, False
+    if means is not None:
+        found, windows = means(box, kind)
+        labels, entropy, ambiguous = decide(found, scheme["ambiguous"], kind)
     else:
         labels = job.labels.read(box)  # classes: see refining.open_run
         ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
         entropy = np.zeros(box.shape, np.float32)
         if job.entropy is not None:
             entropy = read_entropy(job.entropy, box)
-        else:
+        if job.hidden is not None:
             # One painted voxel hides its token, whatever the threshold; the refiner hears full entropy there.
             painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
-            entropy, threshold = painted.astype(np.float32), 0.0
-    hidden, tokens = hide_and_count(entropy, ambiguous, settings.token, threshold, settings.ambiguous_threshold)
+            entropy = np.where(painted, np.float32(1), entropy)
+    limits = settings.token, settings.threshold, settings.ambiguous_threshold
+    hidden, tokens = hide_and_count(entropy + painted, ambiguous, *limits)  # 2 is above any threshold
+    return labels, entropy, hidden, tokens, windows
+
+
+def _segment(run, means, box) -> None:
+    arrays, started = run.arrays, time.monotonic()
+    labels, entropy, hidden, tokens, windows = segmented(run, means, box)
+    if "disagreement" in arrays:
+        # Not from the same call: with another number of channels the last bit of a mean may be another one.
+        found, more = means(box, "mutual_information")
+        _, disagreement, _ = decide(found, run.scheme["ambiguous"], "mutual_information")
+        arrays["disagreement"].write(box, np.round(disagreement * 255).astype(np.uint8))
+        windows += more
+    stored = np.round(entropy * 255).astype(np.uint8)
     arrays["initial"].write(box, labels_to_disk(labels))
-    arrays["entropy"].write(box, np.round(entropy * 255).astype(np.uint8))
+    arrays["entropy"].write(box, stored)
     arrays["hidden"].write(box, hidden.astype(np.uint8))
     record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "hidden_tokens": tokens, "windows": windows}
+    if run.job.hidden is None:  # a painted mask is no doubt of anybody's
+        record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
     output.mark(run.place, "segment", box, record | {"seconds": time.monotonic() - started})
 
 
-def _means(run, variables, box, kind) -> tuple[np.ndarray, int]:
-    """What the entropy needs of the members, averaged over them, float32 (z, y, x, n); windows that took."""
-    job, settings = run.job, run.settings
-    if run.segmenter is not None:
-        source = run.segmenter.apply, variables, job.members, job.image
-        return segment_block(*source, box, settings.batch, kind)
-    members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
-    return np.asarray(member_means(members, kind)), 0
+def means_of(run) -> Callable[[Box, str], tuple[np.ndarray, int]] | None:
+    """Of a box, what a kind of entropy needs of the members, averaged over them, float32 (z, y, x, n), and how many
+    windows that took; None where labels are given.
+    """
+    job, segmenter = run.job, run.segmenter
+    if segmenter is not None:
+        variables, image = jax.device_put((segmenter.params, segmenter.state)), seen_by(segmenter, job.image)
+        source = segmenter.apply, variables, job.members, image
+        return lambda box, kind: segment_block(*source, box, run.settings.batch, kind)
+    if not job.probabilities:
+        return None
+
+    def given(box, kind):
+        members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
+        return np.asarray(member_means(members, kind)), 0
+
+    return given
 
 
-def _probabilities(run) -> Volume:
+def _probabilities(run, means) -> Volume:
     """The class probabilities that the segmentation was decided by, computed (or read) again for whatever box is asked.
 
     The alternative is to store them: as many times the volume as there are classes, rounded to bytes, and one more
     thing to resume. Boxes are asked for only where something is hidden, and the numbers are the same to the bit.
     """
-    variables = run.segmenter and jax.device_put((run.segmenter.params, run.segmenter.state))
     scheme, kind = run.scheme, run.settings.entropy_kind
     classes = real_classes(scheme)
 
     def read(box):
-        means, _ = _means(run, variables, box, kind)
-        return np.moveaxis(real_probabilities(means, scheme["ambiguous"], kind), -1, 0)
+        found, _ = means(box, kind)
+        return np.moveaxis(real_probabilities(found, scheme["ambiguous"], kind), -1, 0)
 
     return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, classes, read)
 
 
-def _seen_by_refiner(run) -> dict[str, Volume]:
+def _seen_by_refiner(run, means) -> dict[str, Volume]:
     """The volumes that `refine_block` reads, by its names."""
 
     def view(name, dtype, convert):
         array = run.arrays[name]
         return Volume(name, run.shape, np.dtype(dtype), None, None, None, lambda box: convert(array.read(box)))
 
-    def known_labels(labels):
-        labels = labels_from_disk(labels)
-        # "Ambiguous" is no class to a refiner: where the user's labels have it, nothing is known.
-        return np.where(labels == run.scheme["ambiguous"], np.int16(-1), labels)
-
     volumes = {
-        "labels": view("initial", np.int16, known_labels),
+        "labels": view("initial", np.int16, lambda labels: known_to_refiner(labels_from_disk(labels), run.scheme)),
         "entropy": view("entropy", np.float32, lambda entropy: entropy.astype(np.float32) / 255),
         "hidden": view("hidden", bool, lambda hidden: hidden != 0),
     }
     if "image" in run.refiner.apply.needs:
-        volumes["image"] = run.job.image
+        volumes["image"] = seen_by(run.refiner, run.job.image)
     if "probabilities" in run.refiner.apply.needs:
-        volumes["probabilities"] = _probabilities(run)
+        volumes["probabilities"] = _probabilities(run, means)
     return volumes
+
+
+def known_to_refiner(labels: np.ndarray, scheme: dict) -> np.ndarray:
+    """Labels int16 as a refiner is given them: "ambiguous" is no class to it, so where a user's labels have it nothing
+    is known.
+    """
+    return np.where(labels == scheme["ambiguous"], np.int16(-1), labels)
 
 
 def _refine(run, variables, key, volumes, box) -> None:
@@ -201,16 +237,25 @@ def _write_refined(arrays, box, initial, refined) -> None:
 
 
 def _test(run, variables, key, volumes, tested, box) -> None:
-    """Hides visible tokens beside the hidden ones too, and writes where the refiner gets them wrong."""
+    """Writes where the refiner is wrong about visible tokens beside the hidden ones."""
+    asked, labels, filled, _ = asked_back(run.refiner.apply, variables, key, volumes, tested, box, run.settings.batch)
+    run.arrays["tested"].write(box, np.where(asked, 1 + (filled != labels), 0).astype(np.uint8))
+
+
+def asked_back(apply, variables, key, volumes, tested: Volume, box: Box, batch: int):
+    """Visible tokens of `box` hidden too and filled in, every slice by itself: bool (z, y, x) where known labels were
+    asked back, the labels int16 there, what was filled in, and the number of windows that took.
+
+    variables, volumes: as of `refine_block`; tested: bool, the tokens to ask for.
+    """
 
     def both(box):
         return volumes["hidden"].read(box) | tested.read(box)
 
-    more = volumes | {"hidden": Volume("hidden", run.shape, np.dtype(bool), None, None, None, both)}
-    filled, *_ = refine_block(run.refiner.apply, variables, key, more, box, run.settings.batch)
+    hidden = Volume("hidden", volumes["hidden"].shape, np.dtype(bool), None, None, None, both)
+    filled, _, windows, _ = refine_block(apply, variables, key, volumes | {"hidden": hidden}, box, batch)
     labels = volumes["labels"].read(box)
-    found = np.where(tested.read(box) & (labels >= 0), 1 + (filled != labels), 0)
-    run.arrays["tested"].write(box, found.astype(np.uint8))
+    return tested.read(box) & (labels >= 0), labels, filled, windows
 
 
 def leave_as_they_were(run: Run, rules: objects.Rules) -> list[dict]:

@@ -13,12 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
 from maeref_jax.errors import BadInput, tell
-from maeref_jax.pipeline import parts
+from maeref_jax.pipeline import doubts, parts
 from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.jobs import (
     Job,
@@ -29,18 +28,21 @@ from maeref_jax.pipeline.jobs import (
     check_job,
     formats_of,
     identity,
+    meant_for,
     object_rules,
     placement_of,
     scheme_of,
     settled,
 )
-from maeref_jax.pipeline.passes import Run, leave_as_they_were, passes
+from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
 from maeref_jax.results import maps, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.output import Output
 from maeref_jax.volumes import inputs, progress
 from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.volume import Volume, open_volume
+
+SAID = "said.json"  # among the progress: what was said before, so that all parts and later calls say the same
 
 
 def open_result(directory: str | Path, stem: str, role: str) -> Volume:
@@ -82,7 +84,9 @@ def open_run(
     """Checks everything and makes the output, or opens it again; None where it is complete. Raises as
     `refine_volume` does. Several processes may do this at the same time.
     """
+    given, refiner = refiner, meant_for(refiner, job.labels is not None)
     check_chosen(job, segmenter, refiner, settings)
+    forgotten = settings.threshold is None and given is not refiner and job.entropy is not None
     settings = settled(settings, refiner)
     volumes = check_job(job, segmenter, refiner, settings)
     place = Output(Path(job.output), job.stem, formats_of(settings))
@@ -93,6 +97,7 @@ def open_run(
     voxel_size_nm = inputs.known_voxel_size(volumes.values())
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
+    run = Run(place, job, segmenter, refiner, settings, scheme, made_by, {}, voxel_size_nm, rounds)
 
     def arrays_in(place):
         return maps.create_arrays(place, roles_of(settings, refiner), shape, *made)
@@ -101,35 +106,40 @@ def open_run(
     if state == "new":
         with progress.showing(f"reading {job.stem} to check its values"):
             readings = inputs.check_values(volumes, scheme, settings.label_map)
+        chosen = given.chosen["threshold"] if forgotten else None
+        said = doubts.before(run._replace(job=_as_read(job, volumes, readings)), readings, chosen)
+        if settings.strict:
+            doubts.stop(job.stem, said.warnings)  # an earlier output is still there
         output.remove(place) if settings.overwrite else None
         image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
 
-        def fill(place):
-            output.write_readings(place, readings)
-            arrays_in(place)
+        def fill(new):
+            output.write_readings(new, readings)
+            output.write_json(new.progress / SAID, said._asdict())
+            arrays_in(new)
 
         output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, fill)
         state = output.state(place, made_by)  # another part may have been faster
+    said = output.load_sidecar(place) if state == "complete" else output.load_json(place.progress / SAID, {})
+    said = Said(**{name: said[name] for name in Said._fields if name in said})
+    for line in (*said.notes, *(f"{doubts.MARK}{text}" for text in said.warnings)):
+        say(line)
+    if settings.strict:
+        doubts.stop(job.stem, said.warnings, f"it was {'refined' if state == 'complete' else 'begun'} without")
     if state == "complete":
         exported = maps.export(place, arrays_in(place), voxel_size_nm, scheme["colours"], placement_of(job))
         what = f"wrote {len(exported)} exports" if exported else "nothing to do"
         say(f"{place.sidecar} is complete already, {what}")
         return None
-    for volume in volumes.values():
-        if volume.note:
-            say(f"{volume.path}: {volume.note}")
-    if job.entropy is not None and job.entropy.dtype == np.uint8:
-        say(f"{job.entropy.path}: uint8 entropy is read as value / 255")
     readings = output.readings(place)  # what ids mean was found out once, by whoever made the output
     if job.labels is not None and "labels" not in readings:
         raise BadInput(f"{place.folder} was begun by an earlier version; --overwrite it, or choose another --output")
-    for reading in readings.values():
-        for note in reading.notes:
-            say(note)
-        for doubt in reading.doubts:
-            say(f"warning: {doubt}")
-    job = job._replace(**{role: as_classes(volumes[role], reading) for role, reading in readings.items()})
-    return Run(place, job, segmenter, refiner, settings, scheme, made_by, arrays_in(place), voxel_size_nm, rounds)
+    return run._replace(job=_as_read(job, volumes, readings), arrays=arrays_in(place), said=said)
+
+
+def _as_read(job, volumes, readings) -> Job:
+    """The job with label files that hold classes."""
+    return job._replace(**{role: as_classes(volumes[role], reading) for role, reading in readings.items()})
 
 
 def load_summary(job: Job) -> dict:
@@ -181,44 +191,56 @@ def finish(run: Run, say: Callable[[str], None] = tell) -> dict | None:
 
 def _finish(run, say) -> dict:
     place, settings, arrays = run.place, run.settings, run.arrays
-    started, found, blobs = time.monotonic(), None, None
+    started, blobs = time.monotonic(), None
     rules = object_rules(run.scheme, settings)
     if "trust" in arrays:
         rated = (settings.token, run.voxel_size_nm, settings.trust_limits)
         blobs = trust.rate_blobs(place, arrays, settings.block, *rated)
     changes = leave_as_they_were(run, rules) if settings.leave else None
+    summary = _summary(run)
+    summary |= table(changes, run.scheme["names"]) if changes else {}
+    summary |= {"repairs": trust.counts(blobs)} if blobs else {}
+    later = doubts.after(summary, run.scheme, settings.leave)
+    if settings.strict:
+        doubts.stop(place.stem, later, "its blocks are done, but no result was written")
+    for text in later:
+        say(f"{doubts.MARK}{text}")
+    summary["warnings"] += later
     if settings.objects:
         told = (run.voxel_size_nm, run.scheme["names"], rules, say)
-        found = objects.measure_objects(place, arrays, settings.block, *told)
+        summary["objects"] = objects.measure_objects(place, arrays, settings.block, *told)
     maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
     maps.write_pyramids(place, arrays)
-    summary = _summary(place, run.scheme, run.segmenter, run.refiner, run.made_by, time.monotonic() - started)
-    summary |= {"agreeing_slices": run.rounds} if run.refiner else {}
-    summary |= table(changes, run.scheme["names"]) if changes else {}
-    summary |= {"objects": found} if settings.objects else {}
     if blobs:
-        summary["repairs"] = trust.write_table(place, arrays, blobs, "red" in settings.leave)
+        trust.write_table(place, arrays, blobs, "red" in settings.leave)
+    summary["seconds"]["export"] = round(time.monotonic() - started, 3)
     output.finish(place, summary)
     return summary
 
 
-def _summary(place, scheme, segmenter, refiner, made_by, export_seconds) -> dict:
+def _summary(run) -> dict:
+    place, scheme, segmenter, refiner, said = run.place, run.scheme, run.segmenter, run.refiner, run.said
     segmented, refined = (list(output.marks(place, step).values()) for step in ("segment", "refine"))
     voxels, hidden = (sum(record[name] for record in segmented) for name in ("voxels", "hidden"))
+    undecided = sum(record.get("undecided", 0) for record in segmented)  # not of painted masks, nor by earlier versions
     seconds = {"segment": sum(r["seconds"] for r in segmented), "refine": sum(r["seconds"] for r in refined)}
     packages = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "tifffile")
     return {
         "stem": place.stem,
-        "made_by": json.loads(json.dumps(made_by)),
+        "warnings": list(said.warnings),
+        "notes": list(said.notes),
+        **({"asked": said.asked} if said.asked else {}),
+        "made_by": json.loads(json.dumps(run.made_by)),
         "workdirs": {"segmenter": segmenter and segmenter.workdir, "refiner": refiner and refiner.workdir},
         "classes": scheme["names"],
-        "notes": [text for reading in output.readings(place).values() for text in (*reading.notes, *reading.doubts)],
         "voxels": voxels,
         "hidden_share": hidden / voxels,
+        "undecided_share": undecided / voxels,
         "hidden_tokens": {rule: sum(record["hidden_tokens"][rule] for record in segmented) for rule in RULES},
+        **({"agreeing_slices": run.rounds} if refiner else {}),
         **table(refined, scheme["names"]),
         "windows": {"refine": sum(r["windows"] for r in refined), "computed": sum(r["computed"] for r in refined)},
-        "seconds": {name: round(value, 3) for name, value in (seconds | {"export": export_seconds}).items()},
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
         "device": jax.devices()[0].device_kind,
     }

@@ -31,6 +31,8 @@ DOUBTS = {
     "painted": "a mask painted by hand",
 }
 
+BESIDE = " and painted"  # behind one of these: a painted mask beside it
+
 
 def methods_paragraph(
     *,
@@ -53,8 +55,9 @@ def methods_paragraph(
     """What was done, ready to be pasted; a str in which everything is a number that was used.
 
     volumes: how many. hidden_share, changed_share: of all their voxels, 0 … 1; None where nothing was refined.
-    doubt: one of DOUBTS. threshold: τ, above which the mean doubt of a token hides it, 0 … 1; ambiguous_threshold: the
-    same of the mean probability of an "ambiguous" class, None where there is none. token: its side in voxels.
+    doubt: one of DOUBTS, or one of them and BESIDE. threshold: τ, above which the mean doubt of a token hides it,
+    0 … 1; ambiguous_threshold: the same of the mean probability of an "ambiguous" class, None where there is none.
+    token: its side in voxels.
     classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various.
     segmented_by: the segmentation's origin in words, such as "an ensemble of U-Nets"; members: of the ensemble.
     agreeing_slices: above and below a voxel (slices.py), the most of any volume, 0 for none.
@@ -72,10 +75,10 @@ def methods_paragraph(
     else:
         ambiguous = ambiguous_threshold is not None
         also = f", or their mean probability of “ambiguous” {ambiguous_threshold:g}" if ambiguous else ""
+        also += f", or where {DOUBTS['painted']} touched them" if doubt.endswith(BESIDE) else ""
         sentences.append(
-            f"Reliability was judged by {DOUBTS[doubt]}, on a scale from 0 to 1: square tokens of {token} × {token} "
-            f"voxels were {verb} where its mean exceeded τ = {threshold:g}"
-            f"{also}."
+            f"Reliability was judged by {DOUBTS[doubt.removesuffix(BESIDE)]}, on a scale from 0 to 1: square tokens of "
+            f"{token} × {token} voxels were {verb} where its mean exceeded τ = {threshold:g}{also}."
         )
     shares = f"{hidden_share:.2%} of the voxels were hidden" if refiner else f"{hidden_share:.2%} of the voxels were"
     if refiner:

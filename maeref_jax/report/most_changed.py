@@ -49,9 +49,16 @@ def volume_pictures(
             said = f"{said if weight is arrays['was'] else f'{at}. No voxel was relabelled'}. Pink: hidden tokens."
             parts.append(Slider(*overlays(shown, classes["colours"]), said))
         size = arrays["initial"].voxel_size_nm
-        parts.append(Picture(panels(shown, classes["names"], classes["colours"], size), f"{at}."))
+        parts.append(Picture(panels(shown, classes["names"], classes["colours"], size, doubt_of(summary)), f"{at}."))
         found.append(tuple(parts))
     return found
+
+
+def doubt_of(summary: dict) -> str:
+    """Where the doubt of a finished volume comes from: one of methods_section.DOUBTS. summary: its sidecar."""
+    inputs = summary["made_by"]["inputs"]
+    own = [name for role, name in (("entropy", "given"), ("hidden", "painted")) if role in inputs]
+    return " and ".join(own) or summary["made_by"]["settings"]["entropy_kind"]
 
 
 def counts_by_block(volume: Volume, block: Sequence[int]) -> np.ndarray:

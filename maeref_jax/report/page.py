@@ -29,11 +29,12 @@ class Slider(NamedTuple):
     names: tuple[str, str] = ("before", "after")
 
 
-def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), methods="", generator=""):
+def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), methods="", generator="", warnings=()):
     """The whole report as one HTML document.
 
-    title: str. lead: paragraphs, the result in words first. pictures: Pictures, Sliders, str for headings between them,
-    and tuples of Pictures and Sliders that stand beside each other where there is room. tables: list of Table. classes:
+    title: str. warnings: sentences, above all else. lead: paragraphs, the result in words first. pictures: Pictures,
+    Sliders, str for headings between them, and tuples of Pictures and Sliders that stand beside each other where there
+    is room. tables: list of Table. classes:
     {"names", "colours"}. facts: {section: {key: value}}, settings and versions, shown folded. figures: Pictures, to be
     numbered. methods: of methods.methods_paragraph. generator: what made the page.
     """
@@ -52,6 +53,7 @@ def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), meth
     parts = {heading: part for heading, part in parts.items() if part}
     links = "".join(f'<a href="#part{i}">{heading}</a>' for i, heading in enumerate(parts))
     body = [f"<h1>{html.escape(title)}</h1>"]
+    body += [_warned(warnings)] if warnings else []
     body += [f"<p class=lead>{html.escape(paragraph)}</p>" for paragraph in lead]
     body += [f"<nav>{links}</nav>"] if len(parts) > 1 else []
     for i, (heading, part) in enumerate(parts.items()):
@@ -68,6 +70,11 @@ def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), meth
         + "\n".join(body)
         + f"\n</main>{script}</body></html>\n"
     )
+
+
+def _warned(warnings):
+    lines = "".join(f"<li>{html.escape(one)}</li>" for one in warnings)
+    return f"<section class=warned role=note><b>Warning{'s' * (len(warnings) > 1)}</b><ul>{lines}</ul></section>"
 
 
 def _facts(section, values):
@@ -138,6 +145,9 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { margin: 2.5rem 0 .8rem; font-size: 1.35rem; }
 h3 { margin: 1.8rem 0 .5rem; font-size: 1.05rem; overflow-wrap: anywhere; }
 .lead { max-width: 75ch; margin: .5rem 0; } .lead:first-of-type { font-size: 1.15rem; }
+.warned { max-width: 80ch; margin: 0 0 1.2rem; padding: .8rem 1.2rem; border-left: 4px solid #d53c28;
+  background: #fdf1ee; }
+.warned ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 nav { margin: 1.2rem 0 0; } nav a { display: inline-block; margin: 0 1.2rem .3rem 0; color: #a0006c; }
 .beside { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1.5rem; align-items: start; }
 .beside figure { margin-bottom: 1.2rem; }

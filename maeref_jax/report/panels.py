@@ -29,6 +29,12 @@ CHANGE_COLOURS = {
     "right and kept": (225, 225, 225),
 }
 HIDDEN_KEY = Key("hidden: filled in by the refiner", HIDDEN_COLOUR, "line")
+# What is shown where the doubt is no ensemble's, as of methods_section.DOUBTS.
+DOUBTS = {
+    "given": "Entropy as given: bright = uncertain",
+    "painted": "Painted mask: bright = to be refined",
+    "given and painted": "Entropy as given, and what was painted: bright = uncertain, or to be refined",
+}
 _OVERLAY = 0.55  # how much of the label colour is mixed into the image
 
 
@@ -69,27 +75,26 @@ def busiest_window(weight, size):
     return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
 
 
-def panels(shown, names, colours, voxel_size_nm=None):
+def panels(shown, names, colours, voxel_size_nm=None, doubt="mean"):
     """The panels of one slice, hidden tokens outlined: image, entropy, truth; before, after, what changed. Without a
-    truth only image, entropy; before, after; without `refined` only the one map of labels.
+    truth only image, entropy; before, after; without `refined` only the one map of labels; without an image none of it.
 
-    shown: Slice. names, colours: of the classes. voxel_size_nm: (z, y, x) for the scale bar, None for no bar.
+    shown: Slice. names, colours: of the classes. voxel_size_nm: (z, y, x) for the scale bar, None for no bar. doubt:
+    one of DOUBTS, where the entropy comes from, or a kind of an ensemble's.
     Returns PNG bytes, about 1350 pixels wide, without a truth 700.
     """
-    height, width = shown.initial.shape
+    width = shown.initial.shape[1]
     columns = 2 if shown.truth is None else 3
     by = scale_for(width, columns, most=460 if columns == 3 else 320)
     nm = None if voxel_size_nm is None else voxel_size_nm[2] / by
-    image = grey(np.zeros((height, width))) if shown.image is None else grey_image(shown.image)
 
     def panel(title, picture, outline=True, nm=None):
         large = enlarged(picture, by)
         return Panel(title, outlined(large, shown.hidden, by) if outline else large, by, nm_per_pixel=nm)
 
-    first = [
-        panel("No image given" if shown.image is None else "Image", image, False, nm),
-        panel("Entropy: bright = the networks disagree", grey(shown.entropy)),
-    ]
+    first = [] if shown.image is None else [panel("Image", grey_image(shown.image), False, nm)]
+    bar = nm if shown.image is None else None
+    first.append(panel(DOUBTS.get(doubt, "Entropy: bright = the networks disagree"), grey(shown.entropy), nm=bar))
     before = "Labels" if shown.refined is None else "Before: initial labels"
     second = [panel(before, colour_labels(shown.initial, colours))]
     keys = [*class_keys(names, colours), HIDDEN_KEY._replace(name="hidden") if shown.refined is None else HIDDEN_KEY]

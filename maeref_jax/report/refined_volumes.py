@@ -100,11 +100,13 @@ def refinement_page(
     said = _versions(done, versions)
     return html_page(
         title="Refined segmentation" if refined else "Segmentation and its doubt",
+        warnings=list(dict.fromkeys(text for e in done for text in e.summary.get("warnings", ()))),
         lead=_lead(entries, done, refined, len(done) - len(chosen), others),
         pictures=pictures,
         tables=[
-            what_changed.volume_table(entries, refined, scheme["ambiguous"] >= 0),
+            what_changed.volume_table(entries, refined, _may_be_ambiguous(done, scheme)),
             *([what_changed.class_table(done)] if refined else []),
+            *what_changed.asked_tables(done),
             *what_changed.witness_tables(done),
         ],
         classes=classes,
@@ -134,6 +136,8 @@ def _lead(entries, done, refined, without_pictures, others) -> list[str]:
         "share beside every number that you measure in these volumes."
     )
     lead = [first, doubts] if refined else [first]
+    if red := what_changed.red_share(done):
+        lead.insert(1, f"{red:.0%} of the hidden voxels lie in red repairs, which are not to be trusted.")
     if failed := [entry for entry in entries if entry.trouble]:
         lead.append(f"Not complete, see the table: {', '.join(entry.stem for entry in failed)}.")
     if without_pictures:
@@ -158,7 +162,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
     if made_by["segmenter"]:
         origin, doubt = "an ensemble of U-Nets", settings["entropy_kind"]
     elif "labels" in inputs:
-        origin, doubt = "a segmentation given beforehand", "given" if "entropy" in inputs else "painted"
+        origin, doubt = "a segmentation given beforehand", most_changed.doubt_of(done[0].summary)
     else:
         origin, doubt = "class probabilities given beforehand", settings["entropy_kind"]
     ambiguous = scheme["ambiguous"]
@@ -170,7 +174,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         classes=[name for i, name in enumerate(classes["names"]) if i != ambiguous],
         doubt=doubt,
         threshold=settings["threshold"],
-        ambiguous_threshold=settings["ambiguous_threshold"] if ambiguous >= 0 else None,
+        ambiguous_threshold=settings["ambiguous_threshold"] if _may_be_ambiguous(done, scheme) else None,
         token=settings["token"],
         refiner=refiner["method"] if refiner else "",
         parameters=models["parameters"],
@@ -179,6 +183,17 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         agreeing_slices=max(e.summary.get("agreeing_slices", 0) for e in done) if refiner else 0,
         versions={name: said for name, said in versions.items() if name in ("maeref_jax", "jax", "flax", "numpy")},
     )
+
+
+def _may_be_ambiguous(done, scheme) -> bool:
+    """Whether tokens may have been hidden for being called "ambiguous": by an ensemble that knows the class, or as the
+    given segmentation has it somewhere.
+    """
+    if scheme["ambiguous"] < 0 or done[0].summary["made_by"]["segmenter"]:
+        return scheme["ambiguous"] >= 0
+    name, found = scheme["names"][scheme["ambiguous"]], [entry.summary for entry in done]
+    called = sum(one["hidden_tokens"][rule] for one in found for rule in ("ambiguous", "both"))
+    return called > 0 or any(name in one["classes_changed"] for one in found)
 
 
 def _classes(directory, scheme, done) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The volumes a training run learns from, named in a config: phantoms by seed, or files."""
 
+import functools
 import re
 from collections import Counter
 from typing import NamedTuple
@@ -9,25 +10,71 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
-from maeref_jax.volumes import inputs, label_ids
+from maeref_jax.volumes import grey_values, inputs, label_ids
 from maeref_jax.volumes.given import given_of
 from maeref_jax.volumes.labels import derive_shell, real_classes
 from maeref_jax.volumes.view import range_text
-from maeref_jax.volumes.volume import resolved, share_slices, split_range
+from maeref_jax.volumes.volume import array_volume, resolved, share_slices, split_range
 from maeref_jax.volumes.windows import whole
 
+MOST_PLACES = 65536  # voxels of a kind that a volume remembers
 
-class TrainingVolume(NamedTuple):
+
+class _Arrays(NamedTuple):
+    name: str
+    image: np.ndarray | None
+    labels: np.ndarray
+    entropy: np.ndarray | None = None
+
+
+class TrainingVolume(_Arrays):
     """One volume in memory, all arrays (z, y, x).
 
     name: what a workdir remembers it by, of a file its path from the root; image: float32 or None; labels: int16, -1
     unknown; entropy: float32 in [0, 1] or None, which makes every known label count.
     """
 
-    name: str
-    image: np.ndarray | None
-    labels: np.ndarray
-    entropy: np.ndarray | None = None
+    @functools.cached_property
+    def foreground(self):
+        """`places` of the labels above 0."""
+        return places(self.labels, lambda labels: labels > 0)
+
+    @functools.cached_property
+    def known(self):
+        """`places` of the known labels."""
+        return places(self.labels, lambda labels: labels >= 0)
+
+
+def as_seen(volume, normalisation):
+    """The TrainingVolume with its image as a model is shown it, float32: grey_values.as_seen."""
+    image = grey_values.as_seen(array_volume(volume.image, volume.name), normalisation)
+    return volume._replace(image=_read(image).astype(np.float32, copy=False))
+
+
+def grey_facts(volumes, normalisation):
+    """What a workdir remembers of the images of TrainingVolumes that a model was shown: normalisation; grey_values,
+    the statistics of them all.
+    """
+    planes = [plane for volume in volumes for plane in grey_values.sample(array_volume(volume.image, volume.name))]
+    return {"normalisation": normalisation, "grey_values": grey_values.statistics(planes)}
+
+
+def places(labels, belongs):
+    """Where labels (z, y, x) belong, int32 (n, 3): all such voxels, or MOST_PLACES drawn at random of more, in order.
+
+    belongs: labels (y, x) -> bool. A slice is looked at at a time.
+    """
+    counts = np.array([np.count_nonzero(belongs(plane)) for plane in labels])
+    ends = np.cumsum(counts)
+    total = int(ends[-1])
+    few = total <= MOST_PLACES
+    chosen = np.arange(total) if few else np.sort(np.random.default_rng(0).integers(total, size=MOST_PLACES))
+    found = [np.zeros((0, 3), np.int32)]
+    for z in np.flatnonzero(counts):
+        ranks = chosen[(chosen >= ends[z] - counts[z]) & (chosen < ends[z])] - (ends[z] - counts[z])
+        flat = np.flatnonzero(belongs(labels[z]))[ranks]
+        found.append(np.stack([np.full_like(flat, z), *np.divmod(flat, labels.shape[2])], 1).astype(np.int32))
+    return np.concatenate(found)
 
 
 def annotated_phantoms(seeds, shape, voxel_size_nm):

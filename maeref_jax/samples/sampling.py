@@ -5,28 +5,49 @@ import numpy as np
 # The masking ratio is uniform; the number of visible tokens it gives is rounded up to one of these shares of all
 # tokens, the static lengths a step is compiled for, in use as well. The rest is padding, which attention leaves out.
 LENGTH_SHARES = (0.3, 0.6, 0.9)
+TRIES = 16  # blind draws of a crop
 OUTSIDE = {"labels": -1, "entropy": 0.0}  # what lies outside a volume; images are mirrored
 
 
-def crop(volume, rng, size, min_foreground):
+def crop(volume, rng, size, min_foreground, anywhere_share=0.0):
     """One random crop of a TrainingVolume: a plane for a `size` of two numbers (y, x), a box for three (z, y, x).
 
-    Returns {"image": float32, "labels": int16, "entropy": float32}, those the volume has. Draws up to 16 places until
-    more than `min_foreground` of the crop is foreground (> 0), and keeps the last draw. Where a crop reaches
-    beyond the volume, the image is mirrored, labels are unknown, -1, and entropy is 0: nothing is undecided there.
+    Returns {"image": float32, "labels": int16, "entropy": float32}, those the volume has. More than `min_foreground`
+    of the crop is foreground (> 0), as far as can be; 0 asks for no more than a known label, and so does, whatever
+    min_foreground says, a share `anywhere_share` of all crops. Where a crop reaches beyond the volume, the image is
+    mirrored, labels are unknown, -1, and entropy is 0: nothing is undecided there.
     """
     box = (1,) * (3 - len(size)) + tuple(size)
-    for _ in range(16):
-        starts = [rng.integers(max(n - s, 0) + 1) for n, s in zip(volume.labels.shape, box, strict=True)]
-        window = tuple(slice(start, start + s) for start, s in zip(starts, box, strict=True))
-        if (volume.labels[window] > 0).mean() > min_foreground:
-            break
+    anywhere = anywhere_share > 0 and rng.random() < anywhere_share
+    starts = _starts(volume, rng, box, 0.0 if anywhere else min_foreground)
+    window = tuple(slice(start, start + s) for start, s in zip(starts, box, strict=True))
     arrays = {"image": volume.image, "labels": volume.labels, "entropy": volume.entropy}
     return {
         name: padded(array[window], box, OUTSIDE.get(name)).reshape(size)
         for name, array in arrays.items()
         if array is not None
     }
+
+
+def _starts(volume, rng, box, min_foreground):
+    """Where a crop of shape `box` begins. Drawn blindly, which favours nothing; but where TRIES such draws find too
+    little, around voxels of what is looked for, drawn among all of the volume; the last one, where that is too little.
+    """
+    last = [max(n - s, 0) for n, s in zip(volume.labels.shape, box, strict=True)]
+    for attempt in range(2 * TRIES):
+        if attempt == TRIES:
+            places = volume.foreground if min_foreground > 0 and len(volume.foreground) else volume.known
+            if not len(places):
+                break
+        if attempt < TRIES:
+            starts = [rng.integers(most + 1) for most in last]
+        else:
+            corner = places[rng.integers(len(places))] - rng.integers(box)
+            starts = np.clip(corner, 0, last).tolist()
+        labels = volume.labels[tuple(slice(start, start + s) for start, s in zip(starts, box, strict=True))]
+        if (labels > 0).mean() > min_foreground if min_foreground > 0 else (labels >= 0).any():
+            break
+    return starts
 
 
 def padded(array, size, value=None):
@@ -60,6 +81,7 @@ def label_batch(
     donors=False,
     intensities=None,
     progress=1.0,
+    anywhere_share=0.0,
 ):
     """Crops for a refiner: labels int16 (b, y, x), entropy float32 (b, y, x) (0 where a volume has none), index int32
     (b,) as given in `indices`, the samples of the whole batch that are wanted here; with `donors` also donor, the
@@ -74,9 +96,9 @@ def label_batch(
     for index in indices:
         # numpy takes (seed, step, 0) for (seed, step), which draws the ratio: samples count from 1.
         rng = np.random.default_rng((seed, step, index + 1))
-        crops.append(_oriented_crop(volumes, rng, size, min_foreground))
+        crops.append(_oriented_crop(volumes, rng, size, min_foreground, anywhere_share))
         if donors:
-            others.append(_oriented_crop(volumes, rng, size, min_foreground))
+            others.append(_oriented_crop(volumes, rng, size, min_foreground, anywhere_share))
     batch, shared = {"index": np.asarray(indices, np.int32)}, {}
     batch["labels"] = np.stack([c["labels"] for c in crops])
     batch["entropy"] = np.stack([c.get("entropy", np.zeros(size, np.float32)) for c in crops])
@@ -93,8 +115,8 @@ def label_batch(
     return {**batch, "shared": shared}
 
 
-def _oriented_crop(volumes, rng, size, min_foreground):
-    found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
+def _oriented_crop(volumes, rng, size, *wanted):
+    found = crop(volumes[rng.integers(len(volumes))], rng, size, *wanted)
     orientation = rng.integers(8) & (7 if size[0] == size[1] else 6)  # only a square can be transposed
     return {name: oriented(plane, orientation) for name, plane in found.items()}
 
@@ -110,7 +132,7 @@ def static_lengths(tokens):
     return [int(np.ceil(share * tokens)) for share in LENGTH_SHARES] + [tokens]
 
 
-def image_batch(member_volumes, seed, step, indices, size, min_foreground, intensities):
+def image_batch(member_volumes, seed, step, indices, size, min_foreground, intensities, anywhere_share=0.0):
     """Crops for an ensemble: image float32 (b, k, [z,] y, x), labels int16 (b, k, [z,] y, x), index int32 (b,) as given
     in `indices`, the samples of the whole batch that are wanted here. Crops are as they lie in the volume: they are
     varied on the device (augmentation.py).
@@ -123,7 +145,7 @@ def image_batch(member_volumes, seed, step, indices, size, min_foreground, inten
     for place, index in enumerate(indices):
         for member, volumes in enumerate(member_volumes):
             rng = np.random.default_rng((seed, step, index, member + 1))
-            found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground)
+            found = crop(volumes[rng.integers(len(volumes))], rng, size, min_foreground, anywhere_share)
             images[place, member], labels[place, member] = found["image"], found["labels"]
     return {
         "image": images,

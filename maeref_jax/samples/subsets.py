@@ -10,7 +10,8 @@ SUBSETS = ("ring", "folds", "all_but_fold", "bootstrap", "lists")
 def member_volumes(volumes, settings):
     """The list of volumes of every member. settings: the config of configs/ensemble.py; `subsets` is one of
 
-    ring          `volumes_per_member` neighbours on the ring of all volumes, member i starting with volume i
+    ring          `volumes_per_member` neighbours on the ring of all volumes, member i starting with volume i; 0: all
+                  but one, at most four, so that some members have not seen a volume where there are two or more
     folds         disjoint: of k members, member i has the volumes i, i + k, …
     all_but_fold  all volumes but those: cross-validation, every volume is unknown to one member
     bootstrap     `volumes_per_member` draws with replacement, from the seed
@@ -28,9 +29,9 @@ def member_volumes(volumes, settings):
 
 
 def _ring(count, members, settings):
-    own = settings["volumes_per_member"]
+    own = settings["volumes_per_member"] or min(4, max(1, count - 1))
     if not 1 <= own <= count:
-        raise BadInput(f"volumes_per_member must be between 1 and the {count} training volumes, is {own}")
+        raise BadInput(f"volumes_per_member must be between 1 and the {count} training volumes, or 0, is {own}")
     return [[(i + j) % count for j in range(own)] for i in range(members)]
 
 

@@ -161,8 +161,9 @@ def segmenter(settings):
 
 
 def method(settings):
-    """The Method that trains an ensemble. Batches: samples.sampling.image_batch. Raises BadInput for settings that
-    no network can be made of.
+    """The Method that trains an ensemble. Batches: samples.sampling.image_batch; to evaluate and to look at, those of
+    samples.whole_slices, of which every member sees the same images. Raises BadInput for settings that no network can
+    be made of.
     """
     net, mapped = network(settings), _mapping(settings)
     classes = len(settings["classes"]["names"])
@@ -216,22 +217,21 @@ def method(settings):
         return total, weight, {**state, **changed}, {"accuracy": jax.tree.map(jnp.sum, right)}
 
     def member_logits(params, state, batch):
-        x = normalised(jnp.swapaxes(batch["image"], 0, 1), state["intensity_range"])[..., None]
+        x = normalised(batch["image"], state["intensity_range"])[..., None]
 
-        def member(params, statistics, images):
-            return net.apply({"params": params, **statistics}, images)
+        def member(params, statistics):
+            return net.apply({"params": params, **statistics}, x)
 
-        return mapped(member, params, _statistics(state), x)
+        return mapped(member, params, _statistics(state))
 
     def evaluate(params, state, batch):
-        """Members one by one (loss, over what each is taught), and their mean (Dice per class, as twice the overlap
-        over the sum of areas). Where nobody is taught "ambiguous" it has no Dice, and those pixels are unknown.
+        """Members one by one (loss, over what each is taught), and the classes that their mean is decided for: Dice,
+        precision and recall of each. Where nobody is taught "ambiguous" it has none, and those pixels are unknown.
         """
-        logits = member_logits(params, state, batch)
-        labels = jax.vmap(taught)(batch["shared"]["members"], jnp.swapaxes(batch["labels"], 0, 1))
+        logits, truth = member_logits(params, state, batch), batch["labels"]
+        labels = jax.vmap(taught, in_axes=(0, None))(batch["shared"]["members"], truth)
         sums, weight = jax.vmap(lambda x, y: segmentation_loss(settings["loss"], x, y, weights))(logits, labels)
-        mean = jax.nn.softmax(logits).mean(0)
-        truth, predicted = batch["labels"][:, 0], mean.argmax(-1)
+        predicted = jax.nn.softmax(logits).mean(0).argmax(-1)
         truth = jnp.where(ignores.all() & (truth == ambiguous), -1, truth)
         metrics = {"loss": (sums.sum(), weight.sum())}
         metrics |= {MEMBER_LOSS.format(i): (sums[i], weight[i]) for i in range(settings["members"])}
@@ -239,19 +239,19 @@ def method(settings):
             if i == ambiguous and ignores.all():
                 continue
             found, wanted = (predicted == i) & (truth >= 0), truth == i
-            metrics[f"dice_{name}"] = (
-                2.0 * (found & wanted).sum(),
-                (found.sum() + wanted.sum()).astype(jnp.float32),
-            )
+            both, found, wanted = ((x.sum().astype(jnp.float32)) for x in (found & wanted, found, wanted))
+            metrics[f"dice_{name}"] = (2 * both, found + wanted)
+            metrics[f"precision_{name}"] = (both, found)
+            metrics[f"recall_{name}"] = (both, wanted)
         return metrics
 
     def preview(params, state, batch):
         mean = jax.nn.softmax(member_logits(params, state, batch)).mean(0)
         return {
-            "image": batch["image"][:, 0],
+            "image": batch["image"],
             "prediction": mean.argmax(-1),
             "entropy": normalised_entropy(mean),
-            "truth": batch["labels"][:, 0],
+            "truth": batch["labels"],
         }
 
     return Method(init, loss, evaluate, preview, members=settings["members"], member_state=STATISTICS)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from maeref_jax.records import MEMBER_LOSS
+from maeref_jax.records import DETAILS
 from maeref_jax.training.pictures import contact_sheet
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import progress
@@ -34,14 +34,15 @@ def read_lines(path):
 
 
 class Logs:
-    """The logs of one run in `workdir`, continued from step `start`; silent unless `primary`.
+    """The logs of one run in `workdir`, continued from step `start`; silent unless `primary`. judged_on: what it is
+    evaluated on, for people.
 
     metrics.jsonl has one line per EVERY steps or evaluation; lines behind `start` are dropped.
     """
 
-    def __init__(self, workdir, start, steps, batch, primary=True):
+    def __init__(self, workdir, start, steps, batch, judged_on, primary=True):
         self.start, self.steps, self.batch, self.began = start, steps, batch, time.monotonic()
-        self.primary, self.sums, self.lines, self.board = primary, [], [], None
+        self.judged_on, self.primary, self.sums, self.lines, self.board = judged_on, primary, [], [], None
         self.path = workdir / "metrics.jsonl"
         if primary:
             self.lines = [line for line in read_lines(self.path) if line["step"] <= start]
@@ -78,9 +79,8 @@ class Logs:
         self._write({"step": step, **{f"validation_{name}": value for name, value in metrics.items()}})
         seconds = (time.monotonic() - self.began) / max(step - self.start, 1)
         rate = f"{self.batch / max(seconds, 1e-9):.0f} crops/s, {seconds * (self.steps - step) / 60:.1f} min left"
-        members = MEMBER_LOSS.format("")  # their losses are in metrics.jsonl, too many for a line
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if not name.startswith(members))
-        self.say(f"step {step}: validation {shown} ({rate})")
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if not name.startswith(DETAILS))
+        self.say(f"step {step}: validation on {self.judged_on}: {shown} ({rate})")
         if self.board and preview:
             self.board.add_image(
                 "validation", contact_sheet(preview, settings["classes"]["colours"]), step, dataformats="HWC"

@@ -59,14 +59,16 @@ def memory_explained():
 
 
 @memory_explained()
-def train(method, optimizer, batches, validation, settings, workdir, start_from=None, profile=False):
+def train(method, optimizer, batches, validation, settings, workdir, start_from=None, profile=False, judged_on="crops"):
     """Train until settings["steps"], continuing from the latest checkpoint of `workdir` if there is one.
 
-    batches(step) -> this process's share of a batch, numpy arrays, a pure function of the step; validation: list of
-    batches; settings: the config; start_from: params -> params, applied to those of a fresh run. Writes checkpoints/,
-    metrics.jsonl and tensorboard/; with `profile`, a trace of a few steps in profile/.
-    Returns {"steps", "seconds", "validation": {name: value}} with the validation metrics of what use will take: of the
-    best checkpoint, and its step; with members, of every one at its best, and "member_steps", the list of their steps.
+    batches(step) -> this process's share of a batch, numpy arrays, a pure function of the step; validation: sequence of
+    batches; judged_on: what these are, for people; settings: the config; start_from: params -> params, applied to those
+    of a fresh run. Writes checkpoints/, metrics.jsonl and tensorboard/; with `profile`, a trace of a few steps in
+    profile/.
+    Returns {"steps", "seconds", "validated_on": judged_on, "validation": {name: value}} with the validation metrics of
+    what use will take: of the best checkpoint, and its step; with members, of every one at its best, and
+    "member_steps", the list of their steps.
     Raises CannotGoOn if loss or gradients stop being numbers, or memory ends. A signal saves and ends in SystemExit.
     """
     workdir, began = epath.Path(workdir), time.monotonic()
@@ -84,7 +86,7 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
         train_state, best = restored
         start = int(train_state.step)
         end = start if exhausted(train_state.progress, settings) else settings["steps"]
-        logs = Logs(workdir, start, end, settings["batch"], is_primary())
+        logs = Logs(workdir, start, end, settings["batch"], judged_on, is_primary())
         requests = Requests(settings["checkpoint"]["minutes"], is_primary())
         run = Run(
             parallel(partial(stepping, sum_over_devices=sum_over_devices), first),
@@ -100,7 +102,8 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
             if jax.process_count() > 1:  # the others must not wait for one that has left
                 requests.listen()
             train_state, best = take_steps(run, train_state, best, batches, range(start, end), settings, trace)
-    summary = {"steps": int(train_state.step), "seconds": round(time.monotonic() - began, 1)}
+    seconds = round(time.monotonic() - began, 1)
+    summary = {"steps": int(train_state.step), "seconds": seconds, "validated_on": judged_on}
     if best is None:
         return {**summary, "validation": logs.at(int(train_state.progress.best_step))}
     found = validated(parallel_sums(method.evaluate), best.params, best.state, validation)

@@ -110,16 +110,18 @@ def read_config(workdir):
         raise BadInput(f"{workdir} is not the workdir of a train.py run: cannot read {path} ({error})") from error
 
 
-def write_summary(workdir, settings, facts, summary):
-    """summary.json and model_card.md, written when a run has finished."""
+def write_summary(workdir, settings, facts, summary, verdict=""):
+    """summary.json and model_card.md, written when a run has finished. verdict: on a refiner, in words and tables."""
     device = jax.devices()[0].device_kind
     write_text(epath.Path(workdir) / "summary.json", json.dumps({**summary, "device": device}, indent=1))
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(settings["classes"]["names"]))
     metrics = "\n".join(f"- {name}: {value:.4g}" for name, value in summary["validation"].items())
     data = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    judged = f"\n## Verdict\n\n{verdict}\n" if verdict else ""
     used = "best checkpoint"
     if "member_steps" in summary:
         used = f"members as after the steps {', '.join(map(str, summary['member_steps']))}, each at its own best"
+    judged_on = f" on {summary['validated_on']}" if "validated_on" in summary else ""
     made = (
         "The best of {} settings on validation data"
         if "parameters" in summary
@@ -136,10 +138,10 @@ Classes: {classes}. Window {tuple(settings["window"])} pixels.
 
 {data}
 
-## Validation ({used})
+## Validation{judged_on} ({used})
 
 {metrics}
-
+{judged}
 ## Use and limits
 
 Use it on images or label maps with these classes and a similar voxel size. It restores what is typical of its training

@@ -85,6 +85,15 @@ def lattice(size: int, window: int, stride: int) -> tuple[int, ...]:
     return (*range(0, size - window, stride), size - window)
 
 
+def shares(size: int, window: int, stride: int) -> list[tuple[int, int, int]]:
+    """(start of the window, start and stop of its share) along one axis: the lattice's windows share out the voxels,
+    each going to the window whose centre is nearest, the one that counts most where windows are blended.
+    """
+    starts = lattice(size, window, stride)
+    borders = [0, *((a + b + window) // 2 for a, b in itertools.pairwise(starts)), size]
+    return list(zip(starts, borders, borders[1:], strict=False))
+
+
 def windows_touching(shape: Sequence[int], window: Sequence[int], stride: Sequence[int], box: Box) -> list[Box]:
     """The windows of the volume's lattice that share a voxel with `box`, in lexicographic order."""
     starts = [

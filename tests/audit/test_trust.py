@@ -209,5 +209,5 @@ def test_refused(tmp_path, changes, message):
 
 
 def test_the_docs_name_every_column(root):
-    docs = (root / "docs" / "viewers.md").read_text(encoding="utf-8")
+    docs = (root / "docs" / "results.md").read_text(encoding="utf-8")
     assert all(f"`{column}`" in docs for column in trust.COLUMNS if not column.startswith(("start", "stop")))

@@ -129,3 +129,13 @@ def test_an_interrupted_run_reads_what_the_ids_mean_and_not_the_file_again(refin
     code, out, _ = refine(*REFINED)
     assert code == 0 and "255 is taken as class 1" in out and sidecar("mask")["notes"]
     np.testing.assert_array_equal(result("out", "mask", "initial"), MASK)
+
+
+def test_labels_of_an_output_that_an_earlier_version_began_are_not_guessed(refine, binary):
+    save(MASK * 255)
+    assert refine(*REFINED)[0] == 0
+    Path("out/mask.json").unlink()
+    Path("out/mask.ome.zarr/progress/labels.json").unlink()
+    code, _, err = refine(*REFINED)
+    assert code == 2 and "was begun by an earlier version; --overwrite it" in err
+    assert refine(*REFINED, "--overwrite")[0] == 0

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import tifffile
-from fakes import image, refiner
-from stacks import IMAGE, LABELS, SMALL, sidecar, use_models
+from fakes import image, labels, refiner
+from stacks import IMAGE, LABELS, SMALL, entropy_of, mistakes, sidecar, use_models
+
+from maeref_jax.volumes.volume import write_tiff
 
 
 def test_the_threshold_is_the_refiners_unless_one_is_given(refine, monkeypatch):
@@ -30,16 +32,19 @@ def test_the_threshold_is_the_refiners_unless_one_is_given(refine, monkeypatch):
 def test_another_voxel_size_than_in_training_is_one_line_of_warning(refine, size):
     code, _, err = refine(*IMAGE, "--voxel_size_nm", size, *SMALL)
     assert code == 0 and Path("out/a.json").exists()
-    assert err.startswith(f"warning: a has voxels of {size.replace(',', ' x ')} nm") and err.count("\n") == 1
+    assert err.startswith(f"warning: a has voxels of {size.replace(',', ' x ')} nm") and not mistakes(err)
+    assert sidecar()["warnings"][0] in err
     assert "runs/fake was trained on 30 x 5 x 4 nm" in err
 
 
 def test_a_voxel_size_that_is_similar_or_not_known_is_no_reason_for_a_warning(refine):
     code, _, err = refine(*IMAGE, "--voxel_size_nm", "36,4.1,4.9")
-    assert (code, err) == (0, "")
+    assert (code, mistakes(err)) == (0, "") and "has voxels of" not in err
     tifffile.imwrite("unknown.tif", image(), imagej=True, metadata={"axes": "ZYX"})
     code, _, err = refine(*IMAGE[2:], "--input", "unknown.tif")
-    assert (code, err) == (0, "")
+    assert (code, mistakes(err)) == (0, "") and "has voxels of" not in err
+    assert "unknown: no file says how large a voxel is, so every slice is filled in by itself" in err
+    assert sidecar("unknown")["agreeing_slices"] == 0
 
 
 def test_models_of_different_voxel_sizes_are_refused(refine, monkeypatch):
@@ -68,3 +73,17 @@ def test_orientations_belong_to_an_ensemble(refine):
     entropy = ["--entropy", "stacks/a_entropy.tif"]
     code, _, err = refine(*LABELS, *entropy, "--config.ensemble_symmetries=true")
     assert code == 2 and "how --ensemble predicts, which is missing" in err and not Path("out").exists()
+
+
+def test_with_strict_a_warning_stops_with_exit_code_2_and_one_input_does_not_stop_the_others(refine):
+    code, _, err = refine(*IMAGE, "--voxel_size_nm", "60,5,4", *SMALL, "--strict")
+    assert code == 2 and err.count("\n") == 1 and not Path("out").exists()
+    assert err.startswith("error: a: stopped by --strict, nothing was written: a has voxels of 60 x 5 x 4 nm")
+    given = ["--labels", "[ab]_labels.tif", "--entropy", "stacks/{stem}.tif", "--refiner", "mae", "--output", "out"]
+    for stem, size in (("a", (30.0, 5.0, 4.0)), ("b", (60.0, 5.0, 4.0))):
+        write_tiff(f"{stem}_labels.tif", labels(), size)
+        write_tiff(f"stacks/{stem}_labels.tif", entropy_of(0), size)
+    code, out, err = refine(*given, "--strict", *SMALL)
+    assert (
+        code == 1 and "1 of 2 inputs done; failed: b_labels" in out and "error: b_labels: b_labels: stopped by" in err
+    )

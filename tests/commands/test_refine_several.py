@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from fakes import SHAPE, image, labels
-from stacks import IMAGE, SIZE, SMALL, damage_last_page, result
+from stacks import IMAGE, SIZE, SMALL, damage_last_page, mistakes, result
 
 from maeref_jax.pipeline import refining
 from maeref_jax.volumes.volume import create_volume, write_tiff
@@ -17,7 +17,7 @@ def test_several_inputs_globs_and_name_patterns(refine):
         *["--input", "stacks/[ab].tif", "stacks/c.tif", "--labels", "./{stem}_labels.tif"],
         *["--entropy", "{stem}_entropy.tif", "--refiner", "mae", "--output", "out", *SMALL],
     )
-    assert (code, err) == (0, "") and "3 of 3 inputs done" in out
+    assert (code, mistakes(err)) == (0, "") and "3 of 3 inputs done" in out
     for seed, stem in enumerate("abc"):
         np.testing.assert_array_equal(result("out", stem, "initial"), labels(seed))
         assert (result("out", stem, "hidden")[:, 4 * seed : 4 * seed + 8, 8:16] == 1).all()
@@ -34,7 +34,7 @@ def test_a_batch_table_and_a_folder_of_volumes(refine):
     code, out, err = refine(*command)
     assert code == 1 and "2 of 4 inputs done; failed: table.csv line 4, none" in out
     assert "error: table.csv line 4: expected one of ensemble" in err and "no such file: stacks/none.tif" in err
-    assert err.count("\n") == 2
+    assert mistakes(err).count("\n") == 2
     assert sorted(path.name for path in Path("out").glob("*.json")) == ["a.json", "c.json"]
     assert refining.open_result("out", "c", "refined").voxel_size_nm == SIZE
     code, _, err = refine(*command, "--input", "stacks/a.tif")
@@ -44,7 +44,7 @@ def test_a_batch_table_and_a_folder_of_volumes(refine):
         create_volume(f"many/{stem}.npy", SHAPE, "float32").write(whole(SHAPE), image())
     given = ["--axes", "ZYX", "--voxel_size_nm", "30,5,4", "--output", "folder", *SMALL]
     code, out, err = refine("--input", "many", "--ensemble", "ensemble", "--refiner", "mae", *given)
-    assert (code, err) == (0, "") and "2 of 2 inputs done" in out
+    assert (code, mistakes(err)) == (0, "") and "2 of 2 inputs done" in out
 
 
 def test_one_failing_input_does_not_stop_the_rest(refine):
@@ -55,7 +55,9 @@ def test_one_failing_input_does_not_stop_the_rest(refine):
     command = ["--input", "stacks/[abc].tif", *IMAGE[2:], *SMALL]
     code, out, err = refine(*command)
     assert code == 1 and "1 of 3 inputs done; failed: c, b" in out
-    assert "error: b: stacks/b.tif holds nan" in err and "error: c: stacks/c.tif" in err and err.count("\n") == 2
+    assert (
+        "error: b: stacks/b.tif holds nan" in err and "error: c: stacks/c.tif" in err and mistakes(err).count("\n") == 2
+    )
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.json", "a.ome.zarr"], "half-written output"
     write_tiff("stacks/b.tif", image(1), SIZE)
     write_tiff("stacks/c.tif", image(2), SIZE)
@@ -65,13 +67,14 @@ def test_one_failing_input_does_not_stop_the_rest(refine):
 
 def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_looks_finished(refine):
     damage_last_page("stacks/b.tif")
-    command = [*IMAGE[2:], "--axes", "ZYX", "--config.block=1,64,64"]
+    command = [*IMAGE[2:], "--axes", "ZYX", "--config.block=1,64,64", "--config.ask=0"]
     code, out, err = refine(*command, "--input", "stacks/b.tif")
     assert code == 2 and "relabelled" not in out
+    err = mistakes(err)
     assert err.startswith("error: stacks/b.tif: page 2 cannot be decoded") and err.count("\n") == 1
     assert [path.name for path in Path("out").iterdir()] == ["b.ome.zarr"], "a sidecar or an export looks finished"
     code, out, err = refine(*command, "--input", "stacks/[ab].tif")
-    assert code == 1 and "1 of 2 inputs done; failed: b" in out and err.startswith("error: b: stacks/b.tif: page 2")
+    assert code == 1 and "1 of 2 inputs done; failed: b" in out and "error: b: stacks/b.tif: page 2" in err
     assert Path("out/a.json").exists() and not Path("out/b.json").exists()
 
 

@@ -98,7 +98,7 @@ def test_rows_are_requests_with_paths_beside_the_table(tmp_path):
     ("row", "message"),
     [
         ("a.tif,,,,,", "expected one of ensemble \\(with image\\)"),
-        ("a.tif,b.tif,,,,", "labels needs one of entropy and hidden beside it, found none"),
+        ("a.tif,b.tif,,,,", "labels needs entropy, hidden or both beside it, found none"),
         (",,e.tif,p.npz,,", "entropy belongs to labels"),
         (",b.tif,e.tif,p.npz,,", "found labels and probabilities"),
         ("a.tif,b.tif,e.tif", "number of cells"),

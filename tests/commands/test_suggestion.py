@@ -6,24 +6,53 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import SHAPE, image_job, refiner, segmenter, settings
-from stacks import IMAGE
+from stacks import IMAGE, result, use_models
 
 from maeref_jax import report
 from maeref_jax.commands import suggestion
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.volume import array_volume, write_tiff
 
 PNG = b"\x89PNG"
 
 
-def tried(threshold, repaired, broken):
-    return suggestion.Tried(threshold, 0.1, 0.2, repaired, broken)
+def tried(threshold, repaired, broken, slices=1):
+    return suggestion.Tried(threshold, 0.1, 0.2, repaired, broken, ((repaired - broken) // slices,) * slices)
 
 
 def test_the_best_threshold_repairs_most_net_and_hides_no_more_than_helps():
     assert suggestion.best([tried(0.1, 90, 80), tried(0.3, 60, 20), tried(0.5, 45, 5), tried(0.9, 3, 0)]) == 0.5
-    assert suggestion.best([tried(0.1, 5, 9), tried(0.9, 0, 0)]) == 0.9
     assert suggestion.best([suggestion.Tried(0.1, 0.2, None, None, None)]) is None
+
+
+def test_where_no_threshold_helps_by_more_than_chance_there_is_none():
+    assert suggestion.best([tried(0.1, 5, 9), tried(0.9, 0, 0)]) is None
+    unsure = suggestion.Tried(0.5, 0.1, 0.2, 130, 100, (60, -40, -10, 30, -10))
+    assert suggestion.best([tried(0.1, 5, 9), unsure]) is None, "its interval over slices holds 0"
+    assert suggestion.best([unsure, tried(0.9, 10, 0, slices=5)]) == 0.9
+
+
+def test_none_is_an_answer_and_nothing_is_stored(refine, monkeypatch):
+    """Labels that are the truth: whatever is filled in breaks something, or nothing."""
+    code, out, _ = refine(*IMAGE, "--refiner", "none", "--output", "first")
+    assert code == 0
+    write_tiff("truth.tif", result("first", "a", "initial"), None)
+    Path("mae/threshold.json").write_text("kept")
+    known = {"threshold": 0.7, "entropy_kind": "mean", "classes": 5, "members": 2, "chosen_on": "b.tif"}
+    use_models(monkeypatch, refiner=refiner()._replace(workdir="mae", chosen=known))
+    monkeypatch.setattr(suggestion, "THRESHOLDS", (0.3, 0.6))
+    code, out, _ = refine(*IMAGE, "--suggest_threshold", "truth.tif")
+    assert code == 0 and "none: leave it" in out and "do not refine such volumes with this refiner" in out
+    assert "mae/threshold.json still holds 0.7, chosen earlier on b.tif" in out and "recommended" not in out
+    assert Path("mae/threshold.json").read_text() == "kept" and Path("out/a_threshold_curve.png").exists()
+
+
+def test_the_curves_are_drawn_whole(monkeypatch):
+    figures, real = [], suggestion.png_of_figure
+    monkeypatch.setattr(suggestion, "png_of_figure", lambda figure: (figures.append(figure), real(figure))[1])
+    few = [suggestion.Tried(t, 0.05 / t, 0.9, 5, 1, (4,)) for t in (0.2, 0.5)]
+    suggestion.curve(suggestion.Found(few, [], None, 0.5))
+    assert figures[0].axes[0].get_ylim()[1] > 90, "the second curve is cut off"
 
 
 def test_thresholds_are_tried_counted_and_stored(tmp_path):
@@ -32,7 +61,8 @@ def test_thresholds_are_tried_counted_and_stored(tmp_path):
     given = image_job(where), segmenter(), model, settings()
     found = suggestion.suggest(*given, truth=truth, thresholds=(0.2, 0.5, 0.9), say=lambda text: None)
     shares = [one.hidden for one in found.tried]
-    assert shares[0] > shares[1] >= shares[2] and found.best in (0.2, 0.5, 0.9)
+    assert shares[0] > shares[1] >= shares[2]
+    found = found._replace(best=found.best or 0.5)  # random labels: whether any of them helps is chance
     assert found.tried[0].repaired + found.tried[0].broken > 0 and 0 < found.tried[0].caught <= 1
     path = suggestion.store(found, model, segmenter(), "mean", 6, "a.tif")
     known = json.loads(path.read_text())

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from maeref_jax.commands import command_line, train
+
 ORIGINAL = "mae_original"
 COMPETITORS = ("autoencoder", "inpainter", "mae_image", "morphology", "nearest", "unrefined")  # run elsewhere
 REAL = ("ensemble_vnc_sstem", "ensemble_epfl_hippocampus", "mae_mef_cristae")
@@ -120,3 +122,18 @@ def test_a_missing_flag_is_named(run):
 def test_other_settings_in_the_same_workdir_are_refused(run, smoke):
     done = run("train.py", "--config", "configs/mae.py:smoke", "--workdir", smoke, "--config.seed=7")
     assert done.returncode == 2 and "seed: 0 there, 7 here" in done.stderr
+
+
+def test_files_by_flag_are_those_of_the_config_without_phantoms(tmp_path):
+    flags = command_line.parser("")
+    for name in (*train.FILES, "ensemble"):
+        flags.add_argument(f"--{name}", nargs=None if name == "ensemble" else "+")
+    for name in ("a.tif", "b, c.tif", "d.tif"):
+        (tmp_path / name).touch()
+    typed = ["--images", str(tmp_path / "*.tif"), "--validation_labels", "v.tif[0:4]", "--ensemble", "runs/mine"]
+    overrides = train.file_overrides(flags.parse_args(typed))
+    data = command_line.load_config("mae", overrides).data
+    assert data.train.images == tuple(str(tmp_path / name) for name in ("a.tif", "b, c.tif", "d.tif"))
+    assert data.validation.labels == ("v.tif[0:4]",) and data.train.labels == () and data.ensemble == "runs/mine"
+    assert data.phantom.train == data.phantom.validation == ()
+    assert train.file_overrides(flags.parse_args([])) == []

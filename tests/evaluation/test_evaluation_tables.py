@@ -187,7 +187,8 @@ def test_flicker_is_counted_where_the_truth_stands_still():
     blinking = truth.copy()
     blinking[1] = initial[1]
     counted = along_z.count(found(blinking, truth, hidden), (2, 3))
-    table = along_z.table([counted])
+    table = along_z.table([counted], ("cristae", "matrix"))
+    assert "of cristae and matrix together" in table.note
     assert cells(table, "refined")["false changes"] == "0.0%"
     share = 2 * 20 / (3 * 4 * 16)  # twenty voxels change to slice 1 and back; three pairs of slices
     assert cells(table, "initial")["false changes"] == f"{share:.1%}"

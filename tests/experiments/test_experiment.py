@@ -8,7 +8,7 @@ import pytest
 
 from maeref_jax.commands.command_line import load_config
 from maeref_jax.errors import BadInput
-from maeref_jax.experiments import experiment, train_settings
+from maeref_jax.experiments import class_settings, experiment, train_settings
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Segmenter
@@ -102,3 +102,21 @@ def test_images_without_labels_are_segmented_by_the_members_that_never_saw_their
     settings["data"]["ensemble"], settings["data"]["validation"]["images"] = "E", (a,)
     with pytest.raises(BadInput, match="shares slices"):
         train_settings.check(settings)
+
+
+def test_a_class_that_no_training_volume_has_is_warned_of_and_kept_with_the_workdir(root, tmp_path, capsys):
+    labels, image = np.zeros((2, 64, 64), np.uint8), np.zeros((2, 64, 64), np.float32)
+    labels[:, 8:40, 8:40] = 1
+    own = ["--config.data.phantom.train=", "--config.data.phantom.validation="]
+    for name in ("a", "b"):
+        write_tiff(tmp_path / f"{name}.tif", image, (20.0, 10.0, 10.0))
+        write_tiff(tmp_path / f"{name}_l.tif", labels, (20.0, 10.0, 10.0))
+    for part, name in (("train", "a"), ("validation", "b")):
+        own += [f"--config.data.{part}.images={tmp_path}/{name}.tif"]
+        own += [f"--config.data.{part}.labels={tmp_path}/{name}_l.tif"]
+    own += ["--config.members=1", "--config.data.label_map=identity"]
+    settings = load_config(f"{root / 'configs' / 'ensemble.py'}:smoke", own).to_dict()
+    settings = class_settings.settled(settings, ("background", "mitochondria", "nuclei"))
+    warned = "warning: no voxel of the training volumes is nuclei, which cannot be learned from them"
+    assert experiment.prepare(settings, tmp_path, range(4)).facts["notes"] == [warned]
+    assert capsys.readouterr().err == f"{warned}\n"

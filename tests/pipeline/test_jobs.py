@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fakes import SCHEME, SHAPE, image, image_job, label_job, labels, refiner, segmenter, settings
+from fakes import SCHEME, SHAPE, image, image_job, label_job, labels, refiner, result, segmenter, settings
 
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import jobs, refining
@@ -42,7 +42,7 @@ def nan_image():
         (lambda d: image_job(d, image=nan_image()), r"stack.tif holds nan at voxel \(z, y, x\) = \(1, 2, 3\)"),
         (lambda d: image_job(d, image=None), "expected one of"),
         (lambda d: label_job(d, image=array_volume(image(), "image")), "expected one of"),
-        (lambda d: image_job(d, entropy=array_volume(image(), "entropy")), "one of the two"),
+        (lambda d: image_job(d, entropy=array_volume(image(), "entropy")), "nothing else does"),
     ],
 )
 def test_bad_image_jobs(tmp_path, make, message):
@@ -61,8 +61,7 @@ def test_bad_image_jobs(tmp_path, make, message):
         ({"entropy": np.full(SHAPE, 1.2, np.float32)}, "nats"),
         ({"entropy": np.full(SHAPE, -0.1, np.float32)}, "expected 0 to 1"),
         ({"entropy": np.ones(SHAPE, np.int32)}, "expected entropy as float"),
-        ({"entropy": None}, "labels need entropy or a hidden mask"),
-        ({"hidden": labels()}, "labels need entropy or a hidden mask"),
+        ({"entropy": None}, "labels need entropy, a hidden mask or both"),
     ],
 )
 def test_bad_label_jobs(tmp_path, changes, message):
@@ -72,15 +71,38 @@ def test_bad_label_jobs(tmp_path, changes, message):
     assert not (tmp_path / "out").exists(), "something was written"
 
 
-def test_slices_of_unknown_thickness_do_not_agree_before_it_is_said(tmp_path):
-    job, unknown, agreeing = label_job(tmp_path), refiner(voxel_size_nm=[]), settings(agree_within_nm=40.0)
-    with pytest.raises(BadInput, match="how thick a slice is; give --voxel_size_nm"):
-        refining.refine_volume(job, None, unknown, agreeing)
-    assert not list(tmp_path.iterdir()), "something was written"
-    assert jobs.agreeing_slices(agreeing, unknown, (10.0, 5.0, 5.0), 3) == 4
-    assert jobs.agreeing_slices(agreeing, refiner(), None, 3) == 1, "thickness of the refiner"
-    assert jobs.agreeing_slices(agreeing, unknown, None, 1) == 0, "a single slice has none to agree with"
-    refining.refine_volume(job, None, unknown, settings())
+def test_slices_of_unknown_thickness_do_not_agree_and_it_is_said(tmp_path):
+    job, agreeing, said = label_job(tmp_path), settings(agree_within_nm=40.0), []
+    summary = refining.refine_volume(job, None, refiner(), agreeing, said.append)
+    assert summary["agreeing_slices"] == 0, "the refiner's thickness was taken for the volume's"
+    assert any("with --voxel_size_nm Z,Y,X slices within 40 nm agree" in line for line in said)
+    assert jobs.agreeing_slices(agreeing, refiner(voxel_size_nm=[]), (10.0, 5.0, 5.0), 3) == 4
+    assert jobs.agreeing_slices(agreeing, refiner(), (10.0, 5.0, 5.0), 1) == 0, "a single slice has none to agree with"
+    quiet = refining.refine_volume(label_job(tmp_path / "0"), None, refiner(), settings(), said.append)
+    assert not any("how large a voxel" in text for text in quiet["warnings"]), "nothing depends on it"
+
+
+def test_a_threshold_chosen_for_an_ensemble_is_not_used_for_labels_and_it_is_said(tmp_path):
+    known = {"threshold": 0.9, "entropy_kind": "mean", "classes": 5, "members": 3, "chosen_on": "a.tif"}
+    said, chosen = [], refiner()._replace(chosen=known)
+    summary = refining.refine_volume(label_job(tmp_path), None, chosen, settings(), said.append)
+    assert summary["made_by"]["settings"]["threshold"] == 0.4
+    assert any("the threshold 0.9 stored in runs/fill was chosen for the entropy of an ensemble" in s for s in said)
+    assert summary["notes"] == [line for line in said if not line.startswith("warning: ")]
+    given = refining.refine_volume(label_job(tmp_path / "0"), None, chosen, settings(threshold=0.5), lambda line: None)
+    assert given["notes"] == [] and given["made_by"]["settings"]["threshold"] == 0.5
+
+
+def test_entropy_and_a_painted_mask_together_hide_what_either_hides(tmp_path):
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[2, 5, 6] = 255
+    both = {"hidden": array_volume(painted, "painted")}
+    for name, changes in (("entropy", {}), ("painted", both | {"entropy": None}), ("both", both)):
+        given = settings(threshold=1.0 if name == "painted" else 0.4)
+        refining.refine_volume(label_job(tmp_path / name, **changes), None, refiner(), given)
+    hidden = {name: result(tmp_path / name, "hidden") for name in ("entropy", "painted", "both")}
+    assert hidden["painted"].sum() == 16 and hidden["entropy"].any()
+    np.testing.assert_array_equal(hidden["both"], hidden["entropy"] | hidden["painted"])
 
 
 def test_other_mistakes(tmp_path):

@@ -47,6 +47,8 @@ def test_what_is_not_there_is_not_said():
     said = methods_section.methods_paragraph(**GIVEN | painted | {"refiner": "nearest", "parameters": None})
     assert said.startswith("1 volume was segmented") and "nm" not in said and "τ" not in said
     assert "a mask painted by hand" in said and "parameters" not in said and "nearest visible label" in said
+    both = methods_section.methods_paragraph(**GIVEN | {"doubt": "given and painted", "ambiguous_threshold": None})
+    assert "came with the segmentation" in both and "τ = 0.75, or where a mask painted by hand touched them." in both
     said = methods_section.methods_paragraph(
         **GIVEN | {"refiner": "", "changed_share": None, "ambiguous_threshold": None}
     )

@@ -51,6 +51,24 @@ def test_panels_work_without_voxel_size_on_a_flat_image_and_without_one(image):
     assert panels.panels(a_slice()._replace(image=image), NAMES, COLOURS).startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("doubt", "said"),
+    [
+        ("mean", "Entropy: bright = the networks disagree"),
+        ("given", "Entropy as given: bright = uncertain"),
+        ("painted", "Painted mask: bright = to be refined"),
+    ],
+)
+def test_a_panel_says_what_it_shows_and_what_was_not_given_has_none(monkeypatch, doubt, said):
+    drawn, real = [], panels.compose
+    monkeypatch.setattr(panels, "compose", lambda rows, keys: (drawn.append(rows), real(rows, keys))[1])
+    for image in (np.zeros((48, 64)), None):
+        panels.panels(a_slice()._replace(image=image, truth=None), NAMES, COLOURS, (20.0, 10.0, 10.0), doubt)
+    titles = [[panel.title for panel in rows[0]] for rows in drawn]
+    assert titles == [["Image", said], [said]]
+    assert [[panel.nm_per_pixel is not None for panel in rows[0]] for rows in drawn] == [[True, False], [True]]
+
+
 def test_without_a_truth_nothing_is_called_right_or_wrong():
     unknown = a_slice()._replace(truth=None)
     pixels = pixels_of(panels.panels(unknown, NAMES, COLOURS))

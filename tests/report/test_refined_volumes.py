@@ -7,6 +7,7 @@ import pytest
 from fakes import SCHEME, SHAPE, image, image_job, label_job, labels, refiner, segmenter, settings
 from test_page import everything
 
+from maeref_jax.audit.trust import RATINGS
 from maeref_jax.pipeline import refining
 from maeref_jax.report import most_changed, refined_volumes
 from maeref_jax.volumes.view import Volume
@@ -48,7 +49,8 @@ def test_all_volumes_are_in_it_and_it_is_the_same_every_time(refined):
     assert f"<td>{summaries[0]['hidden_share']:.2%}</td>{counts}" in page, "the tokens that each rule hides"
     assert "<th scope=row>a</th>" in page and "<th scope=row>b</th>" in page
     assert page.count("<figure class=slider>") == 2, "three slices: one picture of each, as they are near each other"
-    assert f"<td>{summaries[0]['repairs']['red']['blobs']}</td>" in page
+    red, hidden = summaries[0]["repairs"]["red"], sum(one["voxels"] for one in summaries[0]["repairs"].values())
+    assert f"<td>{red['voxels'] / hidden:.1%} ({red['blobs']})</td>" in page, "by voxels, not by count"
     assert "τ = 0.4" in page and "with 2 members" in page and "1,234 parameters" in page
     assert "30 × 5 × 4 nm" in page and "ambiguous</span>" not in page
     changed = summaries[0]["classes_changed"]["matrix"]
@@ -117,6 +119,31 @@ def test_without_models_and_without_doubt(tmp_path):
     assert "a: nothing was hidden" in page and "none was changed" in page and "Segmentation and its doubt" in page
     assert "What changed" not in page and "relabelled" not in page
     assert page.count('<i style="background:rgb') == 1 + labels().max() + 1, "a swatch for every label, and hidden"
+
+
+def test_warnings_come_first_and_repairs_are_weighed_by_voxels(refined):
+    path = refined / "a.json"
+    found = json.loads(path.read_text())
+    assert found["warnings"] and found["notes"] == []
+    asked = {"voxels": 1234, "places": 9, "right": {"refiner": 0.5, "nearest": 0.75, "commonest class": 0.25}}
+    asked |= {"ahead": {"right": [-0.25, -0.3, -0.2]}}
+    repairs = {name: {"blobs": 9 if name == "green" else 1, "voxels": 92 if name == "red" else 4} for name in RATINGS}
+    known = {"warnings": ["a: <watch out>"], "asked": asked, "repairs": repairs}
+    path.write_text(json.dumps(found | known))
+    other = json.loads((refined / "b.json").read_text())
+    (refined / "b.json").write_text(json.dumps({k: v for k, v in other.items() if k not in ("warnings", "repairs")}))
+    page = written(refined, images())
+    assert page.index("<li>a: &lt;watch out&gt;</li>") < page.index("<p class=lead>") < page.index("<figure")
+    assert "92% of the hidden voxels lie in red repairs" in page and "<td>92.0% (1)</td>" in page
+    assert "<td>1,234</td><td>50.0%</td><td>75.0%</td><td>25.0%</td><td>-30.0% … -20.0%</td>" in page
+
+
+def test_where_nothing_is_called_ambiguous_the_method_does_not_speak_of_it(tmp_path):
+    for name, own in (("none", labels()), ("some", np.where(labels() == 3, 4, labels()))):
+        job = label_job(tmp_path / name, labels=array_volume(own.astype(np.uint8), "labels"))
+        refining.refine_volume(job, None, refiner(), settings(tiff_export=False))
+        page = written(tmp_path / name, {"a": None})
+        assert ("“ambiguous”" in page) == (name == "some") and "entropy that came with the segmentation" in page
 
 
 def test_scores_against_a_stain_are_a_table(refined):

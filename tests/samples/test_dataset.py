@@ -3,7 +3,8 @@ import pytest
 import tifffile
 
 from maeref_jax.errors import BadInput
-from maeref_jax.samples.dataset import annotated_phantoms, volumes_from_files
+from maeref_jax.samples.dataset import annotated_phantoms, missing_classes, volumes_from_files
+from maeref_jax.volumes.class_scheme import scheme_of_names
 
 DATA = {"label_map": (), "shell_class": -1, "shell_vx": 0.0, "axes": "ZYX"}
 
@@ -63,3 +64,30 @@ def test_annotated_phantoms_hold_the_ambiguous_class_and_their_seed():
     (volume,) = annotated_phantoms((3,), (8, 96, 96), (20.0, 10.0, 10.0))
     assert volume.name == "phantom_3" and set(np.unique(volume.labels)) <= {0, 1, 2, 3, 4}
     assert (volume.labels == 4).any() and volume.image.shape == volume.labels.shape
+
+
+def test_what_was_taken_how_is_told_and_a_volume_without_any_known_label_is_refused(save):
+    scheme, said = scheme_of_names(("background", "mitochondria", "nuclei", "ambiguous")), []
+    labels = np.zeros((2, 8, 8), np.uint8)
+    labels[0, 0] = 2
+    labels[1, 1] = 255
+    (volume,) = volumes_from_files(split((save("l.tif", labels),)), DATA, scheme, False, said.append)
+    assert said == [f"{volume.name}: 255 is taken as unknown"] and (volume.labels == -1).sum() == 8
+    assert missing_classes([volume], scheme) == ["mitochondria"], "nobody misses 'ambiguous'"
+    nothing = split((save("n.tif", np.full((2, 8, 8), -1, np.int16)),))
+    with pytest.raises(BadInput, match=r"n.tif holds no known label: all voxels are unknown; expected some of 0 back"):
+        volumes_from_files(nothing, DATA, scheme, False)
+
+
+def test_files_are_read_as_the_settings_say(save):
+    """The image has two channels, the labels are colours."""
+    scheme = scheme_of_names(("background", "mitochondria"))
+    labels = np.zeros((2, 8, 9), np.uint8)
+    labels[:, 2:6, 2:6] = 1
+    two = np.stack([labels * 7, labels * 9], -1)
+    paths = split((save("l.tif", np.stack([labels] * 3, -1)),), (save("i.tif", two),))
+    with pytest.raises(BadInput, match="--channel 0 to 1"):
+        volumes_from_files(paths, {**DATA, "axes": "ZYXC"}, scheme, with_image=True)
+    said = {**DATA, "axes": "ZYXC", "channel": "1", "voxel_size_nm": (20, 5, 5)}
+    (volume,) = volumes_from_files(paths, said, scheme, with_image=True)
+    assert (volume.image == 9 * labels).all() and (volume.labels == labels).all()

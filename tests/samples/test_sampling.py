@@ -1,24 +1,20 @@
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maeref_jax.samples import sampling
+from maeref_jax.samples import dataset, sampling
 
 
-class Volume(NamedTuple):
-    image: np.ndarray
-    labels: np.ndarray
-    entropy: np.ndarray | None = None
+def volume_of(image, labels):
+    return dataset.TrainingVolume("made", image, labels)
 
 
 @pytest.fixture(scope="module")
 def volumes():
     rng = np.random.default_rng(0)
     return [
-        Volume(
+        volume_of(
             rng.normal(100, 20, (3, 40, 50)).astype(np.float32),
             rng.integers(0, 4, (3, 40, 50)).astype(np.int16),
         )
@@ -66,7 +62,7 @@ def test_the_static_length_holds_every_visible_token(tokens, ratio):
 
 def test_the_masking_ratio_is_uniform_has_few_lengths_and_says_nothing_about_the_samples():
     labels = np.zeros((100, 16, 16), np.int16) + np.arange(100, dtype=np.int16)[:, None, None]
-    volumes = [Volume(None, labels)] * 2
+    volumes = [volume_of(None, labels)] * 2
     batches = [sampling.label_batch(volumes, 0, step, range(2), (16, 16), 1, -1.0, (0.1, 0.9)) for step in range(2000)]
     hidden = np.array([batch["shared"]["hidden_count"] for batch in batches]) / 256
     assert np.abs(np.sort(hidden) - np.linspace(0.1, 0.9, 2000)).max() < 0.04
@@ -85,7 +81,7 @@ def test_the_eight_orientations_differ_and_keep_every_pixel():
 
 def test_crops_for_an_ensemble_are_as_they_lie_in_the_volume_planes_and_boxes_alike(volumes):
     places = np.arange(3 * 40 * 50, dtype=np.float32).reshape(3, 40, 50)
-    volume = Volume(places, places.astype(np.int64))
+    volume = volume_of(places, places.astype(np.int64))
     for size in ((16, 12), (2, 16, 12)):
         batch = sampling.image_batch([[volume]], 0, 0, range(8), size, 0.0, np.array([0, 1]))
         assert batch["image"].shape == batch["labels"].shape == (8, 1, *size)
@@ -125,6 +121,74 @@ def test_a_batch_has_images_and_masks_only_where_they_are_asked_for(volumes):
 def test_the_image_is_turned_as_its_labels_are():
     places = np.arange(40 * 50).reshape(1, 40, 50)
     batch = sampling.label_batch(
-        [Volume(places, places.astype(np.int16))], 0, 0, range(8), (16, 16), 4, 0.0, intensities=np.zeros(2)
+        [volume_of(places, places.astype(np.int16))], 0, 0, range(8), (16, 16), 4, 0.0, intensities=np.zeros(2)
     )
     np.testing.assert_array_equal(batch["image"], batch["labels"])
+
+
+def squares(shape=(4, 200, 200), side=8):
+    """Labels of which a square in the near corner is foreground, and nothing else."""
+    labels = np.zeros(shape, np.int16)
+    labels[:, :side, :side] = 1
+    return volume_of(np.zeros(shape, np.float32), labels)
+
+
+def drawn(volume, share, least=0.05, number=400, size=(32, 32)):
+    return [sampling.crop(volume, np.random.default_rng(i), size, least, share)["labels"] for i in range(number)]
+
+
+def test_the_stated_share_of_crops_is_drawn_anywhere_and_the_others_hold_foreground():
+    volume = squares()
+    for share in (0.0, 0.3, 1.0):
+        empty = np.mean([(crop > 0).mean() <= 0.05 for crop in drawn(volume, share)])
+        # A crop drawn anywhere hardly ever shows the square.
+        assert abs(empty - share) < 0.06
+    assert np.mean([(crop > 0).any() for crop in drawn(volume, 0.0, least=0.0)]) < 0.1, "0 asks for nothing"
+
+
+def test_crops_drawn_anywhere_cover_a_mostly_empty_volume_and_those_with_foreground_alone_do_not():
+    shape = (1, 200, 200)
+    place = np.arange(200 * 200, dtype=np.float32).reshape(shape)
+    volume = squares(shape)._replace(image=place)
+    seen = {}
+    for share in (0.0, 0.3):
+        covered = np.zeros(shape, bool)
+        for i in range(600):
+            crop = sampling.crop(volume, np.random.default_rng(i), (32, 32), 0.05, share)
+            covered.flat[crop["image"].astype(int).ravel()] = True
+        seen[share] = covered.mean()
+    assert seen[0.0] < 0.1 and seen[0.3] > 0.85
+
+
+def test_foreground_of_a_thousandth_of_a_volume_is_found_by_every_crop_that_is_to_hold_some():
+    labels = np.zeros((20, 300, 300), np.int16)
+    labels[13, 100:130, 200:260] = 1  # a thousandth
+    volume = volume_of(None, labels)
+    with_foreground = [(crop > 0).any() for crop in drawn(volume, 0.0, number=60)]
+    assert np.mean(with_foreground) == 1
+    starts = {crop.tobytes() for crop in drawn(volume, 0.0, number=60)}
+    assert len(starts) > 30, "it lies now here, now there in a crop"
+    boxes = drawn(volume, 0.0, number=20, size=(4, 32, 32))
+    assert all((box > 0).any() for box in boxes)
+
+
+def test_a_crop_without_a_known_label_is_drawn_again():
+    labels = np.full((10, 200, 200), -1, np.int16)
+    labels[7, 150:160, 20:30] = 0
+    volume = volume_of(None, labels)
+    for share in (0.0, 1.0):
+        assert all((crop >= 0).any() for crop in drawn(volume, share, number=40))
+    nothing = volume_of(None, np.full((1, 40, 40), -1, np.int16))
+    assert (drawn(nothing, 0.3, number=1)[0] == -1).all()
+
+
+def test_a_volume_remembers_a_bounded_number_of_places_spread_over_all_there_are(monkeypatch):
+    labels = np.random.default_rng(0).integers(-1, 2, (6, 50, 40)).astype(np.int16)
+    volume = volume_of(None, labels)
+    np.testing.assert_array_equal(volume.foreground, np.argwhere(labels > 0))
+    np.testing.assert_array_equal(volume.known, np.argwhere(labels >= 0))
+    monkeypatch.setattr(dataset, "MOST_PLACES", 500)
+    few = volume_of(None, labels).foreground
+    assert few.shape == (500, 3) and (labels[tuple(few.T)] > 0).all()
+    assert np.abs(few.mean(0) - np.argwhere(labels > 0).mean(0)).max() < 2
+    assert volume_of(None, labels * 0).foreground.shape == (0, 3)

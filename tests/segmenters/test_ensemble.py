@@ -40,6 +40,14 @@ def of_members(batch, members):
     return {**batch, **chosen, "shared": {**batch["shared"], "members": batch["shared"]["members"][members]}}
 
 
+MEASURES = ("dice", "precision", "recall")
+
+
+def judged(batch):
+    """The same as it is evaluated: every member sees the images of the first."""
+    return {**batch, "image": batch["image"][:, 0], "labels": batch["labels"][:, 0]}
+
+
 def gradients(settings, params, state, batch):
     """((gradients, sums, weights), batch statistics) of one step."""
 
@@ -173,6 +181,7 @@ def test_unknown_pixels_do_not_count(trained, loss):
 
 def test_ambiguous_is_taught_as_a_class_as_unknown_or_to_every_other_member(trained):
     _, params, state, batch = trained
+    batch = {**batch, "labels": np.repeat(batch["labels"][:, :1], 3, 1)}
     labels = batch["labels"]
     taught = {
         "class": np.stack([labels[:, i] >= 0 for i in range(3)]),
@@ -184,14 +193,28 @@ def test_ambiguous_is_taught_as_a_class_as_unknown_or_to_every_other_member(trai
         method = ensemble.method({**SETTINGS, "ambiguous_as": how})
         _, weight, _, _ = jax.jit(method.loss)(params, state, batch, KEY)
         np.testing.assert_array_equal(weight, counted.sum((1, 2, 3)))
-        found = jax.jit(method.evaluate)(params, state, batch)
+        found = jax.jit(method.evaluate)(params, state, judged(batch))
         losses[how] = np.array([found[f"loss_member_{i}"] for i in range(3)])
         np.testing.assert_array_equal(losses[how][:, 1], counted.sum((1, 2, 3)))
         np.testing.assert_allclose(losses[how].sum(0), found["loss"], rtol=1e-6)
         names[how] = set(found)
     np.testing.assert_array_equal(losses["per_member"][1], losses["class"][1])
     np.testing.assert_array_equal(losses["per_member"][::2], losses["unknown"][::2])
-    assert names["class"] == names["per_member"] == names["unknown"] | {"dice_ambiguous"}
+    assert names["class"] == names["per_member"] == names["unknown"] | {f"{measure}_ambiguous" for measure in MEASURES}
+
+
+def test_dice_precision_and_recall_are_counts_of_what_the_mean_decides_over_all_that_is_known(trained):
+    method, params, state, batch = trained
+    shown = judged(batch)
+    probabilities = jax.jit(ensemble.segmenter(SETTINGS).predict)(params, state, shown["image"])
+    decided, truth = np.asarray(probabilities).mean(0).argmax(-1), shown["labels"]
+    found = jax.jit(method.evaluate)(params, state, shown)
+    for i, name in enumerate(SETTINGS["classes"]["names"]):
+        said, there = (decided == i) & (truth >= 0), truth == i
+        both = (said & there).sum()
+        assert tuple(found[f"precision_{name}"]) == (both, said.sum())
+        assert tuple(found[f"recall_{name}"]) == (both, there.sum())
+        assert tuple(found[f"dice_{name}"]) == (2 * both, said.sum() + there.sum())
 
 
 def test_how_a_member_is_taught_is_by_its_own_number():

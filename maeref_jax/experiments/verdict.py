@@ -1,0 +1,281 @@
+"""Does a refiner help? Asked when its training ends, on whole slices of its validation volumes.
+
+Where their truth is known (phantoms, or images with labels beside the ensemble that segments them) the slices are
+segmented, hidden and filled in as they will be in use: initial against refined, against the nearest visible label,
+which learns nothing, and against the segmentation's own probabilities, unrefined. Where only label maps are known, a
+user's own or predicted, visible tokens are hidden and asked back as pipeline/asking.py does, and the nearest visible
+label is what to beat.
+
+Bounded: runs of RUN slices from random places (a seed says which), until there are SLICES, or VOXELS.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+from scipy import ndimage
+
+from maeref_jax.audit.trust import any_in_tokens, spread, squares_near, tested_volume
+from maeref_jax.experiments.experiment import load_ensemble, validation_maps
+from maeref_jax.experiments.parameter_search import volumes_with_truth
+from maeref_jax.masking.slices import agreed
+from maeref_jax.metrics import comparison, scores
+from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.pipeline import jobs, methods
+from maeref_jax.pipeline.asking import REACH, cannot_be_asked
+from maeref_jax.pipeline.blockwise import decide, hide, real_probabilities, refine_block, segment_block
+from maeref_jax.pipeline.doubts import HARM
+from maeref_jax.pipeline.passes import asked_back
+from maeref_jax.pipeline.shown import seen_by
+from maeref_jax.report.dice_tables import dice_table, repair_table
+from maeref_jax.segmenters.ensemble import out_of_fold
+from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.windows import Box, whole
+
+RUN, SLICES, VOXELS = 6, 24, 4_000_000
+AGREE_WITHIN_NM = 40.0  # as configs/refine.py has it
+BATCH = 8
+
+
+class Judged(NamedTuple):
+    """On what; the counts of every slice; the share of the voxels that was hidden, and those that were asked for."""
+
+    on: str  # "truth", or "visible labels"
+    scores: list[scores.Scores]
+    hidden: float
+    voxels: int
+
+
+def judge(settings, workdir):
+    """(the verdict for summary.json, report.Tables) of the refiner in `workdir`; (None, []) where its settings name no
+    volumes for validation, or it sees what is asked for.
+
+    Returns:
+        {"on", "slices", "threshold", "hidden_share", "dice_hidden", "dice_all": {map: {class: Dice, "mean"}},
+        "repairs": {map: counts}, "worse_than": names of maps, "harm": bool, "sentence"}. Dice None where undefined.
+    """
+    if "data" not in settings:
+        return None, []
+    refiner = methods.load_model(workdir, "refiner")
+    asked = jobs.settled(jobs.Settings(agree_within_nm=AGREE_WITHIN_NM), refiner)
+    found = _judged(settings, workdir, refiner, asked)
+    if found is None or not found.scores:
+        return None, []
+    names = settings["classes"]["names"][: real_classes(settings["classes"])]
+    total = functools.reduce(scores.add, found.scores)
+    dice = {region: {n: scores.dice_with_mean(c) for n, c in maps.items()} for region, maps in total.confusions.items()}
+    worse = _worse_than(found)
+    verdict = {
+        "on": found.on,
+        "slices": len(found.scores),
+        "threshold": asked.threshold,
+        "ambiguous_threshold": asked.ambiguous_threshold,
+        "hidden_share": found.hidden,
+        **{f"dice_{region}": {n: _named(v, names) for n, v in maps.items()} for region, maps in dice.items()},
+        "repairs": total.repairs if found.on == "truth" else {},
+        "worse_than": worse,
+        "harm": bool(worse),
+    }
+    verdict["sentence"] = _sentence(verdict, found, total)
+    tables = [dice_table(dice, names, _note(found), f"Verdict on {len(found.scores)} validation slices")]
+    return verdict, [*tables, repair_table(total.repairs)] if found.on == "truth" else tables
+
+
+def check(settings):
+    """BadInput for an ensemble that could not segment what the refiner is judged on: asked before training."""
+    if (ensemble := _ensemble(settings, "")) and settings["data"]["ensemble"]:
+        load_ensemble(settings, ensemble)
+
+
+def _ensemble(settings, workdir):
+    """The workdir of the ensemble that segments the volumes to judge on, "" where there is none, or no truth."""
+    data = settings["data"]
+    if data["phantom"]["validation"]:
+        return data["ensemble"] or epath.Path(workdir) / "ensemble"
+    return data.get("ensemble") if data["validation"]["labels"] and data["validation"]["images"] else ""
+
+
+def _told_before(text):
+    """Hears what was said when the training began."""
+
+
+def _judged(settings, workdir, refiner, asked):
+    if ensemble := _ensemble(settings, workdir):
+        return _by_truth(settings, load_ensemble(settings, ensemble), refiner, asked)
+    return (
+        None if cannot_be_asked(refiner) else _by_asking(settings, validation_maps(settings, workdir), refiner, asked)
+    )
+
+
+def _by_truth(settings, ensemble, refiner, asked):
+    """Judged by the truth of what the ensemble says."""
+    volumes, classes = volumes_with_truth(settings, _told_before), real_classes(settings["classes"])
+    rounds = jobs.agreeing_slices(asked, refiner, tuple(settings["voxel_size_nm"]), 2)
+    variables = jax.device_put((ensemble.params, ensemble.state))
+    counted, hidden, voxels = [], 0, 0
+    for volume, box in _runs(volumes, settings["seed"]):
+        outer = box.grow((rounds, 0, 0)).intersect(whole(volume.labels.shape))
+        members = out_of_fold([volume.name], ensemble.facts["member_volumes"])
+        raw = array_volume(volume.image, volume.name)
+        image = seen_by(ensemble, raw)
+        batch = 1 if ensemble.apply.dims == 3 else BATCH
+        means, _ = segment_block(ensemble.apply, variables, members, image, outer, batch)
+        labels, entropy, doubt = decide(means, settings["classes"]["ambiguous"])
+        given = {
+            "labels": labels,
+            "entropy": entropy,
+            "hidden": hide(entropy, doubt, refiner.apply.token, asked.threshold, asked.ambiguous_threshold),
+        }
+        likely = real_probabilities(means, settings["classes"]["ambiguous"])
+        extra = {"image": seen_by(refiner, raw).read(outer), "probabilities": np.moveaxis(likely, -1, 0)}
+        given |= {name: extra[name] for name in refiner.apply.needs}
+        inside = box.within(outer)
+        filled = _filled(refiner, given, inside, rounds)
+        maps = {
+            "nearest": nearest_visible_label(labels, given["hidden"], rounds)[inside.slices],
+            "unrefined": agreed(likely, labels, given["hidden"], rounds)[inside.slices].argmax(-1),
+            "refined": filled,
+        }
+        here = given["hidden"][inside.slices]
+        initial, truth = labels[inside.slices], volume.labels[box.slices]
+        maps = {name: np.where(here, found, initial) for name, found in maps.items()}
+        hidden, voxels = hidden + int(here.sum()), voxels + here.size
+        for z in range(len(truth)):
+            counted.append(_count(truth[z], initial[z], {n: found[z] for n, found in maps.items()}, here[z], classes))
+    return Judged("truth", counted, hidden / max(voxels, 1), hidden)
+
+
+def _by_asking(settings, volumes, refiner, asked):
+    """Judged by visible tokens that are asked back: near those that their entropy hides, where there is none, where
+    classes meet.
+    """
+    token, classes = refiner.apply.token, real_classes(settings["classes"])
+    variables, key = jax.device_put((refiner.params, refiner.state)), jax.random.key(settings["seed"])
+    counted, hidden, voxels, asked_for = [], 0, 0, 0
+    for volume, box in _runs(volumes, settings["seed"]):
+        labels = volume.labels[box.slices]
+        labels = np.where(labels < classes, labels, np.int16(-1))
+        entropy = np.zeros(labels.shape, np.float32) if volume.entropy is None else volume.entropy[box.slices]
+        given = {
+            "labels": labels,
+            "entropy": entropy,
+            "hidden": hide(entropy, entropy * 0, token, asked.threshold, 1.0),
+        }
+        given |= {"image": volume.image[box.slices]} if "image" in refiner.apply.needs else {}
+        given = {name: array_volume(array, name) for name, array in given.items()}
+        everything = whole(labels.shape)
+        covered = given["hidden"].read(everything)
+        if covered.any():
+            tested = tested_volume(given["hidden"], given["labels"], token, REACH)
+        else:
+            tested = array_volume(_where_classes_meet(labels, token), "tested")
+        where, _, filled, _ = asked_back(refiner.apply, variables, key, given, tested, everything, BATCH)
+        copied = nearest_visible_label(labels, covered | tested.read(everything))
+        maps = {"nearest": np.maximum(copied, 0), "refined": filled}
+        hidden, voxels, asked_for = hidden + int(covered.sum()), voxels + covered.size, asked_for + int(where.sum())
+        for z in range(len(labels)):
+            if where[z].any():
+                truth = np.where(where[z], labels[z], -1)
+                counted.append(_count(truth, truth, {n: found[z] for n, found in maps.items()}, where[z], classes))
+    # What is asked for is the initial label itself, and all that is judged.
+    for one in counted:
+        one.confusions["hidden"].pop("initial")
+        one.confusions.pop("all")
+    return Judged("visible labels", counted, hidden / max(voxels, 1), asked_for)
+
+
+def _runs(volumes, seed):
+    """(volume, Box of RUN whole slices) from random places of all volumes, as many as are wanted."""
+    places = [(v, start) for v in volumes for start in range(0, v.labels.shape[0], RUN)]
+    slices = voxels = 0
+    for i in np.random.default_rng(seed).permutation(len(places)):
+        volume, start = places[i]
+        if slices and (slices >= SLICES or voxels >= VOXELS):
+            return
+        box = Box((start, 0, 0), (min(start + RUN, volume.labels.shape[0]), *volume.labels.shape[1:]))
+        slices, voxels = slices + box.shape[0], voxels + int(np.prod(box.shape))
+        yield volume, box
+
+
+def _filled(refiner, given, box, rounds):
+    """Labels of the refiner in `box`; given: arrays by the names of `refine_block`."""
+    volumes = {name: array_volume(array, name) for name, array in given.items()}
+    variables = jax.device_put((refiner.params, refiner.state))
+    found, *_ = refine_block(refiner.apply, variables, jax.random.key(0), volumes, box, BATCH, None, rounds)
+    return found
+
+
+def _count(truth, initial, maps, hidden, classes):
+    return scores.count(
+        truth=truth[None],
+        initial=initial[None],
+        repaired={name: found[None] for name, found in maps.items()},
+        hidden=hidden[None],
+        low_signal=None,
+        classes=classes,
+        crops=[],
+        meaning=None,
+    )
+
+
+def _where_classes_meet(labels, token):
+    """Bool (z, y, x): tokens near pixels where classes meet, as many as `tokens_to_test` takes near hidden ones."""
+    low, high = (function(labels, size=(1, 2, 2)) for function in (ndimage.minimum_filter, ndimage.maximum_filter))
+    known = labels >= 0
+    chosen = squares_near(any_in_tokens((low != high) & known, token), (0, 0), REACH) & any_in_tokens(known, token)
+    return spread(chosen, token, labels.shape)
+
+
+def _worse_than(found):
+    """Names of the maps that the refined one is worse than: than the initial one, or clearly than the others."""
+    others = [name for name in ("initial", "nearest", "unrefined") if name in found.scores[0].confusions["hidden"]]
+    worse = []
+    for name in others:
+        for region in found.scores[0].confusions:
+            pairs = [(one.confusions[region]["refined"], one.confusions[region][name]) for one in found.scores]
+            refined, other = (np.stack(counts) for counts in zip(*pairs, strict=True))
+            if comparison.is_worse(comparison.compare(refined, other), sure=name != "initial") and name not in worse:
+                worse.append(name)
+    return worse
+
+
+def _sentence(verdict, found, total):
+    inside, lead = verdict["dice_hidden"], f"{HARM}: " if verdict["harm"] else ""
+    numbers = {name: inside[name]["mean"] for name in inside}
+    said = {name: "-" if value is None else f"{value:.3f}" for name, value in numbers.items()}
+    if found.on == "truth":
+        if not found.voxels:
+            return (
+                f"nothing is hidden in {len(found.scores)} validation slices at the threshold {verdict['threshold']:g}"
+            )
+        counts = total.repairs["refined"]
+        return (
+            f"{lead}in the hidden tokens of {len(found.scores)} whole validation slices (threshold "
+            f"{verdict['threshold']:g}, {found.hidden:.1%} of the voxels) the mean Dice is {said['initial']} before "
+            f"and {said['refined']} after ({said['nearest']} by the nearest visible label, {said['unrefined']} "
+            f"unrefined); {counts['wrong_to_right']:,} voxels became right, {counts['right_to_wrong']:,} wrong"
+        )
+    right = {name: comparison.right_share(counts) for name, counts in total.confusions["hidden"].items()}
+    return (
+        f"{lead}no segmentation with a truth is known, so {found.voxels:,} voxels of visible labels were asked back in "
+        f"{len(found.scores)} whole validation slices: right are {right['refined']:.1%}, by the nearest visible label "
+        f"{right['nearest']:.1%} (mean Dice {said['refined']} and {said['nearest']})"
+    )
+
+
+def _note(found):
+    if found.on == "truth":
+        return (
+            "Initial: the segmentation. Nearest visible label: learns nothing. Unrefined: the segmentation's own "
+            "probabilities. In all of them slices agree as in use. Slices of one volume are alike: a hint, no proof."
+        )
+    return "Labels that are visible in use were hidden and asked back; both see the same labels around them."
+
+
+def _named(dice, names):
+    """Dice by class name, None where undefined."""
+    known = dict(zip(("mean", *map(str, range(1, len(names)))), ("mean", *names[1:]), strict=True))
+    return {known[key]: None if np.isnan(value) else round(value, 6) for key, value in dice.items()}

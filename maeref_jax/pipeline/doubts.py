@@ -1,0 +1,144 @@
+"""What a user is warned of, the one place: before a volume is refined, and after.
+
+A warning is one sentence about one volume. It is printed as "warning: …" on stderr, kept in the sidecar's `warnings`
+and shown at the top of the report; with --strict it stops. What a user should know and is no reason to stop is a note:
+printed, and kept in the sidecar's `notes`. To add one, add it to `before`, `after` or `notes`.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from maeref_jax.errors import BadInput
+from maeref_jax.pipeline import asking
+from maeref_jax.pipeline.jobs import uses_symmetries
+from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
+from maeref_jax.pipeline.shown import doubts_about_image
+from maeref_jax.volumes.inputs import doubt_about_scale
+from maeref_jax.volumes.label_ids import Reading
+
+HARM = "this refiner does harm on your validation data"
+MARK = "warning: "
+FEWEST_VX = 500  # a class of fewer voxels may come and go
+MOST_HIDDEN = 0.25  # of the voxels
+
+
+def before(run: Run, readings: dict[str, Reading], forgotten: float | None = None) -> Said:
+    """What is to be said before a volume is refined. The refiner is asked what it makes of this volume. readings: how
+    the ids of label files were read, by role; forgotten: a chosen threshold that does not belong to these inputs, None
+    for none.
+    """
+    asked = asking.ask(run)
+    found = [text for reading in readings.values() for text in reading.doubts]
+    found += doubts_about_image(run.job.stem, run.job.image, run.segmenter, run.refiner)
+    found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
+    said = [text for reading in readings.values() for text in reading.notes] + notes(run, asked)
+    if forgotten is not None:
+        said.append(
+            f"the threshold {forgotten:g} stored in {run.refiner.workdir} was chosen for the entropy of an ensemble; "
+            f"for labels of your own {run.settings.threshold:g} is used, as trained; --threshold sets another one"
+        )
+    return Said(tuple(found), tuple(said), asked)
+
+
+def notes(run: Run, asked: dict | None) -> list[str]:
+    """What a user should know of the inputs, and of what was not asked."""
+    job, refiner, found = run.job, run.refiner, []
+    volumes = (job.image, job.labels, job.entropy, job.hidden, *job.probabilities)
+    found += [f"{volume.path}: {volume.note}" for volume in volumes if volume is not None and volume.note]
+    if job.entropy is not None and job.entropy.dtype == np.uint8:
+        found.append(f"{job.entropy.path}: uint8 entropy is read as value / 255")
+    if refiner is None or not run.settings.ask:
+        return found
+    if asked:
+        return [*found, told(asked)]
+    why = asking.cannot_be_asked(refiner) or f"{job.stem}: no place was found where hidden and visible tokens meet"
+    return [*found, f"{why}; the refiner was not tried on this volume"]
+
+
+def told(asked: dict) -> str:
+    """What came of asking, as a sentence."""
+    right, alone = asked["right"], len(asked["classes"]) == 1
+    return (
+        f"asked for {asked['voxels']:,} visible voxels near hidden ones, in {asked['places']} places, the refiner gets "
+        f"{right['refiner']:.1%} right, copying the nearest visible label {right['nearest']:.1%}, the commonest class "
+        f"alone {right['commonest class']:.1%}" + "; no other class is visible there, so this says little" * alone
+    )
+
+
+def after(summary: dict, scheme: dict, left: Sequence[str] = ()) -> list[str]:
+    """What the sidecar's numbers of a finished volume give reason to warn of. left: what was left as it was."""
+    found, stem, hidden = [], summary["stem"], summary["hidden_share"]
+    if hidden > MOST_HIDDEN:
+        found.append(
+            f"{stem}: {hidden:.1%} of the voxels are hidden, more than a quarter: what is measured there is the "
+            "refiner's opinion, not the image's; hide less, or segment better, before you measure anything"
+        )
+    if summary["undecided_share"] > 0.5:
+        found.append(
+            f"{stem}: entropy is high nearly everywhere, above {UNDECIDED:g} of the threshold in "
+            f"{summary['undecided_share']:.0%} of the voxels: it does not tell unreliable places from others here; "
+            "does the image look like those that the segmentation was trained on?"
+        )
+    real = [name for i, name in enumerate(scheme["names"]) if i != scheme["ambiguous"]]
+    for name, counts in summary["classes_changed"].items():
+        one, other = counts["voxels_initial"], counts["voxels_refined"]
+        if (real and name not in real) or name == "unknown" or max(one, other) < FEWEST_VX:
+            continue
+        if other < one / 2 or other > 1.5 * one:
+            moved = (
+                f"{'lost' if other < one else 'gained'} {abs(other / one - 1):.0%} of its voxels" if one else "is new"
+            )
+            found.append(
+                f"{stem}: the class {name} {moved} ({one:,} before, {other:,} after); look at them before you use this "
+                "result"
+            )
+    blobs = {} if "red" in left else summary.get("repairs", {})
+    voxels = sum(one["voxels"] for one in blobs.values())
+    if voxels and blobs["red"]["voxels"] > voxels / 2:
+        found.append(
+            f"{stem}: {blobs['red']['voxels'] / voxels:.0%} of the hidden voxels lie in repairs rated red; "
+            "--config.leave=red leaves these as they were"
+        )
+    return found
+
+
+def stop(stem: str, warnings: Iterable[str], done: str = "nothing was written") -> None:
+    """BadInput if there are any warnings: for --strict. done: what became of the result."""
+    if warnings := list(warnings):
+        raise BadInput(f"{stem}: stopped by --strict, {done}: {'; '.join(warnings)}. To go on, leave out --strict")
+
+
+def _of_models(run) -> list[str]:
+    segmenter, refiner, found = run.segmenter, run.refiner, []
+    if model := segmenter or refiner:
+        sizes = run.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"]
+        found.append(doubt_about_scale(run.job.stem, *sizes))
+    if segmenter and segmenter.settings.get("members") == 1 and not uses_symmetries(segmenter):
+        found.append(
+            f"{segmenter.workdir} has one member: its entropy knows nothing that another one would have seen "
+            "otherwise; try --config.ensemble_symmetries=true"
+        )
+    if refiner and refiner.verdict and refiner.verdict.get("harm"):
+        found.append(f"{refiner.workdir}: {refiner.verdict['sentence']}")
+    return [text for text in found if text]
+
+
+def _of_slices(run) -> list[str]:
+    wanted, refiner = run.settings.agree_within_nm, run.refiner
+    if run.voxel_size_nm or refiner is None or refiner.apply.dims == 3 or not wanted or run.shape[0] == 1:
+        return []
+    return [
+        f"{run.job.stem}: no file says how large a voxel is, so every slice is filled in by itself and nobody knows "
+        f"whether the refiner's scale fits; with --voxel_size_nm Z,Y,X slices within {wanted:g} nm agree "
+        "(evaluate: --config.files.voxel_size_nm)"
+    ]
+
+
+def _of_asking(asked, run) -> list[str]:
+    if not asked or not asked["worse"]:
+        return []
+    return [
+        f"{run.job.stem}: {told(asked)}: the refiner is worse here than copying what lies nearest; do not use it on "
+        "this volume, or use a refiner that was trained on such data"
+    ]

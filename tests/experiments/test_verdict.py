@@ -1,0 +1,119 @@
+"""verdict.py: training ends with the words that a harmful refiner deserves, and a good one does not get."""
+
+import json
+
+import closed_form
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fakes import refine as always_wrong
+from fakes import right_in_rows
+
+from maeref_jax.commands.command_line import load_config
+from maeref_jax.experiments import run, verdict
+from maeref_jax.pipeline import methods
+from maeref_jax.pipeline.doubts import HARM
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.samples.dataset import TrainingVolume
+
+FILES = {"images": ("image.tif",), "labels": ("labels.tif",), "entropy": ()}
+DATA = {"ensemble": "E", "phantom": {"train": (), "validation": ()}, "validation": FILES}
+SETTINGS = {**closed_form.SETTINGS, "threshold": 0.3, "method": "mae", "seed": 0, "data": DATA}
+GREY, UNCLEAR = (0.0, 100.0, 200.0, 300.0), 50.0  # of the classes; as near to the first as to the second
+LABELS_ONLY = {**SETTINGS, "data": {**DATA, "ensemble": "", "validation": {**FILES, "images": ()}}}
+
+
+def by_grey(params, state, image):
+    """Three members that are sure of what has the grey value of a class."""
+    distance = jnp.abs(
+        image[None, ..., None] + jnp.array([-5.0, 0.0, 5.0])[:, None, None, None, None] - jnp.array(GREY)
+    )
+    return jax.nn.softmax(jnp.concatenate([-distance / 5, jnp.full((*distance.shape[:-1], 1), -99.0)], -1))
+
+
+def volume():
+    """Bands of eight rows of a class each; in some columns nobody can see which."""
+    bands = np.random.default_rng(0).integers(0, 4, (1, 8)).repeat(8, 1)[..., None]
+    truth = np.broadcast_to(bands, (7, 64, 64)).astype(np.int16).copy()
+    image = np.array(GREY, np.float32)[truth]
+    image[:, :, 20:32] = UNCLEAR
+    truth[0] = -1  # nobody drew this slice
+    return TrainingVolume("labels.tif", image, truth)
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """judge(fill, settings) -> the verdict on a refiner that fills in so."""
+    models = closed_form.models()
+    apply = Segmenter(by_grey, (32, 32), (16, 16), 2)
+    segmenter = models["segmenter"]._replace(apply=apply, settings=SETTINGS, facts={"member_volumes": [["other"]] * 3})
+
+    def judge(fill, settings=SETTINGS):
+        apply = Refiner(fill, (32, 32), (16, 16), 2, (), 4)
+        variables = {"params": {"floor": np.float32(0.1)}}
+        known = models["refiner"]._replace(apply=apply, settings=settings, **variables)
+        found = {"segmenter": segmenter, "refiner": known}
+        monkeypatch.setattr(methods, "load_model", lambda _, kind: found[kind])
+        monkeypatch.setattr(verdict, "volumes_with_truth", lambda *_: [volume()])
+
+        def maps(settings, _):
+            return [volume()._replace(image=None)] if settings["data"]["validation"]["labels"] else []
+
+        monkeypatch.setattr(verdict, "validation_maps", maps)
+        return verdict.judge(settings, "W")
+
+    return judge
+
+
+def test_a_refiner_is_judged_by_the_truth_of_whole_slices(judged):
+    found, tables = judged(right_in_rows)
+    assert (found["on"], found["slices"], found["harm"], found["worse_than"]) == ("truth", 7, False, [])
+    inside, counts = found["dice_hidden"], found["repairs"]["refined"]
+    assert list(inside) == ["initial", "nearest", "unrefined", "refined"]
+    assert inside["refined"]["mean"] == inside["nearest"]["mean"] == 1 > inside["initial"]["mean"], "along its rows"
+    assert counts["wrong_to_right"] > counts["right_to_wrong"] and 0.1 < found["hidden_share"] < 0.3
+    known = (volume().labels >= 0).sum()
+    assert sum(counts.values()) == pytest.approx(found["hidden_share"] * known), "unknown truth is left out"
+    assert HARM not in found["sentence"] and f"{counts['wrong_to_right']:,} voxels became right" in found["sentence"]
+    assert {"cristae", "matrix"} < set(found["dice_all"]["refined"]) and len(tables) == 2
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_one_that_does_harm_is_told_so_in_these_words(judged):
+    found, _ = judged(always_wrong)
+    assert found["harm"] and found["worse_than"] == ["initial", "nearest", "unrefined"]
+    assert found["sentence"].startswith("this refiner does harm on your validation data: in the hidden tokens of 7")
+
+
+def test_without_a_segmentation_visible_labels_are_asked_back(judged):
+    good, tables = judged(right_in_rows, LABELS_ONLY)
+    assert good["on"] == "visible labels" and not good["harm"] and list(good["dice_hidden"]) == ["nearest", "refined"]
+    assert "no segmentation with a truth is known" in good["sentence"] and len(tables) == 1
+    bad, _ = judged(closed_form.always_background, LABELS_ONLY)  # which is right where most is background
+    assert bad["harm"] and bad["sentence"].startswith(f"{HARM}: ") and bad["worse_than"] == ["nearest"]
+
+
+def test_what_names_no_validation_data_has_no_verdict(judged):
+    assert judged(right_in_rows, closed_form.SETTINGS) == (None, [])
+    nothing = {**DATA, "ensemble": "", "validation": {**FILES, "labels": ()}}
+    assert judged(right_in_rows, {**SETTINGS, "data": nothing}) == (None, [])
+
+
+def test_the_verdict_is_in_the_summary_the_card_and_on_the_screen_and_goes_with_the_model(
+    tmp_path, monkeypatch, capsys
+):
+    found = {"harm": True, "sentence": f"{HARM}: worse"}
+    monkeypatch.setattr(verdict, "judge", lambda *_: (found, []))
+    settings = {"token": 4, "window": [16, 16], "stride": [8, 8], "seed": 0, "method": "nearest"}
+    settings |= {"classes": closed_form.SETTINGS["classes"]}
+    (tmp_path / "config.json").write_text(json.dumps({"method": "nearest", "config": settings, "facts": {}}))
+    run.judge(settings, tmp_path, {"volumes": ["a"]}, {"steps": 3, "validation": {}})
+    assert json.loads((tmp_path / "summary.json").read_text())["verdict"] == found
+    assert f"## Verdict\n\n{HARM}: worse\n" in (tmp_path / "model_card.md").read_text()
+    assert f"warning: {HARM}: worse" in capsys.readouterr().err
+    assert methods.load_model(tmp_path, "refiner").verdict == found
+
+
+def test_slices_agree_as_in_use(root):
+    assert load_config(f"{root / 'configs' / 'refine.py'}").agree_within_nm == verdict.AGREE_WITHIN_NM
