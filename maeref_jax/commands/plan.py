@@ -249,9 +249,10 @@ def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts:
     lines = [f"all {len(found)}: disk at most {_gb(disk)}, {_gb(free)} free in {place}{short}"]
     lines.append(f"hours of the networks{together} (reading, writing, objects and exports come on top):")
     lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
-    if not work:
+    uncounted = not work and any(windows["computed"] for one in found for windows in one["windows"].values())
+    if uncounted:
         lines.append("  elsewhere: not estimated, as what takes the time is no matrix product or convolution")
-    for device, rate in ASSUMED.items() if work else ():
+    for device, rate in () if uncounted else ASSUMED.items():
         said = f"estimate, not measured: {work:.2g} operations at an assumed {rate / 1e12:g} TFLOP/s"
         lines.append(f"  {_hours(work / rate):>9}  {device}, {said}")
     return lines

@@ -2,8 +2,9 @@
 
 Python acts on a signal between two of its own instructions, so a compilation, which is one, keeps it waiting for
 minutes; and what a handler raises inside a callback of the garbage collector is dropped. Therefore a thread hears of
-every signal as well, and ends the process where the main thread has not. Files appear whole or not at all, so that
-nothing half-written stays.
+every signal as well, and ends the process where the main thread has not. Either way the interpreter is not wound up:
+while a compilation goes on in other threads that ends in a segmentation fault. Files appear whole or not at all, so
+that nothing half-written stays.
 """
 
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 1.0  # for the main thread to remove temporary files and leave by itself
 _may_wait = threading.Event()  # the next signal is one that training acts on after its step
+_stopping: list[int] = []  # the signals that the main thread is leaving because of
 
 
 @contextmanager
@@ -31,19 +33,32 @@ def answered() -> Iterator[None]:
     heard, said = socket.socketpair()
     said.setblocking(False)
     before = signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
-    handler = signal.signal(signal.SIGTERM, _terminate)
+    handlers = [signal.signal(number, _stop) for number in SIGNALS]
     threading.Thread(target=_listen, args=(heard,), name="signals", daemon=True).start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        if _stopping:
+            _leave(_stopping[0])
+        for number, handler in zip(SIGNALS, handlers, strict=True):
+            signal.signal(number, handler)
         signal.set_wakeup_fd(before)
         said.close()
 
 
-def _terminate(number, frame) -> NoReturn:
+def _stop(number, frame) -> NoReturn:
     # An exception: temporary files are removed and progress bars closed on the way out.
+    _stopping.append(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def _leave(number: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(128 + number)
 
 
 def _listen(heard: socket.socket) -> None:

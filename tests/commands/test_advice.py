@@ -22,6 +22,7 @@ SPOKEN_BY = {
     "pipeline": ("refine", "evaluate"), "results": ("refine",), "training": ("train",), "evaluation": ("evaluate",),
     "original": ("import-original",),
 }  # fmt: skip
+NNUNET = ("--save_probabilities", "--save_npz")  # of its own commands
 EXPERIMENTS = {
     "render": "render",
     "export_member": "export-member",
@@ -86,7 +87,8 @@ def test_flags_and_settings_that_messages_name_exist(root, monkeypatch):
             named = {command for pair in re.findall(r"maeref ([\w-]+)|(\w+)\.py", text) for command in pair} & {*flags}
             for flag in re.findall(r"(?<![\w-])--[a-z]\w+(?![\w.]*\.)", text):
                 seen += 1
-                assert flag in everywhere | {"--config", "--version", "--at"}, f"{path}: no command has {flag}: {text}"
+                others = {"--config", "--version", "--at", *NNUNET}
+                assert flag in everywhere | others, f"{path}: no command has {flag}: {text}"
                 if named:
                     assert any(flag in flags[command] for command in named), f"{path}: {text}"
                     continue

@@ -25,7 +25,7 @@ BUSY = {
     "compiling": (
         "import jax, jax.numpy as jnp\n"
         "def deep(x):\n"
-        "    for i in range(6000): x = jnp.sin(x) @ jnp.cos(x + i)\n"
+        "    for i in range(1500): x = jnp.sin(x) @ jnp.cos(x + i)\n"
         "    return x\n"
         "lowered = jax.jit(deep).lower(jnp.ones((8, 8)))\n"
         "print('ready', flush=True)\n"
