@@ -22,7 +22,7 @@ demo: .venv/installed
 	$(PY) evaluate.py --config configs/evaluate.py:demo --workdir $(DEMO)
 
 test: .venv/installed
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -114,6 +114,6 @@ def get_config(mode):
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_slices": 2})
         config.update({"window": (32, 32), "stride": (16, 16)})
-        config.model.update({"widths": (4, 8, 8), "strides": ((2, 2), (2, 2))})
+        config.model.update({"widths": (4, 8), "strides": ((2, 2),)})
         config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})
     return config

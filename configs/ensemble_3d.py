@@ -50,6 +50,6 @@ def get_config(mode):
     config.data.phantom.shape = (32, 256, 256)
     if mode == "smoke":
         config.update({"window": (8, 32, 32), "stride": (4, 16, 16)})
-        config.model.update({"widths": (4, 8, 8), "strides": ((1, 2, 2), (2, 2, 2)), "remat": False})
+        config.model.update({"widths": (4, 8), "strides": ((1, 2, 2),), "plane_levels": 1, "remat": False})
         config.data.phantom.shape = (12, 64, 64)
     return config

@@ -104,7 +104,8 @@ def get_config(mode):
             config.data[split] = files(rendered.paths(split, "image"))
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "batch": 8, "window": (32, 32), "stride": (16, 16)})
-        config.update({"min_foreground": 0.05, "validation_batches": 1})
+        # One masking ratio, one program to compile.
+        config.update({"min_foreground": 0.05, "validation_batches": 1, "masking_ratio": (0.5, 0.5)})
         # An ensemble of four steps is undecided everywhere; without this nothing would be visible or count.
         config.update({"threshold": 1.0, "train_threshold": 1.1})
         config.model.update({"encoder_width": 16, "encoder_depth": 1, "decoder_width": 16, "decoder_depth": 1})

@@ -1,12 +1,16 @@
 """What several tests share: where real data may be found, and the repository's root."""
 
 import functools
+import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import redirect_stderr, redirect_stdout
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -16,12 +20,32 @@ from hypothesis import settings
 settings.register_profile("maeref", deadline=None, max_examples=25)
 settings.load_profile("maeref")
 ROOT = Path(__file__).parent.parent
-# Tests, and programs they start, share one compilation cache, and are not optimised: they run for seconds. Set before
-# any module of tests can wake the compiler.
-COMPILED = tempfile.TemporaryDirectory(prefix="maeref_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+# What is compiled once serves all tests, in all workers and in the programs they start: it is most of the time.
+# It is not optimised, because it runs for seconds. Set before any module of tests can wake the compiler.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker finds that of its session
+    COMPILED = tempfile.TemporaryDirectory(prefix="maeref_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**31)  # with a limit jax locks the folder; it needs filelock
 os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+if metadata.version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # those before them compile in half the time, until 0.11
+os.environ["XLA_FLAGS"] = " ".join(FLAGS)
+
+
+# What takes longest starts first, so that no worker is left alone with it at the end.
+LONGEST = ("test_notebooks.py", "smoke", "test_installed.py", "test_refiner_mae.py", "test_loop.py", "test_parallel.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A file belongs to one worker, as its fixtures do; so do all files that work with the models of `smoke`."""
+    smoky = {item.path for item in items if "smoke" in item.fixturenames}
+    groups = {item.path: "smoke" if item.path in smoky else item.path.name for item in items}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(groups[item.path], len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +64,29 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def run():
-    """run("train.py", …): an entry script as a user starts it, warnings being errors."""
+    """run("train.py", …) or run("maeref", "render", …): a command as a user types it in the root, without a process of
+    its own, which would import jax again. Warnings are errors. What comes back is what subprocess.run gives.
+    """
+    from maeref_jax.commands.main import start
+
+    def call(program, *arguments):
+        command = [program, *map(str, arguments)]
+        out, err = io.StringIO(), io.StringIO()
+        handler = signal.getsignal(signal.SIGTERM)
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(ROOT)
+            patch.setattr(sys, "argv", command)
+            with pytest.raises(SystemExit) as exit_:
+                start("" if program == "maeref" else program.removesuffix(".py"))
+        signal.signal(signal.SIGTERM, handler)
+        return subprocess.CompletedProcess(command, exit_.value.code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def run_process():
+    """As `run`, in a process of its own: for what only a new interpreter shows."""
 
     def start(*arguments):
         command = [sys.executable, "-W", "error", *map(str, arguments)]

@@ -139,8 +139,8 @@ def refine(
 ) -> Refinement:
     """Labels with their unreliable places filled in: `maeref refine`.
 
-    Give one of: `labels` with their `entropy` or with what is `hidden`; `probabilities`; or an `image` with a
-    `segmenter`.
+    Give one of: `labels` with their `entropy`, with what is `hidden`, or both; `probabilities`; or an `image` with a
+    `segmenter`. Warnings are printed, and stand in the summary.
 
     Args:
         refiner: as `load_model` gives it.

@@ -12,7 +12,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats.store import is_url, join, split
 from maeref_jax.volumes.formats.stored import split_inner
 from maeref_jax.volumes.view import range_text
-from maeref_jax.volumes.volume import FILES, FOLDERS, MAKERS, split_range
+from maeref_jax.volumes.volume import FILES, FOLDERS, MAKERS, split_range, suffix_of
 
 SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
 ROLES = ("image", "labels", "entropy", "hidden", "probabilities")
@@ -209,7 +209,7 @@ def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
 
 
 def _volumes_in(folder: Path) -> list[str]:
-    """The volumes in a folder that is none itself. One with TIFF files in it always is one: a stack of slices."""
+    """The volumes in a folder that is none itself. One with TIFF or PNG files in it is one: a stack of slices."""
     if not folder.is_dir() or any(belongs(folder) for belongs, _ in FOLDERS.values()):
         return []
 
@@ -218,6 +218,6 @@ def _volumes_in(folder: Path) -> list[str]:
             return False
         if path.is_dir():
             return any(belongs(path) for belongs, _ in FOLDERS.values())
-        return path.suffix.lower() in FILES
+        return bool(suffix_of(path.name))
 
     return sorted(str(path) for path in folder.iterdir() if readable(path))

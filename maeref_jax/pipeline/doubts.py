@@ -72,7 +72,7 @@ def after(summary: dict, scheme: dict, left: Sequence[str] = ()) -> list[str]:
     if hidden > MOST_HIDDEN:
         found.append(
             f"{stem}: {hidden:.1%} of the voxels are hidden, more than a quarter: what is measured there is the "
-            "refiner's opinion, not the image's; a higher --threshold hides less, a better segmentation helps more"
+            "refiner's opinion, not the image's; hide less, or segment better, before you measure anything"
         )
     if summary["undecided_share"] > 0.5:
         found.append(

@@ -149,7 +149,8 @@ def _segment(run, means, box) -> None:
     arrays["entropy"].write(box, stored)
     arrays["hidden"].write(box, hidden.astype(np.uint8))
     record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "hidden_tokens": tokens, "windows": windows}
-    record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
+    if run.job.hidden is None:  # a painted mask is no doubt of anybody's
+        record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
     output.mark(run.place, "segment", box, record | {"seconds": time.monotonic() - started})
 
 

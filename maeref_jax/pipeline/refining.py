@@ -86,7 +86,7 @@ def open_run(
     """
     given, refiner = refiner, meant_for(refiner, job.labels is not None)
     check_chosen(job, segmenter, refiner, settings)
-    forgotten = settings.threshold is None and given is not refiner
+    forgotten = settings.threshold is None and given is not refiner and job.entropy is not None
     settings = settled(settings, refiner)
     volumes = check_job(job, segmenter, refiner, settings)
     place = Output(Path(job.output), job.stem, formats_of(settings))
@@ -222,7 +222,7 @@ def _summary(run) -> dict:
     place, scheme, segmenter, refiner, said = run.place, run.scheme, run.segmenter, run.refiner, run.said
     segmented, refined = (list(output.marks(place, step).values()) for step in ("segment", "refine"))
     voxels, hidden = (sum(record[name] for record in segmented) for name in ("voxels", "hidden"))
-    undecided = sum(record.get("undecided", 0) for record in segmented)  # not counted by earlier versions
+    undecided = sum(record.get("undecided", 0) for record in segmented)  # not of painted masks, nor by earlier versions
     seconds = {"segment": sum(r["seconds"] for r in segmented), "refine": sum(r["seconds"] for r in refined)}
     packages = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "tifffile")
     return {

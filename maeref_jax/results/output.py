@@ -3,6 +3,7 @@
     {stem}.ome.zarr                                  the arrays, see results.py
     {stem}.ome.zarr/progress/made_by.json            input, models and settings; another one is refused
     {stem}.ome.zarr/progress/labels.json             what the ids of the labels and of a painted mask mean
+    {stem}.ome.zarr/progress/said.json               warnings and notes from before, so that all parts say the same
     {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, written after its data is durable
     {stem}.ome.zarr/progress/exported.json           in which formats there are exports
     {stem}.ome.zarr/progress/finish_{n}              who writes the rest, see claim.py

@@ -42,7 +42,8 @@ from maeref_jax.volumes.writing import (
 
 __all__ = [
     "FILES", "FOLDERS", "MAKERS", "UNKNOWN_ON_DISK", "Volume", "array_volume", "create_volume", "labels_from_disk",
-    "labels_to_disk", "open_probabilities", "open_volume", "resolved", "share_slices", "split_range", "write_tiff",
+    "labels_to_disk", "open_probabilities", "open_volume", "resolved", "share_slices", "split_range", "suffix_of",
+    "write_tiff",
 ]  # fmt: skip
 # A new format is one file and one line: how it is opened, by suffix or, for folders and URLs, by what lies in them.
 # Openers take a path. How formats are made: writing.py.

@@ -9,6 +9,8 @@ import pytest
 from maeref_jax.commands import command_line
 from maeref_jax.commands.command_line import CONFIGS, load_config
 from maeref_jax.commands.main import COMMANDS
+from maeref_jax.errors import BadInput
+from maeref_jax.volumes.given import Given, given_of
 
 ROOMS_OF_FILES = (
     "volumes",
@@ -80,9 +82,14 @@ def test_flags_and_settings_that_messages_name_exist(root, monkeypatch):
         for text in messages(path):
             for setting in re.findall(r"--config\.([\w.]+\w)", text):
                 assert any(s == setting or s.endswith(f".{setting}") for s in settings), f"{path}: {text}"
+            # A message may name the command that its flags belong to.
+            named = {command for pair in re.findall(r"maeref ([\w-]+)|(\w+)\.py", text) for command in pair} & {*flags}
             for flag in re.findall(r"(?<![\w-])--[a-z]\w+(?![\w.]*\.)", text):
                 seen += 1
                 assert flag in everywhere | {"--config", "--version", "--at"}, f"{path}: no command has {flag}: {text}"
+                if named:
+                    assert any(flag in flags[command] for command in named), f"{path}: {text}"
+                    continue
                 if room in ROOMS_OF_FILES and flag not in ("--label_map", "--classes"):
                     lacking = [command for command in READERS if flag not in flags[command]]
                     assert not lacking, f"{path}: {lacking} cannot follow '{text}'"
@@ -94,6 +101,24 @@ def test_flags_and_settings_that_messages_name_exist(root, monkeypatch):
                     can = [command for command in SPOKEN_BY[room] if flag in flags[command]]
                     assert can, f"{path}: {SPOKEN_BY[room]} cannot follow '{text}'"
     assert seen > 60, "else nothing was looked at"
+
+
+@pytest.mark.parametrize("size", ["20,10", "20,0,10", "a,b,c", "20"])
+def test_a_voxel_size_is_three_positive_numbers(size):
+    flags = command_line.parser("")
+    command_line.add_reading_flags(flags)
+    with pytest.raises(BadInput, match="--voxel_size_nm Z,Y,X"):
+        command_line.reading_overrides(flags.parse_args(["--voxel_size_nm", size]), "data")
+
+
+@pytest.mark.parametrize("config", ["mae", "ensemble", "crf"])
+def test_what_is_said_of_files_reaches_the_settings_that_they_are_read_by(config):
+    flags = command_line.parser("")
+    command_line.add_reading_flags(flags)
+    given = flags.parse_args(["--axes", "ZYXC", "--voxel_size_nm", "20,10,4.5", "--channel", "1"])
+    data = load_config(config, command_line.reading_overrides(given, "data")).data
+    assert given_of(data) == Given("ZYXC", (20, 10, 4.5), 1)
+    assert given_of(load_config(config).data) == Given(), "without flags the files decide"
 
 
 @pytest.mark.parametrize("command", READERS)

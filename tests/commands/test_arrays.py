@@ -96,7 +96,7 @@ def test_a_judgement_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: maeref_jax.refine(refiner(), labels(0)), "labels need entropy or a hidden mask"),
+        (lambda: maeref_jax.refine(refiner(), labels(0)), "labels need entropy, a hidden mask or both"),
         (lambda: maeref_jax.refine(refiner(), labels(0), entropy=entropy_of(0)[1:]), "has shape"),
         (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0)[0]), "or all of planes"),
         (lambda: maeref_jax.refine(refiner(), labels(0)[None], hidden=labels(0)[None]), r"labels \(1, 3, 29, 38\)"),

@@ -15,10 +15,6 @@ from maeref_jax.commands import command_line, main
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# To come with other branches of this sweep; each goes from here when it is there.
-PENDING = {"--classes", "--label_map", "--strict", "--export", "--nnunet"}
-PENDING_OF = {name: {"--axes", "--voxel_size_nm", "--channel"} for name in ("train", "evaluate")}
-PENDING_PAGES = {"docs/nnunet.md"}
 
 
 def named(path):
@@ -64,7 +60,7 @@ def flags_of(command):
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
         main.run(command, ["--help"])
-    return {*re.findall(r"--\w+", said.getvalue())} | PENDING | PENDING_OF.get(command, set())
+    return {*re.findall(r"--\w+", said.getvalue())}
 
 
 @functools.cache
@@ -88,7 +84,7 @@ def test_links_and_pictures_are_there(page):
             continue
         place, _, anchor = link.partition("#")
         target = (page.parent / place).resolve() if place else page
-        assert target.exists() or named(target) in PENDING_PAGES, f"{named(page)}: {link}"
+        assert target.exists(), f"{named(page)}: {link}"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", text_of(target), re.MULTILINE)
             slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -157,4 +153,4 @@ def test_pages_that_the_code_names_exist():
     for folder in ("maeref_jax", "configs", "benchmarks", "tests", "notebooks"):
         for path in (path for ending in ("py", "md", "ipynb") for path in (ROOT / folder).rglob(f"*.{ending}")):
             for page in re.findall(r"docs/\w+\.md", text_of(path)):
-                assert (ROOT / page).is_file() or page in PENDING_PAGES, f"{named(path)}: {page}"
+                assert (ROOT / page).is_file(), f"{named(path)}: {page}"

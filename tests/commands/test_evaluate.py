@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from closed_form import SETTINGS, evaluate
+from stacks import mistakes
 
 from maeref_jax.commands.command_line import load_config
 from maeref_jax.commands.evaluate import main
@@ -51,7 +52,7 @@ def test_summary_equals_what_the_files_on_disk_say(root, tmp_path, models, capsy
         assert all(set(value) == {"mean", "se"} for value in metrics.values())
     assert summary["validity"]["truth"]["inner_background"]["mean"] == 0
     printed, warned = capsys.readouterr()
-    assert not warned
+    assert not mistakes(warned) and "has voxels of" not in warned
     for text in ("inside hidden tokens", "inside low-signal regions", "everywhere", "nearest visible label", "truth"):
         assert text in printed
     assert f"{summary['dice_hidden']['refined']['mean']:.3f}" in printed
@@ -72,7 +73,7 @@ def test_the_threshold_is_the_refiners_and_a_foreign_voxel_size_is_told(root, tm
     assert ">refine.threshold</th><td>0.6<" in page and "in agreement with the 3 nearest slices" in page, "of 12 nm"
     sidecar = json.loads((tmp_path / "held_out" / "phantom_100.json").read_text())
     assert sidecar["made_by"]["settings"]["threshold"] == 0.6
-    assert warned.startswith("warning: phantom_100 has voxels of 12 x 6 x 6 nm") and warned.count("\n") == 1
+    assert warned.startswith("warning: phantom_100 has voxels of 12 x 6 x 6 nm") and warned.count("has voxels of") == 1
 
 
 def test_competitors_fill_the_same_tokens_and_are_compared_volume_by_volume(root, tmp_path, models, capsys):

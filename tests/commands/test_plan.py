@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fakes import SHAPE, image_job, label_job, refiner, segmenter, settings
+from fakes import SHAPE, image_job, label_job, labels, refiner, segmenter, settings
 from hypothesis import given
 from hypothesis import strategies as st
 from stacks import IMAGE, SIZE, use_models
@@ -91,7 +91,8 @@ def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monk
 def test_slices_read_for_agreement_take_memory(tmp_path):
     apart, agreeing = (
         plan.plan(
-            label_job(tmp_path), None, refiner(), settings(block=(8, 512, 512), agree_within_nm=nm), {"refine": SPEED}
+            label_job(tmp_path, labels=array_volume(labels(), "labels", (30.0, 5.0, 4.0))),
+            *(None, refiner(), settings(block=(8, 512, 512), agree_within_nm=nm), {"refine": SPEED}),
         )
         for nm in (0.0, 60.0)
     )

@@ -70,10 +70,11 @@ def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_look
     command = [*IMAGE[2:], "--axes", "ZYX", "--config.block=1,64,64", "--config.ask=0"]
     code, out, err = refine(*command, "--input", "stacks/b.tif")
     assert code == 2 and "relabelled" not in out
+    err = mistakes(err)
     assert err.startswith("error: stacks/b.tif: page 2 cannot be decoded") and err.count("\n") == 1
     assert [path.name for path in Path("out").iterdir()] == ["b.ome.zarr"], "a sidecar or an export looks finished"
     code, out, err = refine(*command, "--input", "stacks/[ab].tif")
-    assert code == 1 and "1 of 2 inputs done; failed: b" in out and err.startswith("error: b: stacks/b.tif: page 2")
+    assert code == 1 and "1 of 2 inputs done; failed: b" in out and "error: b: stacks/b.tif: page 2" in err
     assert Path("out/a.json").exists() and not Path("out/b.json").exists()
 
 

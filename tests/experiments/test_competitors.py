@@ -30,8 +30,6 @@ def model(request, root, smoke, tmp_path_factory):
     given = {}
     if request.param in methods.LEARNED:
         given = {"data.ensemble": smoke / "ensemble", "steps": 2}
-    if request.param in ("inpainter", "mae_image"):
-        given["masking_ratio"] = "0.5,0.5"  # one static length: one program to compile
     overrides = [f"--config.{name}={value}" for name, value in given.items()]
     train.main(["--config", f"{config}:{mode}", "--workdir", str(workdir), *overrides])
     return methods.load_model(workdir, "refiner")

@@ -21,7 +21,7 @@ from maeref_jax.volumes.windows import whole
 
 SETTINGS = (
     "--config.subsets=folds", "--config.model.norm=batch", "--config.loss=cross_entropy+dice", "--config.steps=2",
-    "--config.model.widths=4,8", "--config.model.strides=((1,2,2),)", "--config.data.phantom.shape=8,32,32",
+    "--config.data.phantom.shape=8,32,32",
 )  # fmt: skip
 
 

@@ -77,3 +77,17 @@ def test_what_was_taken_how_is_told_and_a_volume_without_any_known_label_is_refu
     nothing = split((save("n.tif", np.full((2, 8, 8), -1, np.int16)),))
     with pytest.raises(BadInput, match=r"n.tif holds no known label: all voxels are unknown; expected some of 0 back"):
         volumes_from_files(nothing, DATA, scheme, False)
+
+
+def test_files_are_read_as_the_settings_say(save):
+    """The image has two channels, the labels are colours."""
+    scheme = scheme_of_names(("background", "mitochondria"))
+    labels = np.zeros((2, 8, 9), np.uint8)
+    labels[:, 2:6, 2:6] = 1
+    two = np.stack([labels * 7, labels * 9], -1)
+    paths = split((save("l.tif", np.stack([labels] * 3, -1)),), (save("i.tif", two),))
+    with pytest.raises(BadInput, match="--channel 0 to 1"):
+        volumes_from_files(paths, {**DATA, "axes": "ZYXC"}, scheme, with_image=True)
+    said = {**DATA, "axes": "ZYXC", "channel": "1", "voxel_size_nm": (20, 5, 5)}
+    (volume,) = volumes_from_files(paths, said, scheme, with_image=True)
+    assert (volume.image == 9 * labels).all() and (volume.labels == labels).all()

@@ -1,6 +1,7 @@
 """HDF5, .npy and .npz: what is written comes back, and what these files do not say is asked for."""
 
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -124,6 +125,36 @@ def test_hdf5_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(BadInput, match="pip install h5py"):
         open_volume(path)
+
+
+def test_an_hdf5_file_that_another_program_has_open_is_called_that(tmp_path):
+    pytest.importorskip("h5py")
+    path = save(tmp_path / "a.h5", "raw", STACK, resolution=SIZE)
+    script = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        with pytest.raises(BadInput, match=r"is open for writing in another program.*close it there, or read a copy"):
+            open_volume(path)
+        holder.stdin.close()
+    assert open_volume(path).shape == STACK.shape
+
+
+def test_a_folder_may_be_called_like_an_hdf5_file(tmp_path):
+    pytest.importorskip("h5py")
+    folder = tmp_path / "run.h5" / "more.hdf5"
+    folder.mkdir(parents=True)
+    path = save(folder / "cell.h5", "raw", STACK, resolution=SIZE)
+    np.testing.assert_array_equal(read(open_volume(path)), STACK)
+    save(path, "volumes/x.h5/raw", 255 - STACK, resolution=SIZE)
+    for inner in (f"{path}:/raw", f"{path}:raw", f"{path}/raw"):
+        np.testing.assert_array_equal(read(open_volume(inner)), STACK)
+        np.testing.assert_array_equal(read(open_volume(f"{inner}[1:3]")), STACK[1:3])
+    np.testing.assert_array_equal(read(open_volume(f"{path}/volumes/x.h5/raw")), 255 - STACK)
+    np.savez(folder / "p.npz", raw=STACK, other=STACK)
+    np.testing.assert_array_equal(read(open_volume(f"{folder}/p.npz:/raw", axes="ZYX")), STACK)
+    with pytest.raises(BadInput, match=r"run\.h5/more\.hdf5/none\.h5"):
+        open_volume(f"{folder}/none.h5:/raw")
 
 
 def test_damage_inside_hdf5_is_an_error(tmp_path):

@@ -82,3 +82,12 @@ def test_brotli_needs_its_package(tmp_path, monkeypatch):
     stand_in = types.SimpleNamespace(decompress=gzip.decompress, error=OSError)
     monkeypatch.setitem(sys.modules, "brotli", stand_in)
     check(tmp_path / "a.precomputed")
+
+
+def test_behind_a_url_they_are_refused(tmp_path, server):
+    files = made(tmp_path / "a.precomputed")
+    assert open_volume(f"{server}/a.precomputed").shape == STACK.shape
+    for file in files:
+        pack(file)
+    with pytest.raises(BadInput, match=r"chunks packed as .*\.gz or \.br.*copy it"):
+        open_volume(f"{server}/a.precomputed")

@@ -1,6 +1,7 @@
 """Formats: what is written comes back, what a file says is kept, and what it does not say is asked for."""
 
 import importlib.util
+import json
 import os
 import re
 import tempfile
@@ -31,6 +32,7 @@ from maeref_jax.volumes.volume import (
     write_tiff,
 )
 from maeref_jax.volumes.windows import Box, blocks, whole
+from maeref_jax.volumes.writing import WRITERS, WRITTEN, write_volume
 
 DATA = Path(os.environ.get("MAEREF_DATA", Path(__file__).parents[3] / "shared" / "data"))
 STACK = np.random.default_rng(0).integers(0, 200, (5, 12, 17)).astype(np.uint8)
@@ -152,6 +154,22 @@ def test_zarr_of_others(tmp_path):
         open_volume(tmp_path / "e.zarr", axes="ZYX")
 
 
+def test_a_zstd_compressor_that_states_its_checksums_is_read(tmp_path):
+    """As zarr-python 3 writes Zarr v2; the data say themselves whether they carry checksums."""
+    path = tmp_path / "a.zarr"
+    metadata = {"shape": STACK.shape, "dtype": "|u1", "chunks": [2, 8, 8], "compressor": {"id": "zstd", "level": 3}}
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(path)}, "metadata": metadata}
+    tensorstore.open(spec, create=True).result().write(STACK).result()
+    written = json.loads((path / ".zarray").read_text())
+    written["compressor"]["checksum"] = True
+    (path / ".zarray").write_text(json.dumps(written))
+    np.testing.assert_array_equal(read(open_volume(path, axes="ZYX")), STACK)
+    written["compressor"] = {"id": "quantum"}
+    (path / ".zarray").write_text(json.dumps(written))
+    with pytest.raises(BadInput, match="quantum"):
+        open_volume(path, axes="ZYX")
+
+
 def test_nan_is_named_by_its_voxel(tmp_path):
     bad = STACK.astype(np.float32)
     bad[2, 3, 4] = np.inf
@@ -253,7 +271,7 @@ def test_slices_of_the_same_file_are_recognised_however_the_path_is_typed(tmp_pa
     assert share_slices(one, other) == share_slices(other, one) == shared
 
 
-MADE = {"voxel_size_nm": (30.0, 4.6, 4.6), "chunk": (2, 8, 8)}
+MADE = {"voxel_size_nm": (30.0, 4.6, 4.6)}
 
 
 def test_the_table_of_formats_says_what_the_code_does(tmp_path, root):
@@ -264,19 +282,17 @@ def test_the_table_of_formats_says_what_the_code_does(tmp_path, root):
         if line.startswith("| ") and "`." in line
     ]
     named = [(re.findall(r"`(\.[\w.]+)`", row[1]), row) for row in rows]
-    assert {suffix for suffixes, _ in named for suffix in suffixes} == {*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}
+    found = {suffix for suffixes, _ in named for suffix in suffixes}
+    assert found == {*FILES, *MAKERS, *WRITERS, ".ome.tif", ".ome.tiff"}
+    packages = {"`h5py`": "h5py", "`nibabel`": "nibabel", "`mrcfile`": "mrcfile", "`pynrrd`": "nrrd"}
     for suffixes, row in named:
-        assert row[2] == "yes" and (row[3] == "box by box") == any(suffix in MAKERS for suffix in suffixes)
-        if row[0] == "HDF5" and importlib.util.find_spec("h5py") is None:
+        written = set(suffixes) & {"box by box": {*MAKERS}, "whole": {*WRITTEN} - {*MAKERS}, "no": set()}[row[3]]
+        assert row[2] == "yes" and bool(written) == (row[3] != "no")
+        if row[8] in packages and importlib.util.find_spec(packages[row[8]]) is None:
             continue
-        for suffix in suffixes:
+        for suffix in sorted(written):
             path = tmp_path / f"{row[0].split()[0]}{suffix}"
-            if suffix in MAKERS:
-                create_volume(path, STACK.shape, "uint8", **MADE).write(whole(STACK.shape), STACK)
-            elif row[3] == "whole":
-                write_tiff(path, STACK, MADE["voxel_size_nm"])
-            else:
-                continue
+            write_volume(path, array_volume(STACK, "a"), MADE["voxel_size_nm"])
             volume = open_volume(path, axes="ZYX" if row[5] == "`--axes`" else None)
             size = None if row[6] == "`--voxel_size_nm`" else pytest.approx(MADE["voxel_size_nm"])
             assert volume.voxel_size_nm == size

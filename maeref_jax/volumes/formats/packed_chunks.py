@@ -18,7 +18,7 @@ import tensorstore
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
-from maeref_jax.volumes.formats.store import is_url
+from maeref_jax.volumes.formats.store import exists, is_url, join
 from maeref_jax.volumes.formats.stored import extra
 
 _DRIVER = "neuroglancer_precomputed"
@@ -56,8 +56,15 @@ class PackedChunks(NamedTuple):
 
     def missing(self) -> int:
         """How many chunks of the grid are no file."""
-        every = self._names([range(-(-n // c)) for n, c in zip(self.size, self.chunk, strict=True)])
-        return sum(name not in self.files for name in every)
+        return sum(name not in self.files for name in self._names([range(n) for n in self._grid()]))
+
+    def corners(self) -> set[str]:
+        """The names of the first chunk, of the last and of one in the middle."""
+        found = ([f(n) for n in self._grid()] for f in (lambda n: 0, lambda n: n // 2, lambda n: n - 1))
+        return {name for at in found for name in self._names([range(i, i + 1) for i in at])}
+
+    def _grid(self) -> list[int]:
+        return [-(-n // c) for n, c in zip(self.size, self.chunk, strict=True)]
 
     def _names(self, numbers: list[range]) -> Iterator[str]:
         for at in itertools.product(*numbers):
@@ -72,27 +79,43 @@ def look_at_chunks(
 ) -> tuple[PackedChunks | None, str]:
     """(how to read the chunks, None where TensorStore can by itself; a note where some are not on disk).
 
-    info: metadata of the scale alone. Of URLs, and of scales with shards, nothing can be said.
+    info: metadata of the scale alone. Of scales with shards nothing can be said, and of URLs, which cannot be listed,
+    only whether the chunks that are looked at are packed.
 
     Raises:
-        BadInput: chunks packed with brotli where that package is missing.
+        BadInput: chunks packed with brotli where that package is missing; packed ones behind a URL.
     """
     scale = info["scales"][0]
-    folder = None if is_url(root) else Path(root) / said.text(scale.get("key"))
-    if folder is None or scale.get("sharding") or not folder.is_dir():
+    chunk = tuple(store.chunk_layout.read_chunk.shape[:3])
+    size, offset = tuple(store.shape[:3]), tuple(store.domain.origin[:3])
+    if scale.get("sharding"):
+        return None, ""
+    if is_url(root):
+        looked_at = PackedChunks(Path(), info, {}, size, chunk, offset).corners()
+        _refuse_packed(join(root, said.text(scale.get("key"))), looked_at)
+        return None, ""
+    folder = Path(root) / said.text(scale.get("key"))
+    if not folder.is_dir():
         return None, ""
     files: dict[str, Path] = {}
     packed = {".gz", ".br"}
     for file in sorted(folder.iterdir(), key=lambda file: file.suffix not in packed):  # not packed: the last, and wins
         files[file.stem if file.suffix in packed else file.name] = file
-    chunk = tuple(store.chunk_layout.read_chunk.shape[:3])
-    size, offset = tuple(store.shape[:3]), tuple(store.domain.origin[:3])
     chunks = PackedChunks(folder, info, files, size, chunk, offset)
     if any(file.suffix == ".br" for file in files.values()):
         extra("brotli", folder)
     count, missing = math.prod(-(-n // c) for n, c in zip(size, chunk, strict=True)), chunks.missing()
     note = f"{missing} of {count} chunks are not on disk, their voxels read as 0" if missing else ""
     return chunks if any(file.suffix in packed for file in files.values()) else None, note
+
+
+def _refuse_packed(location: str | Path, names: set[str]) -> None:
+    """BadInput for a URL where some of these chunks are packed: TensorStore would read zeros."""
+    for name in sorted(names):
+        if not exists(location, name) and any(exists(location, name + suffix) for suffix in (".gz", ".br")):
+            raise BadInput(
+                f"{location} holds chunks packed as {name}.gz or .br, which are read from a folder only; copy it to one"
+            )
 
 
 def _content(file: Path) -> bytes:

@@ -77,6 +77,15 @@ def read_json(location: str | Path, name: str) -> dict[str, Any] | None:
     return content
 
 
+def exists(location: str | Path, name: str) -> bool:
+    """Whether there is a file `name` in a folder or URL. Raises BadInput for one that cannot be read."""
+    try:
+        store = tensorstore.KvStore.open(kvstore(location), context=_PROBE).result()
+        return store.read(name).result().state == "value"
+    except ValueError as error:  # TensorStore's only exception
+        raise BadInput(_unreachable(location, error)) from error
+
+
 def write_json(location: str | Path, name: str, content: dict[str, Any]) -> None:
     """Writes the file whole or not at all, and durably. Raises BadInput where nothing can be written."""
     try:

@@ -162,8 +162,7 @@ def _open_array(
     location: str | Path, inner: str | Path, metadata: dict, attributes: dict, group: dict, name: str
 ) -> Stored:
     driver, name_of = ("zarr3", "zarr.json") if "node_type" in metadata else ("zarr", ".zarray")
-    needed = {key: value for key, value in metadata.items() if key not in _OPTIONAL}
-    store = open_bare(inner, driver, "a Zarr array", name_of, needed)
+    store = open_bare(inner, driver, "a Zarr array", name_of, _needed(metadata))
     names = (metadata.get("dimension_names"), attributes.get("_ARRAY_DIMENSIONS"), attributes.get("axes"))
     names = next((said.items(found) or list(said.text(found)) for found in names if found), [])
     axes, raw_axes = said.axes(names, store.rank)
@@ -182,6 +181,17 @@ def _open_array(
     note = missing_chunks(inner, store)
     fields = {"voxel_size_nm": size, "size_doubt": "" if size else doubt, "channels": channels, "note": note}
     return stored_array(location, store, axes=axes, raw_axes=raw_axes, **fields)
+
+
+def _needed(metadata: dict) -> dict:
+    """What is needed to read the voxels. zarr-python says of zstd whether there are checksums: the data say so too, and
+    TensorStore does not know the entry.
+    """
+    found = {key: value for key, value in metadata.items() if key not in _OPTIONAL}
+    compressor = said.mapping(found.get("compressor"))
+    if compressor.get("id") == "zstd":
+        found["compressor"] = {key: value for key, value in compressor.items() if key != "checksum"}
+    return found
 
 
 def _group_of(location: str | Path) -> tuple[dict, str]:
