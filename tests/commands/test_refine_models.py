@@ -60,7 +60,7 @@ def test_other_number_of_classes_in_the_workdirs(refine, monkeypatch):
     code, _, err = refine(*IMAGE)
     assert code == 2 and "trained for different classes" in err
     code, _, err = refine(*LABELS, "--entropy", "stacks/a_entropy.tif")
-    assert code == 2 and "holds the labels [3], expected 0 to 2" in err
+    assert code == 2 and "holds the labels 0, 1, 2 and 3, beyond the classes 0 background, 1 in, 2 out" in err
     assert not Path("out").exists()
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from fakes import SCHEME, SHAPE, image, image_job, label_job, labels, refiner, segmenter, settings
+from fakes import NAMES, SCHEME, SHAPE, image, image_job, label_job, labels, refiner, segmenter, settings
 from test_page import everything
 
 from maeref_jax.audit.trust import RATINGS
@@ -113,7 +113,8 @@ def test_only_what_is_shown_is_read(refined, monkeypatch):
 def test_without_models_and_without_doubt(tmp_path):
     """A user's labels, nothing hidden, no refiner: no names, no colours, nothing to show, and still a page."""
     job = label_job(tmp_path, entropy=array_volume(np.zeros(SHAPE, np.float32), "entropy"))
-    refining.refine_volume(job, None, None, settings(tiff_export=False, threshold=0.5, ambiguous_threshold=0.5))
+    asked = settings(tiff_export=False, threshold=0.5, ambiguous_threshold=0.5, classes=tuple(NAMES))
+    refining.refine_volume(job, None, None, asked)
     scheme = {"names": [], "colours": None, "ambiguous": -1}
     page = written(tmp_path, {"a": None}, scheme=scheme, models={"members": None, "parameters": None})
     assert "a: nothing was hidden" in page and "none was changed" in page and "Segmentation and its doubt" in page
