@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
-from fakes import image, refiner
-from stacks import IMAGE, LABELS, SMALL, sidecar, use_models
+from fakes import image, refiner, segmenter
+from stacks import IMAGE, LABELS, SIZE, SMALL, sidecar, use_models
+
+from maeref_jax.volumes.volume import write_tiff
 
 
 def test_the_threshold_is_the_refiners_unless_one_is_given(refine, monkeypatch):
@@ -40,6 +43,15 @@ def test_a_voxel_size_that_is_similar_or_not_known_is_no_reason_for_a_warning(re
     tifffile.imwrite("unknown.tif", image(), imagej=True, metadata={"axes": "ZYX"})
     code, _, err = refine(*IMAGE[2:], "--input", "unknown.tif")
     assert (code, err) == (0, "")
+
+
+def test_grey_values_of_another_kind_than_in_training_are_one_line_of_warning(refine, monkeypatch):
+    use_models(monkeypatch, segmenter=segmenter()._replace(facts={"intensity_range": [1.0, 254.0]}))
+    assert refine(*IMAGE, *SMALL)[::2] == (0, "")
+    write_tiff("unit.tif", image() / np.float32(255), SIZE)
+    code, _, err = refine("--input", "unit.tif", *IMAGE[2:], *SMALL)
+    assert code == 0 and Path("out/unit.json").exists() and err.count("\n") == 1
+    assert err.startswith("warning: unit has grey values from 0.0") and "runs/fake was trained on 1 to 254" in err
 
 
 def test_models_of_different_voxel_sizes_are_refused(refine, monkeypatch):
