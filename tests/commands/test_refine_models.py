@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
-from fakes import image, labels, refiner
-from stacks import IMAGE, LABELS, SMALL, entropy_of, mistakes, sidecar, use_models
+from fakes import image, labels, refiner, segmenter
+from stacks import IMAGE, LABELS, SIZE, SMALL, entropy_of, mistakes, sidecar, use_models
 
 from maeref_jax.volumes.volume import write_tiff
 
@@ -45,6 +46,16 @@ def test_a_voxel_size_that_is_similar_or_not_known_is_no_reason_for_a_warning(re
     assert (code, mistakes(err)) == (0, "") and "has voxels of" not in err
     assert "unknown: no file says how large a voxel is, so every slice is filled in by itself" in err
     assert sidecar("unknown")["agreeing_slices"] == 0
+
+
+def test_grey_values_of_another_kind_than_in_training_are_one_line_of_warning(refine, monkeypatch):
+    use_models(monkeypatch, segmenter=segmenter()._replace(facts={"intensity_range": [1.0, 254.0]}))
+    code, _, err = refine(*IMAGE, *SMALL)
+    assert code == 0 and "grey values" not in err
+    write_tiff("unit.tif", image() / np.float32(255), SIZE)
+    code, _, err = refine("--input", "unit.tif", *IMAGE[2:], *SMALL)
+    assert code == 0 and Path("out/unit.json").exists() and mistakes(err) == ""
+    assert "warning: unit has grey values from 0.0" in err and "runs/fake was trained on 1 to 254" in err
 
 
 def test_models_of_different_voxel_sizes_are_refused(refine, monkeypatch):

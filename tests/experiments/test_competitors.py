@@ -99,7 +99,7 @@ def test_competitors_share_what_makes_the_comparison_fair(root, name):
     for mode in ("", "demo", "smoke"):
         ours = load_config(f"{root / 'configs' / 'mae.py'}:{mode}").to_dict()
         theirs = load_config(f"{root / 'configs' / name}.py:{mode}").to_dict()
-        alone = {"method", "model", "image_model", "denoising", "radius_px", "optimizer"}
+        alone = {"method", "model", "image_model", "normalisation", "denoising", "radius_px", "optimizer"}
         alone |= {"window", "stride"} if name == "autoencoder" else set()  # multiples of 64
         assert {key: value for key, value in theirs.items() if key not in alone}.items() <= ours.items()
         assert theirs.get("optimizer", ours["optimizer"])["rate"] == ours["optimizer"]["rate"]

@@ -51,7 +51,7 @@ def settings(root, folder, share):
     changes = [
         "data.phantom.train=", "data.phantom.validation=", "classes.names=('background','square')",
         "classes.colours=((0,0,0),(250,220,60))", "classes.ambiguous=-1", "class_weights=(1.0,1.0)", "members=1",
-        "steps=150", "evaluate_every=150", "batch=4", "optimizer.warmup_steps=5", "optimizer.rate=0.02",
+        "steps=100", "evaluate_every=100", "batch=4", "optimizer.warmup_steps=5", "optimizer.rate=0.02",
         "model.widths=(8,16)", "model.strides=((2,2),)", f"anywhere_share={share}", *files,
     ]  # fmt: skip
     found = load_config(f"{root / 'configs' / 'ensemble.py'}:smoke", [f"--config.{change}" for change in changes])
@@ -69,6 +69,7 @@ def trained(root, folder, tmp_path_factory):
         model = methods.load_model(workdir, "segmenter")
         source = model.apply, jax.device_put((model.params, model.state)), None, array_volume(image, "test")
         means, _ = segment_block(*source, whole(SHAPE), 16)
+        assert "## Validation on 2 of 6 whole slices" in (workdir / "model_card.md").read_text()
         found[share] = json.loads((workdir / "summary.json").read_text()), means.argmax(-1)
     return found
 
