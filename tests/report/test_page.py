@@ -1,5 +1,6 @@
 """The HTML document: nothing loaded from elsewhere, everything escaped, and a slider that works without scripts."""
 
+import html
 import re
 from html.parser import HTMLParser
 
@@ -10,6 +11,7 @@ from test_table import TABLE
 
 from maeref_jax.report.methods_section import CITATION
 from maeref_jax.report.page import Picture, Slider, html_page
+from maeref_jax.report.table import Table
 
 VOID = {"meta", "img", "input"}
 
@@ -35,6 +37,17 @@ def test_page_is_self_contained_and_escapes_what_it_is_given():
         assert text in page
     assert "<title>A &lt;title&gt;" in page
     assert "<script" not in page, "a script without a slider"
+
+
+def test_no_text_is_taken_for_html_wherever_it_stands():
+    text = '<b title="&">'
+    table = Table(text, ("", text), ((text, text), ("first", f"{text} {'long ' * 10}")), (), text)
+    slider, picture = Slider(b"one", b"two", text, (text, "after")), Picture(b"png", text)
+    page = a_page(
+        title=text, lead=[text], pictures=[text, slider, picture], tables=[table], facts={text: {text: text}},
+        classes={"names": [text] * len(COLOURS), "colours": COLOURS}, figures=[picture], methods=text, generator=text,
+    )  # fmt: skip
+    assert text not in page and html.escape(text) in page
 
 
 def everything():
