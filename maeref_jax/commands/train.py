@@ -23,43 +23,19 @@ from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
 
 FILES = {
-    "images": "train.images",
-    "labels": "train.labels",
-    "validation_images": "validation.images",
-    "validation_labels": "validation.labels",
+    "images": "data.train.images",
+    "labels": "data.train.labels",
+    "validation_images": "data.validation.images",
+    "validation_labels": "data.validation.labels",
 }
+# Flags that are shorthand for a setting, which not every config has.
+SHORTHAND = {**FILES, "ensemble": "data.ensemble", "label_map": "data.label_map", "init_from": "init_from"}
 
 
 def main(argv):
-    flags = command_line.parser(__doc__)
-    flags.add_argument(
-        "--config", required=True, help="a config of the package, NAME or NAME:MODE, or a file, PATH.py or PATH.py:MODE"
-    )
-    flags.add_argument("--workdir", required=True, help="where the model goes; gs://… as well (untested)")
-    for name, config_key in FILES.items():
-        what = f"of {config_key.partition('.')[0]}; instead of phantoms, in place of --config.data.{config_key}"
-        flags.add_argument(f"--{name}", nargs="+", metavar="PATH", help=f"files {what}")
-    flags.add_argument("--ensemble", metavar="DIR", help="of a refiner: the ensemble that segments its images")
-    flags.add_argument("--classes", metavar="NAMES", help="names, background first: background,mitochondria")
-    flags.add_argument(
-        "--label_map", metavar="ID:CLASS,…", help="what ids in label files mean: 0:0,255:1; or instances; or identity"
-    )
-    command_line.add_reading_flags(flags)
-    flags.add_argument("--init_from", metavar="DIR", help="workdir to start from instead of random weights")
-    flags.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
-    flags.add_argument("--distributed", action="store_true", help="one of several processes, as the cluster says")
-    flags.add_argument("--coordinator", metavar="HOST:PORT", help="one of several processes; address of process 0")
-    flags.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    flags.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
-    arguments, overrides = command_line.parse(flags, argv)
-    if arguments.init_from:
-        overrides.append(f"--config.init_from={arguments.init_from}")
-    overrides += command_line.reading_overrides(arguments, "data.")
-    if arguments.voxel_size_nm:  # of the files, and so of the model
-        overrides.append(f"--config.voxel_size_nm={arguments.voxel_size_nm}")
-    if arguments.label_map:
-        overrides.append(f"--config.data.label_map={arguments.label_map}")
-    settings = command_line.load_config(arguments.config, [*file_overrides(arguments), *overrides]).to_dict()
+    arguments, overrides = command_line.parse(flags(), argv)
+    overrides = [*flag_overrides(arguments, command_line.load_config(arguments.config)), *overrides]
+    settings = command_line.load_config(arguments.config, overrides).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
     from maeref_jax.experiments import class_settings, parameter_search, run, train_settings
@@ -95,17 +71,60 @@ def main(argv):
     run.train(settings, arguments.workdir, arguments.profile)
 
 
-def file_overrides(arguments):
-    """The overrides that the flags for files of one's own stand for; phantoms are left out where there are any."""
-    given = {key: getattr(arguments, name) for name, key in FILES.items() if getattr(arguments, name)}
+def flags():
+    """What --help shows, and what is typed."""
+    found = command_line.parser(__doc__)
+    found.add_argument(
+        "--config", required=True, help="a config of the package, NAME or NAME:MODE, or a file, PATH.py or PATH.py:MODE"
+    )
+    found.add_argument("--workdir", required=True, help="where the model goes; gs://… as well (untested)")
+    for name, setting in FILES.items():
+        what = f"files of {setting.split('.')[1]}; instead of phantoms, in place of --config.{setting}"
+        found.add_argument(f"--{name}", nargs="+", metavar="PATH", help=what)
+    found.add_argument("--ensemble", metavar="DIR", help="of a refiner: the ensemble that segments its images")
+    found.add_argument("--classes", metavar="NAMES", help="names, background first: background,mitochondria")
+    found.add_argument(
+        "--label_map", metavar="ID:CLASS,…", help="what ids in label files mean: 0:0,255:1; or instances; or identity"
+    )
+    command_line.add_reading_flags(found)
+    found.add_argument("--init_from", metavar="DIR", help="workdir to start from instead of random weights")
+    found.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
+    found.add_argument("--distributed", action="store_true", help="one of several processes, as the cluster says")
+    found.add_argument("--coordinator", metavar="HOST:PORT", help="one of several processes; address of process 0")
+    found.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    found.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+    return found
+
+
+def flag_overrides(arguments, config):
+    """The overrides that the flags stand for; phantoms are left out where files of one's own are given. Raises BadInput
+    for a flag whose setting this config does not have.
+    """
     from maeref_jax.commands.requests import expand
 
-    found = [f"--config.data.{key}={tuple(expand(tuple(paths)))!r}" for key, paths in given.items()]
-    if given:
-        found += [f"--config.data.phantom.{split}=" for split in ("train", "validation")]
-    if arguments.ensemble:
-        found.append(f"--config.data.ensemble={arguments.ensemble}")
+    settings = SHORTHAND | {name: f"data.{name}" for name in ("axes", "channel")}
+    given = {flag: getattr(arguments, flag) for flag in settings if getattr(arguments, flag)}
+    for flag in given:
+        if not has(config, settings[flag]):
+            raise BadInput(
+                f"--{flag}: the config {arguments.config} has no {settings[flag]} to set; leave the flag out"
+            )
+    own = {flag: tuple(expand(tuple(given.pop(flag)))) for flag in FILES if flag in given}
+    found = [
+        f"--config.data.phantom.{split}=" for split in ("train", "validation") if own and split in config.data.phantom
+    ]
+    found += [f"--config.{FILES[flag]}={paths!r}" for flag, paths in own.items()]
+    found += [f"--config.{SHORTHAND[flag]}={value}" for flag, value in given.items() if flag in SHORTHAND]
+    found += command_line.reading_overrides(arguments, "data." if "data" in config else "")
+    if arguments.voxel_size_nm:  # of the files, and so of the model
+        found.append(f"--config.voxel_size_nm={arguments.voxel_size_nm}")
     return found
+
+
+def has(config, setting):
+    """Whether a config has a setting "group.key"."""
+    group, _, key = setting.partition(".")
+    return group in config and (not key or has(config[group], key))
 
 
 def check_processes(arguments):
@@ -126,7 +145,7 @@ def train_ensemble_first(settings, arguments):
     workdir, mode = epath.Path(arguments.workdir) / "ensemble", settings["data"]["ensemble_mode"]
     config = f"ensemble{mode and ':'}{mode}"
     if not (workdir / "summary.json").exists():
-        print(f"no --config.data.ensemble given: training {config} into {workdir} first", flush=True)
+        print(f"no --ensemble given: training {config} into {workdir} first", flush=True)
         same = {name: settings[name] for name in ("seed", "voxel_size_nm")}
         ensemble = {**command_line.load_config(config).to_dict(), **same}
         run.train(class_settings.with_classes(ensemble, settings["classes"]), workdir)

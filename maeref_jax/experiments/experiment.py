@@ -186,8 +186,13 @@ def _label_maps(settings, predict, with_image, split, say):
 def _from_files(settings, split, with_image, say):
     files = settings["data"][split]
     if not files["labels"]:
-        raise BadInput(f"no volumes to learn from: set data.phantom.{split} or data.{split}.labels")
+        raise BadInput(f"no volumes to learn from: give {_flag(split)}labels, or set data.phantom.{split}")
     return training_volumes.volumes_from_files(files, settings["data"], settings["classes"], with_image, say)
+
+
+def _flag(split):
+    """How the flags for the files of a split begin."""
+    return "--" if split == "train" else f"--{split}_"
 
 
 def load_ensemble(settings, workdir):
@@ -218,7 +223,7 @@ def _image_files(settings, split):
     """The same of every image file of a split."""
     paths, given = settings["data"][split]["images"], given_of(settings["data"])
     if not paths:
-        raise BadInput(f"no volumes to learn from: set data.{split}.images, which the ensemble segments, or .labels")
+        raise BadInput(f"no volumes to learn from: give {_flag(split)}images, which the ensemble segments")
     for path, stem in zip(paths, training_volumes.stems(paths), strict=True):
         yield resolved(path), stem, given.open(path)
 

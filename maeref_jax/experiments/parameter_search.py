@@ -128,7 +128,9 @@ def volumes_with_truth(settings, say):
         made = {seed: phantom(seed, shape, size) for seed in data["phantom"]["validation"]}
         return [training_volumes.TrainingVolume(f"phantom_{s}", found.image, found.labels) for s, found in made.items()]
     if not data["validation"]["labels"]:
-        raise BadInput("no volumes to judge on: set data.phantom.validation or data.validation.labels and .images")
+        raise BadInput(
+            "no volumes to judge on: give --validation_images and --validation_labels, or set data.phantom.validation"
+        )
     found = training_volumes.volumes_from_files(data["validation"], data, classes, True, say)
     ambiguous = classes["ambiguous"] if classes["ambiguous"] >= 0 else -1
     return [v._replace(labels=np.where(v.labels == ambiguous, np.int16(-1), v.labels)) for v in found]

@@ -59,7 +59,8 @@ def listed(scheme: dict) -> str:
 
 def check_same_names(given: Sequence[str], scheme: dict, workdir: str) -> None:
     """BadInput where --classes names other classes than those of the model in `workdir`."""
-    if list(given) != list(scheme["names"]):
+    given = [str(name).strip() for name in given]
+    if given != list(scheme["names"]):
         raise BadInput(
             f"--classes {','.join(given)}, but {workdir} was trained for {','.join(scheme['names'])}; leave --classes "
             "out, or take a model of these classes"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from maeref_jax.commands import command_line, train
+from maeref_jax.errors import BadInput
 
 ORIGINAL = "mae_original"
 COMPETITORS = ("autoencoder", "inpainter", "mae_image", "morphology", "nearest", "unrefined")  # run elsewhere
@@ -126,16 +127,32 @@ def test_other_settings_in_the_same_workdir_are_refused(run, smoke):
     assert done.returncode == 2 and "seed: 0 there, 7 here" in done.stderr
 
 
+def overrides(config, *typed):
+    arguments, _ = command_line.parse(train.flags(), ["--config", config, "--workdir", "run", *map(str, typed)])
+    return train.flag_overrides(arguments, command_line.load_config(config))
+
+
 def test_files_by_flag_are_those_of_the_config_without_phantoms(tmp_path):
-    flags = command_line.parser("")
-    for name in (*train.FILES, "ensemble"):
-        flags.add_argument(f"--{name}", nargs=None if name == "ensemble" else "+")
     for name in ("a.tif", "b, c.tif", "d.tif"):
         (tmp_path / name).touch()
-    typed = ["--images", str(tmp_path / "*.tif"), "--validation_labels", "v.tif[0:4]", "--ensemble", "runs/mine"]
-    overrides = train.file_overrides(flags.parse_args(typed))
-    data = command_line.load_config("mae", overrides).data
+    typed = ["--images", tmp_path / "*.tif", "--validation_labels", "v.tif[0:4]", "--ensemble", "runs/mine"]
+    data = command_line.load_config("mae", overrides("mae", *typed)).data
     assert data.train.images == tuple(str(tmp_path / name) for name in ("a.tif", "b, c.tif", "d.tif"))
     assert data.validation.labels == ("v.tif[0:4]",) and data.train.labels == () and data.ensemble == "runs/mine"
     assert data.phantom.train == data.phantom.validation == ()
-    assert train.file_overrides(flags.parse_args([])) == []
+    assert overrides("mae") == []
+
+
+def test_flags_fit_every_config_or_are_refused_by_their_name():
+    found = overrides("crf", "--ensemble", "runs/mine", "--validation_images", "a.tif", "--validation_labels", "b.tif")
+    data = command_line.load_config("crf", found).data
+    assert data.validation.images == ("a.tif",) and data.phantom.validation == () and data.ensemble == "runs/mine"
+    assert command_line.load_config("nearest", overrides("nearest", "--voxel_size_nm", "45,4,4")).voxel_size_nm[0] == 45
+    for config, *typed in (
+        ("nearest", "--labels", "a.tif"),
+        ("unrefined", "--axes", "ZYX"),
+        ("crf", "--images", "a.tif"),
+        ("ensemble", "--ensemble", "runs/mine"),
+    ):
+        with pytest.raises(BadInput, match=rf"{typed[0]}: the config {config} has no data.* to set"):
+            overrides(config, *typed)
