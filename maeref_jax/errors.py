@@ -2,6 +2,8 @@
 
 import sys
 
+MARK = "warning: "  # how a line that tells of a doubt begins
+
 
 class BadInput(ValueError):
     """The user's input cannot be used. Says what was expected, what was found (path, shape, dtype) and what to do about
@@ -14,5 +16,5 @@ class CannotGoOn(RuntimeError):
 
 
 def tell(text):
-    """Prints a line that a user should read; one that starts with "warning: " on stderr."""
-    print(text, file=sys.stderr if text.startswith("warning: ") else sys.stdout, flush=True)
+    """Prints a line that a user should read; one that begins with MARK on stderr."""
+    print(text, file=sys.stderr if text.startswith(MARK) else sys.stdout, flush=True)

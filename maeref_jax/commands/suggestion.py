@@ -239,8 +239,8 @@ def _known(truth, job, refiner, settings, say):
         )
     inputs.check_same_grid(job.image or job.probabilities[0], truth)
     reading = label_ids.understand(truth, scheme, settings.label_map)
-    for note in reading.notes:
-        say(note)
+    for line in reading.lines:
+        say(line)
     found = label_ids.as_classes(truth, reading).read(whole(truth.shape))
     found[found == scheme["ambiguous"]] = -1
     if (found < 0).all():

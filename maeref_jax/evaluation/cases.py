@@ -33,7 +33,7 @@ class Case(NamedTuple):
     truth: int16 (z, y, x), -1 unknown. low_signal: bool of that shape, or None where nobody knows it.
     inputs: {"image" | "labels" | "entropy" | "hidden": Volume}, what the pipeline gets.
     shift: what no training volume had, "" where there is no such thing; shifted cases take no part in the main tables.
-    condition: of the biology, "" for none. notes: what was taken how, of the ids in its files.
+    condition: of the biology, "" for none. notes: what was taken how, of the ids in its files, and what is doubted.
     """
 
     stem: str
@@ -194,9 +194,10 @@ def _file_case(index, files, classes):
         low_signal = low_signal.read(whole(truth.shape)) > 0
     readings = check_values(inputs, classes, files["labels_label_map"], "--config.files.labels_label_map")
     inputs |= {role: as_classes(inputs[role], reading) for role, reading in readings.items()}
-    notes += [note for reading in readings.values() for note in (*reading.notes, *reading.doubts)]
-    for note in notes:
-        tell(note)
+    # What is doubted of the inputs the pipeline tells, when it reads them.
+    for line in (*notes, *(note for reading in readings.values() for note in reading.notes)):
+        tell(line)
+    notes += [line for reading in readings.values() for line in reading.lines]
     if "labels" in inputs:
         _check_decided(inputs["labels"], truth, classes["ambiguous"])
     stem = stems(files["truths"])[index]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from maeref_jax.errors import BadInput, tell
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
@@ -152,9 +152,7 @@ class Notes:
 
     def of_classes(self, volumes, scheme):
         if missing := training_volumes.missing_classes(volumes, scheme):
-            self(
-                f"warning: no voxel of the training volumes is {', '.join(missing)}, which cannot be learned from them"
-            )
+            self(f"{MARK}no voxel of the training volumes is {', '.join(missing)}, which cannot be learned from them")
 
 
 def _annotated(settings, split, say):

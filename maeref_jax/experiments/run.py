@@ -4,10 +4,9 @@ import jax
 from etils import epath
 
 from maeref_jax import report
-from maeref_jax.errors import tell
+from maeref_jax.errors import MARK, tell
 from maeref_jax.experiments import calibrate, experiment, parameter_search, verdict
 from maeref_jax.pipeline import methods
-from maeref_jax.pipeline.doubts import MARK
 from maeref_jax.training import loop
 from maeref_jax.training import search as trials
 from maeref_jax.training import workdir as folder

@@ -18,7 +18,6 @@ from maeref_jax.volumes.inputs import doubt_about_scale
 from maeref_jax.volumes.label_ids import Reading
 
 HARM = "this refiner does harm on your validation data"
-MARK = "warning: "
 FEWEST_VX = 500  # a class of fewer voxels may come and go
 MOST_HIDDEN = 0.25  # of the voxels
 

@@ -16,7 +16,7 @@ import jax
 
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
-from maeref_jax.errors import BadInput, tell
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.pipeline import doubts, parts
 from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.jobs import (
@@ -122,7 +122,7 @@ def open_run(
         state = output.state(place, made_by)  # another part may have been faster
     said = output.load_sidecar(place) if state == "complete" else output.load_json(place.progress / SAID, {})
     said = Said(**{name: said[name] for name in Said._fields if name in said})
-    for line in (*said.notes, *(f"{doubts.MARK}{text}" for text in said.warnings)):
+    for line in (*said.notes, *(f"{MARK}{text}" for text in said.warnings)):
         say(line)
     if settings.strict:
         doubts.stop(job.stem, said.warnings, f"it was {'refined' if state == 'complete' else 'begun'} without")
@@ -204,7 +204,7 @@ def _finish(run, say) -> dict:
     if settings.strict:
         doubts.stop(place.stem, later, "its blocks are done, but no result was written")
     for text in later:
-        say(f"{doubts.MARK}{text}")
+        say(f"{MARK}{text}")
     summary["warnings"] += later
     if settings.objects:
         told = (run.voxel_size_nm, run.scheme["names"], rules, say)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.volumes import grey_values, inputs
@@ -86,7 +86,7 @@ def annotated_phantoms(seeds, shape, voxel_size_nm):
     return volumes
 
 
-def volumes_from_files(split, data, scheme, with_image, say=print):
+def volumes_from_files(split, data, scheme, with_image, say=tell):
     """The TrainingVolumes of one split. split: images, labels, entropy, tuples of paths of equal length (images and
     entropy may be empty); data: label_map, shell_class (-1 for none), shell_vx, and what given_of reads; scheme, say:
     as in mapped_labels.

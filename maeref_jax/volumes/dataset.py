@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maeref_jax.errors import tell
 from maeref_jax.volumes import label_ids
 from maeref_jax.volumes.labels import derive_shell
 from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
@@ -39,17 +40,18 @@ def given_of(settings: Mapping[str, Any]) -> Given:
     return Given(settings.get("axes") or None, tuple(settings.get("voxel_size_nm") or ()) or None, index)
 
 
-def mapped_labels(volume, data, scheme, say=print, flag="--label_map"):
+def mapped_labels(volume, data, scheme, say=tell, flag="--label_map"):
     """The labels of a Volume in the classes of a scheme, int16, -1 unknown. data: label_map, shell_class (-1 for
-    none), shell_vx; scheme: {"names", "ambiguous"}, or how many classes there are; say: hears what was taken how.
+    none), shell_vx; scheme: {"names", "ambiguous"}, or how many classes there are; say: hears what was taken how, and
+    what is doubted.
 
     Raises BadInput for ids that could mean several things or none, naming `flag`, which settles it.
     """
     if isinstance(scheme, int):
         scheme = {"names": ("",) * scheme, "ambiguous": -1}
     reading = label_ids.understand(volume, scheme, data["label_map"], flag)
-    for note in reading.notes:
-        say(note)
+    for line in reading.lines:
+        say(line)
     labels = label_ids.as_classes(volume, reading).read(whole(volume.shape))
     if data["shell_class"] >= 0:
         labels = derive_shell(labels, data["shell_class"], data["shell_vx"])

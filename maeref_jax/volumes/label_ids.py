@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import MARK, BadInput
 from maeref_jax.volumes.class_scheme import listed
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import Volume
@@ -28,6 +28,11 @@ class Reading(NamedTuple):
     label_map: tuple
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All of it, to be told where nobody collects warnings."""
+        return (*self.notes, *(f"{MARK}{text}" for text in self.doubts))
 
 
 def label_map_of(given: Sequence, flag: str = "--label_map") -> tuple:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes import label_ids
 from maeref_jax.volumes.class_scheme import scheme_of_names
+from maeref_jax.volumes.dataset import mapped_labels
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.volume import array_volume, open_volume
 from maeref_jax.volumes.windows import whole
@@ -156,6 +157,12 @@ def test_labels_without_background_are_doubted_where_they_were_not_refused():
     reading = label_ids.understand(stored([2, 3]), FOUR)  # a piece without background, or counted from 1
     assert reading.label_map == ((2, 2), (3, 3))
     assert "where ids count from 1 (as ilastik's do): --label_map 2:1,3:2" in reading.doubts[0]
+
+
+def test_what_is_doubted_of_labels_to_learn_from_is_told_as_a_warning():
+    said, data = [], {"label_map": (), "shell_class": -1}
+    assert mapped_labels(stored([2, 3]), data, FOUR, said.append).ravel().tolist() == [2, 3]
+    assert len(said) == 1 and said[0].startswith("warning: ") and "no voxel is 0, background" in said[0]
 
 
 def test_a_file_is_read_slab_by_slab_and_more_ids_than_can_be_listed_are_objects(monkeypatch):
