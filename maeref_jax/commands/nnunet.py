@@ -6,7 +6,6 @@ CASE_0000.nii.gz. Where several folders, or folds, have a case, they are the mem
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,10 +49,13 @@ def find(folders: Sequence[str], images: Sequence[str], channel: str | None, sch
                 wrong[case] = f"there is no image {name} in {', '.join(images)}; leave --input out to do without"
                 continue
             paths |= {"image": str(image)}
+        doubts = []
+        if scheme is not None and not names and not label_map:
+            doubts.append(f"{case}: no dataset.json says what the classes are; taken as {listed(scheme)}")
         if len(files) < most:
             told = ", ".join(str(file.parent) for file in files)
-            print(f"warning: {case} has {len(files)} members, other cases have {most}: {told} alone", file=sys.stderr)
-        requests.append(Request(case, paths, classes=classes))
+            doubts.append(f"{case} has {len(files)} members, other cases have {most}: {told} alone")
+        requests.append(Request(case, paths, classes=classes, doubts=tuple(doubts)))
     return requests, wrong, names
 
 
@@ -72,7 +74,6 @@ def arrangement(names: Sequence[str], scheme: dict | None, label_map: Sequence) 
             )
         return tuple(tuple(i for i, label in pairs.items() if label == wanted_id) for wanted_id in range(len(wanted)))
     if not names:
-        print(f"warning: no dataset.json says what the classes are; taken as {listed(scheme)}", file=sys.stderr)
         return ()
     ours, theirs = ([name.strip().lower() for name in some] for some in (wanted, names))
     if sorted(ours) != sorted(theirs):

@@ -15,11 +15,14 @@ from maeref_jax.volumes.volume import Volume
 
 
 class Opened(NamedTuple):
-    """One input. volumes: by role as in jobs.Job, "probabilities" a tuple; witness: the stain of --witness, if any."""
+    """One input. volumes: by role as in jobs.Job, "probabilities" a tuple; witness: the stain of --witness, if any;
+    doubts: as of Request.
+    """
 
     stem: str
     volumes: dict[str, Any]
     witness: Volume | None
+    doubts: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -73,7 +76,7 @@ def open_all(requests: list[Request], config, failed: dict[str, str], several: b
             volumes, witness = open_request(request, config), None
             if config.witness and not config.serve:
                 witness = open_witness(request, config, volumes, several)
-            opened.append(Opened(request.stem, volumes, witness))
+            opened.append(Opened(request.stem, volumes, witness, request.doubts))
     return opened
 
 

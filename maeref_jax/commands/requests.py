@@ -22,7 +22,7 @@ COLUMNS = (*ROLES, "stem", "axes", "voxel_size_nm")
 class Request(NamedTuple):
     """One input and what belongs to it: role -> path, "probabilities" -> tuple of paths. axes, voxel_size_nm (z, y, x):
     of this input alone, or empty. classes: of each class, the channels of the probabilities that are it; (): as they
-    are.
+    are. doubts: what to warn of, found where its files were looked for.
     """
 
     stem: str
@@ -30,6 +30,7 @@ class Request(NamedTuple):
     axes: str = ""
     voxel_size_nm: tuple[float, ...] = ()
     classes: tuple[tuple[int, ...], ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def check_sources(given: Sequence[str], mark: str = "") -> None:

@@ -28,7 +28,7 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     for none.
     """
     asked = asking.ask(run)
-    found = [text for reading in readings.values() for text in reading.doubts]
+    found = [*run.job.doubts, *(text for reading in readings.values() for text in reading.doubts)]
     found += doubts_about_image(run.job.stem, run.job.image, run.segmenter, run.refiner)
     found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
     said = [text for reading in readings.values() for text in reading.notes] + notes(run, asked)

@@ -68,6 +68,7 @@ class Job(NamedTuple):
     with both (what either hides is hidden); or `probabilities`, one volume or one per member. `image` may accompany the
     last two for a refiner that needs it.
     members: which members of the ensemble to average, None for all (out-of-fold predictions use some).
+    doubts: what to warn of, known from where the files were found.
     """
 
     stem: str
@@ -78,6 +79,7 @@ class Job(NamedTuple):
     hidden: Volume | None = None
     probabilities: tuple[Volume, ...] = ()
     members: tuple[int, ...] | None = None
+    doubts: tuple[str, ...] = ()
 
 
 class Settings(NamedTuple):

@@ -160,7 +160,8 @@ def test_a_case_that_some_folds_lack_and_one_without_an_image_are_said(refine, o
     dataset_json(ours / "f0")
     images(ours / "imagesTs", "a", "b")
     code, out, err = refine(*ASKED, "f0", "f1", "--input", "imagesTs")
-    assert "warning: b has 1 members, other cases have 2: f0 alone" in err
+    lacks = "b has 1 members, other cases have 2: f0 alone"
+    assert f"warning: {lacks}" in err and lacks in sidecar("b")["warnings"] and lacks not in sidecar("a")["warnings"]
     assert code == 1 and "error: c: there is no image c_0000.* in imagesTs" in err and "2 of 3 inputs done" in out
 
 
@@ -199,7 +200,10 @@ def test_without_a_refiner_the_classes_are_those_of_the_dataset(refine, ours):
 def test_without_dataset_json_the_order_is_taken_and_said(refine, ours):
     predict_v2(ours / "pred", "a", 0)
     code, _, err = refine(*ASKED, "pred")
-    assert code == 0 and "warning: no dataset.json says what the classes are; taken as 0 background" in err
+    said = "a: no dataset.json says what the classes are; taken as 0 background"
+    assert code == 0 and f"warning: {said}" in err and any(said in text for text in sidecar("a")["warnings"])
+    code, _, err = refine(*ASKED, "pred", "--output", "strict", "--strict")
+    assert code == 2 and "no dataset.json" in err and not any(Path("strict").glob("a*"))
 
 
 @pytest.mark.parametrize(
