@@ -2,7 +2,8 @@
 
 Disk is an upper bound: all arrays without compression. Hours are those of the networks alone, with one process, on this
 machine as measured with a few windows; on others they are the count of multiplications and additions divided by a rate
-that is an assumption, not a measurement. Reading, writing, objects and exports come on top.
+that is an assumption, not a measurement. Reading, writing, objects and exports come on top, and asking the refiner,
+which is bounded.
 """
 
 import collections
@@ -129,7 +130,8 @@ def plan(
         if step == "refine" and (job.entropy or job.hidden) is not None:
             found["hidden_share"], share = _sampled(job, refiner, settings, shape)
             computed = math.ceil(everything * share)
-        if step == "refine" and settings.foreignness:  # the same windows once more, or a few more
+        # The same windows once more, or a few more.
+        if settings.foreignness if step == "refine" else settings.disagreement:
             everything, computed = 2 * everything, 2 * computed
         found["windows"][step] = {"all": everything, "computed": computed}
     if _segments_again(segmenter, refiner):

@@ -29,6 +29,8 @@ from maeref_jax.volumes.windows import whole
 
 DRAWS = 2000
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+# Settings that decide what becomes of a voxel, or how the work is done; all others are of what is made of it.
+KEPT = ("block", "batch", "seed", "overwrite", "entropy_kind", "agree_within_nm", "label_map")
 SHOWN = (0.1, 0.25, 0.4, 0.6, 0.8)  # thresholds of the pictures
 
 
@@ -107,10 +109,10 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
     """
     known = None if truth is None else _known(truth, job, refiner, settings, say)
     # Nothing has a mean entropy above 1: what is hidden already is so because it is called ambiguous.
-    plain = settings._replace(threshold=1.0, tiff_export=False, objects=False, ask=0, strict=False)
-    plain = plain._replace(token=refiner.apply.token)
     limits, _ = jobs.thresholds_of({"threshold": 1.0, "ambiguous_threshold": settings.ambiguous_threshold}, refiner)
-    refining.refine_volume(job, segmenter, None, plain._replace(**limits), say)
+    plain = jobs.Settings(**{name: getattr(settings, name) for name in KEPT}, **limits, tiff_export=False)
+    plain = plain._replace(token=refiner.apply.token)
+    refining.refine_volume(job, segmenter, None, plain, say)
     read = {
         role: refining.open_result(job.output, job.stem, role).read(whole(_shape(job)))
         for role in ("initial", "entropy", "hidden")

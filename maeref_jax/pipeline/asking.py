@@ -93,6 +93,7 @@ def _places(run, classes):
     grid = tuple(-(-size // step) for size, step in zip(shape, side, strict=True))
     variables = jax.device_put((run.refiner.params, run.refiner.state))
     means = means_of(run)
+    image = seen_by(run.refiner, run.job.image) if "image" in apply.needs else None
     key, rng, total = jax.random.key(run.settings.seed), np.random.default_rng(run.settings.seed), math.prod(grid)
     most, spent, places, began = max(SHARE * _windows(run), LEAST_WINDOWS), 0, 0, None
     tries = (TRIES if run.segmenter else CHEAP_TRIES) * run.settings.ask
@@ -101,7 +102,7 @@ def _places(run, classes):
             return
         start = tuple(int(i) * step for i, step in zip(np.unravel_index(number, grid), side, strict=True))
         box = Box(start, tuple(a + s for a, s in zip(start, side, strict=True))).intersect(whole(shape))
-        volumes, seen, windows = _around(run, means, box)
+        volumes, seen, windows = _around(run, means, image, box)
         spent += windows
         tested = trust.tested_volume(volumes["hidden"], volumes["labels"], token, REACH)
         if not (tested.read(box) & (volumes["labels"].read(box) >= 0)).any():
@@ -119,9 +120,9 @@ def _places(run, classes):
                 yield tuple(overlap.confusion(labels[where], answer, classes, asked[where]) for answer in answers)
 
 
-def _around(run, means, box) -> tuple[dict[str, Volume], Box, int]:
+def _around(run, means, image, box) -> tuple[dict[str, Volume], Box, int]:
     """What the refiner is given there, as Volumes that can be read around `box`; how much of them its windows see;
-    windows of the segmenter that took.
+    windows of the segmenter that took. image: as the refiner is shown it, None where it needs none.
     """
     apply, shape, token = run.refiner.apply, run.shape, run.settings.token
     window, stride = in_3d(apply)
@@ -137,8 +138,8 @@ def _around(run, means, box) -> tuple[dict[str, Volume], Box, int]:
 
     arrays = {"labels": known_to_refiner(labels, run.scheme), "entropy": entropy, "hidden": hidden}
     volumes = {name: held(name, array) for name, array in arrays.items()}
-    if "image" in apply.needs:
-        volumes["image"] = seen_by(run.refiner, run.job.image)
+    if image is not None:
+        volumes["image"] = image
     return volumes, seen.intersect(whole(shape)), windows
 
 

@@ -56,6 +56,16 @@ def test_a_plan_is_what_the_run_then_does(tmp_path, agree_within_nm):
     assert found["disk_bytes"] == stored + 4 * np.prod(SHAPE), "four TIFF stacks of uint8"
 
 
+def test_what_members_disagree_about_is_planned(tmp_path):
+    given, speeds = image_job(tmp_path), {"segment": SPEED, "refine": SPEED}
+    usual, more = (
+        plan.plan(given, segmenter(), refiner(), settings(disagreement=asked), speeds)["windows"]
+        for asked in (False, True)
+    )
+    assert more["segment"] == {name: 2 * count for name, count in usual["segment"].items()}
+    assert more["refine"] == usual["refine"]
+
+
 def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "_TIMED_S", 0.01)
     counts, segment_block = [], passes.segment_block

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import SHAPE, image_job, refiner, segmenter, settings
+from fakes import SHAPE, image_job, labels, refiner, segmenter, settings
 from stacks import IMAGE, result, use_models
 
 from maeref_jax import report
@@ -72,6 +72,14 @@ def test_thresholds_are_tried_counted_and_stored(tmp_path):
     assert known["symmetries"] is False and json.loads(again.read_text())["symmetries"] is True
     assert "← recommended" in report.text_table(suggestion.table(found))
     assert suggestion.curve(found).startswith(PNG) and suggestion.pictures(found).startswith(PNG)
+
+
+def test_settings_of_what_else_is_made_are_no_matter(tmp_path):
+    """Labels and a painted mask, with which thresholds are tried, have no members, and no image to copy."""
+    asked = settings(disagreement=True, copy_image=True, trust=True, leave=("red",), export=("npy",), strict=True)
+    given = image_job(tmp_path / "out"), segmenter(), refiner(), asked, array_volume(labels(), "truth")
+    found = suggestion.suggest(*given, thresholds=(0.5,), say=lambda text: None)
+    assert found.tried[0].repaired + found.tried[0].broken > 0 and not list((tmp_path / "out").glob("*.npy"))
 
 
 def test_without_truth_there_is_the_area_and_no_advice(tmp_path):
