@@ -13,8 +13,7 @@ of pixels); on 2 CPU cores hours. Modes:
     :rendered  the same on rendered real shapes, as in configs/mae.py
     :smoke     seconds
 
-Your own volumes: --config.data.phantom.validation= --config.data.validation.images="('a.tif',)" and
---config.data.validation.labels="('a_label.tif',)".
+Your own volumes: --validation_images a.tif --validation_labels a_label.tif, with --ensemble.
 """
 
 from ml_collections import ConfigDict

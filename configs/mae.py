@@ -11,9 +11,8 @@ low, and from members that have not seen the volume if it was annotated. Modes:
     :rendered  the same size, on what runs/rendered/ensemble says of real shapes (configs/render_mef_cristae.py)
     :smoke     seconds, learns nothing
 
-Your own images: --config.data.phantom.train= --config.data.train.images="('a.tif','b.tif')" and the same for
-validation, with --config.data.ensemble, which segments them. Your own label maps: the same with .labels for .images;
-entropy volumes in data.train.entropy, or none, and every known label counts.
+Your own images: --ensemble, which segments them, --images a.tif b.tif and --validation_images c.tif. Your own label
+maps: --labels and --validation_labels; entropy volumes in data.train.entropy, or none, and every known label counts.
 """
 
 from ml_collections import ConfigDict

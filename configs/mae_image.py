@@ -3,7 +3,7 @@
     python train.py --config configs/mae_image.py --workdir runs/mae_image --config.data.ensemble=runs/ensemble
 
 Data, crops, masks, loss, optimiser and the network of the labels are those of configs/mae.py, same mode; beside it a
-second encoder sees the whole image. Your own label maps: as there, with data.train.images and data.validation.images.
+second encoder sees the whole image. Your own label maps: as there, with --images and --validation_images too.
 refine.py then needs --input beside --labels. Meant for a GPU or TPU. Modes:
 
     :demo    small, minutes on 2 CPU cores

@@ -55,7 +55,7 @@ class MaskedAutoencoder(nn.Module):
         positions = jnp.asarray(self.position_weight * sine_cosine_positions(grid, self.encoder_width), self.dtype)
         x, valid = self._with_class_token(x + positions[kept], kept_valid, self.encoder_width, "class_token")
         shared = {"mlp_ratio": self.mlp_ratio, "remat": self.remat, "dtype": self.dtype}
-        # What is sown is for looking inside (import_original.py --verify) and costs nothing otherwise.
+        # What is sown is for looking inside (maeref import-original --verify) and costs nothing otherwise.
         self.sow("intermediates", "encoder_in", x)
         encoder = Transformer(self.encoder_depth, self.encoder_heads, **shared, name="encoder")
         x = encoder(x, valid, self._places(kept, grid))

@@ -1,4 +1,4 @@
-"""An imported model beside numbers that the original computed (`import_original.py --verify VECTORS.npz`).
+"""An imported model beside numbers that the original computed (`maeref import-original --verify VECTORS.npz`).
 
 A vectors file holds inputs (label maps, entropy, distances, noise) and what the original made of them, under the names
 that `reproduced` gives; it may hold any part of them, at any image size.

@@ -5,8 +5,8 @@ from maeref_jax.report.table import Table
 
 
 def volume_table(entries, refined, two_rules) -> Table:
-    """entries: refinement.Entry of all inputs; refined: whether there was a refiner; two_rules: whether tokens may be
-    hidden for being called ambiguous too.
+    """entries: refined_volumes.Entry of all inputs; refined: whether there was a refiner; two_rules: whether tokens may
+    be hidden for being called ambiguous too.
     """
     rated = any("repairs" in entry.summary for entry in entries if entry.summary)
     rules = ("by entropy", "by “ambiguous”", "by both") * two_rules
@@ -68,7 +68,7 @@ def asked_tables(done) -> list[Table]:
 
 
 def class_table(done) -> Table:
-    """done: refinement.Entry of every input that is complete."""
+    """done: refined_volumes.Entry of every input that is complete."""
     before, after, became = {}, {}, {}
     for entry in done:
         for name, counts in entry.summary["classes_changed"].items():

@@ -1,6 +1,6 @@
 """The folder of one refined volume: what made it, which blocks are finished, and when it is whole.
 
-    {stem}.ome.zarr                                  the arrays, see results.py
+    {stem}.ome.zarr                                  the arrays, see maps.py
     {stem}.ome.zarr/progress/made_by.json            input, models and settings; another one is refused
     {stem}.ome.zarr/progress/labels.json             what the ids of the labels and of a painted mask mean
     {stem}.ome.zarr/progress/said.json               warnings and notes from before, so that all parts say the same
