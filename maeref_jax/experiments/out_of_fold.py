@@ -8,6 +8,7 @@ as from those of volumes that nobody annotated. The same command again continues
 
 from pathlib import Path
 
+from maeref_jax.errors import tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.samples.training_volumes import stems
@@ -33,7 +34,7 @@ def annotated(settings):
     ]
 
 
-def predict(ensemble, output, say=print):
+def predict(ensemble, output, say=tell):
     """Predict every annotated volume of the workdir `ensemble` out of fold into the folder `output`. {stem: members}.
 
     Raises BadInput, before anything is computed, if some volume was seen by every member.

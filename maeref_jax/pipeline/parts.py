@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 
-from maeref_jax.errors import CannotGoOn
+from maeref_jax.errors import CannotGoOn, tell
 from maeref_jax.results import output
 from maeref_jax.results.output import Output
 from maeref_jax.volumes import progress, threads
@@ -27,7 +27,7 @@ def run_pass(
     before: str = "",
     reach: Sequence[int] = (0, 0, 0),
     wait_minutes: float = 0.0,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
 ) -> None:
     """Does the part's blocks of the pass `step` that have no mark yet, showing how far they are.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from maeref_jax.commands import command_line, main
+from maeref_jax.commands import command_line, main, train
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -115,7 +115,11 @@ def test_configs_and_settings_exist_and_take_what_is_typed(page):
         spec = next((b for a, b in itertools.pairwise(own) if a == "--config"), None)
         spec = spec or ("refine" if command == "refine" else None)
         if spec and not spec.startswith(("mine.py", "path/", "NAME")):
-            command_line.load_config(spec, [one for one in overrides if "…" not in one])
+            overrides = [one for one in overrides if "…" not in one]
+            if command == "train":
+                flags, _ = command_line.parse(train.flags(), own if "--workdir" in own else [*own, "--workdir", "runs"])
+                overrides = [*train.flag_overrides(flags, command_line.load_config(spec)), *overrides]
+            command_line.load_config(spec, overrides)
     for key in re.findall(r"--config\.([a-z_]+(?:\.[a-z_]+)*)", text_of(page)):
         assert key in keys(), f"{named(page)}: --config.{key}"
     for span in spans(page):
