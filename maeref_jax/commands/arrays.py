@@ -11,7 +11,6 @@ temporary folder that is gone afterwards (TMPDIR says where), or in `output`, wh
 would have written. Settings are those of configs/refine.py, with their defaults, as keyword arguments.
 """
 
-import difflib
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maeref_jax.commands.command_line import load_config
+from maeref_jax.commands.command_line import did_you_mean, load_config
 from maeref_jax.commands.load_models import pipeline_settings
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap
@@ -282,8 +281,7 @@ def _settings(given: dict[str, Any], for_people: bool) -> Settings:
         config.update(dict.fromkeys(_FOR_PEOPLE, False))
     for name, value in given.items():
         if name not in Settings._fields:
-            close = difflib.get_close_matches(name, Settings._fields, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(name, Settings._fields)
             raise BadInput(f"there is no setting {name}, expected one of {', '.join(Settings._fields)}{hint}")
         try:
             config[name] = value

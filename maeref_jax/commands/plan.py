@@ -249,7 +249,7 @@ def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts:
     short = "" if disk <= free else ": may NOT be enough"
     together = f", shared by {num_parts} parts" if num_parts > 1 else ""
     lines = [f"all {len(found)}: disk at most {_gb(disk)}, {_gb(free)} free in {place}{short}"]
-    lines.append(f"hours of the networks{together} (reading, writing, objects and exports come on top):")
+    lines.append(f"hours of the networks{together} (reading, writing, objects, exports and asking come on top):")
     lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
     uncounted = not work and any(windows["computed"] for one in found for windows in one["windows"].values())
     if uncounted:

@@ -129,9 +129,14 @@ def validation_maps(settings, workdir):
     if not (files["labels"] or files["images"] or data["phantom"]["validation"]):
         return []
     ensemble, workdir = data.get("ensemble") or epath.Path(workdir) / "ensemble", epath.Path(workdir)
-    predict = _predictor(settings, ensemble, workdir / "predictions") if needs_ensemble(settings) else None
+    given = settings, ensemble, workdir / "predictions", told_before
+    predict = _predictor(*given) if needs_ensemble(settings) else None
     with_image = "image" in methods.REFINERS[settings["method"]].refiner(settings).needs
-    return _label_maps(settings, predict, with_image, "validation", lambda text: None)
+    return _label_maps(settings, predict, with_image, "validation", told_before)
+
+
+def told_before(text):
+    """Hears what was said when the training began."""
 
 
 def _image_names(settings, split):
@@ -226,8 +231,9 @@ def _image_files(settings, split):
         yield resolved(path), stem, given.open(path)
 
 
-def _predictor(settings, ensemble, output):
+def _predictor(settings, ensemble, output, say=tell):
     """(name, stem, image) -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated.
+    say: hears what refining.refine_volume says.
 
     Tokens that the ensemble calls ambiguous are unknown, and undecided (entropy 1): the label it has for them is only
     its second choice, so they are hidden in training as in use, and never a target.
@@ -240,7 +246,7 @@ def _predictor(settings, ensemble, output):
         names = {name, *training_volumes.labels_of(name, model.settings["data"]["train"])}
         members = methods.SEGMENTERS["ensemble"].out_of_fold(names, model.facts["member_volumes"])
         job = jobs.Job(stem=stem, output=output, image=image, members=members)
-        refining.refine_volume(job, model, None, only_ambiguous)
+        refining.refine_volume(job, model, None, only_ambiguous, say)
         everything = whole(image.shape)
         labels, entropy, ambiguous = (
             refining.open_result(output, stem, role).read(everything) for role in ("initial", "entropy", "hidden")

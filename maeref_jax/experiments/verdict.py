@@ -18,7 +18,7 @@ from etils import epath
 from scipy import ndimage
 
 from maeref_jax.audit.trust import any_in_tokens, spread, squares_near, tested_volume
-from maeref_jax.experiments.experiment import load_ensemble, validation_maps
+from maeref_jax.experiments.experiment import load_ensemble, told_before, validation_maps
 from maeref_jax.experiments.parameter_search import volumes_with_truth
 from maeref_jax.masking.slices import agreed
 from maeref_jax.metrics import comparison, scores
@@ -98,10 +98,6 @@ def _ensemble(settings, workdir):
     return data.get("ensemble") if data["validation"]["labels"] and data["validation"]["images"] else ""
 
 
-def _told_before(text):
-    """Hears what was said when the training began."""
-
-
 def _judged(settings, workdir, refiner, asked):
     if ensemble := _ensemble(settings, workdir):
         return _by_truth(settings, load_ensemble(settings, ensemble), refiner, asked)
@@ -112,7 +108,7 @@ def _judged(settings, workdir, refiner, asked):
 
 def _by_truth(settings, ensemble, refiner, asked):
     """Judged by the truth of what the ensemble says."""
-    volumes, classes = volumes_with_truth(settings, _told_before), real_classes(settings["classes"])
+    volumes, classes = volumes_with_truth(settings, told_before), real_classes(settings["classes"])
     rounds = jobs.agreeing_slices(asked, refiner, tuple(settings["voxel_size_nm"]), 2)
     variables = jax.device_put((ensemble.params, ensemble.state))
     counted, hidden, voxels = [], 0, 0

@@ -102,7 +102,7 @@ def test_a_judgement_by_hand():
         (lambda: maeref_jax.refine(refiner(), labels(0)[None], hidden=labels(0)[None]), r"labels \(1, 3, 29, 38\)"),
         (lambda: maeref_jax.refine(refiner(), labels(0), entropy=entropy_of(0) * 3), "in nats"),
         (lambda: maeref_jax.refine(refiner(), labels(0) + 0.5, hidden=labels(0)), "labels are whole numbers"),
-        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), treshold=1.0), "did you mean threshold"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), treshold=1.0), "did you mean 'threshold'"),
         (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), threshold="high"), "the setting threshold"),
         (lambda: maeref_jax.segment(segmenter(), image(0).astype(object)), "holds object"),
         (lambda: maeref_jax.segment(segmenter(), image(0), voxel_size_nm=(1, 2)), "three positive lengths"),
