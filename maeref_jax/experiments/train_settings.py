@@ -67,8 +67,8 @@ def _check_data(data):
                 raise BadInput(f"{theirs} in data.validation shares slices with {ours} in data.train; keep them apart")
     if data["train"]["images"] and not data["train"]["labels"] and not data.get("ensemble"):
         raise BadInput(
-            "data.train.images are given without data.train.labels: give the labels, or, for a refiner, in "
-            "data.ensemble the workdir of the ensemble that segments them"
+            "data.train.images are given without data.train.labels: give --labels, or, for a refiner, --ensemble, the "
+            "workdir of the ensemble that segments them"
         )
 
 

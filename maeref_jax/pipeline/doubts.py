@@ -129,8 +129,7 @@ def _of_slices(run) -> list[str]:
         return []
     return [
         f"{run.job.stem}: no file says how large a voxel is, so every slice is filled in by itself and nobody knows "
-        f"whether the refiner's scale fits; with --voxel_size_nm Z,Y,X slices within {wanted:g} nm agree "
-        "(evaluate: --config.files.voxel_size_nm)"
+        f"whether the refiner's scale fits; with --voxel_size_nm Z,Y,X slices within {wanted:g} nm agree"
     ]
 
 

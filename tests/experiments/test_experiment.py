@@ -69,7 +69,7 @@ def test_an_autoencoder_is_given_no_masks(root, tmp_path, ensemble):
 
 
 def test_images_without_labels_are_segmented_by_the_members_that_never_saw_their_annotations(
-    root, tmp_path, ensemble, monkeypatch
+    root, tmp_path, ensemble, monkeypatch, capsys
 ):
     for name in ("a", "b"):
         write_tiff(tmp_path / f"{name}.tif", phantom(3, (12, 64, 64)).image, (20.0, 10.0, 10.0))
@@ -96,6 +96,9 @@ def test_images_without_labels_are_segmented_by_the_members_that_never_saw_their
     assert prepared.facts["volumes"] == [a] and prepared.facts["validation_volumes"] == [b]
     batch = prepared.batches(0)
     np.testing.assert_array_equal(batch["labels"] == -1, batch["entropy"] == 1)
+    capsys.readouterr()
+    assert [volume.name for volume in experiment.validation_maps(settings, tmp_path / "work")] == [b]
+    assert not any(capsys.readouterr()), "what was said when the training began is said again"
     settings["data"]["ensemble"] = ""
     with pytest.raises(BadInput, match="images are given without"):
         train_settings.check(settings)
