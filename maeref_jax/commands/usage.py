@@ -96,6 +96,12 @@ def check_usage(config) -> None:
             raise BadInput(f"--nnunet says what to refine; leave {', '.join(wrong or ['--batch'])} out")
     elif not config.batch_table:
         requests.check_sources([*given, *["ensemble"] * bool(config.ensemble)], "--")
+    with_ids = config.labels or config.batch_table or config.suggest_threshold not in ("", "none")
+    if config.label_map and not (with_ids or (config.nnunet and config.refiner != "none")):
+        raise BadInput(
+            "--label_map says what ids mean, of --labels, of a TRUTH, or of --nnunet for a refiner; there are "
+            "none of these here, leave it out"
+        )
     if config.workers < 0:
         raise BadInput(f"--workers must be the number of processes, 1 or more, or 0 for none; found {config.workers}")
     if config.workers and config.num_parts > 1:

@@ -30,6 +30,7 @@ PLAIN = {"imagej": False, "photometric": "minisblack", "metadata": None}
         (None, [*IMAGE, "--labels", "a_labels.tif"], "found --ensemble and --labels"),
         (None, [*IMAGE, "--entropy", "stacks/a_entropy.tif"], "--entropy belongs to --labels"),
         (None, LABELS, "--labels needs --entropy, --hidden or both"),
+        (None, [*IMAGE, "--label_map", "0:0,255:1"], "there are none of these here, leave it out"),
         (None, [*IMAGE, "--treshold", "0.3"], "did you mean '--threshold'?"),
         (None, [*IMAGE, "--threshold", "high"], "threshold must be a number"),
         (None, [*IMAGE, "--threshold", "2"], "threshold is 2.0, expected 0 to 1"),
