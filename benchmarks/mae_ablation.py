@@ -35,7 +35,7 @@ from maeref_jax.evaluation.reconstruction import RATIOS, SHAPES
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.refiners import mae
 from maeref_jax.refiners.masked_training import real_classes
-from maeref_jax.samples import dataset, sampling
+from maeref_jax.samples import sampling, training_volumes
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update
 from maeref_jax.volumes.volume import open_volume
@@ -107,7 +107,7 @@ def phantoms(settings, smoke, predictions):
         if predictions is not None:
             path = predictions / f"phantom_{seed}.ome.zarr" / "entropy"
             entropy = open_volume(path).read(whole(shape)).astype(np.float32) / 255 if path.exists() else labels * 0.0
-        return dataset.TrainingVolume(f"phantom_{seed}", None, labels, entropy)
+        return training_volumes.TrainingVolume(f"phantom_{seed}", None, labels, entropy)
 
     return [volume(seed) for seed in range(10, 13 if smoke else 22)]
 
@@ -117,7 +117,7 @@ def mitochondria(settings, smoke):
     data = command_line.load_config("configs/mae_mef_cristae.py:small").to_dict()["data"]
     paths = (data["train"]["labels"] + data["validation"]["labels"])[: 3 if smoke else None]
     given = {"images": (), "labels": paths, "entropy": ()}
-    volumes = dataset.volumes_from_files(given, data, settings["classes"], with_image=False)
+    volumes = training_volumes.volumes_from_files(given, data, settings["classes"], with_image=False)
     return volumes, {**settings, "voxel_size_nm": (5.0, 5.0, 5.0)}
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from maeref_jax.commands import command_line
 from maeref_jax.pipeline import methods
 from maeref_jax.samples import sampling
-from maeref_jax.samples.dataset import annotated_phantoms
+from maeref_jax.samples.training_volumes import annotated_phantoms
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update
 

@@ -26,7 +26,7 @@ from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, refining
 from maeref_jax.refiners import mae
 from maeref_jax.samples import sampling
-from maeref_jax.samples.dataset import TrainingVolume
+from maeref_jax.samples.training_volumes import TrainingVolume
 from maeref_jax.volumes.volume import array_volume, create_volume
 from maeref_jax.volumes.windows import whole
 

@@ -73,7 +73,7 @@ READING = {
 
 
 def add_reading_flags(flags: argparse.ArgumentParser) -> None:
-    """The flags that say how a user's files are read, for every command that is given some: see volumes/given.py."""
+    """The flags that say how a user's files are read, for every command that is given some: see volumes/dataset.py."""
     for name, (value, what) in READING.items():
         flags.add_argument(f"--{name}", metavar=value, help=what)
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from maeref_jax.commands import nnunet
 from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
 from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.volumes.dataset import Given, given_of
 from maeref_jax.volumes.formats.store import is_url
-from maeref_jax.volumes.given import Given, given_of
 from maeref_jax.volumes.volume import Volume
 
 

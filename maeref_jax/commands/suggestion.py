@@ -23,7 +23,7 @@ from maeref_jax.pipeline.blockwise import hide
 from maeref_jax.report.canvas import png_of_figure
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import inputs, label_ids
-from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 

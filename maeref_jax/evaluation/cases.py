@@ -9,10 +9,10 @@ from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.artefacts import ARTEFACTS
 from maeref_jax.phantoms.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.phantoms.phantom import PhantomSettings, phantom
-from maeref_jax.samples.dataset import mapped_labels, stems
+from maeref_jax.samples.training_volumes import stems
 from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes.class_scheme import is_mitochondria, listed
-from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.dataset import given_of, mapped_labels
 from maeref_jax.volumes.inputs import check_values
 from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.labels import real_classes

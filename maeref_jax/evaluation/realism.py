@@ -12,9 +12,9 @@ from maeref_jax import report
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import morphometry, validity
 from maeref_jax.phantoms.phantom import VOXEL_SIZE_NM, phantom
-from maeref_jax.samples.dataset import mapped_labels
 from maeref_jax.training.workdir import make_workdir, write_text
 from maeref_jax.volumes.class_scheme import MITOCHONDRIA, scheme_of_names
+from maeref_jax.volumes.dataset import mapped_labels
 from maeref_jax.volumes.volume import open_volume
 
 

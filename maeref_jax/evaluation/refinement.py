@@ -5,17 +5,7 @@ import textwrap
 import time
 
 from maeref_jax import report
-from maeref_jax.evaluation import (
-    agreement,
-    cases,
-    degradation,
-    endpoint,
-    groups,
-    openings_log,
-    page,
-    runs,
-    tables,
-)
+from maeref_jax.evaluation import agreement, cases, degradation, endpoint, groups, openings_log, page, runs, tables
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.pipeline import jobs
 from maeref_jax.pipeline.blockwise import in_3d

@@ -16,7 +16,7 @@ from maeref_jax.evaluation import (
 )
 from maeref_jax.evaluation.runs import Found
 from maeref_jax.metrics import validity
-from maeref_jax.samples.dataset import TrainingVolume
+from maeref_jax.samples.training_volumes import TrainingVolume
 
 
 class Counted(NamedTuple):

@@ -11,10 +11,10 @@ from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
-from maeref_jax.samples import dataset, sampling
+from maeref_jax.samples import sampling, training_volumes
 from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
-from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.volume import array_volume, resolved
 from maeref_jax.volumes.windows import whole
 
@@ -72,7 +72,7 @@ def _segmenter_experiment(settings, indices):
         "member_volumes": [[volume.name for volume in volumes] for volumes in members],
         "validation_volumes": [volume.name for volume in validation],
         "intensity_range": intensities.tolist(),
-        **dataset.grey_facts(train, settings["normalisation"]),
+        **training_volumes.grey_facts(train, settings["normalisation"]),
         "entropy": "mean",
         "notes": notes.texts,
     }
@@ -111,7 +111,7 @@ def _refiner_experiment(settings, workdir, indices):
     ]
     facts = {
         **({"intensity_range": intensities.tolist()} if with_image else {}),
-        **(dataset.grey_facts(train, settings["normalisation"]) if with_image else {}),
+        **(training_volumes.grey_facts(train, settings["normalisation"]) if with_image else {}),
         "volumes": [volume.name for volume in train],
         "validation_volumes": [volume.name for volume in validation],
         "labels": f"predicted by the ensemble {ensemble}" if predict else "from files",
@@ -151,7 +151,7 @@ class Notes:
         tell(text)
 
     def of_classes(self, volumes, scheme):
-        if missing := dataset.missing_classes(volumes, scheme):
+        if missing := training_volumes.missing_classes(volumes, scheme):
             self(
                 f"warning: no voxel of the training volumes is {', '.join(missing)}, which cannot be learned from them"
             )
@@ -165,11 +165,11 @@ def _annotated(settings, split, say):
         # Without a class "ambiguous", what an annotator could not decide is unknown.
         found = [
             volume._replace(labels=np.where(volume.labels < known, volume.labels, np.int16(-1)))
-            for volume in dataset.annotated_phantoms(data["phantom"][split], shape, size)
+            for volume in training_volumes.annotated_phantoms(data["phantom"][split], shape, size)
         ]
     else:
         found = _from_files(settings, split, True, say)
-    return [dataset.as_seen(volume, settings["normalisation"]) for volume in found]
+    return [training_volumes.as_seen(volume, settings["normalisation"]) for volume in found]
 
 
 def _label_maps(settings, predict, with_image, split, say):
@@ -180,14 +180,14 @@ def _label_maps(settings, predict, with_image, split, say):
         found = found if with_image else [volume._replace(image=None) for volume in found]
     else:
         found = _from_files(settings, split, with_image, say)
-    return [dataset.as_seen(volume, settings["normalisation"]) for volume in found] if with_image else found
+    return [training_volumes.as_seen(volume, settings["normalisation"]) for volume in found] if with_image else found
 
 
 def _from_files(settings, split, with_image, say):
     files = settings["data"][split]
     if not files["labels"]:
         raise BadInput(f"no volumes to learn from: set data.phantom.{split} or data.{split}.labels")
-    return dataset.volumes_from_files(files, settings["data"], settings["classes"], with_image, say)
+    return training_volumes.volumes_from_files(files, settings["data"], settings["classes"], with_image, say)
 
 
 def load_ensemble(settings, workdir):
@@ -219,7 +219,7 @@ def _image_files(settings, split):
     paths, given = settings["data"][split]["images"], given_of(settings["data"])
     if not paths:
         raise BadInput(f"no volumes to learn from: set data.{split}.images, which the ensemble segments, or .labels")
-    for path, stem in zip(paths, dataset.stems(paths), strict=True):
+    for path, stem in zip(paths, training_volumes.stems(paths), strict=True):
         yield resolved(path), stem, given.open(path)
 
 
@@ -234,7 +234,7 @@ def _predictor(settings, ensemble, output):
     only_ambiguous = jobs.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)
 
     def predict(name, stem, image):
-        names = {name, *dataset.labels_of(name, model.settings["data"]["train"])}
+        names = {name, *training_volumes.labels_of(name, model.settings["data"]["train"])}
         members = methods.SEGMENTERS["ensemble"].out_of_fold(names, model.facts["member_volumes"])
         job = jobs.Job(stem=stem, output=output, image=image, members=members)
         refining.refine_volume(job, model, None, only_ambiguous)
@@ -242,7 +242,7 @@ def _predictor(settings, ensemble, output):
         labels, entropy, ambiguous = (
             refining.open_result(output, stem, role).read(everything) for role in ("initial", "entropy", "hidden")
         )
-        return dataset.TrainingVolume(
+        return training_volumes.TrainingVolume(
             name,
             image.read(everything).astype(np.float32),
             np.where(ambiguous, np.int16(-1), labels.astype(np.int16)),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
-from maeref_jax.samples.dataset import stems
+from maeref_jax.samples.training_volumes import stems
 from maeref_jax.segmenters.ensemble import out_of_fold
-from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.volume import array_volume, resolved
 
 

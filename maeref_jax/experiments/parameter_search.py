@@ -20,7 +20,7 @@ from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import methods
 from maeref_jax.pipeline.blockwise import decide, hide, real_probabilities, segment_block
 from maeref_jax.pipeline.shown import seen_by
-from maeref_jax.samples import dataset
+from maeref_jax.samples import training_volumes
 from maeref_jax.samples.sampling import OUTSIDE, padded
 from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.volumes.labels import real_classes
@@ -126,10 +126,10 @@ def volumes_with_truth(settings, say):
     if data["phantom"]["validation"]:
         shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
         made = {seed: phantom(seed, shape, size) for seed in data["phantom"]["validation"]}
-        return [dataset.TrainingVolume(f"phantom_{s}", found.image, found.labels) for s, found in made.items()]
+        return [training_volumes.TrainingVolume(f"phantom_{s}", found.image, found.labels) for s, found in made.items()]
     if not data["validation"]["labels"]:
         raise BadInput("no volumes to judge on: set data.phantom.validation or data.validation.labels and .images")
-    found = dataset.volumes_from_files(data["validation"], data, classes, True, say)
+    found = training_volumes.volumes_from_files(data["validation"], data, classes, True, say)
     ambiguous = classes["ambiguous"] if classes["ambiguous"] >= 0 else -1
     return [v._replace(labels=np.where(v.labels == ambiguous, np.int16(-1), v.labels)) for v in found]
 

@@ -13,10 +13,10 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.imaging import ImagingSettings, annotate, render
 from maeref_jax.phantoms.low_signal import LowSignalSettings
-from maeref_jax.samples.dataset import mapped_labels, stems
+from maeref_jax.samples.training_volumes import stems
 from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes.class_scheme import MITOCHONDRIA, scheme_of_names
-from maeref_jax.volumes.given import given_of
+from maeref_jax.volumes.dataset import given_of, mapped_labels
 from maeref_jax.volumes.volume import write_tiff
 
 

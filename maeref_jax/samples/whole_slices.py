@@ -86,7 +86,7 @@ def whole_slices(volumes, seed, slices, window, stride, batch, shared):
     # A person is shown the first ones: those with the most foreground.
     windows.sort(key=lambda one: -np.count_nonzero(volumes[one[0]].labels[one[2].slices] > 0))
     name = f"{len(chosen)} of {len(order)} " if len(chosen) < len(order) else f"{len(chosen)} "
-    name += "whole slices" if lead else "whole slabs"
+    name += ("whole slice" if lead else "whole slab") + "s" * (len(order) > 1)
     name += f", {len(windows)} windows of them" if parts else ""
     return WholeSlices(list(volumes), windows, batch, window[len(lead) :], shared, name)
 

@@ -10,7 +10,7 @@ from maeref_jax.commands import command_line
 from maeref_jax.commands.command_line import CONFIGS, load_config
 from maeref_jax.commands.main import COMMANDS
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.given import Given, given_of
+from maeref_jax.volumes.dataset import Given, given_of
 
 ROOMS_OF_FILES = (
     "volumes",

@@ -15,7 +15,7 @@ from maeref_jax.experiments import run, verdict
 from maeref_jax.pipeline import methods
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.records import Refiner, Segmenter
-from maeref_jax.samples.dataset import TrainingVolume
+from maeref_jax.samples.training_volumes import TrainingVolume
 
 FILES = {"images": ("image.tif",), "labels": ("labels.tif",), "entropy": ()}
 DATA = {"ensemble": "E", "phantom": {"train": (), "validation": ()}, "validation": FILES}

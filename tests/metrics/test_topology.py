@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import topology
-from maeref_jax.samples.dataset import mapped_labels
+from maeref_jax.volumes.dataset import mapped_labels
 from maeref_jax.volumes.volume import open_volume
 
 RING = np.zeros((7, 7), bool)

@@ -7,7 +7,7 @@ from fakes import image_job, settings
 
 from maeref_jax.pipeline import refining
 from maeref_jax.pipeline.shown import doubts_about_image, seen_by
-from maeref_jax.samples import dataset
+from maeref_jax.samples import training_volumes
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import whole
 
@@ -40,16 +40,16 @@ def test_a_stack_in_another_unit_is_segmented_alike_whatever_the_blocks(tmp_path
 
 def test_training_shows_a_volume_as_use_does():
     image = fakes.image()
-    volume = dataset.as_seen(dataset.TrainingVolume("image", image, image.astype(np.int16)), "volume")
+    volume = training_volumes.as_seen(training_volumes.TrainingVolume("image", image, image.astype(np.int16)), "volume")
     seen = seen_by(model("volume"), array_volume(image, "image"))
     np.testing.assert_array_equal(volume.image, seen.read(whole(seen.shape)))
-    assert dataset.grey_facts([volume], "volume")["normalisation"] == "volume"
+    assert training_volumes.grey_facts([volume], "volume")["normalisation"] == "volume"
 
 
 def test_doubt_is_about_the_image_as_the_model_sees_it():
     image = fakes.image()
-    seen = dataset.as_seen(dataset.TrainingVolume("image", image, None), "volume")
-    own = {**dataset.grey_facts([seen], "volume"), "intensity_range": [0.0, 1.0]}
+    seen = training_volumes.as_seen(training_volumes.TrainingVolume("image", image, None), "volume")
+    own = {**training_volumes.grey_facts([seen], "volume"), "intensity_range": [0.0, 1.0]}
     found = model("volume")._replace(facts=own)
     assert doubts_about_image("a", array_volume(image * 100 + 7, "a"), found, None) == []
     (constant,) = doubts_about_image("a", array_volume(image * 0 + 7, "a"), found, None)

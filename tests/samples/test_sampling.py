@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maeref_jax.samples import dataset, sampling
+from maeref_jax.samples import sampling, training_volumes
 
 
 def volume_of(image, labels):
-    return dataset.TrainingVolume("made", image, labels)
+    return training_volumes.TrainingVolume("made", image, labels)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_volume_remembers_a_bounded_number_of_places_spread_over_all_there_are
     volume = volume_of(None, labels)
     np.testing.assert_array_equal(volume.foreground, np.argwhere(labels > 0))
     np.testing.assert_array_equal(volume.known, np.argwhere(labels >= 0))
-    monkeypatch.setattr(dataset, "MOST_PLACES", 500)
+    monkeypatch.setattr(training_volumes, "MOST_PLACES", 500)
     few = volume_of(None, labels).foreground
     assert few.shape == (500, 3) and (labels[tuple(few.T)] > 0).all()
     assert np.abs(few.mean(0) - np.argwhere(labels > 0).mean(0)).max() < 2

@@ -5,7 +5,7 @@ import pytest
 
 from maeref_jax.errors import BadInput
 from maeref_jax.samples import whole_slices as module
-from maeref_jax.samples.dataset import TrainingVolume
+from maeref_jax.samples.training_volumes import TrainingVolume
 from maeref_jax.samples.whole_slices import whole_slices
 from maeref_jax.volumes.windows import blending_weight, lattice, shares
 

@@ -1,10 +1,15 @@
-"""What a user says of files that do not say it, or say it wrongly: axes, voxel size, channel. It wins over the file."""
+"""What the settings of a data set say of its files: axes, voxel size, channel; what label ids mean. They win over the
+file.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maeref_jax.volumes import label_ids
+from maeref_jax.volumes.labels import derive_shell
 from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
+from maeref_jax.volumes.windows import whole
 
 
 class Given(NamedTuple):
@@ -32,3 +37,20 @@ def given_of(settings: Mapping[str, Any]) -> Given:
     channel = settings.get("channel")
     index = int(channel) if isinstance(channel, str) and channel.isdecimal() else channel
     return Given(settings.get("axes") or None, tuple(settings.get("voxel_size_nm") or ()) or None, index)
+
+
+def mapped_labels(volume, data, scheme, say=print, flag="--label_map"):
+    """The labels of a Volume in the classes of a scheme, int16, -1 unknown. data: label_map, shell_class (-1 for
+    none), shell_vx; scheme: {"names", "ambiguous"}, or how many classes there are; say: hears what was taken how.
+
+    Raises BadInput for ids that could mean several things or none, naming `flag`, which settles it.
+    """
+    if isinstance(scheme, int):
+        scheme = {"names": ("",) * scheme, "ambiguous": -1}
+    reading = label_ids.understand(volume, scheme, data["label_map"], flag)
+    for note in reading.notes:
+        say(note)
+    labels = label_ids.as_classes(volume, reading).read(whole(volume.shape))
+    if data["shell_class"] >= 0:
+        labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
+    return labels

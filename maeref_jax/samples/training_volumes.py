@@ -10,9 +10,9 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
-from maeref_jax.volumes import grey_values, inputs, label_ids
-from maeref_jax.volumes.given import given_of
-from maeref_jax.volumes.labels import derive_shell, real_classes
+from maeref_jax.volumes import grey_values, inputs
+from maeref_jax.volumes.dataset import given_of, mapped_labels
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import array_volume, resolved, share_slices, split_range
 from maeref_jax.volumes.windows import whole
@@ -109,23 +109,6 @@ def volumes_from_files(split, data, scheme, with_image, say=print):
         entropy = _entropy(given["entropy"]) if "entropy" in given else None
         volumes.append(TrainingVolume(resolved(paths["labels"][i]), image, labels, entropy))
     return volumes
-
-
-def mapped_labels(volume, data, scheme, say=print, flag="--label_map"):
-    """The labels of a Volume in the classes of a scheme, int16, -1 unknown. data: as in volumes_from_files; scheme:
-    {"names", "ambiguous"}, or how many classes there are; say: hears what was taken how.
-
-    Raises BadInput for ids that could mean several things or none, naming `flag`, which settles it.
-    """
-    if isinstance(scheme, int):
-        scheme = {"names": ("",) * scheme, "ambiguous": -1}
-    reading = label_ids.understand(volume, scheme, data["label_map"], flag)
-    for note in reading.notes:
-        say(note)
-    labels = _read(label_ids.as_classes(volume, reading))
-    if data["shell_class"] >= 0:
-        labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
-    return labels
 
 
 def missing_classes(volumes, scheme):

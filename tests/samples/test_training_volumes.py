@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from maeref_jax.errors import BadInput
-from maeref_jax.samples.dataset import annotated_phantoms, missing_classes, volumes_from_files
+from maeref_jax.samples.training_volumes import annotated_phantoms, missing_classes, volumes_from_files
 from maeref_jax.volumes.class_scheme import scheme_of_names
 
 DATA = {"label_map": (), "shell_class": -1, "shell_vx": 0.0, "axes": "ZYX"}
