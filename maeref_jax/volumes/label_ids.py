@@ -81,7 +81,9 @@ def understand(volume: Volume, scheme: dict, label_map: Sequence = (), flag: str
         lacks = (
             f"no voxel is {found.named(0)}, the class of what is nothing else; models have met some of it everywhere"
         )
-        reading = reading._replace(doubts=(f"{volume.path}: {lacks}",))
+        plain = found.ids - {-1, UNKNOWN_ON_DISK}
+        other = "" if label_map or not plain else f"; {found.without_zero(plain)}"
+        reading = reading._replace(doubts=(f"{volume.path} holds {found.said()}: {lacks}{other}",))
     return reading
 
 
@@ -179,7 +181,9 @@ class _Ids:
         if ids and ids <= {0, UNKNOWN_ON_DISK} and only:
             raise self.refused("a mask, it seems", self.settled_by("255:1", "unknown", "255:-1"))
         plain = ids - {UNKNOWN_ON_DISK}
-        if plain and 0 not in plain:
+        # Ids from 2 on that are all classes: a piece without background, or counted from 1? They are taken as they are,
+        # and doubted; with a 1 among them they are asked about.
+        if plain and 0 not in plain and (1 in plain or max(plain) >= self.classes):
             if plain == {*range(1, self.classes + 1)}:
                 return self.counted_from_one()
             raise self.refused("and no voxel is 0", self.without_zero(plain))

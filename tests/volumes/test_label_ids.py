@@ -153,6 +153,9 @@ def test_a_map_to_no_class_and_objects_without_a_class_are_refused():
 def test_labels_without_background_are_doubted_where_they_were_not_refused():
     assert "no voxel is 0, background" in label_ids.understand(stored([1, 2]), FOUR, label_ids.IDENTITY).doubts[0]
     assert not label_ids.understand(stored([0, 2]), FOUR).doubts
+    reading = label_ids.understand(stored([2, 3]), FOUR)  # a piece without background, or counted from 1
+    assert reading.label_map == ((2, 2), (3, 3))
+    assert "where ids count from 1 (as ilastik's do): --label_map 2:1,3:2" in reading.doubts[0]
 
 
 def test_a_file_is_read_slab_by_slab_and_more_ids_than_can_be_listed_are_objects(monkeypatch):
