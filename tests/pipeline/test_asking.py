@@ -131,7 +131,9 @@ def test_what_the_numbers_of_a_finished_volume_warn_of(changes, message):
 
 def test_with_strict_a_result_that_lost_a_class_is_not_finished_before_it_is_asked_for(tmp_path):
     given = settings(strict=True, trust=True)
-    everything = {"hidden": array_volume(np.ones(SHAPE, np.uint8), "painted"), "entropy": None}
+    painted = np.ones(SHAPE, np.uint8)
+    painted[0, :4, :4] = 0  # a mask of everything is doubted at once
+    everything = {"hidden": array_volume(painted, "painted"), "entropy": None}
     own = array_volume(np.where(labels() == 1, 2, labels()).astype(np.uint8), "labels")
     with pytest.raises(BadInput, match=r"its blocks are done, but no result was written: .*a quarter"):
         refining.refine_volume(label_job(tmp_path, labels=own, **everything), None, BAD, given)
