@@ -35,8 +35,9 @@ os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 
 
 # A file belongs to one worker, as its fixtures do. What takes longest starts first, so that no worker is left alone
-# with it at the end.
-LONGEST = ("test_notebooks.py", "test_train.py", "test_installed.py", "test_refiner_mae.py", "test_loop.py")
+# with it at the end; what trains the same models comes later, when the first one has compiled them.
+LONGEST = ("test_notebooks.py", "test_refiner_mae.py", "test_loop.py", "test_parallel.py", "test_ensemble.py")
+LONGEST += ("test_train.py", "test_installed.py", "test_competitors.py", "test_ensemble_workdir.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -204,7 +205,8 @@ def fill_in(pattern: str, role: str, path: str, several: bool) -> str:
     name = pattern.replace("{stem}", stem_of(path))
     place = place_of(path)
     dataset = None if is_url(name) else split_inner(split_range(name)[0])[1]
-    if (is_url(name) or len(Path(name).parts) > 1) if dataset is None else not name.startswith(place_of(name).name):
+    in_a_folder = is_url(name) or bool(os.path.dirname(name))
+    if in_a_folder if dataset is None else not name.startswith(place_of(name).name):
         return name
     return join(split(place)[0], name) if is_url(place) else str(Path(place).parent / name)
 

@@ -165,17 +165,17 @@ def test_operations_of_products_convolutions_and_loops():
     assert found == 2 * (2 * 5 * 8 * 9) * (3 * 3 * 3)
 
 
-def test_dry_run_of_twelve_stacks_of_the_papers_size_writes_nothing(refine, monkeypatch):
+def test_dry_run_of_stacks_of_the_papers_size_writes_nothing(refine, monkeypatch):
     monkeypatch.setattr(plan, "_TIMED_S", 0.1)
-    for i, depth in enumerate(np.linspace(74, 234, 12).astype(int)):
+    for i, depth in enumerate((74, 148, 234)):
         for name in ("labels", "entropy"):  # no chunk is written: they take no disk
             create_ome_zarr(f"{name}/{i:02}.ome.zarr", (depth, 2048, 2048), "uint8", voxel_size_nm=SIZE)
     before = sorted(Path().rglob("*"))
     command = ["--labels", "labels/*", "--entropy", "entropy/{stem}.ome.zarr", "--refiner", "mae"]
     code, out, err = refine(*command, "--output", "out", "--dry_run", "--num_parts", "4")
     assert (code, err) == (0, "")
-    assert out.count(" x 2048 x 2048 voxels of 30 x 5 x 4 nm") == 12 and "00: 74 x" in out
-    assert "all 12: disk at most" in out and "shared by 4 parts" in out and out.count("not measured") == 2
+    assert out.count(" x 2048 x 2048 voxels of 30 x 5 x 4 nm") == 3 and "00: 74 x" in out
+    assert "all 3: disk at most" in out and "shared by 4 parts" in out and out.count("not measured") == 2
     assert sorted(Path().rglob("*")) == before
 
 

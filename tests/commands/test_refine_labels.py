@@ -83,11 +83,13 @@ def test_under_a_refiner_of_many_classes_a_mask_is_asked_about(refine):
 
 
 def test_labels_without_background_are_warned_of_where_they_are_wanted_so(refine):
-    save(np.array([2, 3], np.uint8)[MASK])
-    assert refine(*REFINED)[0] == 2
-    code, _, err = refine(*REFINED, "--label_map", "identity")
-    assert code == 0 and "warning: mask.tif: no voxel is 0, background" in err
-    assert any("no voxel is 0, background" in text for text in sidecar("mask")["warnings"])
+    save(np.array([1, 2], np.uint8)[MASK])
+    assert refine(*REFINED)[0] == 2, "counted from 1, or a piece without background?"
+    for ids, flags in (((1, 2), ["--label_map", "identity"]), ((2, 3), [])):
+        save(np.array(ids, np.uint8)[MASK])
+        code, _, err = refine(*REFINED, *flags, "--overwrite")
+        assert code == 0 and "warning: mask.tif" in err and "no voxel is 0, background" in err
+        assert any("no voxel is 0, background" in text for text in sidecar("mask")["warnings"])
 
 
 def test_a_painted_mask_of_1_and_2_hides_2_alone(refine, binary):

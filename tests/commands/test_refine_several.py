@@ -66,16 +66,21 @@ def test_one_failing_input_does_not_stop_the_rest(refine):
 
 
 def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_looks_finished(refine):
-    damage_last_page("stacks/b.tif")
-    command = [*IMAGE[2:], "--axes", "ZYX", "--config.block=1,64,64", "--config.ask=0"]
-    code, out, err = refine(*command, "--input", "stacks/b.tif")
+    damage_last_page("b_entropy.tif")  # uint8: nothing in it has to be checked before
+    write_tiff("a_entropy.tif", np.zeros(SHAPE, np.uint8), SIZE)
+    command = ["--refiner", "mae", "--output", "out", "--axes", "ZYX", "--config.block=1,64,64", "--config.ask=0"]
+    one = ["--labels", "b_labels.tif", "--entropy", "b_entropy.tif"]
+    code, out, err = refine(*command, *one)
     assert code == 2 and "relabelled" not in out
     err = mistakes(err)
-    assert err.startswith("error: stacks/b.tif: page 2 cannot be decoded") and err.count("\n") == 1
-    assert [path.name for path in Path("out").iterdir()] == ["b.ome.zarr"], "a sidecar or an export looks finished"
-    code, out, err = refine(*command, "--input", "stacks/[ab].tif")
-    assert code == 1 and "1 of 2 inputs done; failed: b" in out and "error: b: stacks/b.tif: page 2" in err
-    assert Path("out/a.json").exists() and not Path("out/b.json").exists()
+    assert err.startswith("error: b_entropy.tif: page 2 cannot be decoded") and err.count("\n") == 1
+    left = [path.name for path in Path("out").iterdir()]
+    assert left == ["b_labels.ome.zarr"], "a sidecar or an export looks finished"
+    Path("table.csv").write_text("labels,entropy\na_labels.tif,a_entropy.tif\nb_labels.tif,b_entropy.tif\n")
+    code, out, err = refine(*command, "--batch", "table.csv")
+    assert code == 1 and "1 of 2 inputs done; failed: b_labels" in out
+    assert "error: b_labels: b_entropy.tif: page 2" in err.replace(str(Path.cwd()) + "/", "")
+    assert Path("out/a_labels.json").exists() and not Path("out/b_labels.json").exists()
 
 
 def test_parts_are_run_again_until_all_is_done(refine):

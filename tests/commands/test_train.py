@@ -39,9 +39,12 @@ def test_the_rules_of_the_original_train_as_well(run, smoke, tmp_path):
 @pytest.mark.parametrize("name", REAL)
 def test_the_configs_of_real_data_run_in_smoke_mode(run, tmp_path, real_data, monkeypatch, name):
     monkeypatch.setenv("MAEREF_DATA", str(real_data))
-    done = run("train.py", "--config", f"configs/{name}.py:smoke", "--workdir", tmp_path / "run")
+    method = name.split("_")[0]
+    # The data is what these configs bring; their networks are those of the configs that they build on.
+    small = ["--config.model.widths=4", "--config.model.strides="] if method == "ensemble" else []
+    done = run("train.py", "--config", f"configs/{name}.py:smoke", "--workdir", tmp_path / "run", *small)
     assert done.returncode == 0, done.stderr
-    check_workdir(tmp_path / "run", name.split("_")[0])
+    check_workdir(tmp_path / "run", method)
 
 
 def test_the_same_command_again_continues_and_finds_nothing_to_do(run, smoke, tmp_path):

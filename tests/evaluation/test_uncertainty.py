@@ -30,5 +30,5 @@ def test_uncertainty_of_files_makes_its_workdir_and_needs_a_truth(root, tmp_path
             evaluate(root, tmp_path / "image.tif", f"--config.task={task}", "--config.phantom.seeds=", *files)
     unknown = np.full((2, 32, 32), 255, np.uint8)
     tifffile.imwrite(tmp_path / "truth.tif", unknown, imagej=True, metadata={"axes": "ZYX"})
-    with pytest.raises(BadInput, match="holds no known label"):
+    with pytest.raises(BadInput, match="holds the labels 255, a mask, it seems"):
         evaluate(root, tmp_path / "new" / "run", "--config.task=uncertainty", "--config.phantom.seeds=", *files)

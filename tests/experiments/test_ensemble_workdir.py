@@ -136,17 +136,7 @@ def test_the_small_stacks_differ_in_the_network_alone(mode):
 
 
 def test_the_commands_answer_and_an_exported_member_segments_a_stack(run, workdir, tmp_path):
-    done = run(
-        "-m",
-        "maeref_jax.commands",
-        "export-member",
-        "--ensemble",
-        workdir,
-        "--member",
-        "0",
-        "--output",
-        tmp_path / "zero",
-    )
+    done = run("maeref", "export-member", "--ensemble", workdir, "--member", "0", "--output", tmp_path / "zero")
     assert done.returncode == 0 and "ready" in done.stdout, done.stderr
     made = phantom(9, (10, 40, 44), (40.0, 10.0, 10.0))
     write_tiff(tmp_path / "cell.tif", array_volume(made.image, "cell", made.voxel_size_nm), made.voxel_size_nm)
@@ -154,7 +144,5 @@ def test_the_commands_answer_and_an_exported_member_segments_a_stack(run, workdi
     done = run("refine.py", "--input", tmp_path / "cell.tif", "--output", tmp_path / "out", *models)
     assert done.returncode == 0, done.stderr
     assert tifffile.imread(tmp_path / "out" / "cell_initial.tif").shape == (10, 40, 44)
-    done = run(
-        "-m", "maeref_jax.commands", "out-of-fold", "--ensemble", tmp_path / "nowhere", "--output", tmp_path / "x"
-    )
+    done = run("maeref", "out-of-fold", "--ensemble", tmp_path / "nowhere", "--output", tmp_path / "x")
     assert done.returncode == 2 and "nowhere" in done.stderr and "Traceback" not in done.stderr

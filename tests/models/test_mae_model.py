@@ -16,49 +16,51 @@ PAPER |= {"decoder_width": 64, "decoder_depth": 7, "decoder_heads": 8}
 
 @pytest.fixture(scope="module")
 def small():
+    """The network as a function, compiled, its parameters, and what it is given."""
     net = MaskedAutoencoder(4, 4, 16, 2, 2, 16, 1, 2)
     labels = np.random.default_rng(0).integers(0, 4, (2, N, 16))
     kept = np.stack([np.arange(8), np.arange(8, 16)]).astype(np.int32)
     decoded = np.tile(np.arange(N, dtype=np.int32), (2, 1))
     arguments = (labels, GRID, kept, np.ones((2, 8), bool), decoded, np.ones((2, N), bool))
-    return net, jax.jit(net.init, static_argnums=2)(jax.random.key(0), *arguments), arguments
+    params = jax.jit(net.init, static_argnums=2)(jax.random.key(0), *arguments)
+    return jax.jit(net.apply, static_argnums=2), params, arguments
 
 
 def test_labels_that_are_not_kept_are_never_read(small):
-    net, params, (labels, grid, kept, *rest) = small
+    apply, params, (labels, grid, kept, *rest) = small
     other = labels.copy()
     other[0, 8:] = 3 - other[0, 8:]
     assert (other != labels).any()
-    before, after = net.apply(params, labels, grid, kept, *rest), net.apply(params, other, grid, kept, *rest)
+    before, after = apply(params, labels, grid, kept, *rest), apply(params, other, grid, kept, *rest)
     np.testing.assert_array_equal(before, after)
 
 
 def test_padding_changes_nothing(small):
-    net, params, (labels, grid, kept, valid, decoded, decoded_valid) = small
-    plain = net.apply(params, labels, grid, kept, valid, decoded, decoded_valid)
+    apply, params, (labels, grid, kept, valid, decoded, decoded_valid) = small
+    plain = apply(params, labels, grid, kept, valid, decoded, decoded_valid)
     longer = np.concatenate([kept, np.full((2, 5), 17, np.int32)], 1)
     longer_valid = np.concatenate([valid, np.zeros((2, 5), bool)], 1)
-    padded = net.apply(params, labels, grid, longer, longer_valid, decoded, decoded_valid)
+    padded = apply(params, labels, grid, longer, longer_valid, decoded, decoded_valid)
     np.testing.assert_allclose(padded, plain, atol=1e-5)
 
 
 def test_the_order_of_kept_tokens_does_not_matter(small):
-    net, params, (labels, grid, kept, *rest) = small
+    apply, params, (labels, grid, kept, *rest) = small
     shuffled = kept[:, np.random.default_rng(1).permutation(8)]
     np.testing.assert_allclose(
-        net.apply(params, labels, grid, shuffled, *rest),
-        net.apply(params, labels, grid, kept, *rest),
+        apply(params, labels, grid, shuffled, *rest),
+        apply(params, labels, grid, kept, *rest),
         atol=1e-5,
     )
 
 
 def test_decoding_fewer_tokens_changes_none_of_them(small):
-    net, params, (labels, grid, kept, valid, decoded, _) = small
+    apply, params, (labels, grid, kept, valid, decoded, _) = small
     some = np.concatenate([kept, np.array([[16, 18], [16, 18]], np.int32)], 1)
     wanted = np.zeros((2, N), bool)
     np.put_along_axis(wanted, some, True, 1)
-    everywhere = net.apply(params, labels, grid, kept, valid, decoded, wanted)
-    there = net.apply(params, labels, grid, kept, valid, some, np.ones(some.shape, bool))
+    everywhere = apply(params, labels, grid, kept, valid, decoded, wanted)
+    there = apply(params, labels, grid, kept, valid, some, np.ones(some.shape, bool))
     np.testing.assert_allclose(there, np.take_along_axis(everywhere, some[..., None, None], 1), atol=1e-5)
 
 

@@ -90,6 +90,25 @@ def test_undecided_tokens_are_hidden_and_every_sample_draws_by_its_number():
     np.testing.assert_array_equal(alone[0], method.preview(params, state, batch(labels=same))["hidden"][1])
 
 
+def test_a_curriculum_draws_what_it_is_said_to_draw_at_its_end():
+    def hidden(progress=1.0, **changes):
+        method, given = masked_training.method(SETTINGS | {"mask_shapes": (0.0, 1.0, 0.0)} | changes, PLAIN, 3), batch()
+        given["shared"] |= {"progress": np.float32(progress)}
+        return np.asarray(method.preview(*method.init(KEY, given), given)["hidden"])
+
+    np.testing.assert_array_equal(hidden(0.6, curriculum=0.5), hidden())
+    assert (hidden(0.0, curriculum=0.5) != hidden()).any()
+
+
+def test_masks_in_shapes_count_as_many_pixels_and_are_each_samples_own():
+    method = masked_training.method(SETTINGS | {"mask_shapes": (1.0, 1.0, 1.0)}, PLAIN, 3)
+    given = batch(donor=np.random.default_rng(2).random((2, 8, 12)).astype(np.float32))
+    params, state = method.init(KEY, given)
+    assert int(method.loss(params, state, given, KEY)[3]["accuracy"][1]) == 2 * 6 * 4
+    hidden = np.asarray(method.preview(params, state, given)["hidden"])
+    assert (hidden[0] != hidden[1]).any()
+
+
 def test_dice_is_that_of_hidden_pixels_that_count():
     method, params, state = trained()
     found = method.evaluate({"bias": jnp.array([0.0, 99.0, 0.0])}, state, batch())

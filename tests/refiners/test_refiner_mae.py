@@ -30,11 +30,6 @@ def refine():
     return jax.jit(mae.refiner(MASKED).refine)
 
 
-def hidden_of(method, *given):
-    """Which pixels a preview says are hidden; the network is not computed, nor compiled, for that."""
-    return np.asarray(jax.jit(lambda *given: method.preview(*given)["hidden"])(*given))
-
-
 def window(rng, b=1):
     labels = rng.integers(0, 3, (b, 16, 24)).astype(np.int16)
     hidden = np.repeat(np.repeat(rng.random((b, 4, 6)) < 0.4, 4, 1), 4, 2)
@@ -110,17 +105,6 @@ def test_the_loss_counts_the_hidden_pixels_and_every_sample_has_its_own_mask(tra
     assert (hidden[0] != hidden[1]).any() and (hidden[1] != hidden[2]).any()
 
 
-def test_a_curriculum_draws_what_it_is_said_to_draw_at_its_end(trained):
-    _, params, state, batch = trained
-
-    def hidden(**changes):
-        given = {**batch, "shared": {**batch["shared"], "progress": np.float32(changes.pop("progress", 1))}}
-        return hidden_of(mae.method(changed(mask_shapes=(0.0, 1.0, 0.0), **changes)), params, state, given)
-
-    np.testing.assert_array_equal(hidden(curriculum=0.5, progress=0.6), hidden())
-    assert (hidden(curriculum=0.5, progress=0.0) != hidden()).any()
-
-
 def test_a_token_of_high_entropy_is_never_context(trained):
     method, params, state, batch = trained
     entropy = batch["entropy"].copy()
@@ -176,17 +160,6 @@ def test_however_it_fills_hidden_stays_hidden_and_what_is_defined_stays_defined(
     one, two = (np.asarray(refine(params, state, given, jax.random.key(0))) for given in (inputs, other))
     np.testing.assert_array_equal(one, two)
     np.testing.assert_allclose(one.sum(-1), 1, atol=1e-5)
-
-
-def test_masks_in_shapes_count_as_many_pixels_and_are_each_samples_own(trained):
-    _, params, state, batch = trained
-    method = mae.method(changed(mask_shapes=(1.0, 1.0, 1.0)))
-    donor = np.random.default_rng(2).random((3, 16, 24)).astype(np.float32)
-    given = {**batch, "donor": donor}
-    _, weight, _, _ = jax.jit(method.loss)(params, state, given, jax.random.key(0))
-    assert weight == 3 * 12 * 16
-    hidden = hidden_of(method, params, state, given)
-    assert (hidden[0] != hidden[1]).any() and (hidden[1] != hidden[2]).any()
 
 
 def test_a_window_without_foreground_and_one_that_is_all_hidden_are_defined(trained, refine):

@@ -46,6 +46,7 @@ def test_no_text_is_taken_for_html_wherever_it_stands():
     page = a_page(
         title=text, lead=[text], pictures=[text, slider, picture], tables=[table], facts={text: {text: text}},
         classes={"names": [text] * len(COLOURS), "colours": COLOURS}, figures=[picture], methods=text, generator=text,
+        warnings=[text],
     )  # fmt: skip
     assert text not in page and html.escape(text) in page
 

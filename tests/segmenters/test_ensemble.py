@@ -111,7 +111,7 @@ def test_a_member_of_the_tree_is_that_unet_alone_in_training_and_another_one_doe
     settings = {**SETTINGS, "augmentation": VARIED, "loss": "cross_entropy+dice"}
     together = gradients(settings, params, state, batch)
     alone = gradients({**settings, "members": 1}, *ensemble.select_members(params, state, [1]), of_members(batch, [1]))
-    assert_close(jax.tree.map(lambda x: x[1:2], together), alone)
+    assert_close(jax.tree.map(lambda x: x[1:2], together), alone, atol=3e-5)  # a bias before a norm has no gradient
     disturbed = {**batch, "image": batch["image"].copy(), "labels": batch["labels"].copy()}
     disturbed["image"][:, 2] += 30
     disturbed["labels"][:, 2] = 0
