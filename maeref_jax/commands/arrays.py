@@ -26,7 +26,8 @@ from maeref_jax.metrics import overlap
 from maeref_jax.pipeline import methods, refining
 from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.training.workdir import read_config
-from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk
+from maeref_jax.volumes.label_ids import IDENTITY
+from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume, array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
 # What is of use to people who look at the folder, and changes no label: made where a folder is asked for.
@@ -143,7 +144,8 @@ def refine(
 
     Args:
         refiner: as `load_model` gives it.
-        labels: ([z,] y, x) of any integer type, the classes of the refiner; -1 or 255 unknown.
+        labels: ([z,] y, x) of any integer type, the classes of the refiner; -1 or 255 unknown. Where they are other
+            ids: label_map=((255, 1),), or ("instances",). A mask of 0 and 255 alone is read as in a file.
         entropy: ([z,] y, x) of the labels, float in [0, 1], or uint8 that stands for 0 to 1.
         hidden: ([z,] y, x), a painted mask: everything but 0 is filled in.
         probabilities: (c, [z,] y, x) float in [0, 1], or a list of such, one per member of an ensemble.
@@ -164,6 +166,8 @@ def refine(
     job = {role: given.volume(role, voxel_size_nm, refiner) for role in roles}
     members = _Given(**{f"probabilities_{i}": one for i, one in enumerate(several)}, classes=True)
     job["probabilities"] = tuple(members.volume(role, voxel_size_nm, refiner) for role in members.arrays)
+    if labels is not None and not _is_mask(given.arrays["labels"]):
+        settings = {"label_map": IDENTITY} | settings
     how = _settings(settings, output is not None)
     with _folder(output) as folder:
         summary, read = _run(job, segmenter, refiner, (folder, stem), how)
@@ -288,6 +292,11 @@ def _settings(given: dict[str, Any], for_people: bool) -> Settings:
         except TypeError as error:
             raise BadInput(f"the setting {name} is {value!r}: {error}") from error
     return pipeline_settings(config)
+
+
+def _is_mask(labels: np.ndarray) -> bool:
+    """Whether 255 may mean foreground: there is nothing else but background."""
+    return bool((labels == UNKNOWN_ON_DISK).any() and np.isin(labels, (-1, 0, UNKNOWN_ON_DISK)).all())
 
 
 def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:

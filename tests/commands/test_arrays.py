@@ -48,6 +48,18 @@ def test_labels_have_the_same_bits_as_by_the_command_whatever_their_type(refine,
     assert (found.labels == found.initial)[~found.hidden].all()
 
 
+def test_labels_are_the_refiners_classes_and_a_mask_of_255_is_asked_about():
+    """What `segment` gives may hold any of the classes; a file that held these would be asked about."""
+    two, painted = (labels(0) > 1).astype(np.int16), labels(0) == 0
+    found = maeref_jax.refine(refiner(), two, hidden=painted, voxel_size_nm=SIZE)
+    np.testing.assert_array_equal(found.initial, two)
+    mask = two.astype(np.uint8) * 255
+    with pytest.raises(BadInput, match="holds the labels 0 and 255, a mask, it seems"):
+        maeref_jax.refine(refiner(), mask, hidden=painted, voxel_size_nm=SIZE)
+    mapped = maeref_jax.refine(refiner(), mask, hidden=painted, voxel_size_nm=SIZE, label_map=((255, 1),))
+    np.testing.assert_array_equal(mapped.labels, found.labels)
+
+
 def test_a_plane_is_a_stack_of_one_slice():
     mask = np.zeros(SHAPE[1:], bool)
     mask[9:14, 5:6] = True
