@@ -54,12 +54,14 @@ def main(argv):
     arguments, overrides = command_line.parse(flags, argv)
     if arguments.init_from:
         overrides.append(f"--config.init_from={arguments.init_from}")
-    overrides += command_line.reading_overrides(arguments, "data.")
+    of_files = [*file_overrides(arguments), *command_line.reading_overrides(arguments, "data.")]
+    if arguments.label_map:
+        of_files.append(f"--config.data.label_map={arguments.label_map}")
+    if learns_from_files(arguments):
+        overrides = [*of_files, *overrides]
     if arguments.voxel_size_nm:  # of the files, and so of the model
         overrides.append(f"--config.voxel_size_nm={arguments.voxel_size_nm}")
-    if arguments.label_map:
-        overrides.append(f"--config.data.label_map={arguments.label_map}")
-    settings = command_line.load_config(arguments.config, [*file_overrides(arguments), *overrides]).to_dict()
+    settings = command_line.load_config(arguments.config, overrides).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
     from maeref_jax.experiments import class_settings, parameter_search, run, train_settings
@@ -106,6 +108,19 @@ def file_overrides(arguments):
     if arguments.ensemble:
         found.append(f"--config.data.ensemble={arguments.ensemble}")
     return found
+
+
+def learns_from_files(arguments):
+    """Whether the config has a place for files. BadInput where it has none, and a flag gives some, or says something of
+    them; a voxel size is the model's as well.
+    """
+    if "data" in command_line.load_config(arguments.config):
+        return True
+    given = [name for name in (*FILES, "ensemble", "label_map", "axes", "channel") if getattr(arguments, name)]
+    if given:
+        flags = ", ".join(f"--{name}" for name in given)
+        raise BadInput(f"{arguments.config} learns nothing, and reads no files; leave {flags} out")
+    return False
 
 
 def check_processes(arguments):
