@@ -11,6 +11,11 @@ temporary folder that is gone afterwards (TMPDIR says where), or in `output`, wh
 would have written. Settings are those of configs/refine.py, with their defaults, as keyword arguments.
 """
 
+<<<<<<< HEAD
+=======
+import difflib
+import os
+>>>>>>> refs/heads/breaker
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,14 +24,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+<<<<<<< HEAD
 from maeref_jax.commands.command_line import did_you_mean, load_config
+=======
+from maeref_jax.commands.command_line import load_config, set_value
+>>>>>>> refs/heads/breaker
 from maeref_jax.commands.load_models import pipeline_settings
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap
 from maeref_jax.pipeline import methods, refining
 from maeref_jax.pipeline.jobs import Job, Model, Settings
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.results.output import check_stem
 from maeref_jax.training.workdir import read_config
+<<<<<<< HEAD
 from maeref_jax.volumes.label_ids import IDENTITY
+=======
+>>>>>>> refs/heads/breaker
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume, array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
@@ -86,6 +100,8 @@ def load_model(workdir: str | Path) -> Model:
     Raises:
         BadInput: no such workdir, nothing saved in it yet, or damaged files.
     """
+    if not isinstance(workdir, str | os.PathLike):
+        raise BadInput(f"expected the path of a workdir, found {workdir!r}")
     kind = "segmenter" if read_config(workdir)["method"] in methods.SEGMENTERS else "refiner"
     return methods.load_model(workdir, kind)
 
@@ -195,7 +211,8 @@ def judge(
     """How well labels agree with the truth, by the definitions of docs/metrics.md.
 
     Args:
-        truth: integers of any shape, -1 or 255 unknown.
+        truth: integers of any shape, -1 or 255 unknown; where there are two classes at most, 0 and 255 alone are a
+            mask.
         labels: integers of that shape; never unknown where the truth is known.
         classes: their names; numbers without.
         region: bool of that shape, such as `Refinement.hidden`: only there; None for everywhere.
@@ -205,8 +222,16 @@ def judge(
         BadInput: shapes that differ, labels that are no whole numbers, or beyond the classes.
     """
     maps = {"truth": truth, "labels": labels} | ({} if initial is None else {"initial": initial})
-    maps = {name: labels_from_disk(_whole_numbers(name, array)) for name, array in maps.items()}
-    count = len(classes) or 1 + max(int(array.max(initial=0)) for array in maps.values())
+    maps = {name: _whole_numbers(name, array) for name, array in maps.items()}
+    ids = {name: set(np.unique(array).tolist()) - {-1} for name, array in maps.items()}
+    count = len(classes) or 1 + max(set().union(*ids.values(), {0}) - {UNKNOWN_ON_DISK})
+    for name, found in ids.items():
+        if beyond := found - set(range(UNKNOWN_ON_DISK + 1)):
+            raise BadInput(f"{name} holds {min(beyond)}, expected classes from 0 to 254; ids of objects are no classes")
+    for name, found in ids.items():
+        if found == {0, UNKNOWN_ON_DISK}:
+            maps[name], count = _mask(name, maps[name], count), max(count, 2)
+    maps = {name: labels_from_disk(array) for name, array in maps.items()}
     counted = overlap.confusion(maps["truth"], maps["labels"], count, region)
     names = list(classes) or [str(i) for i in range(count)]
     repairs = None
@@ -225,7 +250,7 @@ class _Given:
     """Arrays of a caller, all planes or all stacks, as stacks, and the way back."""
 
     def __init__(self, classes: bool = False, **arrays: np.ndarray | None) -> None:
-        self.arrays = {role: None if array is None else np.asarray(array) for role, array in arrays.items()}
+        self.arrays = {role: None if array is None else _array(role, array) for role, array in arrays.items()}
         self.lead = int(classes)
         dims = {array.ndim - self.lead for array in self.arrays.values() if array is not None}
         if len(dims) > 1 or dims - {2, 3}:
@@ -247,11 +272,14 @@ class _Given:
     def _size(self, voxel_size_nm, model) -> tuple[float, float, float] | None:
         if voxel_size_nm is None:
             return None
-        size = tuple(float(length) for length in voxel_size_nm)
+        try:
+            size = tuple(float(length) for length in voxel_size_nm)
+        except (TypeError, ValueError):
+            size = ()
         if self.plane and len(size) == 2:  # how thick a single slice is matters to nobody
             size = (*(model.settings["voxel_size_nm"] or size)[:1], *size)
         if len(size) != 3 or not all(0 < length < float("inf") for length in size):
-            raise BadInput(f"voxel_size_nm is {voxel_size_nm}, expected three positive lengths (z, y, x)")
+            raise BadInput(f"voxel_size_nm is {voxel_size_nm!r}, expected three positive lengths (z, y, x)")
         return size
 
     def back(self, array: np.ndarray) -> np.ndarray:
@@ -269,6 +297,11 @@ def _run(
 ) -> tuple[dict[str, Any], Callable[[str], np.ndarray]]:
     """The summary of a refined job, and what reads its results by role. place: folder and stem."""
     folder, stem = place
+    for model, kind in ((segmenter, Segmenter), (refiner, Refiner)):
+        if model is not None and not isinstance(getattr(model, "apply", None), kind):
+            found = f"the {model.name} of {model.workdir}" if isinstance(model, Model) else repr(model)
+            raise BadInput(f"expected a {kind.__name__.lower()}, as load_model gives it, found {found}")
+    check_stem(stem)
     summary = refining.refine_volume(Job(stem, Path(folder), **job), segmenter, refiner, settings)
 
     def read(role: str) -> np.ndarray:
@@ -287,10 +320,7 @@ def _settings(given: dict[str, Any], for_people: bool) -> Settings:
         if name not in Settings._fields:
             hint = did_you_mean(name, Settings._fields)
             raise BadInput(f"there is no setting {name}, expected one of {', '.join(Settings._fields)}{hint}")
-        try:
-            config[name] = value
-        except TypeError as error:
-            raise BadInput(f"the setting {name} is {value!r}: {error}") from error
+        set_value(config, name, value)
     return pipeline_settings(config)
 
 
@@ -300,7 +330,26 @@ def _is_mask(labels: np.ndarray) -> bool:
 
 
 def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
-    array = np.asarray(array)
+    array = _array(name, array)
     if array.dtype.kind not in "bui":
         raise BadInput(f"{name} holds {array.dtype}, expected labels of an integer type")
     return array
+
+
+def _array(name: str, given: Any) -> np.ndarray:
+    """What is given as an array. Raises BadInput for what is none, and where it hides a mask of its own."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise BadInput(f"{name} is a masked array, whose mask says nothing here; fill it: {name}.filled(VALUE)")
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise BadInput(f"{name} is no array: {error}") from error
+
+
+def _mask(name: str, array: np.ndarray, count: int) -> np.ndarray:
+    """Labels of 0 and 255 alone, in the classes 0 and 1 where there are no others. Raises BadInput where there are."""
+    if count > 2:
+        raise BadInput(
+            f"{name} holds 0 and 255 alone, but there are {count} classes: write the class for 255, or -1 for unknown"
+        )
+    return np.where(array == UNKNOWN_ON_DISK, 1, array)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import numpy as np
 from ml_collections import ConfigDict
 
 import maeref_jax
@@ -142,6 +143,8 @@ class _Parser(argparse.ArgumentParser):
         unknown = re.findall(r"--[\w.]+", message) if "unrecognized arguments" in message else []
         known = [option for action in self._actions for option in action.option_strings]
         hint = did_you_mean(unknown[0], known) if unknown else ""
+        if "unrecognized arguments" in message and not unknown:
+            hint = "; a name with blanks, or a pattern like '*.tif', needs quotes"
         raise BadInput(f"{message}{hint} (--help lists the flags)")
 
 
@@ -205,6 +208,21 @@ def _override(config: ConfigDict, override: str) -> None:
         keys = ", ".join(f"--config.{name}.{inner}" for inner in old)
         raise BadInput(f"--config.{name} is a group of settings; set one of {keys}")
     group[key] = _read(text, old, group.get_type(key), f"--config.{name}")
+
+
+def set_value(config: ConfigDict, name: str, value: Any) -> None:
+    """Sets a setting of that name to a value from Python: of its type, a numpy number, or the words that would be typed
+    for it. Raises BadInput for anything else.
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    kind = config.get_type(name)
+    if isinstance(value, str) and kind is not str:
+        value = _read(value, config[name], kind, f"the setting {name}")
+    try:
+        config[name] = value
+    except (TypeError, ValueError) as error:
+        words = {tuple: "a tuple", int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+        raise BadInput(f"the setting {name} is {value!r}, expected {words[kind]}") from error
 
 
 def _known(group: ConfigDict, key: str, where: str) -> ConfigDict:

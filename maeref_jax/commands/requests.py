@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax.errors import BadInput
+from maeref_jax.results.output import check_stem
 from maeref_jax.volumes.formats.store import is_url, join, split
 from maeref_jax.volumes.formats.stored import split_inner
 from maeref_jax.volumes.view import range_text
@@ -141,8 +142,7 @@ def _request_of(row: dict, folder: Path, ensemble: bool) -> Request:
         paths["probabilities"] = tuple(path_of(part.strip()) for part in cells["probabilities"].split(";"))
     leading = next(paths[role] for role in ("image", "labels", "probabilities") if role in paths)
     stem = cells.get("stem") or stem_of(leading if isinstance(leading, str) else leading[0])
-    if stem != Path(stem).name or stem == "..":
-        raise BadInput(f"the stem '{stem}' is no file name")
+    check_stem(stem)
     return Request(stem, paths, cells.get("axes", ""), _voxel_size(cells.get("voxel_size_nm", "")))
 
 

@@ -15,6 +15,7 @@ from maeref_jax.volumes.label_ids import label_map_of
 from maeref_jax.volumes.volume import share_slices
 
 RANGES = {
+    "seed": (0, 2**32 - 2),
     "steps": (1, inf), "batch": (1, inf), "evaluate_every": (1, inf), "validation_batches": (1, inf),
     "validation_slices": (1, inf), "anywhere_share": (0, 1),
     "stop_after": (0, inf), "members": (1, inf), "token": (1, inf), "min_foreground": (0, 1),

@@ -171,6 +171,8 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
         raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
     if not 0 <= settings.agree_within_nm < float("inf"):
         raise BadInput(f"agree_within_nm is a length, 0 for none, found {settings.agree_within_nm}")
+    if not 0 <= settings.seed < 2**32:
+        raise BadInput(f"seed is {settings.seed}, expected a whole number from 0 to {2**32 - 1}")
     thresholds, _ = thresholds_of(settings._asdict(), refiner)
     same = {"token": token, "block": round_block(settings.block, token), "label_map": label_map_of(settings.label_map)}
     return settings._replace(**thresholds, **same)

@@ -91,6 +91,7 @@ def open_run(
     volumes = check_job(job, segmenter, refiner, settings)
     place = Output(Path(job.output), job.stem, formats_of(settings))
     output.check_apart(place, volumes.values())
+    output.check_directory(place.directory)
     made_by = identity(job, volumes, segmenter, refiner, settings)
     scheme = scheme_of(segmenter, refiner, settings.classes)
     shape = next(iter(volumes.values())).shape

@@ -78,6 +78,23 @@ class Output(NamedTuple):
         return self.directory / f"{self.stem}_{name}{suffix}"
 
 
+def check_stem(stem: str) -> None:
+    """BadInput for a stem that is no file name: results would lie outside the output."""
+    if not stem or stem != Path(stem).name or stem == "..":
+        raise BadInput(f"the stem '{stem}' is no file name")
+
+
+def check_directory(directory: Path) -> None:
+    """BadInput where no folder can be made, or nothing written into it."""
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise BadInput(f"the output {directory} cannot be made: {there} is a file; choose another --output")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(
+            f"the output {directory} cannot be made: {there} must not be written to; choose another --output"
+        )
+
+
 def check_apart(output: Output, inputs: Iterable[Volume]) -> None:
     """Raises BadInput if writing the output would destroy an input."""
     written = {path.resolve() for path in (output.sidecar, *output.beside)}
@@ -104,6 +121,7 @@ def state(output: Output, made_by: dict) -> str:
             not ours.
     """
     if output.sidecar.is_file():
+        _check_ours(output)
         found, answer = _load(output.sidecar).get("made_by", {}), "complete"
     elif output.folder.exists():
         settings = output.progress / "made_by.json"
@@ -154,10 +172,7 @@ def create(
 def remove(output: Output) -> None:
     """Removes what refine.py made, and nothing else. Raises BadInput if the folder is not ours."""
     output = output._replace(formats=tuple({*output.formats, *exported(output)}))
-    if output.folder.exists() and not (output.progress / "made_by.json").is_file():
-        raise BadInput(
-            f"{output.folder} was not made by refine.py, so --overwrite will not remove it; choose another --output"
-        )
+    _check_ours(output)
     output.sidecar.unlink(missing_ok=True)  # first: what follows is no longer complete
     for path in output.beside:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -282,9 +297,28 @@ def _remove_leftovers(output: Output) -> None:
 
 def _load(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
         raise BadInput(f"{path} is damaged ({error}); remove it") from error
+    if not isinstance(found, dict):
+        raise BadInput(
+            f"{path} is damaged, or not one of ours: it holds no object; remove it, or choose another --output"
+        )
+    return found
+
+
+def _check_ours(output: Output) -> None:
+    """BadInput where what stands at the place of the folder or of the sidecar was made by somebody else."""
+    begun = (output.progress / "made_by.json").is_file()
+    ours = {
+        output.folder: begun,
+        output.sidecar: begun or "made_by" in (_load(output.sidecar) if output.sidecar.is_file() else ()),
+    }
+    for path, is_ours in ours.items():
+        if path.exists() and not is_ours:
+            raise BadInput(
+                f"{path} was not made by refine.py, so --overwrite will not remove it; choose another --output"
+            )
 
 
 def _as_json(content: dict) -> dict:

@@ -56,9 +56,14 @@ def check_same_run(workdir, settings):
 
 
 def check_starting_point(settings, workdir):
-    """BadInput if a fresh run in `workdir` is to start from what is no workdir."""
-    if settings["init_from"] and not (epath.Path(workdir) / "checkpoints").exists():
-        read_config(settings["init_from"])
+    """BadInput if a fresh run in `workdir` is to start from what is no workdir, or one of another kind of model."""
+    source = settings["init_from"]
+    if not source or (epath.Path(workdir) / "checkpoints").exists():
+        return
+    theirs = read_config(source)["config"]
+    for name in ("method", "token"):
+        if theirs.get(name) != settings.get(name):
+            raise BadInput(f"cannot start from {source}: {name} is {theirs.get(name)} there, {settings.get(name)} here")
 
 
 def starting_point(settings):
@@ -73,9 +78,6 @@ def starting_point(settings):
 
     def take_over(params):
         theirs = read_config(source)["config"]
-        for name in ("method", "token"):
-            if theirs.get(name) != settings.get(name):
-                raise BadInput(f"cannot start from {source}: {name} is {theirs.get(name)} there, {settings[name]} here")
         same_classes = list(theirs["classes"]["names"]) == list(settings["classes"]["names"])
         found, _ = checkpoint.load_model_variables(source)
         taken, fresh = checkpoint.adopted(params, found, source, same_classes)
@@ -105,9 +107,12 @@ def read_config(workdir):
     """What write_config wrote. BadInput if `workdir` is no workdir."""
     path = epath.Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{workdir} is not the workdir of a train.py run: cannot read {path} ({error})") from error
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict) or "method" not in found:
+        raise BadInput(f"{workdir} is not the workdir of a train.py run: {path} was written by something else")
+    return found
 
 
 def write_summary(workdir, settings, facts, summary, verdict=""):

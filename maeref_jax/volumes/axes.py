@@ -4,8 +4,10 @@ from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats.stored import Stored
 
 
-def resolve_axes(stored: Stored, axes: str | None) -> tuple[str, bool]:
-    """The axes as stored, and whether the user named them. Raises BadInput where nobody did, or they do not fit."""
+def resolve_axes(stored: Stored, axes: str | None, beside: bool = False) -> tuple[str, bool]:
+    """The axes as stored, and whether the user named them. beside: the file lies beside the one that the axes were
+    given for, and may lack its axes of channels and time. Raises BadInput where nobody named them, or they do not fit.
+    """
     if axes is None:
         if stored.axes is None:
             example = {2: "YX", 3: "ZYX", 4: "CZYX"}.get(len(stored.shape), "TCZYX")
@@ -17,6 +19,9 @@ def resolve_axes(stored: Stored, axes: str | None) -> tuple[str, bool]:
     axes = axes.upper()
     if not {"Y", "X"} <= set(axes) <= set("TCZYXS") or len(set(axes)) != len(axes):
         raise BadInput(f"--axes {axes}: expected each of T C Z Y X at most once, and Y and X, e.g. ZYX")
+    spatial = "".join(axis for axis in axes if axis in "ZYX")
+    if beside and len(spatial) == len(stored.shape) < len(axes):
+        axes = spatial
     if len(axes) != len(stored.shape):
         raise BadInput(
             f"--axes {axes} names {len(axes)} axes, but {stored.path} has {len(stored.shape)}: shape "

@@ -92,6 +92,18 @@ def check_entropy(entropy: Volume) -> None:
             )
 
 
+def looks_like_a_mask(entropy: Volume) -> bool:
+    """Whether uint8 entropy is 0 and 1 alone, which as entropy would be next to nothing."""
+    if entropy.dtype != np.uint8:
+        return False
+    highest = 0
+    for box in blocks(entropy.shape, _SLAB):
+        highest = max(highest, int(entropy.read(box).max()))
+        if highest > 1:
+            return False
+    return highest == 1
+
+
 def read_entropy(entropy: Volume, box: Box) -> np.ndarray:
     """float32 (z, y, x) in [0, 1], as `check_entropy` wants it stored."""
     return entropy.read(box).astype(np.float32) / (255 if entropy.dtype == np.uint8 else 1)

@@ -90,14 +90,15 @@ def open_volume(
             slice.
         voxel_size_nm: (z, y, x); wins over the file's own.
         channel: index into the channel axis, or the channel's name; needed where that axis is longer than one.
-        only_of_several: of a file with one channel it is taken, whatever `channel` says.
+        only_of_several: of a file with one channel it is taken, whatever `channel` says, and one without axes of
+            channels and time needs no other `axes` than those that have them.
 
     Raises:
         BadInput: missing, empty, truncated or unreadable file; unknown axes; a plane without axes "YX";
             several channels without `channel`; a time series; values that are no numbers.
     """
     stored, z_range = _open(path, axes)
-    axes = resolve_axes(stored, axes)
+    axes = resolve_axes(stored, axes, beside=only_of_several)
     if "Z" not in axes[0] and not axes[1]:
         raise BadInput(
             f"{stored.path} is a plane of shape {stored.shape} (axes {axes[0]}), expected a (z, y, x) stack; "

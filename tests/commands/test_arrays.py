@@ -123,6 +123,19 @@ def test_a_judgement_by_hand():
         (lambda: maeref_jax.judge(labels(0), labels(0) * 0.5), "expected labels of an integer type"),
         (lambda: maeref_jax.judge(labels(0), labels(0), classes=("a", "b")), r"must lie in 0\.\.1"),
         (lambda: maeref_jax.load_model("nowhere"), "nowhere"),
+        (lambda: maeref_jax.load_model(None), "path of a workdir"),
+        (lambda: maeref_jax.refine("runs/mae", labels(0), hidden=labels(0)), "expected a refiner"),
+        (lambda: maeref_jax.segment(refiner(), image(0)), "expected a segmenter"),
+        (lambda: maeref_jax.refine(refiner(), [[1, 2], [3]], hidden=labels(0)), "labels is no array"),
+        (lambda: maeref_jax.refine(refiner(), np.ma.array(labels(0)), hidden=labels(0)), "masked array"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), voxel_size_nm=45), "voxel_size_nm is 45"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), voxel_size_nm="4,5,6"), "voxel_size_nm is"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), stem="../cell"), "no file name"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), seed=-1), "seed is -1"),
+        (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), block=8), "block is 8, expected a tuple"),
+        (lambda: maeref_jax.judge(labels(0).astype(int) * 65791, labels(0)), "ids of objects"),
+        (lambda: maeref_jax.judge(labels(0).astype(int) - 65536, labels(0)), "holds -65536"),
+        (lambda: maeref_jax.judge((labels(0) > 0) * 255, labels(0)), "write the class for 255"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(call, message):
@@ -138,3 +151,19 @@ def test_the_package_is_imported_quickly_and_names_what_it_offers():
     assert {"judge", "load_model", "refine", "segment"} < set(names) < set(dir(maeref_jax))
     with pytest.raises(AttributeError, match="no attribute 'segmet'"):
         _ = maeref_jax.segmet
+
+
+def test_a_mask_of_0_and_255_is_judged_as_one():
+    mask = np.arange(12).reshape(3, 4) > 5
+    for truth, found in ((mask * 255, mask), (mask, mask * 255), (mask.astype(np.uint8) * 255,) * 2):
+        assert maeref_jax.judge(truth, found).dice == {"0": 1.0, "1": 1.0}
+    partly = np.where(mask, 1, 0)
+    partly[0] = 255  # with another class beside it, it is unknown
+    assert maeref_jax.judge(partly, mask).voxels == 8
+
+
+def test_settings_are_those_that_would_be_typed_or_numbers_of_numpy():
+    given = {"hidden": labels(0) > 1, "voxel_size_nm": SIZE}
+    typed = maeref_jax.refine(refiner(), labels(0), label_map="0:0,1:1,2:2,3:3", block="1,16,16", **given)
+    plain = maeref_jax.refine(refiner(), labels(0), threshold=np.float32(0.5), seed=np.int64(0), **given)
+    np.testing.assert_array_equal(typed.labels, plain.labels)

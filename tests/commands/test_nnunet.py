@@ -78,7 +78,7 @@ def images(folder, *cases):
 
 @pytest.fixture
 def ours(stacks):
-    (stacks / "mae" / "config.json").write_text(json.dumps({"config": {"classes": SCHEME}}))
+    (stacks / "mae" / "config.json").write_text(json.dumps({"method": "mae", "config": {"classes": SCHEME}}))
     return stacks
 
 

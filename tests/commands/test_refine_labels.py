@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import SCHEME, SHAPE, refiner
-from stacks import SIZE, SMALL, result, sidecar, use_models
+from stacks import LABELS, SIZE, SMALL, entropy_of, result, sidecar, use_models
 
 from maeref_jax.volumes.volume import write_tiff
 
@@ -140,3 +140,11 @@ def test_labels_of_an_output_that_an_earlier_version_began_are_not_guessed(refin
     code, _, err = refine(*REFINED)
     assert code == 2 and "was begun by an earlier version; --overwrite it" in err
     assert refine(*REFINED, "--overwrite")[0] == 0
+
+
+def test_a_mask_given_as_entropy_is_doubted(refine):
+    mask = (entropy_of(0) > 0).astype(np.uint8)
+    for highest, doubted in ((1, True), (2, False)):
+        save(mask * np.uint8(highest))
+        code, _, err = refine(*LABELS, "--entropy", "mask.tif", "--overwrite")
+        assert code == 0 and ("give it as --hidden" in err) == doubted

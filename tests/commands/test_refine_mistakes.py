@@ -32,6 +32,9 @@ PLAIN = {"imagej": False, "photometric": "minisblack", "metadata": None}
         (None, LABELS, "--labels needs --entropy, --hidden or both"),
         (None, [*IMAGE, "--label_map", "0:0,255:1"], "there are none of these here, leave it out"),
         (None, [*IMAGE, "--treshold", "0.3"], "did you mean '--threshold'?"),
+        (None, [*IMAGE, "--config.seed=-1"], "seed is -1"),
+        (lambda: Path("file").touch(), [*IMAGE[2:], "--input", "stacks/a.tif", "--output", "file"], "file is a file"),
+        (None, [*LABELS, "b_labels.tif", "--hidden", "a.tif"], "needs quotes"),
         (None, [*IMAGE, "--threshold", "high"], "threshold must be a number"),
         (None, [*IMAGE, "--threshold", "2"], "threshold is 2.0, expected 0 to 1"),
         (None, [*IMAGE, "--config.treshold=1"], "did you mean 'threshold'?"),
@@ -83,6 +86,24 @@ def test_bad_input_is_one_line_and_nothing_is_written(refine, prepare, arguments
     assert err.startswith("error: ") and err.count("\n") == 1
     assert sorted(Path().rglob("*")) == before
     assert all(line.startswith("threshold ") for line in out.splitlines())
+
+
+@pytest.mark.parametrize("theirs", ["[1]", '{"mine": 1}', "{", "caf\u00e9"])
+def test_a_json_of_somebody_else_stays(refine, theirs):
+    path = Path("out/a_labels.json")
+    path.parent.mkdir()
+    path.write_text(theirs, encoding="latin-1")
+    for more in ([], ["--overwrite"]):
+        code, _, err = refine(*LABELS, "--entropy", "stacks/a_entropy.tif", *more)
+        assert code == 2 and "out/a_labels.json" in err.splitlines()[-1]
+        assert path.read_text(encoding="latin-1") == theirs and [*path.parent.iterdir()] == [path]
+
+
+def test_axes_of_an_image_with_channels_suit_labels_without(refine):
+    channels = np.stack([image(0), image(0)])
+    np.save("c.npy", channels), np.save("l.npy", labels(0)), np.save("h.npy", labels(0) > 1)
+    arguments = [*LABELS[2:], "--input", "c.npy", "--labels", "l.npy", "--hidden", "h.npy", "--axes", "CZYX"]
+    assert refine(*arguments, "--channel", "1")[0] == 0
 
 
 def test_a_worker_whose_input_is_gone_says_so(refine, monkeypatch):

@@ -8,6 +8,10 @@ import pytest
 
 from maeref_jax.commands import command_line, train
 from maeref_jax.errors import BadInput
+<<<<<<< HEAD
+=======
+from maeref_jax.training.workdir import read_config
+>>>>>>> refs/heads/breaker
 
 ORIGINAL = "mae_original"
 COMPETITORS = ("autoencoder", "inpainter", "mae_image", "morphology", "nearest", "unrefined")  # run elsewhere
@@ -103,6 +107,8 @@ def test_every_training_config_is_tried_above(root):
         (["--config", "configs/mae.py:smoke", "--config.data.phantom.validation=3"], "keep whole volumes apart"),
         (["--config", "configs/mae.py:smoke", "--config.optimizer.accumulate=3"], "set batch to 6 or 9"),
         (["--config", "configs/mae.py:smoke", "--init_from", "nowhere"], "nowhere is not the workdir"),
+        (["--config", "configs/mae.py:smoke", "--config.seed=-1"], "seed must be between 0"),
+        (["--config", "nearest", "--labels", "a.tif", "--axes", "ZYX"], "reads no files; leave --labels, --axes out"),
         (["--config", "configs/crf.py:smoke", "--distributed"], "searched in one process"),
         (["--config", "configs/crf.py:smoke", "--config.search.iterations=0,5"], "search.iterations must be"),
         (["--config", "configs/crf.py:smoke", "--config.data.phantom.validation="], "data.ensemble is missing"),
@@ -118,6 +124,21 @@ def test_bad_usage_is_one_message_exit_code_2_and_nothing_half_written(run, tmp_
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert expected in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_voxel_size_is_given_to_every_method_by_the_same_flag(run, tmp_path):
+    nearest = ["train.py", "--config", "nearest", "--workdir", tmp_path / "near", "--voxel_size_nm", "30,5,4"]
+    assert run(*nearest).returncode == 0
+    assert read_config(tmp_path / "near")["config"]["voxel_size_nm"] == [30, 5, 4]
+    mae = ["train.py", "--config", "mae:smoke", "--workdir", tmp_path / "mae", "--init_from", tmp_path / "near"]
+    assert "method is nearest there, mae here" in run(*mae).stderr and not (tmp_path / "mae").exists()
+
+
+@pytest.mark.parametrize("theirs", ["[1]", '{"model_type": "bert"}'])
+def test_a_config_json_of_another_program_is_no_workdir(tmp_path, theirs):
+    (tmp_path / "config.json").write_text(theirs)
+    with pytest.raises(BadInput, match="written by something else"):
+        read_config(tmp_path)
 
 
 def test_a_missing_flag_is_named(run):

@@ -163,6 +163,17 @@ def test_mrc(tmp_path):
     np.testing.assert_array_equal(read(volume), signed.view(np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"), [("encoding: ascii", "encoding ascii"), ("data file: LIST", "in several")]
+)
+def test_a_nrrd_that_is_refused_is_not_called_damaged(tmp_path, line, message):
+    head = ["NRRD0004", "type: uint8", "dimension: 3", "sizes: 2 2 2", "encoding: raw", line]
+    head = [one for one in head if one == line or one.split(":")[0] != line.split(":")[0]]
+    (tmp_path / "a.nrrd").write_text("\n".join(head) + "\n\n")
+    with pytest.raises(BadInput, match=rf"^\S+ has .*{message}"):
+        open_volume(tmp_path / "a.nrrd")
+
+
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 @pytest.mark.parametrize("name", ["a.nrrd", "a.nhdr"])
 def test_nrrd(tmp_path, encoding, name):

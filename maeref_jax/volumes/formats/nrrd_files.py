@@ -50,6 +50,8 @@ def open_nrrd(path: Path) -> Stored:
         dtype = np.dtype(_DTYPES[fields["type"].lower()])
         dtype = dtype.newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
         place = _data(path, fields, begin)
+    except BadInput:  # a ValueError as well, but no damage
+        raise
     except (*DAMAGE, *said.MALFORMED, nrrd.NRRDError) as error:
         raise BadInput(f"{path} is no readable NRRD file, empty, truncated or damaged: {error}") from error
     if not shape or min(shape) < 1:

@@ -97,6 +97,8 @@ def open_npz(path: Path) -> Stored:
             member = _member(file, name, archive.namelist())
             with archive.open(member) as content:
                 shape, fortran, dtype = _header(content)
+    except BadInput:  # a ValueError as well, but no damage
+        raise
     except _DAMAGE as error:
         raise BadInput(f"{file} is no readable .npz file, empty or truncated: {error}") from error
     native = dtype.newbyteorder("=")

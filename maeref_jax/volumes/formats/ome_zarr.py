@@ -139,7 +139,7 @@ def _create(path, shape, dtype, voxel_size_nm, classes, chunk, shard, version, e
         if found[:3] != wanted[:3]:
             raise BadInput(
                 f"{path} is there with axes {found.axes} and voxels of {found.voxel_size_nm} nm, "
-                f"expected {axes} and {voxel_size_nm}; choose another name"
+                f"expected {axes} and {voxel_size_nm}; give these, choose another place, or remove it"
             )
     store = create_array(
         join(path, "0"),
