@@ -114,7 +114,7 @@ def test_interrupted_is_130_and_the_same_command_continues(refine, monkeypatch):
 def test_an_output_that_cannot_be_written(refine):
     Path("out").write_text("a file, no folder")
     code, _, err = refine(*IMAGE)
-    assert code == 1 and err.startswith("error: a: ") and "out" in err
+    assert code == 2 and err.startswith("error: the output out cannot be made") and "is a file" in err
 
 
 def test_the_script_itself_answers_fast_and_without_traceback(root):
