@@ -11,11 +11,7 @@ temporary folder that is gone afterwards (TMPDIR says where), or in `output`, wh
 would have written. Settings are those of configs/refine.py, with their defaults, as keyword arguments.
 """
 
-<<<<<<< HEAD
-=======
-import difflib
 import os
->>>>>>> refs/heads/breaker
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,11 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-<<<<<<< HEAD
-from maeref_jax.commands.command_line import did_you_mean, load_config
-=======
-from maeref_jax.commands.command_line import load_config, set_value
->>>>>>> refs/heads/breaker
+from maeref_jax.commands.command_line import did_you_mean, load_config, set_value
 from maeref_jax.commands.load_models import pipeline_settings
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap
@@ -37,10 +29,7 @@ from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results.output import check_stem
 from maeref_jax.training.workdir import read_config
-<<<<<<< HEAD
 from maeref_jax.volumes.label_ids import IDENTITY
-=======
->>>>>>> refs/heads/breaker
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume, array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 

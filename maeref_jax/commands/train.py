@@ -33,41 +33,8 @@ SHORTHAND = {**FILES, "ensemble": "data.ensemble", "label_map": "data.label_map"
 
 
 def main(argv):
-<<<<<<< HEAD
     arguments, overrides = command_line.parse(flags(), argv)
     overrides = [*flag_overrides(arguments, command_line.load_config(arguments.config)), *overrides]
-=======
-    flags = command_line.parser(__doc__)
-    flags.add_argument(
-        "--config", required=True, help="a config of the package, NAME or NAME:MODE, or a file, PATH.py or PATH.py:MODE"
-    )
-    flags.add_argument("--workdir", required=True, help="where the model goes; gs://… as well (untested)")
-    for name, config_key in FILES.items():
-        what = f"of {config_key.partition('.')[0]}; instead of phantoms, in place of --config.data.{config_key}"
-        flags.add_argument(f"--{name}", nargs="+", metavar="PATH", help=f"files {what}")
-    flags.add_argument("--ensemble", metavar="DIR", help="of a refiner: the ensemble that segments its images")
-    flags.add_argument("--classes", metavar="NAMES", help="names, background first: background,mitochondria")
-    flags.add_argument(
-        "--label_map", metavar="ID:CLASS,…", help="what ids in label files mean: 0:0,255:1; or instances; or identity"
-    )
-    command_line.add_reading_flags(flags)
-    flags.add_argument("--init_from", metavar="DIR", help="workdir to start from instead of random weights")
-    flags.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
-    flags.add_argument("--distributed", action="store_true", help="one of several processes, as the cluster says")
-    flags.add_argument("--coordinator", metavar="HOST:PORT", help="one of several processes; address of process 0")
-    flags.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    flags.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
-    arguments, overrides = command_line.parse(flags, argv)
-    if arguments.init_from:
-        overrides.append(f"--config.init_from={arguments.init_from}")
-    of_files = [*file_overrides(arguments), *command_line.reading_overrides(arguments, "data.")]
-    if arguments.label_map:
-        of_files.append(f"--config.data.label_map={arguments.label_map}")
-    if learns_from_files(arguments):
-        overrides = [*of_files, *overrides]
-    if arguments.voxel_size_nm:  # of the files, and so of the model
-        overrides.append(f"--config.voxel_size_nm={arguments.voxel_size_nm}")
->>>>>>> refs/heads/breaker
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
@@ -154,24 +121,10 @@ def flag_overrides(arguments, config):
     return found
 
 
-<<<<<<< HEAD
 def has(config, setting):
     """Whether a config has a setting "group.key"."""
     group, _, key = setting.partition(".")
     return group in config and (not key or has(config[group], key))
-=======
-def learns_from_files(arguments):
-    """Whether the config has a place for files. BadInput where it has none, and a flag gives some, or says something of
-    them; a voxel size is the model's as well.
-    """
-    if "data" in command_line.load_config(arguments.config):
-        return True
-    given = [name for name in (*FILES, "ensemble", "label_map", "axes", "channel") if getattr(arguments, name)]
-    if given:
-        flags = ", ".join(f"--{name}" for name in given)
-        raise BadInput(f"{arguments.config} learns nothing, and reads no files; leave {flags} out")
-    return False
->>>>>>> refs/heads/breaker
 
 
 def check_processes(arguments):

@@ -28,15 +28,11 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     for none.
     """
     asked = asking.ask(run)
-<<<<<<< HEAD
     found = [*run.job.doubts, *(text for reading in readings.values() for text in reading.doubts)]
-=======
-    found = [text for reading in readings.values() for text in reading.doubts]
     if run.job.entropy and looks_like_a_mask(run.job.entropy):
         found.append(
             f"{run.job.entropy.path} holds 0 and 1 of 255, hardly any entropy; is it a mask? give it as --hidden"
         )
->>>>>>> refs/heads/breaker
     found += doubts_about_image(run.job.stem, run.job.image, run.segmenter, run.refiner)
     found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
     said = [text for reading in readings.values() for text in reading.notes] + notes(run, asked)

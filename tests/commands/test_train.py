@@ -8,10 +8,7 @@ import pytest
 
 from maeref_jax.commands import command_line, train
 from maeref_jax.errors import BadInput
-<<<<<<< HEAD
-=======
 from maeref_jax.training.workdir import read_config
->>>>>>> refs/heads/breaker
 
 ORIGINAL = "mae_original"
 COMPETITORS = ("autoencoder", "inpainter", "mae_image", "morphology", "nearest", "unrefined")  # run elsewhere
