@@ -105,7 +105,7 @@ def test_every_training_config_is_tried_above(root):
         (["--config", "configs/mae.py:smoke", "--config.optimizer.accumulate=3"], "set batch to 6 or 9"),
         (["--config", "configs/mae.py:smoke", "--init_from", "nowhere"], "nowhere is not the workdir"),
         (["--config", "configs/mae.py:smoke", "--config.seed=-1"], "seed must be between 0"),
-        (["--config", "nearest", "--labels", "a.tif", "--axes", "ZYX"], "nearest has no data.train.labels to set; leave the flag out"),
+        (["--config", "nearest", "--labels", "a.tif"], "nearest has no data.train.labels to set; leave the flag out"),
         (["--config", "configs/crf.py:smoke", "--distributed"], "searched in one process"),
         (["--config", "configs/crf.py:smoke", "--config.search.iterations=0,5"], "search.iterations must be"),
         (["--config", "configs/crf.py:smoke", "--config.data.phantom.validation="], "data.ensemble is missing"),
