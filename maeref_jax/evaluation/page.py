@@ -11,15 +11,16 @@ from maeref_jax.metrics import scores
 from maeref_jax.pipeline import jobs
 from maeref_jax.report.methods_section import methods_paragraph
 from maeref_jax.report.page import html_page
+from maeref_jax.results.output import sidecars
 from maeref_jax.training.workdir import flat, write_text
 
 
 def write_page(workdir, judged, given, tables, lead, models, classes, settings):
     """Writes WORKDIR/report.html and picture_N.png.
 
-    judged: (Case, {role: Volume}, agreement.Judged) of every volume that is no shift; given: every Case; lead:
-    paragraphs; models: {"ensemble", "refiner", "competitor ...": Model} of those that there are; classes: of
-    `without_ambiguous`; settings: of configs/evaluate.py.
+    judged: (Case, {role: Volume}, agreement.Judged) of every volume that is no shift; given: every Case; what they were
+    warned of stands above all; lead: paragraphs; models: {"ensemble", "refiner", "competitor ...": Model} of those that
+    there are; classes: of `without_ambiguous`; settings: of configs/evaluate.py.
     """
     ensemble, refiner = models.get("ensemble"), models.get("refiner")
     chosen = pictures.choose_slices(judged, settings["pictures"]) if refiner else []
@@ -28,8 +29,11 @@ def write_page(workdir, judged, given, tables, lead, models, classes, settings):
         f"{name.capitalize()}: {model.name}": {"workdir": model.workdir, **flat(model.settings)}
         for name, model in models.items()
     }
+    said = sidecars(Path(workdir) / "held_out")
+    warned = [text for case in given for text in said.get(case.stem, {}).get("warnings", ())]
     page = html_page(
         title=_title(refiner, settings["on_validation"]),
+        warnings=list(dict.fromkeys(warned)),
         lead=lead,
         pictures=[one for pair in shown for one in pair],
         tables=tables,

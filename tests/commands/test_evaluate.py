@@ -1,5 +1,6 @@
 """evaluate.py from the command line to the report, with closed-form models in the place of trained ones."""
 
+import html
 import json
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def test_the_threshold_is_the_refiners_and_a_foreign_voxel_size_is_told(root, tm
     assert ">refine.threshold</th><td>0.6<" in page and "in agreement with the 3 nearest slices" in page, "of 12 nm"
     sidecar = json.loads((tmp_path / "held_out" / "phantom_100.json").read_text())
     assert sidecar["made_by"]["settings"]["threshold"] == 0.6
+    assert sidecar["warnings"] and all(html.escape(text) in page for text in sidecar["warnings"])
     assert warned.startswith("warning: phantom_100 has voxels of 12 x 6 x 6 nm") and warned.count("has voxels of") == 1
 
 
