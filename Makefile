@@ -21,9 +21,8 @@ demo: .venv/installed
 	$(PY) train.py --config configs/mae.py:demo --workdir $(DEMO)/mae --config.data.ensemble=$(DEMO)/ensemble
 	$(PY) evaluate.py --config configs/evaluate.py:demo --workdir $(DEMO)
 
-# A third worker fills in while two wait for a disk or for the programs that they have started.
 test: .venv/installed
-	$(PY) -m pytest -n 3
+	$(PY) -m pytest -n 2
 
 lint: .venv/installed
 	.venv/bin/ruff check .
