@@ -26,7 +26,12 @@ from maeref_jax.volumes.formats.stored import Stored, joined
 # ImageJ's offsets have 32 bits; the margin is for tags and the resolution of the limit in its own reader.
 LARGEST_BYTES = 4_000_000_000
 _WRITTEN_AXES = "stored_axes"  # our line in ImageJ's description: tells a stack of one slice from a plane
-_PLAIN = {f"is_{flag}": False for flag in tifffile.TIFF.FILE_FLAGS}
+# Every dialect that tifffile can be told not to see; of some it decides alone.
+_PLAIN = {
+    f"is_{flag}": False
+    for flag in tifffile.TIFF.FILE_FLAGS
+    if not isinstance(getattr(tifffile.TiffFile, f"is_{flag}", None), property)
+}
 # No file has more: tifffile would make a list of as many as the metadata say.
 _MOST_PLANES = 10_000_000
 _LEFT_ASIDE = "its description cannot be understood and is left aside"
