@@ -37,7 +37,9 @@ def open_mrc(path: Path) -> Stored:
         raise BadInput(f"{path} is no readable MRC file, empty, truncated or damaged: {error}") from error
     if min(shape, default=0) < 1:
         raise BadInput(f"{path} is no readable MRC file: its header says shape {shape}")
-    warned = "; ".join(str(warning.message) for warning in told)
+    # What numpy says to mrcfile's authors is not about the file.
+    about_file = (warning for warning in told if not issubclass(warning.category, DeprecationWarning))
+    warned = "; ".join(str(warning.message) for warning in about_file)
     unsigned = dtype == np.int8 and _is_unsigned(header)
     dtype = np.dtype(np.uint8) if unsigned else dtype
     axes, raw_axes = _axes(header, len(shape))
