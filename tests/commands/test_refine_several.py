@@ -65,8 +65,8 @@ def test_one_failing_input_does_not_stop_the_rest(refine):
     assert code == 0 and "out/a.json is complete already" in out and "3 of 3" in out
 
 
-def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_looks_finished(refine):
-    damage_last_page("b_entropy.tif")  # uint8: nothing in it has to be checked before
+def test_a_damaged_page_is_one_message_and_leaves_nothing_that_looks_finished(refine):
+    damage_last_page("b_entropy.tif")
     write_tiff("a_entropy.tif", np.zeros(SHAPE, np.uint8), SIZE)
     command = ["--refiner", "mae", "--output", "out", "--axes", "ZYX", "--config.block=1,64,64", "--config.ask=0"]
     one = ["--labels", "b_labels.tif", "--entropy", "b_entropy.tif"]
@@ -74,8 +74,8 @@ def test_a_damaged_page_found_midway_is_one_message_and_leaves_nothing_that_look
     assert code == 2 and "relabelled" not in out
     err = mistakes(err)
     assert err.startswith("error: b_entropy.tif: page 2 cannot be decoded") and err.count("\n") == 1
-    left = [path.name for path in Path("out").iterdir()]
-    assert left == ["b_labels.ome.zarr"], "a sidecar or an export looks finished"
+    left = {path.name for path in Path("out").glob("*")}
+    assert left <= {"b_labels.ome.zarr"}, "a sidecar or an export looks finished"
     Path("table.csv").write_text("labels,entropy\na_labels.tif,a_entropy.tif\nb_labels.tif,b_entropy.tif\n")
     code, out, err = refine(*command, "--batch", "table.csv")
     assert code == 1 and "1 of 2 inputs done; failed: b_labels" in out
