@@ -4,16 +4,15 @@ Nothing is guessed, cast, transposed or squeezed silently: a file whose axes are
 message that asks for them, and only axes that are named are selected or reordered.
 """
 
-import contextlib
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.errors import BadInput
 from maeref_jax.volumes import public_data
 from maeref_jax.volumes.axes import resolve_axes
 from maeref_jax.volumes.formats.hdf5 import open_hdf5
@@ -30,7 +29,7 @@ from maeref_jax.volumes.formats.slice_folder import is_slice_folder, open_slice_
 from maeref_jax.volumes.formats.store import is_url
 from maeref_jax.volumes.formats.stored import Stored, split_inner
 from maeref_jax.volumes.formats.tiff import open_tiff
-from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust, stumbling_means_bad_input
 from maeref_jax.volumes.formats.zarr_store import is_zarr, open_zarr
 from maeref_jax.volumes.view import Volume, array_volume, range_text, select
 from maeref_jax.volumes.writing import (
@@ -195,7 +194,7 @@ def _from_root(path: Path | str) -> str:
 
 def _open(path: str | Path, axes: str | None, trust: Trust) -> tuple[Stored, slice | None]:
     path, z_range = split_range(path)
-    with _stumbling_means_bad_input(path):
+    with stumbling_means_bad_input(path):
         stored = _stored(path, axes, trust)
     if 0 in stored.shape:
         raise BadInput(f"{path} is empty: shape {stored.shape}")
@@ -203,27 +202,10 @@ def _open(path: str | Path, axes: str | None, trust: Trust) -> tuple[Stored, sli
         raise BadInput(f"{path} holds {stored.dtype}, expected whole or real numbers")
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
-        with _stumbling_means_bad_input(path):
+        with stumbling_means_bad_input(path):
             return stored.read(slices)
 
     return stored._replace(read=read), z_range
-
-
-@contextlib.contextmanager
-def _stumbling_means_bad_input(path: Path | str) -> Iterator[None]:
-    """A reader, ours or a library's, that stumbles over the bytes of a file, by whatever exception, says that they are
-    not what it expected. No list of exceptions is complete; what can be told better is told where it is known.
-    """
-    try:
-        yield
-    except (BadInput, CannotGoOn):
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise BadInput(
-            f"{path} cannot be read, is it damaged? If other programs open it, please report this, with the file "
-            f"({reason})"
-        ) from error
 
 
 def _stored(path: Path | str, axes: str | None, trust: Trust) -> Stored:

@@ -1,11 +1,13 @@
 """NumPy's files: .npy, read and written; arrays in .npz, such as nnU-Net's class probabilities, read."""
 
+import contextlib
 import functools
 import io
 import math
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,6 +27,13 @@ _DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 _METHODS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: trusted.DEFLATE}
 # A header that is longer holds no numbers; without a bound it may say any length of itself.
 _HEAD_BYTES = 1 << 16
+
+
+class _Head(NamedTuple):
+    shape: tuple[int, ...]
+    order: str
+    dtype: np.dtype
+    length: int
 
 
 def open_npy(path: Path, trust: Trust = CAUTIOUS) -> Stored:
@@ -102,24 +111,9 @@ def open_npz(path: Path, trust: Trust = CAUTIOUS) -> Stored:
             it may, or that is not as long as its header says.
     """
     file, name = split_inner(path)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            member = _member(file, name, archive.namelist())
-            stated = archive.getinfo(member)
-            with archive.open(member) as content:
-                head = _header(content)
-    except BadInput:  # a ValueError as well, but no damage
-        raise
-    except (*_DAMAGE, RuntimeError) as error:  # RuntimeError: encrypted, or packed in a way that is not known
-        raise BadInput(f"{file} is no readable .npz file, empty or truncated: {error}") from error
-    needed = bytes_of(path, head.dtype, head.shape, head.length)
-    held = min(stated.compress_size, file.stat().st_size)
-    if needed != stated.file_size:
-        raise BadInput(
-            f"{path} is damaged: an array of {head.dtype} {head.shape} is {needed} bytes, but {stated.file_size} are "
-            "packed; save it again"
-        )
-    trusted.check_possible(path, needed, held, _METHODS.get(stated.compress_type, 1))
+    with _opened(file) as archive:
+        member = _member(file, name, archive.namelist())
+        head, needed, held = _stated(archive, path, member)
     trusted.check_unpacked(path, needed, held, trust)
 
     @functools.cache
@@ -136,6 +130,51 @@ def open_npz(path: Path, trust: Trust = CAUTIOUS) -> Stored:
     return nnunet.in_place(stored, file, member.removesuffix(".npy")) if probabilities else stored
 
 
+def read_npz(path: Path, trust: Trust = CAUTIOUS) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file by name, in memory. Raises BadInput as `open_npz` does, and where they need more of it
+    than they may.
+    """
+    with _opened(path) as archive:
+        members = [name for name in archive.namelist() if name.endswith(".npy")]
+        heads = {member: _stated(archive, path, member) for member in members}
+        total, held = (sum(stated[at] for stated in heads.values()) for at in (1, 2))
+        trusted.check_piece(path, "its arrays together", total, min(held, path.stat().st_size), trust)
+        return {member.removesuffix(".npy"): _values(archive.read(member), heads[member][0]) for member in members}
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            yield archive
+    except BadInput:  # a ValueError as well, but no damage
+        raise
+    except (*_DAMAGE, RuntimeError) as error:  # RuntimeError: encrypted, or packed in a way that is not known
+        raise BadInput(f"{file} is no readable .npz file, empty or truncated: {error}") from error
+
+
+def _stated(archive: zipfile.ZipFile, path: Path | str, member: str) -> tuple[_Head, int, int]:
+    """(what a member's header says, its bytes, how many of the file they are packed in), which fit together."""
+    stated = archive.getinfo(member)
+    if stated.compress_type not in _METHODS:
+        raise BadInput(f"{path}: {member} is packed in a way that numpy does not use; save it again with numpy")
+    with archive.open(member) as content:
+        head = _header(content)
+    needed = bytes_of(path, head.dtype, head.shape, head.length)
+    held = min(stated.compress_size, Path(archive.filename).stat().st_size)
+    if needed != stated.file_size:
+        raise BadInput(
+            f"{path} is damaged: an array of {head.dtype} {head.shape} is {needed} bytes, but {stated.file_size} are "
+            "packed; save it again"
+        )
+    trusted.check_possible(path, needed, held, _METHODS[stated.compress_type])
+    return head, needed, held
+
+
+def _values(content: bytes, head: _Head) -> np.ndarray:
+    return np.frombuffer(content, head.dtype, offset=head.length).reshape(head.shape, order=head.order)
+
+
 def _member(file: Path, name: str | None, names: list[str]) -> str:
     names = [entry.removesuffix(".npy") for entry in names]
     known = [entry for entry in nnunet.NAMES if entry in names]
@@ -145,13 +184,6 @@ def _member(file: Path, name: str | None, names: list[str]) -> str:
     if wanted not in names:
         raise BadInput(f"{file} has no array '{wanted}', it holds {', '.join(names) or 'none'}")
     return f"{wanted}.npy"
-
-
-class _Head(NamedTuple):
-    shape: tuple[int, ...]
-    order: str
-    dtype: np.dtype
-    length: int
 
 
 def _header(content: BinaryIO | Any) -> _Head:

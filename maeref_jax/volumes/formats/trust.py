@@ -1,19 +1,21 @@
-"""How far a file is believed: how much may be unpacked of it, and whether it may lead to other files.
+"""How far a file is believed: how much may be unpacked of it, whether it may lead to other files, and what it means
+that a reader stumbles over it.
 
 Sizes that a file states are compared with its bytes and with the limits before anything is allocated or unpacked. What
 is packed less tightly than 20:1 is no bomb and needs no limit; label maps are packed 1000:1, so tightness alone is no
 sign of one.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import BadInput, CannotGoOn
 
 # zlib, gzip, zip and PNG: no more comes out of a byte.
 DEFLATE = 1032
@@ -36,6 +38,23 @@ class Trust(NamedTuple):
 
 
 CAUTIOUS = Trust()
+
+
+@contextlib.contextmanager
+def stumbling_means_bad_input(path: Path | str) -> Iterator[None]:
+    """A reader, ours or a library's, that stumbles over the bytes of a file, by whatever exception, says that they are
+    not what it expected. No list of exceptions is complete; what can be told better is told where it is known.
+    """
+    try:
+        yield
+    except (BadInput, CannotGoOn):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise BadInput(
+            f"{path} cannot be read, is it damaged? If other programs open it, please report this, with the file "
+            f"({reason})"
+        ) from error
 
 
 def check_possible(path: str | Path, needed: int, held: int, ratio: int = DEFLATE) -> None:
