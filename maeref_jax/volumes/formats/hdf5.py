@@ -120,7 +120,7 @@ def opened(file: Path, mode: str) -> Iterator[Any]:
         if mode != "r":
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:
         if mode == "r" and _BUSY.search(str(error)):
             raise BadInput(
                 f"{file} is open for writing in another program (ilastik, a notebook), or was when that one died, or "

@@ -45,7 +45,7 @@ def open_nifti(path: Path, trust: Trust = CAUTIOUS) -> Stored:
         raise BadInput(f"{path} is no readable NIfTI file: its header says shape {shape}")
     packed_from = 0 if is_packed(path) else None
     values = array_in(path, dtype, shape, offset=offset, trust=trust, order="F", packed_from=packed_from)
-    scaled = slope is not None and (slope, intercept or 0) != (1, 0)
+    scaled = dtype.kind in "uif" and slope is not None and (slope, intercept or 0) != (1, 0)
     unit = _attempt(nibabel, header.get_xyzt_units) or ("unknown", "unknown")
     lengths = said.items(_attempt(nibabel, header.get_zooms))[:3]
     # Stored as float32: seven digits are what it can promise.

@@ -53,7 +53,7 @@ def open_nrrd(path: Path, trust: Trust = CAUTIOUS) -> Stored:
         shape = tuple(int(n) for n in fields["sizes"])
         dtype = np.dtype(_DTYPES[fields["type"].lower()])
         dtype = dtype.newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
-        place = _data(path, fields, begin, trust)
+        place, encoding = _data(path, fields, begin, trust), fields["encoding"].lower()
     except BadInput:  # a ValueError as well, but no damage
         raise
     except (*DAMAGE, *said.MALFORMED, nrrd.NRRDError) as error:
@@ -63,7 +63,7 @@ def open_nrrd(path: Path, trust: Trust = CAUTIOUS) -> Stored:
     told = {_field(line): _read(nrrd, head[0], line) for line in head[1:] if _field(line) not in _NEEDED}
     axes, raw_axes = _axes(told, len(shape))
     size, doubt = said.voxel_size(_lengths(told, axes or ""), 12)
-    values = _values(*place, dtype, shape, trust, encoding=fields["encoding"].lower())
+    values = _values(*place, dtype, shape, trust, encoding=encoding)
     notes = {"note": _orientation(told, axes), "size_doubt": doubt}
     return Stored(path, shape, dtype.newbyteorder("="), axes, raw_axes, size, values, **notes)
 

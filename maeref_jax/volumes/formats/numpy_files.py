@@ -5,6 +5,7 @@ import functools
 import io
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from maeref_jax.volumes.formats.raw import write_box
 from maeref_jax.volumes.formats.stored import Stored, split_inner
 from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 
-_DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 # How numpy packs. Other methods have no bound on what comes out of a byte.
 _METHODS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: trusted.DEFLATE}
 # A header that is longer holds no numbers; without a bound it may say any length of itself.
@@ -176,7 +177,7 @@ def _values(content: bytes, head: _Head) -> np.ndarray:
 
 
 def _member(file: Path, name: str | None, names: list[str]) -> str:
-    names = [entry.removesuffix(".npy") for entry in names]
+    names = [entry.removesuffix(".npy") for entry in names if entry.endswith(".npy")]
     known = [entry for entry in nnunet.NAMES if entry in names]
     if name is None and len(names) > 1 and len(known) != 1:
         raise BadInput(f"{file} holds the arrays {', '.join(names)}; choose one, e.g. {file}:/{names[0]}")

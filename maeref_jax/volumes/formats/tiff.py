@@ -248,8 +248,13 @@ def _open_handles(files: list[tifffile.TiffFile]) -> Iterator[None]:
 
 
 def _end_of_data(page: tifffile.TiffPage) -> int:
-    """The byte behind its last voxel."""
-    return max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+    """The byte behind its last voxel. Raises BadInput where its places and sizes do not fit together."""
+    offsets, counts = page.dataoffsets, page.databytecounts
+    if not counts or len(offsets) != len(counts):
+        raise BadInput(
+            f"{page.parent.filename} is damaged: page {page.index} lies at {len(offsets)} places of {len(counts)} sizes"
+        )
+    return max(offset + count for offset, count in zip(offsets, counts, strict=True))
 
 
 def _bytes(page: tifffile.TiffPage, offset: int, count: int) -> bytes:

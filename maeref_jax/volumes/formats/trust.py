@@ -47,8 +47,12 @@ def stumbling_means_bad_input(path: Path | str) -> Iterator[None]:
     """
     try:
         yield
-    except (BadInput, CannotGoOn):
+    except CannotGoOn:
         raise
+    except BadInput as error:
+        if "\n" not in str(error):
+            raise
+        raise BadInput(" ".join(str(error).split())) from error  # libraries say some things in several lines
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise BadInput(
