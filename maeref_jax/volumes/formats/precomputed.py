@@ -41,7 +41,7 @@ def open_precomputed(location: str | Path, trust: Trust = CAUTIOUS) -> Stored:
     bare = _bare(info, index)
     if not is_url(root):
         key = said.text(bare["scales"][0].get("key"))
-        check_inside(Path(root), Path(root) / key, trust, f"its scale {key[:200]}")
+        check_inside(Path(root), Path(root) / key, trust, f"{(Path(root) / key).resolve()}, its scale {key[:200]}")
     store = open_bare(root, _DRIVER, "a precomputed volume", "info", bare, trust)
     scale = said.mapping(info["scales"][index])
     lengths = said.items(scale.get("resolution"))

@@ -45,6 +45,7 @@ _PLAIN = {
 }
 # No file has more: tifffile would make a list of as many as the metadata say.
 _MOST_PLANES = 10_000_000
+_MOST_MESSAGES = 100
 _LEFT_ASIDE = "its description cannot be understood and is left aside"
 _DAMAGE = re.compile(r"invalid page offset|corrupted|failed to reshape|invalid value offset|invalid offset")
 # How many bytes come out of one at most, by the number of the compression: none, packbits, LZW, deflate.
@@ -141,6 +142,8 @@ class _Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.found.append(record.getMessage())
+        if len(self.found) > _MOST_MESSAGES:  # it may go on for minutes, over tens of thousands of tags
+            raise tifffile.TiffFileError(f"over {_MOST_MESSAGES} parts of it are damaged")
 
 
 def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries] | None:
