@@ -6,6 +6,7 @@ TensorStore, which takes the credentials from where Google's and Amazon's own to
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,14 @@ def kvstore(location: str | Path) -> dict[str, str]:
     """TensorStore's name for a folder or URL (gs:// and s3:// untested)."""
     if not is_url(location):
         # TensorStore refuses "..", which a path that is only made absolute may keep.
-        return {"driver": "file", "path": f"{Path(location).resolve()}/"}
+        path = str(Path(location).resolve())
+        if any("\ud800" <= sign <= "\udfff" for sign in path):
+            raise BadInput(f"the path {path!a} holds bytes that are no UTF-8, which TensorStore wants; rename it")
+        if "\\" in path and os.sep == "/":
+            raise BadInput(
+                f"the path {path} holds a backslash, which TensorStore takes for the sign of a folder; rename it"
+            )
+        return {"driver": "file", "path": f"{path}/"}
     scheme, _, rest = str(location).partition("://")
     first, _, path = rest.strip("/").partition("/")
     if scheme in ("http", "https"):

@@ -22,6 +22,7 @@ DEFLATE = 1032
 _NO_BOMB = 20
 _GB = 1e9
 _LOOKED_AT_BYTES = 1 << 24
+_LONGEST = 1000  # characters of a message
 
 
 class Trust(NamedTuple):
@@ -50,11 +51,11 @@ def stumbling_means_bad_input(path: Path | str) -> Iterator[None]:
     except CannotGoOn:
         raise
     except BadInput as error:
-        if "\n" not in str(error):
+        if "\n" not in str(error) and len(str(error)) <= _LONGEST:
             raise
-        raise BadInput(" ".join(str(error).split())) from error  # libraries say some things in several lines
+        raise BadInput(_one_line(error)) from error  # libraries say some things in several lines, and repeat the file
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {_one_line(error)}"
         raise BadInput(
             f"{path} cannot be read, is it damaged? If other programs open it, please report this, with the file "
             f"({reason})"
@@ -151,6 +152,11 @@ def check_links(folder: Path, trust: Trust) -> None:
                     check_inside(folder, Path(entry.path), trust, f"{os.path.realpath(entry.path)}, by {entry.path}")
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(Path(entry.path))
+
+
+def _one_line(error: Exception) -> str:
+    line = " ".join(str(error).split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
 
 
 def _enough(needed: int) -> str:
