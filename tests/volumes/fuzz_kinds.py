@@ -67,10 +67,12 @@ def tiff(**options):
     return lambda path: tifffile.imwrite(path, STACK, photometric="minisblack", **options)
 
 
-def zarr2(path):
-    metadata = {"shape": STACK.shape, "chunks": [2, 4, 4], "dtype": "|u1", "compressor": {"id": "blosc"}}
-    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{path}/"}, "metadata": metadata}
-    tensorstore.open(spec, create=True).result().write(STACK).result()
+def blosc(driver, **metadata):
+    def make(path):
+        spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{path}/"}, "metadata": metadata}
+        tensorstore.open(spec, create=True).result().write(STACK).result()
+
+    return make
 
 
 def ome_zarr(version):
@@ -144,6 +146,15 @@ def names_of_classes(folder, _):
     return names_in(folder / "dataset.json")
 
 
+ZARR2 = blosc("zarr", shape=STACK.shape, chunks=[2, 4, 4], dtype="|u1", compressor={"id": "blosc"})
+ZARR3 = blosc(
+    "zarr3", shape=STACK.shape, data_type="uint8", codecs=[{"name": "blosc"}],
+    chunk_grid={"name": "regular", "configuration": {"chunk_shape": [2, 4, 4]}},
+)  # fmt: skip
+N5 = blosc(
+    "n5", dimensions=STACK.shape, blockSize=[2, 4, 4], dataType="uint8",
+    compression={"type": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1},
+)  # fmt: skip
 KINDS = {
     "tiff": volume("a.tif", tiff(metadata=None), "ZYX"),
     "tiff deflate": volume("a.tif", tiff(compression="zlib", rowsperstrip=2), "ZYX"),
@@ -163,7 +174,9 @@ KINDS = {
     "hdf5": volume("a.h5", written, "ZYX"),
     "imaris": volume("a.ims", imaris, "TCZYX"),
     "zarr v3": volume("a.zarr", written, "ZYX"),
-    "zarr v2 blosc": volume("a.zarr", zarr2, "ZYX"),
+    "zarr v2 blosc": volume("a.zarr", ZARR2, "ZYX"),
+    "zarr v3 blosc": volume("a.zarr", ZARR3, "ZYX"),
+    "n5 blosc": volume("a.n5", N5, "XYZ"),
     "ome-zarr 0.5": volume("a.ome.zarr", ome_zarr("0.5"), "ZYX"),
     "ome-zarr 0.4": volume("a.ome.zarr", ome_zarr("0.4"), "ZYX"),
     "n5": volume("a.n5", written, "XYZ"),

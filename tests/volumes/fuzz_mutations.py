@@ -7,7 +7,6 @@ import json
 import random
 import re
 import zipfile
-import zlib
 
 NUMBERS = (
     0,
@@ -86,16 +85,7 @@ def _inside(chance, data, files):
             return gzip.compress(_bytes(chance, gzip.decompress(data), files), 1)
         if data[:4] == b"PK\x03\x04" and chance.random() < 0.6:
             return _zip(chance, data, files)
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        RecursionError,
-        zlib.error,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-    ):
+    except Exception:
         pass  # it is damaged already
     return _bytes(chance, data, files)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats import blosc_chunks, said
 from maeref_jax.volumes.formats.store import (
     is_url,
     missing_chunks,
@@ -49,7 +49,7 @@ def open_n5(location: str | Path, trust: Trust = CAUTIOUS) -> Stored:
     names, lengths = _described(attributes, store.rank)
     axes, raw_axes = said.axes(names, store.rank)
     size, doubt = said.voxel_size(lengths)
-    return stored_array(
+    found = stored_array(
         location,
         store,
         axes=axes,
@@ -58,6 +58,8 @@ def open_n5(location: str | Path, trust: Trust = CAUTIOUS) -> Stored:
         note=missing_chunks(location, store),
         size_doubt=doubt,
     )
+    chunks = None if is_url(location) else blosc_chunks.named(attributes)
+    return blosc_chunks.checked(found, Path(location), store, chunks) if chunks else found
 
 
 def create_n5(

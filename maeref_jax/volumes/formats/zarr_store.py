@@ -11,7 +11,7 @@ import numpy as np
 import tensorstore
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats import blosc_chunks, said
 from maeref_jax.volumes.formats.ome_metadata import dataset_paths, describe, images, paths_of
 from maeref_jax.volumes.formats.store import (
     is_url,
@@ -183,7 +183,9 @@ def _open_array(
         size, doubt, channels = found.voxel_size_nm or size, found.size_doubt or doubt, found.channels
     note = missing_chunks(inner, store)
     fields = {"voxel_size_nm": size, "size_doubt": "" if size else doubt, "channels": channels, "note": note}
-    return stored_array(location, store, axes=axes, raw_axes=raw_axes, **fields)
+    found = stored_array(location, store, axes=axes, raw_axes=raw_axes, **fields)
+    names = None if is_url(inner) else blosc_chunks.named(metadata)
+    return blosc_chunks.checked(found, Path(inner), store, names) if names else found
 
 
 def _needed(metadata: dict) -> dict:
