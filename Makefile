@@ -24,7 +24,7 @@ demo: .venv/installed
 test: .venv/installed
 	$(PY) -m pytest -n 2
 
-# Ten thousand mutations of every kind of file that is read; `make test` does 60.
+# Ten thousand mutations of every kind of file that is read; `make test` does 300.
 fuzz: .venv/installed
 	$(PY) tests/volumes/fuzz.py --count 10000
 

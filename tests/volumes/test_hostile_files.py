@@ -382,8 +382,8 @@ def test_links_that_stay_inside_and_a_container_that_is_a_link_are_as_they_were(
 
 
 def test_damage_of_every_kind_is_a_volume_or_one_line():
-    """60 mutations of every kind of file, in a process that may not take a GB more; `make fuzz` does ten thousand."""
-    command = [sys.executable, "-W", "ignore", Path(__file__).with_name("fuzz.py"), "--count", "60", "--together"]
+    """300 mutations of every kind of file, in a process that may not take a GB more; `make fuzz` does ten thousand."""
+    command = [sys.executable, "-W", "ignore", Path(__file__).with_name("fuzz.py"), "--count", "300", "--together"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
