@@ -6,7 +6,7 @@ PY := .venv/bin/python
 DEMO := runs/demo
 EVALUATE := runs/evaluate
 
-.PHONY: demo test lint bench evaluate clean
+.PHONY: demo test fuzz newest lint bench evaluate clean
 
 # The stamp is written last: an interrupted installation starts again from nothing.
 .venv/installed: requirements.txt pyproject.toml
@@ -23,6 +23,21 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(PY) -m pytest -n 2
+
+# Ten thousand mutations of every kind of file that is read; `make test` does 300.
+fuzz: .venv/installed
+	$(PY) tests/volumes/fuzz.py --count 10000
+
+# The tests with the newest version of everything: once a week, to find what breaks before users do. See docs/supply.md.
+newest:
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; give one: make PYTHON=/path/to/python3.11 newest" >&2; exit 2; }
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip install --quiet --upgrade pip
+	.venv-newest/bin/pip install --quiet --upgrade --upgrade-strategy eager -r requirements.txt -e '.[test]'
+	.venv-newest/bin/pip check
+	.venv-newest/bin/pip list
+	.venv-newest/bin/python -m pytest -n 2
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -23,11 +23,21 @@ def files(images=(), labels=(), entropy=()):
 
 
 def reading():
-    """How files are read that do not say it, or say it wrongly: the flags --axes, --voxel_size_nm and --channel."""
+    """How files are read that do not say it, or say it wrongly, and how far they are trusted; all are flags."""
     return {
         "axes": "",  # as stored, e.g. ZYX
         "voxel_size_nm": placeholder(tuple),  # z, y, x of the files; the model's own is another setting
         "channel": placeholder(str),  # of files that have several: index from 0, or name
+        **trust(),
+    }
+
+
+def trust():
+    """How far a user's files are trusted, see docs/formats.md."""
+    return {
+        "follow_links": False,  # files and folders may lead to files outside of themselves
+        "unpacked_gb": 16.0,  # what a packed file may become on disk (TMPDIR)
+        "piece_gb": 0.5,  # memory for what is unpacked at once: a chunk, a plane
     }
 
 

@@ -38,7 +38,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from configs import rendered
-from configs.defaults import public
+from configs.defaults import public, trust
 
 MODES = (
     "",
@@ -117,6 +117,7 @@ def get_config(mode):
                 "axes": "",
                 "voxel_size_nm": (),
                 "channel": placeholder(str),  # of files that have several: index from 0, or name
+                **trust(),
             },
             # thresholds none: as the refiner was trained; 0.4 and 0.5 without a refiner
             "refine": {

@@ -10,6 +10,8 @@ objects and repairs, or report: a test of the way through, not of speed).
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from configs.defaults import trust
+
 MODES = ("", "smoke")
 
 
@@ -33,6 +35,7 @@ def get_config(mode=""):
             # What the ids of your labels mean, where that is not plain: "0:0,255:1", instances or identity.
             "label_map": (),
             "channel": placeholder(str),  # of the image: index from 0, or name
+            **trust(),
             "output": "",
             "ensemble": "",  # workdir, or "" to bring one's own labels or probabilities
             # Average the ensemble's predictions over the orientations of the plane; none: as its config says (`use`).

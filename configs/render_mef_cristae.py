@@ -16,7 +16,7 @@ import os
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs.defaults import public
+from configs.defaults import public, trust
 from configs.rendered import SPLITS
 
 MODES = ("", "artefacts")
@@ -34,6 +34,7 @@ def get_config(mode):
             "axes": "ZYX",
             "channel": placeholder(str),  # of label files that have several: index from 0, or name
             "voxel_size_nm": (5.0, 5.0, 5.0),
+            **trust(),
             "z_step": 2,  # every second slice is kept: neighbours differ little
             "pad_vx": 24,  # cytoplasm on all sides in the plane
             "y_planes": tuple(os.path.join(folder, f"{name}_label.tif") for name in Y_PLANES),

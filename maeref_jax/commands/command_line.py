@@ -70,13 +70,17 @@ READING = {
     "axes": ("ZYX", "axes as stored, for files that do not say; they win over the file's own"),
     "voxel_size_nm": ("Z,Y,X", "for files that do not say; it wins over the file's own"),
     "channel": ("N|NAME", "which channel, of files that have several: index from 0, or name"),
+    "unpacked_gb": ("N", "what a packed file may become on disk, in TMPDIR (default 16)"),
+    "piece_gb": ("N", "memory for what is unpacked at once, a chunk or a plane (default 0.5)"),
+    "follow_links": (None, "let files lead to files outside of themselves: links, detached data, parts of HDF5"),
 }
 
 
 def add_reading_flags(flags: argparse.ArgumentParser) -> None:
     """The flags that say how a user's files are read, for every command that is given some: see volumes/dataset.py."""
     for name, (value, what) in READING.items():
-        flags.add_argument(f"--{name}", metavar=value, help=what)
+        kind = {"metavar": value} if value else {"action": "store_true", "default": None}
+        flags.add_argument(f"--{name}", help=what, **kind)
 
 
 def reading_overrides(arguments: argparse.Namespace, group: str) -> list[str]:

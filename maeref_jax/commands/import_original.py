@@ -12,6 +12,7 @@ from pathlib import Path
 
 from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats.trust import CAUTIOUS
 
 
 def main(argv):
@@ -32,6 +33,9 @@ def main(argv):
     )
     flags.add_argument("--ambiguous", action="store_true", help="with --class_names: the last class means ambiguous")
     flags.add_argument("--voxel_size_nm", metavar="Z,Y,X", help="of the volumes it was trained on, if known")
+    flags.add_argument(
+        "--piece_gb", type=float, default=CAUTIOUS.piece_gb, metavar="N", help="memory for a packed .npz (default 0.5)"
+    )
     arguments = command_line.parse_flags(flags, argv)
     if not arguments.output and not arguments.verify:
         raise BadInput("--output is missing (or --verify, to compare only)")

@@ -4,7 +4,6 @@ CASE.npz holds class probabilities, CASE.pkl says where they lie, dataset.json w
 CASE_0000.nii.gz. Where several folders, or folds, have a case, they are the members of its ensemble.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from maeref_jax.commands.requests import Request
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes import label_ids
 from maeref_jax.volumes.class_scheme import listed
+from maeref_jax.volumes.json_files import read_object
 from maeref_jax.volumes.volume import FILES, Volume, open_volume
 
 # Where a fold keeps the probabilities of the cases that it has not seen: versions 2 and 1.
@@ -145,16 +145,16 @@ def _names(places: Sequence[Path]) -> tuple[str, ...]:
     for place in dict.fromkeys(places):
         for folder in [place, *place.resolve().parents][: _LEVELS + 1]:
             if (folder / "dataset.json").is_file():
-                return _names_in(folder / "dataset.json")
+                return names_in(folder / "dataset.json")
     return ()
 
 
-def _names_in(path: Path) -> tuple[str, ...]:
+def names_in(path: Path) -> tuple[str, ...]:
+    labels = read_object(path).get("labels")
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
         # Version 2 says {"mito": 1}, version 1 {"1": "mito"}.
         pairs = [(value, key) if isinstance(value, int | list) else (int(key), value) for key, value in labels.items()]
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read, expected nnU-Net's labels in it: {error}") from error
     if any(isinstance(label, list) for label, _ in pairs):
         raise BadInput(f"{path}: its classes are regions, which overlap; expected classes that exclude one another")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from maeref_jax.commands import nnunet
 from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
 from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.results.output import check_stem
 from maeref_jax.volumes.dataset import Given, given_of
 from maeref_jax.volumes.formats.store import is_url
 from maeref_jax.volumes.volume import Volume
@@ -73,6 +74,7 @@ def open_all(requests: list[Request], config, failed: dict[str, str], several: b
         if config.serve not in ("", request.stem):
             continue
         with one_of_several(request.stem, failed, several):
+            check_stem(request.stem)
             volumes, witness = open_request(request, config), None
             if config.witness and not config.serve:
                 witness = open_witness(request, config, volumes, several)

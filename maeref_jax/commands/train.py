@@ -102,7 +102,7 @@ def flag_overrides(arguments, config):
     """
     from maeref_jax.commands.requests import expand
 
-    settings = SHORTHAND | {name: f"data.{name}" for name in ("axes", "channel")}
+    settings = SHORTHAND | {name: f"data.{name}" for name in command_line.READING if name != "voxel_size_nm"}
     given = {flag: getattr(arguments, flag) for flag in settings if getattr(arguments, flag)}
     for flag in given:
         if not has(config, settings[flag]):

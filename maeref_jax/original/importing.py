@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from pathlib import Path
 
 import jax
@@ -14,6 +15,8 @@ from maeref_jax.original.torch_files import read_checkpoint
 from maeref_jax.training import checkpoint, workdir
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import Progress, TrainState
+from maeref_jax.volumes.formats.numpy_files import read_npz
+from maeref_jax.volumes.formats.trust import CAUTIOUS
 
 # What only hyper-parameters say: our flag -> their name.
 REQUIRED = {
@@ -28,12 +31,13 @@ def bring(arguments, config):
     """Does what `maeref import-original` was asked for; its exit code. arguments: its flags; config: mae_original's,
     which is changed to what the checkpoint says.
     """
-    found = read_checkpoint(arguments.checkpoint)
+    trust = CAUTIOUS._replace(piece_gb=arguments.piece_gb)
+    found = read_checkpoint(arguments.checkpoint, trust)
     tensors = weights.without_prefix(found.tensors)
     sizes = weights.sizes(tensors)
     settings = settings_of(sizes, hyper_parameters(found.rest), arguments, config)
     params = weights.to_params(tensors)
-    if arguments.verify and not verified(settings, params, arguments.verify):
+    if arguments.verify and not verified(settings, params, arguments.verify, trust):
         return 1
     if arguments.output:
         step = found.rest.get("global_step", 0)
@@ -46,19 +50,37 @@ def hyper_parameters(rest):
     """{name: value} of all settings in a Lightning checkpoint's hyper-parameters, however deep; a name that is there
     twice with different values says nothing.
     """
-    found, unclear = {}, set()
-
-    def collect(tree):
+    found, unclear, seen = {}, set(), set()
+    waiting = [rest.get("hyper_parameters")]
+    while waiting:
+        tree = waiting.pop()
+        if not isinstance(tree, dict) or id(tree) in seen:  # a tree may hold itself
+            continue
+        seen.add(id(tree))
         for name, value in tree.items():
             if isinstance(value, dict):
-                collect(value)
+                waiting.append(value)
+            elif not _is_simple(value):
+                continue
             elif name in found and found[name] != value:
                 unclear.add(name)
             else:
                 found[name] = value
-
-    collect(rest.get("hyper_parameters") or {})
     return {name: value for name, value in found.items() if name not in unclear}
+
+
+def _is_simple(value):
+    """Whether it can be a setting: a number, text, or numbers. Other trees may be endless to compare and to print."""
+    if isinstance(value, list | tuple):
+        return all(isinstance(entry, int | float) for entry in value)
+    return isinstance(value, int | float | str)
+
+
+def _number(known, name, usual):
+    """The number that a checkpoint knows by that name, or `usual`. Raises BadInput for what is no number."""
+    if not isinstance(known.get(name, usual), int | float):
+        raise BadInput(f"the checkpoint says {name} = {reprlib.repr(known[name])}, expected a number")
+    return known.get(name, usual)
 
 
 def settings_of(sizes, known, arguments, config):
@@ -66,7 +88,8 @@ def settings_of(sizes, known, arguments, config):
 
     Raises BadInput for what is neither known nor given as a flag, or both and different.
     """
-    facts = {flag: _fact(flag, known.get(name), getattr(arguments, flag)) for flag, name in REQUIRED.items()}
+    said = {flag: known.get(name) and _number(known, name, None) for flag, name in REQUIRED.items()}
+    facts = {flag: _fact(flag, said[flag], getattr(arguments, flag)) for flag in REQUIRED}
     missing = [f"--{flag}" for flag, value in facts.items() if value is None]
     if missing:
         raise BadInput(f"{arguments.checkpoint} does not say {', '.join(missing)}: give it, from the training config")
@@ -81,11 +104,11 @@ def settings_of(sizes, known, arguments, config):
         config.model[name] = getattr(sizes, name)
     for name in ("encoder_heads", "decoder_heads", "position_weight"):
         config.model[name] = facts[name]
-    stride = known.get("img_stride", sizes.window // 2)
+    stride = int(_number(known, "img_stride", sizes.window // 2))
     config.update({"token": sizes.token, "window": (sizes.window,) * 2, "stride": (stride,) * 2})
-    config.class_weights = tuple(float(w) for w in known.get("weights") or (1.0,) * sizes.classes)
-    config.threshold = float(known.get("entropy_pixel_threshold", config.threshold))
-    config.train_threshold = float(known.get("entropy_loss_threshold", config.train_threshold))
+    config.class_weights = _weights(known.get("weights"), sizes.classes)
+    config.threshold = float(_number(known, "entropy_pixel_threshold", config.threshold))
+    config.train_threshold = float(_number(known, "entropy_loss_threshold", config.train_threshold))
     config.voxel_size_nm = _voxel_size(arguments.voxel_size_nm)
     config.data.phantom.update({"train": (), "validation": ()})
     if not 1 <= stride <= sizes.window or stride % sizes.token:
@@ -95,13 +118,9 @@ def settings_of(sizes, known, arguments, config):
     return config.to_dict()
 
 
-def verified(settings, params, path):
+def verified(settings, params, path, trust):
     """Prints a line for every key of a vectors file; whether all are within their tolerance."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            vectors = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise BadInput(f"--verify {path} is no .npz of plain arrays ({error})") from error
+    vectors = read_npz(Path(path), trust)
     lines = verify.compare(settings, params, vectors)
     for line in lines:
         print(verify.text(line))
@@ -151,6 +170,15 @@ included; hidden tokens farther away become background. It restores what is typi
 to count rare events, on pathology it has not seen, or to measure inside repaired voxels without reporting the hidden
 share.
 """
+
+
+def _weights(known, count):
+    """The class weights that a checkpoint knows, or 1 for every class."""
+    if not known:
+        return (1.0,) * count
+    if not isinstance(known, list | tuple):
+        raise BadInput(f"the checkpoint says weights = {reprlib.repr(known)}, expected a number for every class")
+    return tuple(map(float, known))
 
 
 def _fact(flag, known, given):

@@ -4,7 +4,9 @@ A checkpoint is a zip of raw storages and one pickle, and a pickle is a program.
 names, all of them harmless, and refuses every other one. safetensors and npz hold tensors only.
 """
 
-import json
+import io
+import math
+import operator
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -14,6 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats.numpy_files import read_npz
+from maeref_jax.volumes.formats.plain_pickle import LARGEST_BYTES, checked
+from maeref_jax.volumes.formats.trust import CAUTIOUS, stumbling_means_bad_input
+from maeref_jax.volumes.json_files import parse_object
 
 # Storage classes as pickled -> the numpy type of their bytes. bfloat16 is widened to float32.
 STORAGES = {
@@ -34,19 +40,27 @@ class Checkpoint(NamedTuple):
     rest: dict[str, Any]
 
 
-def read_checkpoint(path):
+def read_checkpoint(path, trust=CAUTIOUS):
     """The Checkpoint in a Lightning or torch file (.ckpt, .pt, .pth: a zip), .safetensors or .npz.
 
-    In an .npz whose names start with "sd/" (golden vectors), those are the tensors. Raises BadInput for any other
-    content, for a damaged file, and for a pickle that names anything but tensors and plain containers.
+    In an .npz whose names start with "sd/" (golden vectors), those are the tensors. Tensors are views of what was read,
+    so that they take no more memory than the file has bytes; trust: of an .npz, which may be packed.
+
+    Raises:
+        BadInput: any other content, a damaged file, and a pickle that names anything but tensors and plain containers.
     """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"no checkpoint file {path}")
-    if path.suffix == ".safetensors":
-        return Checkpoint(_read_safetensors(path), {})
-    if path.suffix == ".npz":
-        return Checkpoint(_read_npz(path), {})
+    with stumbling_means_bad_input(path):
+        if path.suffix == ".safetensors":
+            return Checkpoint(_read_safetensors(path), {})
+        if path.suffix == ".npz":
+            return Checkpoint(_read_npz(path, trust), {})
+        return _read_torch(path)
+
+
+def _read_torch(path):
     if not zipfile.is_zipfile(path):
         raise BadInput(
             f"{path} is no zip, as torch.save writes since PyTorch 1.6, no .safetensors and no .npz; load an older "
@@ -54,14 +68,16 @@ def read_checkpoint(path):
         )
     try:
         content = _read_zip(path)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, KeyError, EOFError, ValueError, TypeError, AttributeError) as e:
-        if isinstance(e, BadInput):
-            raise
-        raise BadInput(f"{path} cannot be read as a torch checkpoint ({type(e).__name__}: {e})") from e
+    except BadInput:  # a ValueError as well, but no damage
+        raise
+    except Exception as error:  # of zipfile and pickle, which raise many kinds over damage
+        raise BadInput(f"{path} cannot be read as a torch checkpoint ({type(error).__name__}: {error})") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path} holds a {type(content).__name__}, expected a state dict or a Lightning checkpoint")
     found = content.get("state_dict", content)
-    tensors = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: its state_dict is a {type(found).__name__}, expected tensors by name")
+    tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, np.ndarray)}
     if not tensors:
         raise BadInput(f"{path} holds no tensors by name, expected a state dict or a Lightning checkpoint")
     return Checkpoint(tensors, {} if found is content else {k: v for k, v in content.items() if k != "state_dict"})
@@ -83,14 +99,14 @@ def _tensor(storage, offset, size, stride, *_):
     """What torch._utils._rebuild_tensor_v2 means, the bounds checked."""
     if len(size) != len(stride) or min((*size, *stride, offset), default=0) < 0:
         raise BadInput(f"a tensor of size {size} and stride {stride} is not possible: the file is damaged")
-    count = int(np.prod(size, dtype=object)) if size else 1
+    count = math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if count and (last >= len(storage) or count > len(storage)):
         raise BadInput(f"a tensor of size {size} lies outside its storage of {len(storage)}: the file is damaged")
     if not count:
         return np.zeros(size, storage.dtype)
     steps = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 
 
 def _parameter(tensor, *_):
@@ -133,6 +149,7 @@ class _Unpickler(pickle.Unpickler):
 
 def _read_zip(path):
     with zipfile.ZipFile(path) as file:
+        _check_members(path, file)
         pickles = [name for name in file.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(pickles) != 1:
             raise BadInput(f"{path} holds {len(pickles)} data.pkl, expected one, as torch.save writes")
@@ -147,36 +164,57 @@ def _read_zip(path):
                 raise BadInput(f"{path}: storage {key} has {len(read[key])} numbers, expected {count}: a damaged file")
             return read[key]
 
-        with file.open(pickles[0]) as program:
-            return _Unpickler(program, storage).load()
+        with file.open(pickles[0]) as content:
+            program = io.BytesIO(checked(content.read(LARGEST_BYTES + 1)))
+        return _Unpickler(program, storage).load()
+
+
+def _check_members(path, file):
+    """Raises BadInput for members that are packed or encrypted, or are more bytes than there are in the file."""
+    for member in file.infolist():
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+            raise BadInput(
+                f"{path}: {member.filename} is packed or encrypted, which torch.save does not do; save it anew"
+            )
+    stated, size = sum(member.file_size for member in file.infolist()), path.stat().st_size
+    if stated > size:
+        raise BadInput(f"{path} is damaged: its members are said to be {stated} bytes, and it has {size}")
 
 
 def _numbers(data, kind, order="<"):
     if kind != "bfloat16":
-        return np.frombuffer(data, np.dtype(kind).newbyteorder(order)).astype(kind)
+        return np.frombuffer(data, np.dtype(kind).newbyteorder(order)).astype(kind, copy=False)
     return (np.frombuffer(data, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
 
 
 def _read_safetensors(path):
     data = path.read_bytes()
-    try:
-        length = int.from_bytes(data[:8], "little")
-        header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-        header.pop("__metadata__", None)
-        tensors = {}
-        for name, entry in header.items():
-            start, stop = entry["data_offsets"]
-            tensors[name] = _numbers(body[start:stop], SAFETENSORS[entry["dtype"]]).reshape(entry["shape"])
-        return tensors
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{path} is no safetensors file ({type(error).__name__}: {error})") from error
+    length = int.from_bytes(data[:8], "little")
+    if length > len(data) - 8:
+        raise BadInput(f"{path} is no safetensors file, or truncated: {len(data)} bytes, its header alone has {length}")
+    header, body = parse_object(data[8 : 8 + length], f"{path} (its header)"), memoryview(data)[8 + length :]
+    header.pop("__metadata__", None)
+    taken, tensors = 0, {}
+    for name, entry in header.items():
+        try:
+            start, stop = map(operator.index, entry["data_offsets"])
+            kind, shape = SAFETENSORS[entry["dtype"]], tuple(map(operator.index, entry["shape"]))
+        except (ValueError, LookupError, TypeError) as error:
+            raise BadInput(f"{path} is no safetensors file ({name[:80]}: {type(error).__name__}: {error})") from error
+        needed = math.prod(shape) * (2 if kind == "bfloat16" else np.dtype(kind).itemsize)
+        if not 0 <= start <= stop <= len(body) or min(shape, default=0) < 0 or stop - start != needed:
+            raise BadInput(
+                f"{path} is damaged: {name[:80]} of shape {shape} is {needed} bytes, but is said to be at {start} to "
+                f"{stop} of {len(body)}"
+            )
+        taken += needed
+        tensors[name] = _numbers(body[start:stop], kind).reshape(shape)
+    if taken > len(body):
+        raise BadInput(f"{path} is damaged: its tensors are {taken} bytes, and it has {len(body)}")
+    return tensors
 
 
-def _read_npz(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            tensors = {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is no .npz of plain arrays ({error})") from error
+def _read_npz(path, trust):
+    tensors = read_npz(path, trust)
     golden = {name.removeprefix("sd/"): value for name, value in tensors.items() if name.startswith("sd/")}
     return golden or tensors

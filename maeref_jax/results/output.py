@@ -22,6 +22,7 @@ import glob
 import json
 import os
 import shutil
+import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -79,9 +80,16 @@ class Output(NamedTuple):
 
 
 def check_stem(stem: str) -> None:
-    """BadInput for a stem that is no file name: results would lie outside the output."""
+    """BadInput for a stem that is no file name: results would lie outside the output; or for one that is no text, or
+    not the same file for all libraries: bytes of another encoding, line breaks, backslashes.
+    """
     if not stem or stem != Path(stem).name or stem == "..":
         raise BadInput(f"the stem '{stem}' is no file name")
+    if "\\" in stem or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in stem):
+        raise BadInput(
+            f"the name {stem!a} holds line breaks, backslashes, or bytes that are no UTF-8, and would be that of the "
+            "results; give the file another name, a link will do, or a stem in a --batch table"
+        )
 
 
 def check_directory(directory: Path) -> None:

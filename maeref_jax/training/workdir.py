@@ -16,8 +16,10 @@ from maeref_jax.errors import BadInput
 from maeref_jax.training import checkpoint
 from maeref_jax.volumes.volume import resolved
 
-# What a run may change when it is continued: how long it goes on, how often it saves. The rest makes another.
+# What a run may change when it is continued: how long it goes on, how often it saves, how far files are trusted. The
+# rest makes another.
 MAY_CHANGE = ("steps", "evaluate_every", "stop_after", "checkpoint.minutes", "checkpoint.keep")
+MAY_CHANGE += ("data.follow_links", "data.unpacked_gb", "data.piece_gb")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 

@@ -1,5 +1,5 @@
-"""What the settings of a data set say of its files: axes, voxel size, channel; what label ids mean. They win over the
-file.
+"""What the settings of a data set say of its files: axes, voxel size, channel, how far they are trusted; what label ids
+mean. They win over the file.
 """
 
 from collections.abc import Mapping
@@ -8,17 +8,21 @@ from typing import Any, NamedTuple
 
 from maeref_jax.errors import tell
 from maeref_jax.volumes import label_ids
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 from maeref_jax.volumes.labels import derive_shell
 from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
 from maeref_jax.volumes.windows import whole
 
 
 class Given(NamedTuple):
-    """axes: as stored, "ZYX"; voxel_size_nm: (z, y, x); channel: index from 0, or name. None where nothing is said."""
+    """axes: as stored, "ZYX"; voxel_size_nm: (z, y, x); channel: index from 0, or name. None where nothing is said;
+    trust: of the files.
+    """
 
     axes: str | None = None
     voxel_size_nm: tuple[float, float, float] | None = None
     channel: int | str | None = None
+    trust: Trust = CAUTIOUS
 
     def open(self, path: str | Path, role: str = "image") -> Volume:
         """A file of that role. An image needs the channel that is given; what lies beside it (labels, hidden, …) may
@@ -26,18 +30,19 @@ class Given(NamedTuple):
         """
         beside = role not in ("image", "images")
         given = {"axes": self.axes, "voxel_size_nm": self.voxel_size_nm, "channel": self.channel}
-        return open_volume(path, **given, only_of_several=beside)
+        return open_volume(path, **given, only_of_several=beside, trust=self.trust)
 
     def open_probabilities(self, path: str | Path) -> Volume:
         """Class probabilities, whose channels are the classes. Raises BadInput as its namesake does."""
-        return open_probabilities(path, axes=self.axes, voxel_size_nm=self.voxel_size_nm)
+        return open_probabilities(path, axes=self.axes, voxel_size_nm=self.voxel_size_nm, trust=self.trust)
 
 
 def given_of(settings: Mapping[str, Any]) -> Given:
     """What a group of settings says; one of an older workdir may lack some."""
     channel = settings.get("channel")
     index = int(channel) if isinstance(channel, str) and channel.isdecimal() else channel
-    return Given(settings.get("axes") or None, tuple(settings.get("voxel_size_nm") or ()) or None, index)
+    trust = Trust(**{name: settings[name] for name in Trust._fields if name in settings})
+    return Given(settings.get("axes") or None, tuple(settings.get("voxel_size_nm") or ()) or None, index, trust)
 
 
 def mapped_labels(volume, data, scheme, say=tell, flag="--label_map"):

@@ -29,6 +29,7 @@ from maeref_jax.volumes.formats.slice_folder import is_slice_folder, open_slice_
 from maeref_jax.volumes.formats.store import is_url
 from maeref_jax.volumes.formats.stored import Stored, split_inner
 from maeref_jax.volumes.formats.tiff import open_tiff
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust, stumbling_means_bad_input
 from maeref_jax.volumes.formats.zarr_store import is_zarr, open_zarr
 from maeref_jax.volumes.view import Volume, array_volume, range_text, select
 from maeref_jax.volumes.writing import (
@@ -46,7 +47,7 @@ __all__ = [
     "write_tiff",
 ]  # fmt: skip
 # A new format is one file and one line: how it is opened, by suffix or, for folders and URLs, by what lies in them.
-# Openers take a path. How formats are made: writing.py.
+# Openers take a path and a Trust. How formats are made: writing.py.
 FILES = {
     ".tif": open_tiff,
     ".tiff": open_tiff,
@@ -80,6 +81,7 @@ def open_volume(
     voxel_size_nm: tuple[float, float, float] | None = None,
     channel: int | str | None = None,
     only_of_several: bool = False,
+    trust: Trust = CAUTIOUS,
 ) -> Volume:
     """Opens a volume of any format, see docs/formats.md.
 
@@ -92,12 +94,13 @@ def open_volume(
         channel: index into the channel axis, or the channel's name; needed where that axis is longer than one.
         only_of_several: of a file with one channel it is taken, whatever `channel` says, and one without axes of
             channels and time needs no other `axes` than those that have them.
+        trust: how much may be unpacked of it, and whether it may lead to other files.
 
     Raises:
-        BadInput: missing, empty, truncated or unreadable file; unknown axes; a plane without axes "YX";
-            several channels without `channel`; a time series; values that are no numbers.
+        BadInput: missing, empty, truncated or unreadable file; one that is not to be trusted; unknown axes; a plane
+            without axes "YX"; several channels without `channel`; a time series; values that are no numbers.
     """
-    stored, z_range = _open(path, axes)
+    stored, z_range = _open(path, axes, trust)
     axes = resolve_axes(stored, axes, beside=only_of_several)
     if "Z" not in axes[0] and not axes[1]:
         raise BadInput(
@@ -109,7 +112,11 @@ def open_volume(
 
 
 def open_probabilities(
-    path: str | Path, *, axes: str | None = None, voxel_size_nm: tuple[float, float, float] | None = None
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    voxel_size_nm: tuple[float, float, float] | None = None,
+    trust: Trust = CAUTIOUS,
 ) -> Volume:
     """Opens class probabilities: float in [0, 1], or uint8 that stands for 0 to 1; `read` gives (c, z, y,
     x) float32.
@@ -118,13 +125,14 @@ def open_probabilities(
         path: as in `open_volume`.
         axes: the axes as stored, e.g. "CZYX"; axes without a C are those of one class, which then leads.
         voxel_size_nm: (z, y, x); wins over the file's own.
+        trust: as in `open_volume`.
 
     Raises:
         BadInput: as in `open_volume`; no class axis; another type.
     """
     if axes is not None and "C" not in axes.upper():
         axes = f"C{axes}"
-    stored, z_range = _open(path, axes)
+    stored, z_range = _open(path, axes, trust)
     names, _ = resolve_axes(stored, axes)
     if "C" not in names:
         example = names.replace("T", "C") if "T" in names else f"C{names}"[: len(names)] if len(names) > 3 else "CZYX"
@@ -184,23 +192,32 @@ def _from_root(path: Path | str) -> str:
     return path if isinstance(path, str) else str(path.resolve())
 
 
-def _open(path: str | Path, axes: str | None) -> tuple[Stored, slice | None]:
+def _open(path: str | Path, axes: str | None, trust: Trust) -> tuple[Stored, slice | None]:
     path, z_range = split_range(path)
-    opener = _opener(path)
+    with stumbling_means_bad_input(path):
+        stored = _stored(path, axes, trust)
+    if 0 in stored.shape:
+        raise BadInput(f"{path} is empty: shape {stored.shape}")
+    if stored.dtype.kind not in "buif":
+        raise BadInput(f"{path} holds {stored.dtype}, expected whole or real numbers")
+
+    def read(slices: tuple[slice, ...]) -> np.ndarray:
+        with stumbling_means_bad_input(path):
+            return stored.read(slices)
+
+    return stored._replace(read=read), z_range
+
+
+def _stored(path: Path | str, axes: str | None, trust: Trust) -> Stored:
+    opener = functools.partial(_opener(path), trust=trust)
     # What a TIFF says of itself also decides its shape. What the user says wins over that.
-    plain = functools.partial(open_tiff, plain=True) if opener is open_tiff and axes is not None else None
+    plain = functools.partial(opener, plain=True) if opener.func is open_tiff and axes is not None else None
     try:
         stored = opener(path)
     except BadInput:
         if plain is None or len((stored := plain(path)).shape) != len(axes):
             raise
-    if plain is not None and len(stored.shape) != len(axes):
-        stored = plain(path)
-    if 0 in stored.shape:
-        raise BadInput(f"{path} is empty: shape {stored.shape}")
-    if stored.dtype.kind not in "buif":
-        raise BadInput(f"{path} holds {stored.dtype}, expected whole or real numbers")
-    return stored, z_range
+    return plain(path) if plain is not None and len(stored.shape) != len(axes) else stored
 
 
 def suffix_of(name: str) -> str:
@@ -208,7 +225,7 @@ def suffix_of(name: str) -> str:
     return max((suffix for suffix in FILES if name.lower().endswith(suffix)), key=len, default="")
 
 
-def _opener(path: Path | str) -> Callable[[Path | str], Stored]:
+def _opener(path: Path | str) -> Callable[..., Stored]:
     file = path if is_url(path) else split_inner(path)[0]
     if not is_url(path):
         if not file.exists():

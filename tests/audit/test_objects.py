@@ -120,6 +120,18 @@ def test_bad_rules(bad):
         objects.rules(SCHEME, **({"classes": (), "cristae": None, "smallest_vx": 1, "flag": 0.5} | bad))
 
 
+def test_no_name_of_a_class_is_a_formula_in_the_table(tmp_path):
+    evil = ("=cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1")
+    names = tuple(evil[i % 4] if i else "background" for i in range(len(SCHEME["names"])))
+    output, _, rows = measured(tmp_path, scheme=SCHEME | {"names": names})
+    with output.objects.open(encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert any(cell.startswith("'=cmd|") for cell in cells)
+    for cell in cells:
+        assert cell[:1] not in tuple("=+-@\t\r") or np.isfinite(float(cell)), "a number, or harmless"
+    assert all(float(row["volume_nm3"]) > 0 for row in rows), "numbers stay numbers"
+
+
 def test_a_run_writes_them_removes_them_and_refuses_files_of_others(tmp_path):
     asked = settings(objects=True, smallest_object_vx=2)
     summary = refining.refine_volume(image_job(tmp_path), segmenter(), refiner(), asked)

@@ -11,6 +11,7 @@ from maeref_jax.commands.command_line import CONFIGS, load_config
 from maeref_jax.commands.main import COMMANDS
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.dataset import Given, given_of
+from maeref_jax.volumes.formats.trust import Trust
 
 ROOMS_OF_FILES = (
     "volumes",
@@ -117,12 +118,12 @@ def test_a_voxel_size_is_three_positive_numbers(size):
 def test_what_is_said_of_files_reaches_the_settings_that_they_are_read_by(config):
     flags = command_line.parser("")
     command_line.add_reading_flags(flags)
-    given = flags.parse_args(["--axes", "ZYXC", "--voxel_size_nm", "20,10,4.5", "--channel", "1"])
+    given = flags.parse_args(["--axes", "ZYXC", "--voxel_size_nm", "20,10,4.5", "--channel", "1", "--follow_links"])
     data = load_config(config, command_line.reading_overrides(given, "data.")).data
-    assert given_of(data) == Given("ZYXC", (20, 10, 4.5), 1)
+    assert given_of(data) == Given("ZYXC", (20, 10, 4.5), 1, Trust(follow_links=True))
     assert given_of(load_config(config).data) == Given(), "without flags the files decide"
 
 
 @pytest.mark.parametrize("command", READERS)
 def test_every_command_that_is_given_files_can_be_told_how_to_read_them(command, monkeypatch):
-    assert {"--axes", "--voxel_size_nm", "--channel"} <= flags_of(command, monkeypatch)
+    assert {f"--{name}" for name in command_line.READING} <= flags_of(command, monkeypatch)

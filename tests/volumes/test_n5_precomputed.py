@@ -119,7 +119,7 @@ def test_scales_and_offset_of_precomputed(tmp_path):
     with pytest.raises(BadInput, match="states its voxel size"):
         create_volume(tmp_path / "b.precomputed", STACK.shape, "uint8")
     (path / "info").write_text("{")
-    with pytest.raises(BadInput, match="damaged metadata"):
+    with pytest.raises(BadInput, match="is damaged, no JSON"):
         open_volume(path)
 
 

@@ -241,7 +241,7 @@ def test_damaged_and_missing_metadata(tmp_path):
     edit(path, lambda ome: ome["multiscales"][0].update(coordinateTransformations=twice))
     assert open_volume(path).voxel_size_nm == (30, 9.2, 13.8), "the image's scale comes on top of the level's"
     (path / "zarr.json").write_text("{")
-    with pytest.raises(BadInput, match="damaged metadata"):
+    with pytest.raises(BadInput, match="is damaged, no JSON"):
         open_volume(path)
 
 

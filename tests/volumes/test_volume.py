@@ -145,7 +145,7 @@ def test_zarr_of_others(tmp_path):
     with pytest.raises(BadInput, match=r"is a Zarr group.*group.zarr/raw"):
         open_volume(tmp_path / "group.zarr")
     (tmp_path / "zarr3.zarr" / "zarr.json").write_text("{")
-    with pytest.raises(BadInput, match="damaged metadata"):
+    with pytest.raises(BadInput, match="is damaged, no JSON"):
         open_volume(tmp_path / "zarr3.zarr")
     empty = {"shape": [0, 3, 3], "dtype": "|u1"}
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(tmp_path / "e.zarr")}, "metadata": empty}

@@ -12,7 +12,9 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats.hdf5_links import check_chunks, check_storage, item_at
 from maeref_jax.volumes.formats.stored import Stored, extra, split_inner
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 
 # CREMI's and ilastik's names of the voxel size, z y x, and the unit that each has.
 _LENGTHS = {"resolution": "nm", "element_size_um": "um"}
@@ -20,7 +22,7 @@ _BUSY = re.compile("unable to lock file|already open for (write|read)|file locki
 _ATTRIBUTES = ("axistags", *_LENGTHS)
 
 
-def open_hdf5(path: Path) -> Stored:
+def open_hdf5(path: Path, trust: Trust = CAUTIOUS) -> Stored:
     """A dataset of an HDF5 file, read box by box.
 
     Axes: ilastik's `axistags`, else labels of dimensions (dimension scales), else, where CREMI's `resolution` or
@@ -32,14 +34,15 @@ def open_hdf5(path: Path) -> Stored:
 
     Raises:
         BadInput: h5py is missing; no HDF5 file, truncated, or open for writing elsewhere; no such dataset, or several
-            and none named (they are listed).
+            and none named (they are listed); voxels that lie in other files; what hdf5_links.py refuses.
     """
     file, name = split_inner(path)
     with opened(file, "r") as content:
         name = name or _only_dataset(file, content)
-        dataset = content.get(name)
+        dataset = item_at(file, content, name, trust)
         if getattr(dataset, "shape", None) is None:
             raise BadInput(f"{file} has no dataset '{name}', it holds {', '.join(_datasets(content)) or 'none'}")
+        check_storage(file, dataset, trust)
         shape, dtype = dataset.shape, dataset.dtype
         attributes, labels = _said_by(dataset)
     label = f"{file}:/{name}"
@@ -49,7 +52,9 @@ def open_hdf5(path: Path) -> Stored:
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
         with opened(file, "r") as content:
-            return np.asarray(content[name][slices], native)
+            dataset = item_at(file, content, name, trust)
+            check_chunks(file, dataset, slices, trust)
+            return np.asarray(dataset[slices], native)
 
     return Stored(Path(label), shape, native, axes, raw_axes, size, read, size_doubt=doubt)
 
@@ -115,7 +120,7 @@ def opened(file: Path, mode: str) -> Iterator[Any]:
         if mode != "r":
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:
         if mode == "r" and _BUSY.search(str(error)):
             raise BadInput(
                 f"{file} is open for writing in another program (ilastik, a notebook), or was when that one died, or "

@@ -8,12 +8,14 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.hdf5 import opened
+from maeref_jax.volumes.formats.hdf5_links import check_chunks, check_storage, item_at
 from maeref_jax.volumes.formats.stored import Stored
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 
-_FINEST = "DataSet/ResolutionLevel 0"
+_FINEST, _IMAGE = "DataSet/ResolutionLevel 0", "DataSetInfo/Image"
 
 
-def open_imaris(path: Path) -> Stored:
+def open_imaris(path: Path, trust: Trust = CAUTIOUS) -> Stored:
     """The image of an Imaris file as t c z y x, read box by box.
 
     Voxel size: the extents of the image in its Unit, by its number of voxels.
@@ -22,14 +24,15 @@ def open_imaris(path: Path) -> Stored:
         BadInput: h5py is missing; no Imaris file, truncated, or open elsewhere.
     """
     with opened(path, "r") as content:
-        times = _numbered(content, _FINEST, "TimePoint")
-        channels = _numbered(content, f"{_FINEST}/TimePoint 0", "Channel") if times else 0
+        times = _numbered(item_at(path, content, _FINEST, trust), "TimePoint")
+        channels = _numbered(item_at(path, content, f"{_FINEST}/TimePoint 0", trust), "Channel") if times else 0
         if not channels:
             raise BadInput(f"{path} is no Imaris file: no image in {_FINEST}")
-        first = content[f"{_FINEST}/TimePoint 0/Channel 0/Data"]
+        first = _data(path, content, 0, 0, trust)
         dtype, stored = first.dtype.newbyteorder("="), first.shape
-        image = {key: _text(value) for key, value in _attributes(content, "DataSetInfo/Image").items()}
-        names = tuple(_text(_attributes(content, f"DataSetInfo/Channel {c}").get("Name")) for c in range(channels))
+        image = {key: _text(value) for key, value in _attributes(item_at(path, content, _IMAGE, trust)).items()}
+        groups = (item_at(path, content, f"DataSetInfo/Channel {c}", trust) for c in range(channels))
+        names = tuple(_text(_attributes(group).get("Name")) for group in groups)
     # Data are stored in whole chunks: how much of them is the image stands beside them.
     said_sizes = [said.number(image.get(axis)) for axis in "ZYX"]
     inside = [int(n) if n and 1 <= n <= whole else whole for n, whole in zip(said_sizes, stored, strict=True)]
@@ -42,30 +45,35 @@ def open_imaris(path: Path) -> Stored:
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
         with opened(path, "r") as content:
-            return np.stack(
-                [
-                    [np.asarray(content[_data(t, c)][slices[2:]], dtype) for c in range(*slices[1].indices(channels))]
-                    for t in range(*slices[0].indices(times))
-                ]
-            )
+
+            def box(time: int, channel: int) -> np.ndarray:
+                dataset = _data(path, content, time, channel, trust)
+                check_chunks(path, dataset, slices[2:], trust)
+                return np.asarray(dataset[slices[2:]], dtype)
+
+            wanted = [range(*one.indices(count)) for one, count in zip(slices[:2], (times, channels), strict=True)]
+            return np.stack([[box(time, channel) for channel in wanted[1]] for time in wanted[0]])
 
     return Stored(path, (times, channels, *inside), dtype, "TCZYX", "t,c,z,y,x", size, read, names, size_doubt=doubt)
 
 
-def _data(time: int, channel: int) -> str:
-    return f"{_FINEST}/TimePoint {time}/Channel {channel}/Data"
+def _data(path: Path, content: Any, time: int, channel: int, trust: Trust) -> Any:
+    name = f"{_FINEST}/TimePoint {time}/Channel {channel}/Data"
+    dataset = item_at(path, content, name, trust)
+    if getattr(dataset, "shape", None) is None or len(dataset.shape) != 3:
+        raise BadInput(f"{path} is no whole Imaris file: no image of three axes at {name}")
+    check_storage(path, dataset, trust)
+    return dataset
 
 
-def _numbered(content: Any, group: str, name: str) -> int:
-    """How many of "NAME 0", "NAME 1", … there are."""
-    held = content.get(group)
-    found = list(held) if hasattr(held, "keys") else []
+def _numbered(group: Any, name: str) -> int:
+    """How many of "NAME 0", "NAME 1", … there are in it."""
+    found = list(group) if hasattr(group, "keys") else []
     return next(n for n in range(len(found) + 1) if f"{name} {n}" not in found)
 
 
-def _attributes(content: Any, group: str) -> dict[str, Any]:
-    held = content.get(group)
-    return {} if held is None else {key: held.attrs.get(key) for key in held.attrs}
+def _attributes(group: Any) -> dict[str, Any]:
+    return {} if group is None else {key: group.attrs.get(key) for key in group.attrs}
 
 
 def _text(value: Any) -> str:

@@ -7,15 +7,16 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.stored import Stored, extra
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 
 READERS = {".czi": "bioio-czi", ".lif": "bioio-lif", ".nd2": "bioio-nd2"}
 _AXES = "TCZYX"
 
 
-def open_microscope(path: Path) -> Stored:
+def open_microscope(path: Path, trust: Trust = CAUTIOUS) -> Stored:
     """The one scene of the file as t c z y x, read by the chunks of its reader.
 
-    Voxel size: bioio's physical pixel sizes, which are in µm.
+    Voxel size: bioio's physical pixel sizes, which are in µm. trust: nothing of it can be asked of these readers.
 
     Raises:
         BadInput: bioio or the reader is missing; a file that the reader does not understand; several scenes.

@@ -1,5 +1,6 @@
 """MRC (.mrc, .rec, .map, .st; .gz too) through mrcfile, an optional extra: axes as mapc, mapr, maps; voxels in Å."""
 
+import io
 import math
 import warnings
 from collections.abc import Iterable
@@ -10,16 +11,19 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
-from maeref_jax.volumes.formats.packed import DAMAGE, array_in, is_packed
+from maeref_jax.volumes.formats.packed import DAMAGE, array_in, content_of, is_packed
 from maeref_jax.volumes.formats.stored import Placement, Stored, extra, joined
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 
 # IMOD's mark in the space that the standard leaves free, and the bit that says that its bytes have a sign.
 _IMOD_STAMP, _IMOD_SIGNED = 1146047817, 1
+# Without what follows the header, which may be of any length, and the number that says so (nsymbt).
+_HEAD_BYTES, _LONGER = 1024, slice(92, 96)
 DTYPES = ("int8", "int16", "uint16", "float32")
 
 
-def open_mrc(path: Path) -> Stored:
-    """The volume of an MRC file, memory-mapped.
+def open_mrc(path: Path, trust: Trust = CAUTIOUS) -> Stored:
+    """The volume of an MRC file.
 
     Raises:
         BadInput: mrcfile is missing; no MRC file, or truncated; a mode that is no real number.
@@ -28,11 +32,13 @@ def open_mrc(path: Path) -> Stored:
     try:
         with warnings.catch_warnings(record=True) as told:  # what it doubts is a note
             warnings.simplefilter("always")
-            with mrcfile.open(path, permissive=True, header_only=True) as content:
-                header = content.header
+            with content_of(path) as content:
+                head = bytearray(content.read(_HEAD_BYTES))
+            longer, head[_LONGER] = bytes(head[_LONGER]), bytes(4)
+            header = mrcfile.mrcinterpreter.MrcInterpreter(io.BytesIO(head), permissive=True, header_only=True).header
         shape = tuple(map(int, mrcfile.utils.data_shape_from_header(header)))
         dtype = np.dtype(mrcfile.utils.data_dtype_from_header(header))
-        offset = int(header.nbytes) + max(0, int(header.nsymbt))
+        offset = _HEAD_BYTES + max(0, int(np.frombuffer(longer, header.nsymbt.dtype)[0]))
     except (*DAMAGE, *said.MALFORMED) as error:
         raise BadInput(f"{path} is no readable MRC file, empty, truncated or damaged: {error}") from error
     if min(shape, default=0) < 1:
@@ -52,7 +58,7 @@ def open_mrc(path: Path) -> Stored:
         axes,
         raw_axes,
         size,
-        array_in(path, dtype, shape, offset=offset, packed_from=0 if is_packed(path) else None),
+        array_in(path, dtype, shape, offset=offset, trust=trust, packed_from=0 if is_packed(path) else None),
         note=joined(warned, "its bytes have no sign, as IMOD writes them" * unsigned),
         size_doubt=doubt,
     )

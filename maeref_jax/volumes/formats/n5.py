@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats import blosc_chunks, said
 from maeref_jax.volumes.formats.store import (
     is_url,
     missing_chunks,
@@ -17,6 +17,7 @@ from maeref_jax.volumes.formats.store import (
     write_store,
 )
 from maeref_jax.volumes.formats.stored import Stored
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 from maeref_jax.volumes.formats.zarr_store import stored_array
 
 _FILE = "attributes.json"
@@ -28,14 +29,14 @@ def is_n5(location: str | Path) -> bool:
     return read_json(location, _FILE) is not None
 
 
-def open_n5(location: str | Path) -> Stored:
+def open_n5(location: str | Path, trust: Trust = CAUTIOUS) -> Stored:
     """The N5 array in a folder or URL.
 
     Axes and voxel size: `axes` with `resolution` and `units` (neuroglancer), `transform` (OpenOrganelle), or
     `pixelResolution` (n5-viewer, which means x y z). Without any of them the axes are not known.
 
     Raises:
-        BadInput: a group (its arrays are named), or an array that cannot be opened.
+        BadInput: a group (its arrays are named), or an array that cannot be opened or leads out of itself.
     """
     attributes = read_json(location, _FILE) or {}
     if "dimensions" not in attributes:
@@ -44,11 +45,11 @@ def open_n5(location: str | Path) -> Stored:
         found = ", ".join(inner[:8]) or ("a URL cannot be listed" if is_url(location) else "none here")
         raise BadInput(f"{location} is an N5 group, expected an array; give one of: {found}")
     needed = {key: attributes[key] for key in _NEEDED if key in attributes}
-    store = open_bare(location, "n5", "an N5 array", _FILE, needed)
+    store = open_bare(location, "n5", "an N5 array", _FILE, needed, trust)
     names, lengths = _described(attributes, store.rank)
     axes, raw_axes = said.axes(names, store.rank)
     size, doubt = said.voxel_size(lengths)
-    return stored_array(
+    found = stored_array(
         location,
         store,
         axes=axes,
@@ -57,6 +58,8 @@ def open_n5(location: str | Path) -> Stored:
         note=missing_chunks(location, store),
         size_doubt=doubt,
     )
+    chunks = None if is_url(location) else blosc_chunks.named(attributes)
+    return blosc_chunks.checked(found, Path(location), store, chunks) if chunks else found
 
 
 def create_n5(

@@ -15,19 +15,21 @@ from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.packed import DAMAGE, array_in, content_of, is_packed
 from maeref_jax.volumes.formats.stored import Placement, Stored, extra, joined
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 
 _HEAD_BYTES = 540  # of NIfTI-2, of NIfTI-1 they are 348: the header itself begins with its length
 _LONGEST_NIFTI1 = 32767
 
 
-def open_nifti(path: Path) -> Stored:
-    """The array of a NIfTI file: memory-mapped, or, of a .nii.gz, unpacked to disk when it is first read.
+def open_nifti(path: Path, trust: Trust = CAUTIOUS) -> Stored:
+    """The array of a NIfTI file; that of a .nii.gz is unpacked to disk when it is first read.
 
     Axes: x y z, then time, then channels (vectors, classes). Voxel size: pixdim in the unit of xyzt_units; without a
     unit it is not known. A slope and intercept make the values float64.
 
     Raises:
-        BadInput: nibabel is missing; no NIfTI file, or truncated; values that it cannot describe.
+        BadInput: nibabel is missing; no NIfTI file, or truncated; values that it
+            cannot describe.
     """
     nibabel = extra("nibabel", path)
     try:
@@ -41,8 +43,9 @@ def open_nifti(path: Path) -> Stored:
         raise BadInput(f"{path} is no readable NIfTI file, empty, truncated or damaged: {error}") from error
     if not 2 <= len(shape) <= 5 or min(shape) < 1:
         raise BadInput(f"{path} is no readable NIfTI file: its header says shape {shape}")
-    values = array_in(path, dtype, shape, offset=offset, order="F", packed_from=0 if is_packed(path) else None)
-    scaled = slope is not None and (slope, intercept or 0) != (1, 0)
+    packed_from = 0 if is_packed(path) else None
+    values = array_in(path, dtype, shape, offset=offset, trust=trust, order="F", packed_from=packed_from)
+    scaled = dtype.kind in "uif" and slope is not None and (slope, intercept or 0) != (1, 0)
     unit = _attempt(nibabel, header.get_xyzt_units) or ("unknown", "unknown")
     lengths = said.items(_attempt(nibabel, header.get_zooms))[:3]
     # Stored as float32: seven digits are what it can promise.

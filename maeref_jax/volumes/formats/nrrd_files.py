@@ -11,8 +11,9 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
-from maeref_jax.volumes.formats.packed import DAMAGE, array_in
+from maeref_jax.volumes.formats.packed import DAMAGE, array_in, bytes_of
 from maeref_jax.volumes.formats.stored import Placement, Stored, extra
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust, check_inside
 
 _TYPES = {
     "int8": "signed char, int8, int8_t", "uint8": "uchar, unsigned char, uint8, uint8_t",
@@ -29,17 +30,20 @@ _NEEDED = (
     "type", "dimension", "sizes", "encoding", "endian", "data file", "datafile",
     "line skip", "lineskip", "byte skip", "byteskip",
 )  # fmt: skip
+# Far beyond any header, and any line that is to be skipped.
+_LONGEST_LINE, _MOST_LINES = 1 << 20, 1000
 _SPATIAL_KINDS = ("domain", "space")
 
 
-def open_nrrd(path: Path) -> Stored:
-    """The array of a NRRD file: memory-mapped where it is raw, unpacked to disk when first read where it is gzip.
+def open_nrrd(path: Path, trust: Trust = CAUTIOUS) -> Stored:
+    """The array of a NRRD file, unpacked to disk when it is first read where it is gzip.
 
     Axes: `labels`, else x y z where `space`, `space directions` or `kinds` say that there are three axes of space.
     Voxel size: lengths of `space directions` in `space units`, else `spacings` in `units`.
 
     Raises:
-        BadInput: pynrrd is missing; no NRRD file, or truncated; data in several files or in another encoding.
+        BadInput: pynrrd is missing; no NRRD file, or truncated; data in several files, in another folder, or in another
+            encoding; what packed.py refuses.
     """
     nrrd = extra("nrrd", path, "pynrrd")
     try:
@@ -49,7 +53,7 @@ def open_nrrd(path: Path) -> Stored:
         shape = tuple(int(n) for n in fields["sizes"])
         dtype = np.dtype(_DTYPES[fields["type"].lower()])
         dtype = dtype.newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
-        place = _data(path, fields, begin)
+        place, encoding = _data(path, fields, begin, trust), fields["encoding"].lower()
     except BadInput:  # a ValueError as well, but no damage
         raise
     except (*DAMAGE, *said.MALFORMED, nrrd.NRRDError) as error:
@@ -59,7 +63,7 @@ def open_nrrd(path: Path) -> Stored:
     told = {_field(line): _read(nrrd, head[0], line) for line in head[1:] if _field(line) not in _NEEDED}
     axes, raw_axes = _axes(told, len(shape))
     size, doubt = said.voxel_size(_lengths(told, axes or ""), 12)
-    values = _values(*place, dtype, shape, encoding=fields["encoding"].lower())
+    values = _values(*place, dtype, shape, trust, encoding=encoding)
     notes = {"note": _orientation(told, axes), "size_doubt": doubt}
     return Stored(path, shape, dtype.newbyteorder("="), axes, raw_axes, size, values, **notes)
 
@@ -98,8 +102,10 @@ def _head(path: Path) -> tuple[list[str], int]:
     """(lines of the header, the first one being the magic; the byte behind it)."""
     lines = []
     with path.open("rb") as file:
-        while line := file.readline(1 << 20).decode("utf-8", "replace").strip():
+        while line := file.readline(_LONGEST_LINE).decode("utf-8", "replace").strip():
             lines.append(line)
+            if len(lines) > _MOST_LINES:
+                raise ValueError(f"its header has over {_MOST_LINES} lines")
             if not lines[0].startswith("NRRD"):
                 raise ValueError("it does not begin with NRRD")
         return ([*lines] or [""]), file.tell()
@@ -117,28 +123,31 @@ def _read(nrrd: ModuleType, magic: str, line: str) -> Any:
         return None
 
 
-def _data(path: Path, fields: dict[str, Any], begin: int) -> tuple[Path, int, int]:
+def _data(path: Path, fields: dict[str, Any], begin: int, trust: Trust) -> tuple[Path, int, int]:
     """(file with the data; byte at which lines were skipped; bytes to be skipped then, -1: all but the data)."""
     name = fields.get("data file", fields.get("datafile"))
     if name is not None and re.match(r"LIST\b|.*%\d*d", name):
         raise BadInput(f"{path} has its data in several files ({name[:40]}); save it as one file")
     file = path if name is None else path.parent / name
+    if name is not None:
+        check_inside(path.parent, file, trust, f"{name[:200]} for its data")
     lines = int(fields.get("line skip", fields.get("lineskip", 0)))
     with file.open("rb") as content:
         content.seek(begin if name is None else 0)
         for _ in range(lines):
-            content.readline()
+            if not content.readline(_LONGEST_LINE).endswith(b"\n"):
+                raise ValueError(f"there are no {lines} lines to be skipped")
         return file, content.tell(), int(fields.get("byte skip", fields.get("byteskip", 0)))
 
 
-def _values(file: Path, begin: int, skip: int, dtype, shape, *, encoding: str):
-    needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+def _values(file: Path, begin: int, skip: int, dtype, shape, trust: Trust, *, encoding: str):
+    needed = bytes_of(file, dtype, shape, 0)
     if encoding in ("gzip", "gz"):
-        return array_in(file, dtype, shape, offset=max(skip, 0), order="F", packed_from=begin)
+        return array_in(file, dtype, shape, offset=max(skip, 0), trust=trust, order="F", packed_from=begin)
     if encoding != "raw":
         raise BadInput(f"{file} has the encoding {encoding[:20]}; save it with the encoding raw or gzip")
     offset = max(0, file.stat().st_size - needed) if skip == -1 else begin + skip
-    return array_in(file, dtype, shape, offset=offset, order="F")
+    return array_in(file, dtype, shape, offset=offset, trust=trust, order="F")
 
 
 def _axes(told: dict[str, Any], rank: int) -> tuple[str | None, str]:

@@ -8,6 +8,7 @@ import gzip
 import itertools
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,9 @@ from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.store import exists, is_url, join
 from maeref_jax.volumes.formats.stored import extra
+from maeref_jax.volumes.formats.trust import Trust, check_stream
 
+_CHUNK = re.compile("_".join([r"(-?\d{1,18})-(-?\d{1,18})"] * 3))
 _DRIVER = "neuroglancer_precomputed"
 
 
@@ -35,6 +38,7 @@ class PackedChunks(NamedTuple):
     size: tuple[int, ...]
     chunk: tuple[int, ...]
     offset: tuple[int, ...]
+    trust: Trust
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """The voxels in slices of x, y, z and channel, counted from 0. Raises BadInput for a damaged chunk."""
@@ -46,7 +50,7 @@ class PackedChunks(NamedTuple):
             [range(s.start // c, -(-s.stop // c)) for s, c in zip(slices, self.chunk, strict=False)]
         ):
             if name in self.files:
-                memory.write(f"{key}/{name}", _content(self.files[name])).result()
+                memory.write(f"{key}/{name}", _content(self.files[name], self.trust)).result()
         spec = {"driver": _DRIVER, "kvstore": {"driver": "memory", "path": "v/"}, "open": True}
         try:
             store = tensorstore.open(spec, context=context).result()
@@ -56,7 +60,7 @@ class PackedChunks(NamedTuple):
 
     def missing(self) -> int:
         """How many chunks of the grid are no file."""
-        return sum(name not in self.files for name in self._names([range(n) for n in self._grid()]))
+        return math.prod(self._grid()) - sum(map(self._is_chunk, self.files))
 
     def corners(self) -> set[str]:
         """The names of the first chunk, of the last and of one in the middle."""
@@ -65,6 +69,14 @@ class PackedChunks(NamedTuple):
 
     def _grid(self) -> list[int]:
         return [-(-n // c) for n, c in zip(self.size, self.chunk, strict=True)]
+
+    def _is_chunk(self, name: str) -> bool:
+        if not (match := _CHUNK.fullmatch(name)):
+            return False
+        firsts = [int(first) - start for first, start in zip(match.groups()[::2], self.offset, strict=True)]
+        at = [range(first // c, first // c + 1) for first, c in zip(firsts, self.chunk, strict=True)]
+        inside = all(0 <= one.start < count for one, count in zip(at, self._grid(), strict=True))
+        return inside and name in self._names(at)
 
     def _names(self, numbers: list[range]) -> Iterator[str]:
         for at in itertools.product(*numbers):
@@ -75,7 +87,7 @@ class PackedChunks(NamedTuple):
 
 
 def look_at_chunks(
-    root: Path | str, info: dict[str, Any], store: tensorstore.TensorStore
+    root: Path | str, info: dict[str, Any], store: tensorstore.TensorStore, trust: Trust
 ) -> tuple[PackedChunks | None, str]:
     """(how to read the chunks, None where TensorStore can by itself; a note where some are not on disk).
 
@@ -91,7 +103,7 @@ def look_at_chunks(
     if scale.get("sharding"):
         return None, ""
     if is_url(root):
-        looked_at = PackedChunks(Path(), info, {}, size, chunk, offset).corners()
+        looked_at = PackedChunks(Path(), info, {}, size, chunk, offset, trust).corners()
         _refuse_packed(join(root, said.text(scale.get("key"))), looked_at)
         return None, ""
     folder = Path(root) / said.text(scale.get("key"))
@@ -101,7 +113,7 @@ def look_at_chunks(
     packed = {".gz", ".br"}
     for file in sorted(folder.iterdir(), key=lambda file: file.suffix not in packed):  # not packed: the last, and wins
         files[file.stem if file.suffix in packed else file.name] = file
-    chunks = PackedChunks(folder, info, files, size, chunk, offset)
+    chunks = PackedChunks(folder, info, files, size, chunk, offset, trust)
     if any(file.suffix == ".br" for file in files.values()):
         extra("brotli", folder)
     count, missing = math.prod(-(-n // c) for n, c in zip(size, chunk, strict=True)), chunks.missing()
@@ -118,7 +130,7 @@ def _refuse_packed(location: str | Path, names: set[str]) -> None:
             )
 
 
-def _content(file: Path) -> bytes:
+def _content(file: Path, trust: Trust) -> bytes:
     content = file.read_bytes()
     if file.suffix == ".br":
         brotli = extra("brotli", file)
@@ -128,6 +140,7 @@ def _content(file: Path) -> bytes:
             raise BadInput(f"{file} cannot be unpacked, is it damaged? {error}") from error
     if file.suffix != ".gz":
         return content
+    check_stream(file, lambda: content, len(content), trust)
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,36 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
 
+# An empty list is one byte, and some seventy in memory.
+LARGEST_BYTES = 8 << 20
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+
 
 def read_plain_pickle(path: Path) -> Any:
     """What the file holds. Raises BadInput where it is damaged, or names anything but plain data."""
     try:
-        return _Unpickler(io.BytesIO(path.read_bytes())).load()
+        with path.open("rb") as file:
+            return _Unpickler(io.BytesIO(checked(file.read(LARGEST_BYTES + 1)))).load()
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
     except (*said.MALFORMED, pickle.UnpicklingError, EOFError, MemoryError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read, is it damaged? ({type(error).__name__}: {error})") from error
+
+
+def checked(program: bytes) -> bytes:
+    """The bytes of a pickle, which asks for no more memory than its length can be the reason for.
+
+    Python's reader sets aside what a length or a number of its memo says, before it looks whether that much follows.
+
+    Raises:
+        BadInput: it does, or is too long; ValueError: it is damaged.
+    """
+    if len(program) > LARGEST_BYTES:
+        raise BadInput(f"its pickle is too long for plain data: over {LARGEST_BYTES} bytes")
+    for opcode, argument, _ in pickletools.genops(program):
+        if opcode.name in _MEMO and argument > len(program):
+            raise BadInput(f"its pickle is damaged: it numbers more things than it has bytes, {argument}")
+    return program
 
 
 def _dtype(kind, *_) -> np.dtype:

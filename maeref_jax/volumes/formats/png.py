@@ -8,29 +8,38 @@ from PIL import Image
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.stored import Stored
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust, check_piece, check_possible
 
 # Planes of microscopes are larger than what Pillow takes for an attack.
 Image.MAX_IMAGE_PIXELS = None
 _DTYPES = {"1": "bool", "L": "uint8", "P": "uint8", "LA": "uint8", "RGB": "uint8", "RGBA": "uint8"}
 _DTYPES |= {"I;16": "uint16", "I;16B": "uint16", "I": "int32"}
+# Of a pixel, at most: four samples, or a number of 32 bits.
+_MEMORY = 4
 _DAMAGE = (OSError, SyntaxError, EOFError, *said.MALFORMED)
 
 
-def open_png(path: Path, *, decode: bool = True) -> Stored:
+def open_png(path: Path, trust: Trust = CAUTIOUS, *, decode: bool = True) -> Stored:
     """A plane (y, x), or (y, x, colour samples). Its voxel size is not in the file.
 
     Args:
         decode: try to decode it, so that damage shows before any work.
 
     Raises:
-        BadInput: no PNG, truncated, or 16-bit colours, which Pillow would round to 8 bits.
+        BadInput: no PNG, truncated, larger than what is in the file or than may be unpacked at once, or 16-bit
+            colours, which Pillow would round to 8 bits.
     """
     try:
         with path.open("rb") as file:
             depth, colours = file.read(26)[24:]
         with Image.open(path, formats=("PNG",)) as image:
             mode, (width, height), samples = image.mode, image.size, len(image.getbands())
+            held = path.stat().st_size
+            check_possible(path, height * (width * samples * (1 if mode == "P" else depth) // 8), held)
+            check_piece(path, "its planes", height * width * _MEMORY, held, trust)
             image.load() if decode else None
+    except BadInput:  # a ValueError as well, but no damage
+        raise
     except _DAMAGE as error:
         raise BadInput(f"{path} is no readable PNG, empty or truncated: {error}") from error
     if mode not in _DTYPES or (depth == 16 and colours in (2, 4, 6)):

@@ -10,8 +10,9 @@ import tensorstore
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.packed_chunks import look_at_chunks
-from maeref_jax.volumes.formats.store import open_bare, open_store, read_json, split, write_store
+from maeref_jax.volumes.formats.store import is_url, open_bare, open_store, read_json, split, write_store
 from maeref_jax.volumes.formats.stored import Stored, joined
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust, check_inside
 from maeref_jax.volumes.formats.zarr_store import stored_array
 
 _DRIVER = "neuroglancer_precomputed"
@@ -27,24 +28,28 @@ def is_precomputed(location: str | Path) -> bool:
     return _find(location) is not None
 
 
-def open_precomputed(location: str | Path) -> Stored:
+def open_precomputed(location: str | Path, trust: Trust = CAUTIOUS) -> Stored:
     """The finest scale of a precomputed volume, or the one whose folder is named ("…/volume/8_8_40").
 
     Chunks that their writer packed with gzip or brotli (CloudVolume does so by default) are read as others are.
 
     Raises:
-        BadInput: metadata that cannot be read, or chunks packed with brotli where that package is missing.
+        BadInput: metadata that cannot be read, a scale or links that lead out of the folder, or chunks packed with
+            brotli where that package is missing.
     """
     root, info, index = _find(location)
     bare = _bare(info, index)
-    store = open_bare(root, _DRIVER, "a precomputed volume", "info", bare)
+    if not is_url(root):
+        key = said.text(bare["scales"][0].get("key"))
+        check_inside(Path(root), Path(root) / key, trust, f"{(Path(root) / key).resolve()}, its scale {key[:200]}")
+    store = open_bare(root, _DRIVER, "a precomputed volume", "info", bare, trust)
     scale = said.mapping(info["scales"][index])
     lengths = said.items(scale.get("resolution"))
     lengths = lengths if len(lengths) == 3 else [scale.get("resolution")] * 3
     size, doubt = said.voxel_size({axis: (length, "nm") for axis, length in zip("xyz", lengths, strict=True)})
     offset = tuple(store.domain.origin[:3])[::-1]
     begin = f"its first voxel is (z, y, x) = {offset} of the data set" if any(offset) else ""
-    chunks, missing = look_at_chunks(root, bare, store)
+    chunks, missing = look_at_chunks(root, bare, store, trust)
     fields = {"voxel_size_nm": size, "note": joined(begin, missing), "size_doubt": doubt}
     if chunks:
         return _stored(location, store, **fields)._replace(read=chunks.read)

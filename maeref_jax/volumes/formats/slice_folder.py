@@ -12,6 +12,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats.png import open_png
 from maeref_jax.volumes.formats.stored import Stored, joined
 from maeref_jax.volumes.formats.tiff import open_tiff
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust, check_inside
 
 PLANES: dict[str, Callable[..., Stored]] = {".tif": open_tiff, ".tiff": open_tiff, ".png": open_png}
 _NAMED = 6  # missing slices that a message names
@@ -22,22 +23,25 @@ def is_slice_folder(path: Path | str) -> bool:
     return isinstance(path, Path) and path.is_dir() and bool(_files(path))
 
 
-def open_slice_folder(path: Path) -> Stored:
+def open_slice_folder(path: Path, trust: Trust = CAUTIOUS) -> Stored:
     """The TIFF or PNG files of the folder, one slice each, in the order of the one number in which their names differ.
 
     Numbers may go up in steps, by tens say, which a note tells.
 
     Raises:
         BadInput: names that differ in more than one number or in words, numbers twice, slices that are missing (they
-            are named), files that are no single plane, truncated, or not of the first one's shape and dtype.
+            are named), files that are no single plane, truncated, links out of the folder, or not of the first one's
+            shape and dtype.
     """
     files, note = _numbered(path, _files(path))
+    for file in files:
+        check_inside(path, file, trust, f"{file.resolve()}, by {file}")
     opener = PLANES[files[0].suffix.lower()]
-    first = opener(files[0])
+    first = opener(files[0], trust)
     if first.axes not in ("YX", "YXS"):
         raise BadInput(f"{files[0]} has shape {first.shape} (axes {first.raw_axes}), expected one plane per file")
     for file in files[1:]:
-        found = opener(file, decode=False)
+        found = opener(file, trust, decode=False)
         if (found.shape, found.dtype) != (first.shape, first.dtype):
             raise BadInput(
                 f"{file} is {found.dtype} {found.shape}, but {first.path} is {first.dtype} {first.shape}; all slices "
@@ -45,7 +49,7 @@ def open_slice_folder(path: Path) -> Stored:
             )
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
-        return np.stack([opener(file, decode=False).read(slices[1:]) for file in files[slices[0]]])
+        return np.stack([opener(file, trust, decode=False).read(slices[1:]) for file in files[slices[0]]])
 
     return Stored(
         path,
@@ -97,11 +101,17 @@ def _spacing(path: Path, written: list[str]) -> str:
     if len(apart) == 1:
         return f"its {len(found)} slices are numbered in steps of {step} and taken as neighbours" if step > 1 else ""
     width = len(written[0]) if written[0].startswith("0") else 0
-    missing = [n for a, b in itertools.pairwise(found) for n in range(a + step, b, step)]
-    named = ", ".join(f"{n:0{width}d}" for n in missing[:_NAMED])
-    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-    what = f"{named}{more} missing" if missing else "their steps differ"
+    gaps = [range(a + step, b, step) for a, b in itertools.pairwise(found)]
+    count, missing = sum(map(_length, gaps)), itertools.islice(itertools.chain(*gaps), _NAMED)
+    named = ", ".join(f"{n:0{width}d}" for n in missing)
+    more = f" and {count - _NAMED} more" if count > _NAMED else ""
+    what = f"{named}{more} missing" if count else "their steps differ"
     raise BadInput(
         f"{path} holds {len(found)} slices numbered {found[0]} to {found[-1]}, but {what}: for a slice that is lost "
         "copy its neighbour under its name, or, where those that are there are neighbours, number them without gaps"
     )
+
+
+def _length(gap: range) -> int:
+    """len() takes no range that is longer than memory can be."""
+    return max(0, -(-(gap.stop - gap.start) // gap.step))

@@ -5,6 +5,8 @@ TensorStore, which takes the credentials from where Google's and Amazon's own to
 """
 
 import json
+import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import numpy as np
 import tensorstore
 
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.formats.trust import Trust, check_links, check_piece
+from maeref_jax.volumes.json_files import parse_object, read_object
 
 # Whether something is there is asked a few times: TensorStore's own 32 tries take many minutes for a mistyped bucket.
 # Voxels of what is there are read with all its patience.
@@ -47,7 +51,14 @@ def kvstore(location: str | Path) -> dict[str, str]:
     """TensorStore's name for a folder or URL (gs:// and s3:// untested)."""
     if not is_url(location):
         # TensorStore refuses "..", which a path that is only made absolute may keep.
-        return {"driver": "file", "path": f"{Path(location).resolve()}/"}
+        path = str(Path(location).resolve())
+        if any("\ud800" <= sign <= "\udfff" for sign in path):
+            raise BadInput(f"the path {path!a} holds bytes that are no UTF-8, which TensorStore wants; rename it")
+        if "\\" in path and os.sep == "/":
+            raise BadInput(
+                f"the path {path} holds a backslash, which TensorStore takes for the sign of a folder; rename it"
+            )
+        return {"driver": "file", "path": f"{path}/"}
     scheme, _, rest = str(location).partition("://")
     first, _, path = rest.strip("/").partition("/")
     if scheme in ("http", "https"):
@@ -61,20 +72,15 @@ def read_json(location: str | Path, name: str) -> dict[str, Any] | None:
     Raises:
         BadInput: no JSON object, or a folder or URL that cannot be read.
     """
+    if not is_url(location):
+        file = Path(location) / name
+        return read_object(file) if file.is_file() else None
     try:
         store = tensorstore.KvStore.open(kvstore(location), context=_PROBE).result()
         found = store.read(name).result()
     except ValueError as error:  # TensorStore's only exception
         raise BadInput(_unreachable(location, error)) from error
-    if found.state != "value":
-        return None
-    try:
-        content = json.loads(found.value)
-    except ValueError as error:
-        raise BadInput(f"{join(location, name)} is damaged metadata, no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"{join(location, name)} is damaged metadata: expected a JSON object")
-    return content
+    return parse_object(found.value, join(location, name)) if found.state == "value" else None
 
 
 def exists(location: str | Path, name: str) -> bool:
@@ -106,20 +112,28 @@ def open_store(location: str | Path, spec: dict[str, Any], what: str) -> tensors
 
 
 def open_bare(
-    location: str | Path, driver: str, what: str, name: str, needed: dict[str, Any]
+    location: str | Path, driver: str, what: str, name: str, needed: dict[str, Any], trust: Trust
 ) -> tensorstore.TensorStore:
     """The array in a folder or URL, to be read, as if its metadata file `name` held nothing but `needed`: TensorStore
-    would refuse an array for what its optional entries say. Raises BadInput that calls it `what`.
+    would refuse an array for what its optional entries say.
+
+    Raises:
+        BadInput: it is none, and is called `what`; links out of the folder; chunks that are too large.
     """
+    if not is_url(location):
+        check_links(Path(location), trust)
     context = tensorstore.Context()
     memory = {"driver": "memory", "path": name}
     tensorstore.KvStore.open({"driver": "memory"}, context=context).result()[name] = json.dumps(needed).encode()
     layers = [{"base": kvstore(location)}, {"exact": name, "base": memory}]
     try:
         spec = {"driver": driver, "kvstore": {"driver": "kvstack", "layers": layers}}
-        return tensorstore.open(spec, open=True, context=context).result()
+        store = tensorstore.open(spec, open=True, context=context).result()
     except ValueError as error:
         raise BadInput(f"{location} cannot be opened as {what}: {_text(error)}") from error
+    chunk = store.chunk_layout.read_chunk.shape
+    check_piece(location, "its chunks", math.prod(chunk) * store.dtype.numpy_dtype.itemsize, 0, trust)
+    return store
 
 
 def read_store(store: tensorstore.TensorStore, slices: tuple[slice, ...], location: str | Path) -> np.ndarray:

@@ -7,6 +7,7 @@ What a file does not say is never guessed: a stack without axes metadata has axe
 import contextlib
 import logging
 import lzma
+import math
 import os
 import re
 import threading
@@ -21,7 +22,17 @@ import tifffile
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.ome_tiff import parse_ome
+from maeref_jax.volumes.formats.packed import read_array
 from maeref_jax.volumes.formats.stored import Stored, joined
+from maeref_jax.volumes.formats.trust import (
+    CAUTIOUS,
+    DEFLATE,
+    Trust,
+    check_inside,
+    check_piece,
+    check_possible,
+    check_stream,
+)
 
 # ImageJ's offsets have 32 bits; the margin is for tags and the resolution of the limit in its own reader.
 LARGEST_BYTES = 4_000_000_000
@@ -34,13 +45,17 @@ _PLAIN = {
 }
 # No file has more: tifffile would make a list of as many as the metadata say.
 _MOST_PLANES = 10_000_000
+_MOST_MESSAGES = 100
 _LEFT_ASIDE = "its description cannot be understood and is left aside"
 _DAMAGE = re.compile(r"invalid page offset|corrupted|failed to reshape|invalid value offset|invalid offset")
+# How many bytes come out of one at most, by the number of the compression: none, packbits, LZW, deflate.
+_TIGHTEST = {1: 1, 32773: 64, 5: 1400, 8: DEFLATE, 32946: DEFLATE}
+_STREAMS = (8, 32946)
 # The errors of imagecodecs, which tifffile uses where it is installed, are RuntimeErrors.
 _DECODE_ERRORS = (ValueError, zlib.error, lzma.LZMAError, tifffile.TiffFileError, RuntimeError)
 
 
-def open_tiff(path: Path, *, decode: bool = True, plain: bool = False) -> Stored:
+def open_tiff(path: Path, trust: Trust = CAUTIOUS, *, decode: bool = True, plain: bool = False) -> Stored:
     """The one image series of a TIFF file, or of the several files of an OME-TIFF, lazily: only the pages of a box are
     read.
 
@@ -49,22 +64,24 @@ def open_tiff(path: Path, *, decode: bool = True, plain: bool = False) -> Stored
         plain: a stack of pages, whatever its metadata say. So it is read too where they cannot be understood.
 
     Raises:
-        BadInput: not a TIFF, truncated, empty, several series, parts that are not there, or a compression that needs
-            imagecodecs.
+        BadInput: not a TIFF, truncated, empty, several series, parts that are not there or lie in other folders, pages
+            larger than what is in the file or than may be unpacked at once, or a compression that needs imagecodecs.
     """
     with _Messages() as messages:
         try:
             with tifffile.TiffFile(path, **(_PLAIN if plain else {})) as tif:
                 told = Said() if plain else _said(tif)
+                for name in told.files:
+                    check_inside(path.parent, path.parent / name, trust, name)
                 series = None if told.unfit else _series(tif)
                 if series is not None:
-                    return _describe(path, tif, series, told, messages, decode)
+                    return _describe(path, tif, series, told, messages, trust, decode)
         except tifffile.TiffFileError as error:
             size = path.stat().st_size
             raise BadInput(f"{path} ({size} bytes) is no readable TIFF, empty or truncated: {error}") from error
     if plain:
         raise BadInput(f"{path} is no readable TIFF, its pages cannot be listed; save it anew, with Fiji")
-    found = open_tiff(path, decode=decode, plain=True)
+    found = open_tiff(path, trust, decode=decode, plain=True)
     return found._replace(note=joined(told.note or _LEFT_ASIDE, found.note))
 
 
@@ -125,6 +142,8 @@ class _Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.found.append(record.getMessage())
+        if len(self.found) > _MOST_MESSAGES:  # it may go on for minutes, over tens of thousands of tags
+            raise tifffile.TiffFileError(f"over {_MOST_MESSAGES} parts of it are damaged")
 
 
 def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries] | None:
@@ -139,7 +158,7 @@ def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries] | None:
         return None
 
 
-def _describe(path, tif, found, told, messages, decode) -> Stored:
+def _describe(path, tif, found, told, messages, trust, decode) -> Stored:
     if len(found) != 1:
         shapes = ", ".join(str(series.shape) for series in found[:4])
         raise BadInput(f"{path} holds {len(found)} image series ({shapes}, ...), expected one stack; save it alone")
@@ -151,8 +170,8 @@ def _describe(path, tif, found, told, messages, decode) -> Stored:
             f"{path} is one of several files that make up an OME-TIFF of shape {series.shape}, and "
             f"{name[1] if name else 'another one'} cannot be read: keep all of them in one folder"
         )
-    _check_whole(path, series, messages)
-    shape, axes = series.shape, series.axes
+    _check_whole(path, series, messages, trust)
+    shape, axes = tuple(map(int, series.shape)), series.axes
     if told.stack and axes == "YX":
         shape, axes = (1, *shape), "ZYX"
     known = set(axes) <= set("TCZYXS")
@@ -162,23 +181,22 @@ def _describe(path, tif, found, told, messages, decode) -> Stored:
     page_shape = series.keyframe.shape
     lead = shape[: len(shape) - len(page_shape)]
     pages = list(series.pages) if series.dataoffset is None else []
-    if series.dataoffset is None and (shape[len(lead) :] != page_shape or np.prod(lead, dtype=int) != len(pages)):
+    if series.dataoffset is None and (shape[len(lead) :] != page_shape or math.prod(lead) != len(pages)):
         raise BadInput(f"{path}: pages of shape {page_shape} do not make up a stack of shape {shape}")
     files = list({id(page.parent): page.parent for page in pages}.values())
     one_reader = threading.Lock()  # the file handles are shared
     if pages and decode:
         with _open_handles([pages[0].parent]):
-            _decode(path, pages[0])
+            _decode(path, pages[0], trust)
 
     def read(slices: tuple[slice, ...]) -> np.ndarray:
         if series.dataoffset is not None:
             dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)
-            mapped = np.memmap(path, dtype, mode="r", offset=series.dataoffset, shape=shape)
-            return np.array(mapped[slices], series.dtype)
+            return read_array(path, path, dtype, shape, series.dataoffset, "C", slices)
         numbers = np.arange(len(pages)).reshape(lead)[slices[: len(lead)]]
         inside = slices[len(lead) :]
         with one_reader, _open_handles(files):
-            planes = [_decode(path, pages[number])[inside] for number in numbers.ravel()]
+            planes = [_decode(path, pages[number], trust)[inside] for number in numbers.ravel()]
         return np.stack(planes).reshape(*numbers.shape, *planes[0].shape)
 
     others = f"{len(files)} files make up this OME-TIFF" if len(files) > 1 else ""
@@ -196,17 +214,21 @@ def _describe(path, tif, found, told, messages, decode) -> Stored:
     )
 
 
-def _check_whole(path: Path, series: tifffile.TiffPageSeries, messages: list[str]) -> None:
-    """Raises BadInput where image data lie beyond the end of their file, or tifffile has complained of damage."""
+def _check_whole(path: Path, series: tifffile.TiffPageSeries, messages: list[str], trust: Trust) -> None:
+    """Raises BadInput where image data lie beyond the end of their file or are less than their pages, where a page is
+    too large to be unpacked, or where tifffile has complained of damage.
+    """
     damage = [message for message in messages if _DAMAGE.search(message)]
     if series.dataoffset is not None:
-        ends = {path: series.dataoffset + series.nbytes}
+        ends = {path: series.dataoffset + math.prod(map(int, series.shape)) * series.dtype.itemsize}
     else:
         ends = {}
         try:
             for page in series.pages:
                 file = Path(page.parent.filehandle.path)
                 ends[file] = max(ends.get(file, 0), _end_of_data(page))
+                check_inside(path.parent, file, trust)
+                _check_page(path, page, trust)
         except (IndexError, AttributeError):  # pages that the metadata promise are not there, or are None
             damage.append(f"not all pages of the stack {series.shape} are there")
     for file, end in ends.items():
@@ -229,11 +251,34 @@ def _open_handles(files: list[tifffile.TiffFile]) -> Iterator[None]:
 
 
 def _end_of_data(page: tifffile.TiffPage) -> int:
-    """The byte behind its last voxel."""
-    return max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+    """The byte behind its last voxel. Raises BadInput where its places and sizes do not fit together."""
+    offsets, counts = page.dataoffsets, page.databytecounts
+    if not counts or len(offsets) != len(counts):
+        raise BadInput(
+            f"{page.parent.filename} is damaged: page {page.index} lies at {len(offsets)} places of {len(counts)} sizes"
+        )
+    return max(offset + count for offset, count in zip(offsets, counts, strict=True))
 
 
-def _decode(path: Path, page: tifffile.TiffPage) -> np.ndarray:
+def _bytes(page: tifffile.TiffPage, offset: int, count: int) -> bytes:
+    page.parent.filehandle.seek(offset)
+    return page.parent.filehandle.read(count)
+
+
+def _check_page(path: Path, page: tifffile.TiffPage, trust: Trust) -> None:
+    """Raises BadInput where the bytes of a page cannot be all of it, or become more than may be unpacked at once."""
+    frame, held = page.keyframe, sum(page.databytecounts)
+    values = math.prod(map(int, frame.shaped))
+    bits = frame.bitspersample if isinstance(frame.bitspersample, int) else min(frame.bitspersample)
+    if frame.compression in _TIGHTEST:
+        check_possible(f"{path}: page {page.index}", values * bits // 8, held, _TIGHTEST[frame.compression])
+    check_piece(path, "its pages", values * frame.dtype.itemsize, held, trust)
+
+
+def _decode(path: Path, page: tifffile.TiffPage, trust: Trust) -> np.ndarray:
+    if page.keyframe.compression in _STREAMS:
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            check_stream(path, lambda at=offset, n=count: _bytes(page, at, n), count, trust)
     try:
         return page.asarray()
     except _DECODE_ERRORS as error:
@@ -247,7 +292,7 @@ def _decode(path: Path, page: tifffile.TiffPage) -> np.ndarray:
 
 class Said(NamedTuple):
     """What a file says of itself. stack: whether a single page is a stack of one slice; size_doubt: as of Stored;
-    unfit: what it says cannot be understood; note: why.
+    unfit: what it says cannot be understood; note: why; files: those that it consists of, by name.
     """
 
     voxel_size_nm: tuple[float, float, float] | None = None
@@ -256,6 +301,7 @@ class Said(NamedTuple):
     size_doubt: str = ""
     note: str = ""
     unfit: bool = False
+    files: tuple[str, ...] = ()
 
 
 def _said(tif: tifffile.TiffFile) -> Said:
@@ -264,7 +310,7 @@ def _said(tif: tifffile.TiffFile) -> Said:
             ome = parse_ome(tif.ome_metadata)
             unfit = ome.planes is None or ome.planes > _MOST_PLANES
             note = joined(ome.note, "its OME-XML has no usable sizes and is left aside" * (unfit and not ome.note))
-            return Said(ome.voxel_size_nm, ome.channels, ome.stack, ome.size_doubt, note, unfit)
+            return Said(ome.voxel_size_nm, ome.channels, ome.stack, ome.size_doubt, note, unfit, ome.files)
         if tif.is_imagej:
             metadata = said.mapping(tif.imagej_metadata)
             size, doubt = _imagej_voxel_size(metadata, tif.pages[0].tags)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorstore
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.formats import said
+from maeref_jax.volumes.formats import blosc_chunks, said
 from maeref_jax.volumes.formats.ome_metadata import dataset_paths, describe, images, paths_of
 from maeref_jax.volumes.formats.store import (
     is_url,
@@ -25,6 +25,7 @@ from maeref_jax.volumes.formats.store import (
     write_store,
 )
 from maeref_jax.volumes.formats.stored import Stored
+from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust, check_inside
 
 _OPTIONAL = ("attributes", "dimension_names")  # of zarr.json
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
@@ -35,21 +36,21 @@ def is_zarr(location: str | Path) -> bool:
     return any(read_json(location, marker) is not None for marker in _MARKERS)
 
 
-def open_zarr(location: str | Path) -> Stored:
+def open_zarr(location: str | Path, trust: Trust = CAUTIOUS) -> Stored:
     """A Zarr array, or the finest level of an OME-Zarr image.
 
     Axes and voxel size come from the OME metadata of the group that the array belongs to, or else from
     dimension_names (v3), _ARRAY_DIMENSIONS or "axes", and "voxel_size_nm" attributes.
 
     Raises:
-        BadInput: no Zarr, a group that is no image (its arrays are named), an array that cannot be opened, or an
-            OME-Zarr level that is not there.
+        BadInput: no Zarr, a group that is no image (its arrays are named), an array that cannot be opened or
+            leads out of itself, or an OME-Zarr level that is not there.
     """
     is_array, metadata, attributes = metadata_of(location)
     if is_array is None:
         raise BadInput(f"{location} is a folder but no Zarr array: none of {', '.join(_MARKERS)} in it")
     if is_array:
-        return _open_array(location, location, metadata, attributes, *_group_of(location))
+        return _open_array(location, location, metadata, attributes, *_group_of(location), trust)
     paths = dataset_paths(attributes, str(location))
     if not paths:
         raise BadInput(
@@ -57,10 +58,12 @@ def open_zarr(location: str | Path) -> Stored:
             f"give one of: {_inner(location)}"
         )
     inner = join(location, paths[0])
+    if not is_url(location):
+        check_inside(Path(location), Path(inner), trust, paths[0][:200])
     is_array, metadata, own = metadata_of(inner)
     if not is_array:
         raise BadInput(f"{location}: its OME metadata name the array '{paths[0]}', which is not there; copy it again")
-    return _open_array(location, inner, metadata, own, attributes, paths[0])
+    return _open_array(location, inner, metadata, own, attributes, paths[0], trust)
 
 
 def create_bare_zarr(
@@ -159,10 +162,10 @@ def stored_array(location: str | Path, store: tensorstore.TensorStore, **fields:
 
 
 def _open_array(
-    location: str | Path, inner: str | Path, metadata: dict, attributes: dict, group: dict, name: str
+    location: str | Path, inner: str | Path, metadata: dict, attributes: dict, group: dict, name: str, trust: Trust
 ) -> Stored:
     driver, name_of = ("zarr3", "zarr.json") if "node_type" in metadata else ("zarr", ".zarray")
-    store = open_bare(inner, driver, "a Zarr array", name_of, _needed(metadata))
+    store = open_bare(inner, driver, "a Zarr array", name_of, _needed(metadata), trust)
     names = (metadata.get("dimension_names"), attributes.get("_ARRAY_DIMENSIONS"), attributes.get("axes"))
     names = next((said.items(found) or list(said.text(found)) for found in names if found), [])
     axes, raw_axes = said.axes(names, store.rank)
@@ -180,7 +183,9 @@ def _open_array(
         size, doubt, channels = found.voxel_size_nm or size, found.size_doubt or doubt, found.channels
     note = missing_chunks(inner, store)
     fields = {"voxel_size_nm": size, "size_doubt": "" if size else doubt, "channels": channels, "note": note}
-    return stored_array(location, store, axes=axes, raw_axes=raw_axes, **fields)
+    found = stored_array(location, store, axes=axes, raw_axes=raw_axes, **fields)
+    names = None if is_url(inner) else blosc_chunks.named(metadata)
+    return blosc_chunks.checked(found, Path(inner), store, names) if names else found
 
 
 def _needed(metadata: dict) -> dict:
