@@ -6,8 +6,8 @@ training goes on from. Its score is the sum of the members' lowest losses: the l
 Orbax writes in the background and renames when a checkpoint is whole, so a kill leaves the one before. Everything goes
 through numpy on the host: orbax refuses the output of pmap, and pmap must not be handed arrays that somebody else owns.
 
-Every leaf has a digest, saved with it and checked whenever it is read (digests.py). Checkpoints of earlier versions have
-none and are taken as they are.
+Every leaf has a digest, saved with it and checked whenever it is read (digests.py). Checkpoints of earlier versions
+have none and are taken as they are.
 
 Which parameters a run starts from:
   1. those of the latest checkpoint of the workdir that is whole;
@@ -16,7 +16,6 @@ Which parameters a run starts from:
   4. and otherwise random ones, from the seed.
 """
 
-import json
 import sys
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from maeref_jax.training.digests import Damaged, check, digest_of_json, digests_
 from maeref_jax.training.members import Best, untried
 from maeref_jax.training.parallel import is_primary, wait_for_all
 from maeref_jax.training.state import TrainState
+from maeref_jax.volumes.json_files import parse_object
 
 NUMBERS = ("model", "training")
 ITEMS = (*NUMBERS, "settings", "digests")
@@ -99,19 +99,19 @@ def restore_latest(checkpoints, like, members=None):
             checkpoints.reload()
         return jax.tree.map(np.array, _read(restored["model"], restored["training"]))
     if steps:
-        raise BadInput(
-            f"none of the checkpoints {steps} in {checkpoints.directory} can be read ({damaged[0][1]}); "
-            "see to the disk, or take a new --workdir"
-        )
+        raise _none_is_whole(checkpoints.directory, steps, damaged[0][1])
     return None
 
 
 class Loaded(NamedTuple):
-    """What use takes of a workdir, numpy arrays; of which step. doubts: what to warn of, where it is not the best."""
+    """What use takes of a workdir, numpy arrays; of which step. Where it is not the best one: the steps of the damaged
+    ones that are better, or of which nobody knows, and what to warn of.
+    """
 
     params: Any
     state: Any
     step: int
+    damaged: tuple[int, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
@@ -128,7 +128,7 @@ def load_best(workdir):
             damaged[step] = _first_line(error)
             continue
         doubts = (_doubt(workdir, damaged, step),) if damaged else ()
-        return Loaded(model["params"], model["state"], step, doubts)
+        return Loaded(model["params"], model["state"], step, tuple(sorted(damaged)), doubts)
     step = next(iter(damaged))
     raise BadInput(
         f"{directory / str(step)} is damaged ({damaged[step]}), and there is no other evaluated checkpoint that is "
@@ -137,15 +137,19 @@ def load_best(workdir):
 
 
 def _best_first(workdir):
-    """(steps of the checkpoints that were evaluated, the best one first, {step: reason} of those with a damaged score).
+    """(steps of the checkpoints that were evaluated, the best one first, {step: reason} of those with no whole score).
     Read without orbax's manager: it would tidy up what the run itself may be writing.
     """
     directory = _directory(workdir)
     if not directory.is_dir():
         raise BadInput(f"{workdir} has no checkpoints/; expected the workdir of a train.py run that has saved once")
-    scores = {step: _score(directory / str(step)) for step in saved_steps(workdir)}
-    damaged = {step: "its score" for step, score in scores.items() if score is None}
-    evaluated = {step: score for step, score in scores.items() if score is not None and np.isfinite(score)}
+    evaluated, damaged = {}, {}
+    for step in saved_steps(workdir):
+        try:
+            score = _score(directory / str(step))
+            evaluated |= {step: score} if np.isfinite(score) else {}
+        except Damaged as error:
+            damaged[step] = str(error)
     if not evaluated and not damaged:
         raise BadInput(f"{directory} holds no evaluated checkpoint; let train.py run until its first evaluation")
     return sorted(evaluated, key=evaluated.get), damaged
@@ -165,8 +169,9 @@ def saved_steps(workdir):
 
 
 def load_items(workdir, step, names=("model",)):
-    """What `save` wrote at a step, as numpy arrays: "model" is {"params", "state"}, "training" the rest. Raises Damaged,
-    or whatever orbax and TensorStore say of a damaged file.
+    """What `save` wrote at a step, as numpy arrays: "model" is {"params", "state"}, "training" the rest.
+
+    Raises Damaged, or whatever orbax and TensorStore say of a damaged file.
     """
     place = _directory(workdir) / str(step)
     with ocp.StandardCheckpointer() as reader:
@@ -176,7 +181,7 @@ def load_items(workdir, step, names=("model",)):
 
 
 def saved_settings(workdir):
-    """(step, settings) of the latest checkpoint whose settings are whole, as JSON has them; None where there is none."""
+    """(step, settings) of the latest checkpoint whose settings are whole, as JSON has them; None without any."""
     directory = _directory(workdir)
     for step in reversed(saved_steps(workdir) if directory.is_dir() else ()):
         try:
@@ -184,7 +189,7 @@ def saved_settings(workdir):
             kept = _kept(directory / str(step))
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict) and (kept is None or kept.get("settings") == digest_of_json(found)):
+        if kept is None or kept.get("settings") == digest_of_json(found):
             return step, found
     return None
 
@@ -206,8 +211,7 @@ def verify(workdir):
         place = directory / str(step)
         try:
             load_items(workdir, step, NUMBERS)
-            if _score(place) is None:
-                raise Damaged("its score")
+            _score(place)
             if _kept(place) is None:
                 text = "has no digests, it was saved by an earlier version: its numbers cannot be checked"
                 found.append(Finding(str(place), text, False))
@@ -287,7 +291,7 @@ def _kept(folder):
     """The digests of the checkpoint in a folder, None of one that an earlier version saved. Raises Damaged."""
     try:
         if (folder / "digests").is_dir():
-            return dict(_json(folder / "digests" / "metadata"))
+            return _json(folder / "digests" / "metadata")
         about = folder / "_CHECKPOINT_METADATA"
         if about.exists() and "digests" in _json(about)["item_handlers"]:
             raise Damaged("its digests are missing")
@@ -297,29 +301,43 @@ def _kept(folder):
 
 
 def _score(folder):
-    """The score of a checkpoint, None where it cannot be read, or is not the one that was saved."""
+    """The score of a checkpoint. Raises Damaged where it cannot be read, or is not the one that was saved."""
+    kept = _kept(folder)
     try:
-        score, kept = float(_json(folder / "metrics" / "metrics")["score"]), _kept(folder)
-        return score if kept is None or kept["score"] == score else None
+        score = float(_json(folder / "metrics" / "metrics")["score"])
+        if kept is None or kept["score"] == score:
+            return score
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        pass
+    raise Damaged("its score")
 
 
 def _json(path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError(f"{path} is nested too deeply") from error
+    return parse_object(path.read_bytes(), path.name)
 
 
 def _drop_unreadable_scores(workdir):
     """A damaged score would end in a traceback as soon as orbax opens the folder."""
-    directory = _directory(workdir)
-    for step in saved_steps(workdir) if directory.is_dir() else ():
-        if (directory / str(step) / "metrics").is_dir() and _score(directory / str(step)) is None:
-            print(f"checkpoint {step} is damaged (its score); it is set aside", file=sys.stderr, flush=True)
-            _set_aside(directory / str(step))
+    directory, damaged = _directory(workdir), {}
+    steps = saved_steps(workdir) if directory.is_dir() else []
+    for step in steps:
+        try:
+            _score(directory / str(step))
+        except Damaged as error:
+            damaged[step] = str(error)
+    if damaged and len(damaged) == len(steps):
+        raise _none_is_whole(directory, steps, damaged[steps[-1]])
+    for step, reason in damaged.items():
+        print(f"checkpoint {step} is damaged ({reason}); it is set aside", file=sys.stderr, flush=True)
+        _set_aside(directory / str(step))
     wait_for_all("dropped")
+
+
+def _none_is_whole(directory, steps, reason):
+    return BadInput(
+        f"none of the checkpoints {steps} in {directory} can be read ({reason}); see to the disk, or take a new "
+        "--workdir"
+    )
 
 
 def _first_line(error):

@@ -120,8 +120,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, ca
             file.write_bytes(
                 data[:half] if how == "cut" else data[:half] + bytes([data[half] ^ 255]) + data[half + 1 :]
             )
-    with pytest.raises(BadInput, match="damaged"):
-        checkpoint.load_best(tmp_path / "run")
+    loaded = checkpoint.load_best(tmp_path / "run")
+    assert (loaded.step, loaded.damaged) == (5, (10,)) and "damaged is checkpoints/10" in loaded.doubts[0]
     train(tmp_path / "run", 20)
     assert "checkpoint 10 is damaged" in capfd.readouterr().err
     assert [found.name.split("_")[0] for found in (tmp_path / "run" / "damaged").iterdir()] == ["10"]
@@ -271,11 +271,11 @@ def test_a_model_may_be_used_while_it_is_trained(tmp_path):
 
 
 def test_a_checkpoint_that_was_never_evaluated_is_no_model(tmp_path):
-    train(tmp_path / "run", 10)
-    for step in ("5", "10"):
-        (tmp_path / "run" / "checkpoints" / step / "metrics" / "metrics").write_text('{"score": Infinity}')
+    state = TrainState(np.int32(1), {"w": np.ones(3, np.float32)}, {}, (), (), Progress())
+    with checkpoint.open_checkpoints(tmp_path) as checkpoints:
+        checkpoint.save(checkpoints, state, settings_of(4))
     with pytest.raises(BadInput, match="no evaluated checkpoint"):
-        checkpoint.load_best(tmp_path / "run").step
+        checkpoint.load_best(tmp_path)
 
 
 def test_where_nothing_can_be_read_nothing_is_moved(tmp_path):
@@ -285,14 +285,15 @@ def test_where_nothing_can_be_read_nothing_is_moved(tmp_path):
     for _ in range(2):
         with pytest.raises(BadInput, match="none of the checkpoints"):
             train(tmp_path / "run", 20)
+        for step in ("5", "10"):
+            (tmp_path / "run" / "checkpoints" / step / "metrics" / "metrics").write_text("{}")
     assert not (tmp_path / "run" / "damaged").exists() and len(lines_of(tmp_path / "run")) == 2
 
 
 def test_a_damaged_score_and_a_damaged_log_do_not_end_a_run(tmp_path, capfd):
     train(tmp_path / "run", 10)
     (tmp_path / "run" / "checkpoints" / "10" / "metrics" / "metrics").write_text('{"sco')
-    with pytest.raises(BadInput, match="checkpoints/10 is damaged"):
-        checkpoint.load_best(tmp_path / "run").step
+    assert "checkpoints/10 (its score)" in checkpoint.load_best(tmp_path / "run").doubts[0]
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 11, "trai}\n')
     assert train(tmp_path / "run", 20)["validation"]["step"] in (5, 10, 15, 20)
