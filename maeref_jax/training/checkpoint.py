@@ -16,7 +16,9 @@ Which parameters a run starts from:
   4. and otherwise random ones, from the seed.
 """
 
+import logging
 import sys
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +40,7 @@ ITEMS = (*NUMBERS, "settings", "digests")
 CLASS_LAYERS = ("head", "embed")
 
 
+@contextmanager
 def open_checkpoints(workdir, keep=2):
     """The checkpoint manager of the run in a workdir: keeps the last `keep` and the one with the lowest score."""
     _drop_unreadable_scores(workdir)
@@ -53,7 +56,31 @@ def open_checkpoints(workdir, keep=2):
         best_mode="min",
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS)
+    with _told_once(), ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS) as checkpoints:
+        yield checkpoints
+
+
+@contextmanager
+def _told_once():
+    """While inside, orbax prints no tracebacks of a save that failed: the next save raises the error, or the end does.
+    TensorStore, whose other writes then find nobody who waits for them, does not either.
+    """
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def without_traceback(record):
+        return not record.exc_info
+
+    def but_for_closed_loops(told):
+        if str(told.exc_value) != "Event loop is closed":
+            hook(told)
+
+    logger.addFilter(without_traceback)
+    sys.unraisablehook = but_for_closed_loops
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        logger.removeFilter(without_traceback)
 
 
 def save(checkpoints, train_state, settings, score=np.inf, best=None):

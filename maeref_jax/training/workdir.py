@@ -18,7 +18,8 @@ from maeref_jax.volumes.json_files import parse_object
 from maeref_jax.volumes.volume import resolved
 
 # What a run may change when it is continued: how long it goes on, how often it saves. The rest makes another.
-MAY_CHANGE = ("steps", "evaluate_every", "stop_after", "checkpoint.minutes", "checkpoint.keep")
+MAY_CHANGE = ("steps", "evaluate_every", "stop_after")
+MAY_CHANGE += ("checkpoint.minutes", "checkpoint.keep", "checkpoint.patience_s")
 # What a run leaves that was stopped before it had a config.json; and what people write beside it themselves.
 BEGUN, LOGS = ("ensemble", "predictions", "compiled", "claims"), (".log", ".out", ".err")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

@@ -27,7 +27,8 @@ def batches(step):
 def settings_of(steps, every=5, **optimizer):
     return {
         "seed": 0, "steps": steps, "evaluate_every": every, "batch": 4, "stop_after": 0, "init_from": "",
-        "checkpoint": {"minutes": 0.0, "keep": 2, "best": "loss"}, "classes": {"colours": ((0, 0, 0),)},
+        "checkpoint": {"minutes": 0.0, "keep": 2, "best": "loss", "patience_s": 8.0},
+        "classes": {"colours": ((0, 0, 0),)},
         "optimizer": {**SETTINGS, **optimizer},
     }  # fmt: skip
 
@@ -307,7 +308,7 @@ def test_a_signal_never_skips_an_evaluation(tmp_path, monkeypatch):
     calls = iter(range(100))
 
     def wishes(self, devices):
-        return np.tile(np.array([0, next(calls) == 6, 0], np.int32), (devices, 1))
+        return np.tile(np.array([0, next(calls) == 6, 0, 0], np.int32), (devices, 1))
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Requests, "wishes", wishes)
