@@ -62,6 +62,7 @@ def training(**optimizer):
         },
         "checkpoint": {
             "minutes": 10.0,  # also save when this time has passed; 0 for evaluations only
+            "patience_s": 8.0,  # after a signal, to finish a step and save; schedulers kill after 10 s and more
             "keep": 2,  # the last so many, beside the best
             "best": "loss",  # a validation metric; -NAME where the highest is the best
         },

@@ -68,13 +68,14 @@ def run():
     def call(program, *arguments):
         command = [program, *map(str, arguments)]
         out, err = io.StringIO(), io.StringIO()
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.chdir(ROOT)
             patch.setattr(sys, "argv", command)
             with pytest.raises(SystemExit) as exit_:
                 start("" if program == "maeref" else program.removesuffix(".py"))
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         return subprocess.CompletedProcess(command, exit_.value.code, out.getvalue(), err.getvalue())
 
     return call

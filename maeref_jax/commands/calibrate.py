@@ -18,10 +18,12 @@ def main(argv):
     arguments = command_line.parse_flags(flags, argv)
     # Imported late: mistakes in the command are answered without waiting for jax.
     from maeref_jax import report
-    from maeref_jax.experiments import calibrate, experiment
+    from maeref_jax.experiments import calibrate, experiment, run
     from maeref_jax.pipeline import methods
 
     model = methods.load_model(arguments.refiner, "refiner")
     calibrate.check(model)  # before its data are looked for
-    prepared = experiment.prepare(model.settings, Path(arguments.refiner), range(model.settings["batch"]))
-    print(report.text_table(calibrate.calibrate(model, prepared.validation)))
+    with run.alone(arguments.refiner):
+        prepared = experiment.prepare(model.settings, Path(arguments.refiner), range(model.settings["batch"]))
+        table = calibrate.calibrate(model, prepared.validation)
+    print(report.text_table(table))

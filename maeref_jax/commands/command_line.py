@@ -1,7 +1,8 @@
 """What the commands share: flags, config files with typed overrides, exit codes.
 
 Exit codes: 0 done, 1 some inputs failed (returned by the command), a run that could not go on, or a bug (traceback),
-2 bad usage or bad input, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+2 bad usage or bad input, 129 its terminal was closed (SIGHUP), 130 interrupted (Ctrl-C), 141 nobody reads any more what
+it prints, 143 terminated (SIGTERM).
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import maeref_jax
-from maeref_jax.commands import terminal
+from maeref_jax.commands import system_errors, terminal
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.training import interrupt
 
@@ -139,6 +140,15 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = 130
+        except BrokenPipeError:
+            terminal.fall_silent()
+            code = 141
+        except Exception as error:
+            reason = system_errors.explained(error)
+            if reason is None:
+                raise
+            print(f"error: {reason}", file=sys.stderr)
+            code = 1
         sys.exit(code or 0)
 
 

@@ -30,5 +30,10 @@ def main(argv):
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     if settings["task"] not in TASKS:
         raise BadInput(f"task is {settings['task']}, expected one of {', '.join(TASKS)}")
+    if (arguments.workdir / "config.json").exists():
+        raise BadInput(
+            f"{arguments.workdir} holds a model, whose summary.json would be replaced; give a --workdir for the "
+            "report, and name the models: --config.ensemble=DIR --config.refiner=DIR"
+        )
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
     importlib.import_module(f"maeref_jax.evaluation.{TASKS[settings['task']]}").judge(settings, arguments.workdir)

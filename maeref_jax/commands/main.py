@@ -27,8 +27,10 @@ COMMANDS = {
 
 def start(command: str = "") -> NoReturn:
     """Runs the command that sys.argv names, or `command` with sys.argv, and exits with its code."""
-    # The libraries take a while to import; who stops us then is answered at once.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # The libraries take a while to import; who stops us then is answered at once, by the system.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     try:
         from maeref_jax.commands import command_line
 

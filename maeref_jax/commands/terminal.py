@@ -1,7 +1,9 @@
 """What is printed arrives, line by line, on any terminal and in any file: in Latin letters where it knows no others."""
 
 import codecs
+import os
 import sys
+from contextlib import suppress
 
 # What our words hold beyond ASCII and a code page may lack.
 _PLAIN = {"…": "...", "→": "->", "×": "x", "–": "-", "—": "-", "─": "-", "│": "|", "±": "+-", "≥": ">=", "≤": "<="}
@@ -16,6 +18,19 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # others, of a notebook or a test, are no files of bytes
             stream.reconfigure(errors="maeref_plain", line_buffering=True)
+
+
+def fall_silent() -> None:
+    """From here on what is printed goes nowhere, and nothing fails because of that: whoever read it is gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.write(stream.fileno(), b"")
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:

@@ -50,12 +50,14 @@ def main(argv):
         folder.check_same_run(arguments.workdir, settings)
         if arguments.distributed or arguments.coordinator or arguments.profile:
             raise BadInput(f"method {settings['method']} is searched in one process; leave --distributed and such out")
+        run.check_place(arguments.workdir)
         if settings["data"]["phantom"]["validation"] and not settings["data"]["ensemble"]:
             train_ensemble_first(settings, arguments)
         return run.search(settings, arguments.workdir)
     train_settings.check(settings)
     if settings["method"] in methods.UNLEARNED:
         folder.check_same_run(arguments.workdir, settings)
+        run.check_place(arguments.workdir)
         folder.write_config(arguments.workdir, settings, {})
         print(f"{settings['method']} learns nothing; {arguments.workdir} is ready")
         return
@@ -65,6 +67,7 @@ def main(argv):
     # What can be refused is refused before an ensemble is trained first.
     parallel.own_share(settings["batch"], settings["optimizer"]["accumulate"])
     folder.check_same_run(arguments.workdir, settings)
+    run.check_place(arguments.workdir)
     data = settings["data"]
     if data["phantom"]["train"] and "ensemble" in data and not data["ensemble"]:
         train_ensemble_first(settings, arguments)

@@ -9,6 +9,7 @@ from maeref_jax.evaluation import agreement, cases, degradation, endpoint, group
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.pipeline import jobs
 from maeref_jax.pipeline.blockwise import in_3d
+from maeref_jax.results import claim
 from maeref_jax.training.workdir import make_workdir, write_text
 
 
@@ -27,33 +28,35 @@ def judge(settings, workdir):
     cases.check_held_out(settings, models.values())
     if page.fades(settings, ensemble) and refiner and settings["pictures"]:
         degradation.check(settings["fading"], settings["phantom"]["shape"], in_3d(ensemble.apply)[0])
-    output = workdir / "held_out"
+    output, busy = workdir / "held_out", f"{workdir} is being evaluated already"
+    claim.check_free(workdir / "claims", "evaluating", busy)
     judged, counted, refining, given = [], [], 0.0, cases.cases(settings, scheme, output)
     runs.check(given, ensemble, refiner, competitors, others, settings, output)
-    make_workdir(output)
-    openings_log.write_log(
-        workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()}
-    )
-    filling = {"refined": refiner, **competitors} if refiner else {}
-    for case in given:
-        print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
-        started = time.monotonic()
-        results = runs.refine(case, ensemble, refiner, settings, output)
-        refining += time.monotonic() - started
-        found = runs.gather(case, results, ensemble, refiner, competitors, others, settings, output)
-        counted.append(tables.count(found, filling, len(classes["names"]), settings))
-        if not case.shift:
-            judged.append((case, results, counted[-1].agreement))
-    parts = [found for _, _, found in judged]
-    primary = endpoint.endpoint([one.scores for one in parts], settings["endpoint_classes"])
-    lead = endpoint.verdict(agreement.total(parts), primary)
-    seconds = {name: page.training_seconds(model.workdir) for name, model in models.items()}
-    printed = [*tables.tables(counted, classes["names"], settings), page.cost_table(models, seconds)]
-    seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
-    write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, printed)) + "\n")
-    summary = {**agreement.summary(parts, settings["endpoint_classes"]), "seconds": seconds}
-    write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
-    page.write_page(workdir, judged, given, printed, lead, models, classes, settings)
-    words = (textwrap.fill(paragraph, 100) for paragraph in lead)
-    print("\n" + "\n\n".join([*map(report.text_table, printed), *words]))
-    print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")
+    with claim.alone(workdir / "claims", "evaluating", busy):
+        make_workdir(output)
+        openings_log.write_log(
+            workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()}
+        )
+        filling = {"refined": refiner, **competitors} if refiner else {}
+        for case in given:
+            print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
+            started = time.monotonic()
+            results = runs.refine(case, ensemble, refiner, settings, output)
+            refining += time.monotonic() - started
+            found = runs.gather(case, results, ensemble, refiner, competitors, others, settings, output)
+            counted.append(tables.count(found, filling, len(classes["names"]), settings))
+            if not case.shift:
+                judged.append((case, results, counted[-1].agreement))
+        parts = [found for _, _, found in judged]
+        primary = endpoint.endpoint([one.scores for one in parts], settings["endpoint_classes"])
+        lead = endpoint.verdict(agreement.total(parts), primary)
+        seconds = {name: page.training_seconds(model.workdir) for name, model in models.items()}
+        printed = [*tables.tables(counted, classes["names"], settings), page.cost_table(models, seconds)]
+        seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
+        write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, printed)) + "\n")
+        summary = {**agreement.summary(parts, settings["endpoint_classes"]), "seconds": seconds}
+        write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
+        page.write_page(workdir, judged, given, printed, lead, models, classes, settings)
+        words = (textwrap.fill(paragraph, 100) for paragraph in lead)
+        print("\n" + "\n\n".join([*map(report.text_table, printed), *words]))
+        print(f"\nPictures and tables: {workdir / 'report.html'}\nVolumes for Fiji:    {output}")

@@ -6,6 +6,7 @@ It predicts, bit for bit, what that member says inside the ensemble. To train it
 """
 
 import json
+import uuid
 
 import numpy as np
 from etils import epath
@@ -29,7 +30,6 @@ def export_member(ensemble, member, output):
     place = epath.Path(output)
     if place.exists():
         raise BadInput(f"{output} is there already; give a new --output")
-    place.mkdir(parents=True)
     own = model.facts["member_volumes"][member]
     lists = [[model.facts["volumes"].index(name) for name in own]]
     settings = {**model.settings, "members": 1, "member_chunk": 0, "subsets": "lists", "member_lists": lists}
@@ -41,10 +41,16 @@ def export_member(ensemble, member, output):
         "exported_from": {"workdir": str(ensemble), "member": member},
     }
     params, state = select_members(model.params, model.state, [member])
-    step = np.int32(checkpoint.best_step(ensemble))
-    with checkpoint.open_checkpoints(output) as checkpoints:
-        # There is nothing to continue with: a checkpoint for use, its score that of no evaluation.
-        checkpoint.save(checkpoints, TrainState(step, params, state, (), (), Progress()), settings, score=0.0)
-    workdir.write_config(output, settings, facts)
-    card = f"# Member {member} of {ensemble}\n\n{json.dumps(facts, indent=1)}\n"
-    workdir.write_text(place / "model_card.md", card)
+    step = np.int32(checkpoint.load_best(ensemble).step)
+    part = place.parent / f".{place.name}.{uuid.uuid4().hex[:12]}.part"  # whole or not at all
+    try:
+        with checkpoint.open_checkpoints(part) as checkpoints:
+            # There is nothing to continue with: a checkpoint for use, its score that of no evaluation.
+            checkpoint.save(checkpoints, TrainState(step, params, state, (), (), Progress()), settings, score=0.0)
+        card = f"# Member {member} of {ensemble}\n\n{json.dumps(facts, indent=1)}\n"
+        workdir.write_text(part / "model_card.md", card)
+        workdir.write_config(part, settings, facts)
+        part.rename(place)
+    finally:
+        if part.exists():
+            part.rmtree()

@@ -1,5 +1,8 @@
 """One training run, from the settings of a config to a workdir that is ready."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import jax
 from etils import epath
 
@@ -7,6 +10,8 @@ from maeref_jax import report
 from maeref_jax.errors import MARK, tell
 from maeref_jax.experiments import calibrate, experiment, parameter_search, verdict
 from maeref_jax.pipeline import methods
+from maeref_jax.results import claim
+from maeref_jax.results.output import check_directory
 from maeref_jax.training import loop
 from maeref_jax.training import search as trials
 from maeref_jax.training import workdir as folder
@@ -14,16 +19,19 @@ from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.parallel import is_primary, own_share, primary_first
 from maeref_jax.volumes import progress
 
+CLAIMS = "claims"  # the folder of a workdir that says who trains in it
 LONG_HOURS = 0.5  # from which a CPU is warned about
 SAMPLED_STEPS = 3000  # fewer steps are not worth an estimate
 
 
 def train(settings, workdir, profile=False):
-    """Train the method that `settings` describe into `workdir`, or continue there."""
-
+    """Train the method that `settings` describe into `workdir`, or continue there. Raises CannotGoOn where another
+    process does.
+    """
     optimizer_settings = settings["optimizer"]
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.check_same_run(workdir, settings)
+    check_place(workdir)
     start_from = folder.starting_point(settings)
     if settings["method"] in methods.REFINERS:
         verdict.check(settings)
@@ -31,25 +39,48 @@ def train(settings, workdir, profile=False):
     with progress.showing("making the data ready"), primary_first():
         prepared = experiment.prepare(settings, workdir, indices)
     optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
-    if is_primary():
-        folder.write_config(workdir, settings, prepared.facts)
-        print(f"{settings['method']}: {prepared.description}", flush=True)
-        if jax.default_backend() == "cpu" and settings["steps"] >= SAMPLED_STEPS:
-            with progress.showing("timing a step"):
-                seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
-            warn_of_slowness(seconds, settings["steps"])
-    summary = loop.train(
-        *(prepared.method, optimizer, prepared.batches, prepared.validation),
-        *(settings, workdir, start_from, profile, prepared.judged_on),
-    )
-    if is_primary():
-        folder.write_summary(workdir, settings, prepared.facts, summary)
-        make_confidence_honest(settings, workdir, prepared.validation)
-        for line in by_class(summary, settings["classes"]["names"]):
-            print(line)
-        judge(settings, workdir, prepared.facts, summary)
-        card = epath.Path(workdir) / "model_card.md"
-        print(f"{workdir} is ready; {best_steps(summary)}, see {card}")
+    with alone(workdir) if is_primary() else nullcontext():
+        if is_primary():
+            begin(workdir, settings, prepared)
+            if jax.default_backend() == "cpu" and settings["steps"] >= SAMPLED_STEPS:
+                with progress.showing("timing a step"):
+                    seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
+                warn_of_slowness(seconds, settings["steps"])
+        summary = loop.train(
+            *(prepared.method, optimizer, prepared.batches, prepared.validation),
+            *(settings, workdir, start_from, profile, prepared.judged_on),
+        )
+        if is_primary():
+            make_confidence_honest(settings, workdir, prepared.validation)
+            for line in by_class(summary, settings["classes"]["names"]):
+                print(line)
+            judge(settings, workdir, prepared.facts, summary)
+            card = epath.Path(workdir) / "model_card.md"
+            print(f"{workdir} is ready; {best_steps(summary)}, see {card}")
+
+
+def check_place(workdir):
+    """Raises BadInput where nothing can be written, CannotGoOn where somebody trains: before any work."""
+    if "://" not in str(workdir):
+        check_directory(Path(workdir), "--workdir")
+        claim.check_free(Path(workdir) / CLAIMS, "training", f"{workdir} is being trained already")
+
+
+def alone(workdir):
+    """While inside, this process alone trains in the workdir, or changes what is beside its model; of a bucket nobody
+    knows. Raises CannotGoOn.
+    """
+    if "://" in str(workdir):
+        return nullcontext()
+    return claim.alone(Path(workdir) / CLAIMS, "training", f"{workdir} is being trained already")
+
+
+def begin(workdir, settings, prepared):
+    """Writes config.json and says what is to come. prepared: an Experiment, or a Search."""
+    if (step := folder.lost_config(workdir)) is not None:
+        print(f"{workdir}/config.json was lost; it is written again, as checkpoint {step} has these settings")
+    folder.write_config(workdir, settings, prepared.facts)
+    print(f"{settings['method']}: {prepared.description}", flush=True)
 
 
 def by_class(summary, names):
@@ -83,13 +114,14 @@ def make_confidence_honest(settings, workdir, batches):
 
 
 def judge(settings, workdir, facts, summary):
-    """Has a refiner judged on whole slices of its validation volumes; says it, and writes it into summary and card."""
-    if settings["method"] not in methods.REFINERS:
-        return
-    found, tables = verdict.judge(settings, workdir)
+    """Has a refiner judged on whole slices of its validation volumes; says it, and writes summary and card: all at
+    once, so that what a kill leaves is no summary, or one with its verdict.
+    """
+    found, tables = verdict.judge(settings, workdir) if settings["method"] in methods.REFINERS else (None, [])
     if found is None:
-        print("no verdict: nothing is known of the validation volumes that this refiner could be judged by")
-        return
+        if settings["method"] in methods.REFINERS:
+            print("no verdict: nothing is known of the validation volumes that this refiner could be judged by")
+        return folder.write_summary(workdir, settings, facts, summary)
     texts = [report.text_table(one) for one in tables]
     folder.write_summary(
         workdir, settings, facts, summary | {"verdict": found}, "\n\n".join([found["sentence"], *map(fenced, texts)])
@@ -104,13 +136,16 @@ def fenced(text):
 
 
 def search(settings, workdir):
-    """Choose the parameters of a method without gradients into `workdir`, or go on choosing there."""
+    """Choose the parameters of a method without gradients into `workdir`, or go on choosing there. Raises CannotGoOn
+    where another process does.
+    """
+    check_place(workdir)
     prepared = parameter_search.prepare(settings, workdir)
-    folder.write_config(workdir, settings, prepared.facts)
-    print(f"{settings['method']}: {prepared.description}", flush=True)
-    summary = trials.search(prepared.candidates, prepared.state, prepared.evaluate, prepared.batches, settings, workdir)
-    folder.write_summary(workdir, settings, prepared.facts, summary)
-    judge(settings, workdir, prepared.facts, summary)
+    with alone(workdir):
+        begin(workdir, settings, prepared)
+        given = prepared.candidates, prepared.state, prepared.evaluate, prepared.batches
+        summary = trials.search(*given, settings, workdir)
+        judge(settings, workdir, prepared.facts, summary)
     print(f"{workdir} is ready; the best of {summary['steps']} trials: {summary['parameters']}, all in metrics.jsonl")
 
 

@@ -21,7 +21,7 @@ RANGES = {
     "stop_after": (0, inf), "members": (1, inf), "token": (1, inf), "min_foreground": (0, 1),
     "threshold": (0, 1), "ambiguous_threshold": (0, 1), "keep_within": (0, inf),
     # The checkpoint before the last is what a damaged one falls back to.
-    "checkpoint.keep": (2, inf), "checkpoint.minutes": (0, inf),
+    "checkpoint.keep": (2, inf), "checkpoint.minutes": (0, inf), "checkpoint.patience_s": (0, inf),
     "optimizer.rate": (0, inf), "optimizer.warmup_steps": (0, inf), "optimizer.decay": (0, 1),
     "optimizer.decay_steps": (1, inf), "optimizer.patience": (1, inf), "optimizer.clip": (0, inf),
     "optimizer.b1": (0, 1), "optimizer.b2": (0, 1), "optimizer.weight_decay": (0, inf),

@@ -113,7 +113,8 @@ def stop(stem: str, warnings: Iterable[str], done: str = "nothing was written") 
 
 
 def _of_models(run) -> list[str]:
-    segmenter, refiner, found = run.segmenter, run.refiner, []
+    segmenter, refiner = run.segmenter, run.refiner
+    found = [text for model in (segmenter, refiner) if model for text in model.doubts]
     if model := segmenter or refiner:
         sizes = run.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"]
         found.append(doubt_about_scale(run.job.stem, *sizes))

@@ -42,6 +42,7 @@ class Model(NamedTuple):
     calibration: of a refiner's confidence as it is used, None where there is none
     chosen: the threshold that refine.py --suggest_threshold chose, and what it belongs to; None for none
     verdict: of a refiner, what its training found on validation volumes (experiments/verdict.py); None for none
+    damaged: steps of better checkpoints that are damaged; doubts: what to warn of because of that
     """
 
     workdir: str
@@ -54,6 +55,8 @@ class Model(NamedTuple):
     calibration: Calibration | None = None
     chosen: dict | None = None
     verdict: dict | None = None
+    damaged: tuple[int, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def parameters(model: Model) -> int:
@@ -368,4 +371,6 @@ def _model_identity(model: Model) -> dict:
         digest.update(np.ascontiguousarray(leaf).tobytes())
     config = hashlib.sha256(json.dumps(lasting(model.settings), sort_keys=True).encode()).hexdigest()
     found = {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}
-    return found | ({"temperatures": list(model.calibration.temperatures)} if model.calibration else {})
+    found |= {"temperatures": list(model.calibration.temperatures)} if model.calibration else {}
+    # Other parameters under the same path: who is told that they differ should see why.
+    return found | ({"damaged_checkpoints": list(model.damaged)} if model.damaged else {})

@@ -3,7 +3,6 @@
 A new one is a file in segmenters/ or refiners/ and a line in a dict here.
 """
 
-import json
 from pathlib import Path
 
 from etils import epath
@@ -12,9 +11,10 @@ from maeref_jax.errors import BadInput
 from maeref_jax.pipeline.jobs import Model, is_chosen
 from maeref_jax.refiners import autoencoder, crf, inpainter, mae, mae_image, morphology, nearest, unrefined
 from maeref_jax.segmenters import ensemble
-from maeref_jax.training.checkpoint import load_model_variables
-from maeref_jax.training.workdir import read_config
+from maeref_jax.training.checkpoint import Loaded, load_best
+from maeref_jax.training.workdir import check_config, read_config
 from maeref_jax.uncertainty.confidence import Calibration, is_calibration
+from maeref_jax.volumes.json_files import parse_object
 
 SEGMENTERS = {"ensemble": ensemble}
 LEARNED = {
@@ -52,14 +52,26 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     except KeyError as error:
         older = f"{workdir} was trained by a version that had no setting {error}, expected one in its config.json"
         raise BadInput(f"{older}; train it again, or use that version") from error
-    params, state = ({}, {}) if name in UNLEARNED else load_model_variables(workdir)
+    except (TypeError, AttributeError, IndexError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{workdir}/config.json is damaged, no {kind} can be made of it: {error}") from error
+    check_config(workdir, settings)
+    loaded = Loaded({}, {}, 0) if name in UNLEARNED else load_best(workdir)
     known = _beside(workdir, "calibration.json", is_calibration, "maeref calibrate")
     chosen = _beside(workdir, "threshold.json", is_chosen, "refine.py --suggest_threshold")
     fits = known and known["use"] == settings.get("use")
     calibration = Calibration(tuple(known["temperatures"])) if fits else None
-    summary = _beside(workdir, "summary.json", lambda found: isinstance(found, dict), "maeref train")
+    summary = _beside(workdir, "summary.json", _is_summary, "maeref train")
     verdict = summary.get("verdict") if summary else None
-    return Model(str(workdir), name, settings, params, state, apply, config["facts"], calibration, chosen, verdict)
+    found = (str(workdir), name, settings, loaded.params, loaded.state, apply, config["facts"])
+    return Model(*found, calibration, chosen, verdict, loaded.damaged, loaded.doubts)
+
+
+def _is_summary(found) -> bool:
+    """Whether what was read from a summary.json can be one: a verdict in it has the sentence that is told."""
+    verdict = found.get("verdict", {"sentence": ""}) if isinstance(found, dict) else None
+    return isinstance(verdict, dict) and isinstance(verdict.get("sentence"), str)
 
 
 def _beside(workdir, name, is_whole, maker) -> dict | None:
@@ -68,8 +80,8 @@ def _beside(workdir, name, is_whole, maker) -> dict | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = parse_object(path.read_bytes(), path)
+    except (OSError, BadInput):
         found = None
     if not is_whole(found):
         raise BadInput(f"{path} is damaged, expected what {maker} writes; remove it, and make another one with that")

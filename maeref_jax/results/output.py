@@ -92,15 +92,14 @@ def check_stem(stem: str) -> None:
         )
 
 
-def check_directory(directory: Path) -> None:
-    """BadInput where no folder can be made, or nothing written into it."""
+def check_directory(directory: Path, flag: str = "--output") -> None:
+    """BadInput where no folder can be made, or nothing written into it. flag: the one that named it."""
+    what = f"the {flag.removeprefix('--')} {directory} cannot be made"
     there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise BadInput(f"the output {directory} cannot be made: {there} is a file; choose another --output")
+        raise BadInput(f"{what}: {there} is a file; choose another {flag}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise BadInput(
-            f"the output {directory} cannot be made: {there} must not be written to; choose another --output"
-        )
+        raise BadInput(f"{what}: {there} must not be written to; choose another {flag}")
 
 
 def check_apart(output: Output, inputs: Iterable[Volume]) -> None:

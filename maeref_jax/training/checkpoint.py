@@ -6,15 +6,20 @@ training goes on from. Its score is the sum of the members' lowest losses: the l
 Orbax writes in the background and renames when a checkpoint is whole, so a kill leaves the one before. Everything goes
 through numpy on the host: orbax refuses the output of pmap, and pmap must not be handed arrays that somebody else owns.
 
+Every leaf has a digest, saved with it and checked whenever it is read (digests.py). Checkpoints of earlier versions
+have none and are taken as they are.
+
 Which parameters a run starts from:
-  1. those of the latest checkpoint of the workdir that can be read;
+  1. those of the latest checkpoint of the workdir that is whole;
   2. a damaged one is set aside, saying so, and the one before it is taken;
   3. without any checkpoint, those of the workdir that `init_from` names, as far as they fit (`adopted`);
   4. and otherwise random ones, from the seed.
 """
 
-import json
+import logging
 import sys
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,15 +28,19 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from maeref_jax.errors import BadInput
+from maeref_jax.training.digests import Damaged, check, digest_of_json, digests_of
 from maeref_jax.training.members import Best, untried
 from maeref_jax.training.parallel import is_primary, wait_for_all
 from maeref_jax.training.state import TrainState
+from maeref_jax.volumes.json_files import parse_object
 
-ITEMS = ("model", "training", "settings")
+NUMBERS = ("model", "training")
+ITEMS = (*NUMBERS, "settings", "digests")
 # The layers whose shape depends on the classes: the only ones that may differ from those of `init_from`.
 CLASS_LAYERS = ("head", "embed")
 
 
+@contextmanager
 def open_checkpoints(workdir, keep=2):
     """The checkpoint manager of the run in a workdir: keeps the last `keep` and the one with the lowest score."""
     _drop_unreadable_scores(workdir)
@@ -47,7 +56,31 @@ def open_checkpoints(workdir, keep=2):
         best_mode="min",
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS)
+    with _told_once(), ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS) as checkpoints:
+        yield checkpoints
+
+
+@contextmanager
+def _told_once():
+    """While inside, orbax prints no tracebacks of a save that failed: the next save raises the error, or the end does.
+    TensorStore, whose other writes then find nobody who waits for them, does not either.
+    """
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def without_traceback(record):
+        return not record.exc_info
+
+    def but_for_closed_loops(told):
+        if str(told.exc_value) != "Event loop is closed":
+            hook(told)
+
+    logger.addFilter(without_traceback)
+    sys.unraisablehook = but_for_closed_loops
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        logger.removeFilter(without_traceback)
 
 
 def save(checkpoints, train_state, settings, score=np.inf, best=None):
@@ -59,9 +92,12 @@ def save(checkpoints, train_state, settings, score=np.inf, best=None):
     step = int(train_state.step)
     if step in checkpoints.all_steps():
         return
-    items = {name: ocp.args.StandardSave(item) for name, item in _items(train_state, best).items()}
-    items["settings"] = ocp.args.JsonSave(settings)
-    checkpoints.save(step, args=ocp.args.Composite(**items), metrics={"score": float(score)})
+    numbers, score = _items(train_state, best), float(score)
+    digests = {name: digests_of(item) for name, item in numbers.items()}
+    digests |= {"settings": digest_of_json(settings), "score": score}
+    items = {name: ocp.args.StandardSave(item) for name, item in numbers.items()}
+    items |= {"settings": ocp.args.JsonSave(settings), "digests": ocp.args.JsonSave(digests)}
+    checkpoints.save(step, args=ocp.args.Composite(**items), metrics={"score": score})
 
 
 def restore_latest(checkpoints, like, members=None):
@@ -78,6 +114,7 @@ def restore_latest(checkpoints, like, members=None):
     for step in steps:
         try:
             restored = checkpoints.restore(step, args=ocp.args.Composite(**items))
+            _check(checkpoints.directory / str(step), {name: restored[name] for name in NUMBERS})
         except Exception as error:  # whatever orbax and TensorStore say of a damaged file
             damaged.append((step, _first_line(error)))
             continue
@@ -89,28 +126,68 @@ def restore_latest(checkpoints, like, members=None):
             checkpoints.reload()
         return jax.tree.map(np.array, _read(restored["model"], restored["training"]))
     if steps:
-        raise BadInput(
-            f"none of the checkpoints {steps} in {checkpoints.directory} can be read ({damaged[0][1]}); "
-            "see to the disk, or take a new --workdir"
-        )
+        raise _none_is_whole(checkpoints.directory, steps, damaged[0][1])
     return None
 
 
-def best_step(workdir):
-    """Step of the checkpoint that use should take. BadInput if `workdir` has none that was evaluated."""
+class Loaded(NamedTuple):
+    """What use takes of a workdir, numpy arrays; of which step. Where it is not the best one: the steps of the damaged
+    ones that are better, or of which nobody knows, and what to warn of.
+    """
+
+    params: Any
+    state: Any
+    step: int
+    damaged: tuple[int, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def load_best(workdir):
+    """The Loaded of the best checkpoint by validation that is whole, saying so where a better one is damaged.
+
+    BadInput if `workdir` has none that was evaluated, or all of those are damaged.
+    """
+    directory, (steps, damaged) = _directory(workdir), _best_first(workdir)
+    for step in steps:
+        try:
+            model = load_items(workdir, step)["model"]
+        except Exception as error:  # orbax has no one error for a damaged file
+            damaged[step] = _first_line(error)
+            continue
+        doubts = (_doubt(workdir, damaged, step),) if damaged else ()
+        return Loaded(model["params"], model["state"], step, tuple(sorted(damaged)), doubts)
+    step = next(iter(damaged))
+    raise BadInput(
+        f"{directory / str(step)} is damaged ({damaged[step]}), and there is no other evaluated checkpoint that is "
+        "whole; copy the workdir again, or train it again"
+    )
+
+
+def _best_first(workdir):
+    """(steps of the checkpoints that were evaluated, the best one first, {step: reason} of those with no whole score).
+    Read without orbax's manager: it would tidy up what the run itself may be writing.
+    """
     directory = _directory(workdir)
     if not directory.is_dir():
         raise BadInput(f"{workdir} has no checkpoints/; expected the workdir of a train.py run that has saved once")
-    # Read without orbax's manager: it would tidy up what the run itself may be writing.
-    scores = {step: _score(directory / str(step)) for step in saved_steps(workdir)}
-    for step, score in scores.items():
-        if score is None:
-            place = directory / str(step)
-            raise BadInput(f"{place} is damaged; copy the workdir again, or remove that folder to use another one")
-    evaluated = {step: score for step, score in scores.items() if np.isfinite(score)}
-    if not evaluated:
+    evaluated, damaged = {}, {}
+    for step in saved_steps(workdir):
+        try:
+            score = _score(directory / str(step))
+            evaluated |= {step: score} if np.isfinite(score) else {}
+        except Damaged as error:
+            damaged[step] = str(error)
+    if not evaluated and not damaged:
         raise BadInput(f"{directory} holds no evaluated checkpoint; let train.py run until its first evaluation")
-    return min(evaluated, key=evaluated.get)
+    return sorted(evaluated, key=evaluated.get), damaged
+
+
+def _doubt(workdir, damaged, step):
+    places = ", ".join(f"checkpoints/{other} ({reason})" for other, reason in damaged.items())
+    return (
+        f"{workdir}: damaged is {places}, so that of step {step} is used, the best that is whole: its verdict, "
+        "calibration and threshold may be those of another one; copy the workdir again, or train it again"
+    )
 
 
 def saved_steps(workdir):
@@ -119,22 +196,56 @@ def saved_steps(workdir):
 
 
 def load_items(workdir, step, names=("model",)):
-    """What `save` wrote at a step, as numpy arrays: "model" is {"params", "state"}, "training" the rest."""
+    """What `save` wrote at a step, as numpy arrays: "model" is {"params", "state"}, "training" the rest.
+
+    Raises Damaged, or whatever orbax and TensorStore say of a damaged file.
+    """
+    place = _directory(workdir) / str(step)
     with ocp.StandardCheckpointer() as reader:
-        found = {name: reader.restore(_directory(workdir) / str(step) / name) for name in names}
-    return jax.tree.map(np.asarray, found)
+        found = {name: jax.tree.map(np.asarray, reader.restore(place / name)) for name in names}
+    _check(place, found)
+    return found
 
 
-def load_model_variables(workdir):
-    """(params, state) of the best checkpoint, as numpy arrays. BadInput if there is none, or it is damaged."""
-    step = best_step(workdir)
-    try:
-        model = load_items(workdir, step)["model"]
-    except Exception as error:  # orbax has no one error for a damaged file: whatever it is, the user is told where
-        place = _directory(workdir) / str(step)
-        message = f"{place}, the best checkpoint, is damaged ({_first_line(error)}); copy the workdir again, or "
-        raise BadInput(f"{message}remove that folder to use the next best") from error
-    return model["params"], model["state"]
+def saved_settings(workdir):
+    """(step, settings) of the latest checkpoint whose settings are whole, as JSON has them; None without any."""
+    directory = _directory(workdir)
+    for step in reversed(saved_steps(workdir) if directory.is_dir() else ()):
+        try:
+            found = _json(directory / str(step) / "settings" / "metadata")
+            kept = _kept(directory / str(step))
+        except (OSError, ValueError):
+            continue
+        if kept is None or kept.get("settings") == digest_of_json(found):
+            return step, found
+    return None
+
+
+class Finding(NamedTuple):
+    """What `verify` has to say of a checkpoint. path: its folder; damaged: False for what could not be checked."""
+
+    path: str
+    text: str
+    damaged: bool
+
+
+def verify(workdir):
+    """A Finding for every checkpoint of a workdir that is damaged, or too old to be checked; [] where all is well.
+    Changes nothing.
+    """
+    directory, found = _directory(workdir), []
+    for step in saved_steps(workdir) if directory.is_dir() else ():
+        place = directory / str(step)
+        try:
+            load_items(workdir, step, NUMBERS)
+            _score(place)
+            if _kept(place) is None:
+                text = "has no digests, it was saved by an earlier version: its numbers cannot be checked"
+                found.append(Finding(str(place), text, False))
+        except Exception as error:  # whatever orbax and TensorStore say of a damaged file
+            text = f"is damaged ({_first_line(error)}); copy the workdir again, or go on training: it is set aside then"
+            found.append(Finding(str(place), text, True))
+    return found
 
 
 def adopted(fresh, found, source, same_classes):
@@ -196,22 +307,64 @@ def _set_aside(folder):
         folder.rename(place / f"{folder.name}_{len(list(place.iterdir()))}")
 
 
-def _score(folder):
-    """The score of a checkpoint, None where it cannot be read."""
+def _check(folder, items):
+    """Raises Damaged unless the items {name: tree} of the checkpoint in a folder are those that were saved there."""
+    kept = _kept(folder)
+    for name, tree in items.items() if kept is not None else ():
+        check(tree, kept.get(name))
+
+
+def _kept(folder):
+    """The digests of the checkpoint in a folder, None of one that an earlier version saved. Raises Damaged."""
     try:
-        return float(json.loads((folder / "metrics" / "metrics").read_text(encoding="utf-8"))["score"])
+        if (folder / "digests").is_dir():
+            return _json(folder / "digests" / "metadata")
+        about = folder / "_CHECKPOINT_METADATA"
+        if about.exists() and "digests" in _json(about)["item_handlers"]:
+            raise Damaged("its digests are missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise error if isinstance(error, Damaged) else Damaged("its digests") from error
+    return None
+
+
+def _score(folder):
+    """The score of a checkpoint. Raises Damaged where it cannot be read, or is not the one that was saved."""
+    kept = _kept(folder)
+    try:
+        score = float(_json(folder / "metrics" / "metrics")["score"])
+        if kept is None or kept["score"] == score:
+            return score
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        pass
+    raise Damaged("its score")
+
+
+def _json(path):
+    return parse_object(path.read_bytes(), path.name)
 
 
 def _drop_unreadable_scores(workdir):
     """A damaged score would end in a traceback as soon as orbax opens the folder."""
-    directory = _directory(workdir)
-    for step in saved_steps(workdir) if directory.is_dir() else ():
-        if (directory / str(step) / "metrics").is_dir() and _score(directory / str(step)) is None:
-            print(f"checkpoint {step} is damaged (its score); it is set aside", file=sys.stderr, flush=True)
-            _set_aside(directory / str(step))
+    directory, damaged = _directory(workdir), {}
+    steps = saved_steps(workdir) if directory.is_dir() else []
+    for step in steps:
+        try:
+            _score(directory / str(step))
+        except Damaged as error:
+            damaged[step] = str(error)
+    if damaged and len(damaged) == len(steps):
+        raise _none_is_whole(directory, steps, damaged[steps[-1]])
+    for step, reason in damaged.items():
+        print(f"checkpoint {step} is damaged ({reason}); it is set aside", file=sys.stderr, flush=True)
+        _set_aside(directory / str(step))
     wait_for_all("dropped")
+
+
+def _none_is_whole(directory, steps, reason):
+    return BadInput(
+        f"none of the checkpoints {steps} in {directory} can be read ({reason}); see to the disk, or take a new "
+        "--workdir"
+    )
 
 
 def _first_line(error):

@@ -2,11 +2,16 @@
 
 import json
 import time
+from contextlib import contextmanager
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from etils import epath
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from maeref_jax.errors import MARK, tell
 from maeref_jax.records import DETAILS
 from maeref_jax.training.pictures import contact_sheet
 from maeref_jax.training.workdir import write_text
@@ -33,6 +38,46 @@ def read_lines(path):
     return found
 
 
+class Board:
+    """TensorBoard's file of one run. What earlier runs told of `step` and later is forgotten.
+
+    Written by this thread: tensorboardX's own dies of a full disk, and whoever hands it the next event waits for ever.
+    A convenience: where it cannot be written, that is said, and training goes on without.
+    """
+
+    def __init__(self, folder, step):
+        self.writer = None
+        with self._unless_refused():
+            epath.Path(folder).mkdir(parents=True, exist_ok=True)
+            self.writer = EventsWriter(str(folder / "events"))
+            started = SessionLog(status=SessionLog.START)
+            self.writer.write_event(Event(step=step, session_log=started, wall_time=time.time()))
+
+    def add(self, told, step):
+        """told: what tensorboardX.summary makes."""
+        with self._unless_refused():
+            if self.writer:
+                self.writer.write_event(Event(step=step, summary=told, wall_time=time.time()))
+
+    def flush(self):
+        with self._unless_refused():
+            if self.writer:
+                self.writer.flush()
+
+    def close(self):
+        with self._unless_refused():
+            if self.writer:
+                self.writer.close()
+
+    @contextmanager
+    def _unless_refused(self):
+        try:
+            yield
+        except OSError as error:
+            self.writer = None
+            tell(f"{MARK}no more is written for TensorBoard: {error}")
+
+
 class Logs:
     """The logs of one run in `workdir`, continued from step `start`; silent unless `primary`. judged_on: what it is
     evaluated on, for people.
@@ -47,7 +92,7 @@ class Logs:
         if primary:
             self.lines = [line for line in read_lines(self.path) if line["step"] <= start]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
-            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+            self.board = Board(workdir / "tensorboard", start + 1)
         count = {"done": start * batch, "scaled": True, "silent": not primary}
         self.showing = progress.showing("train", steps * batch, "crop", **count)
 
@@ -82,9 +127,9 @@ class Logs:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if not name.startswith(DETAILS))
         self.say(f"step {step}: validation on {self.judged_on}: {shown} ({rate})")
         if self.board and preview:
-            self.board.add_image(
-                "validation", contact_sheet(preview, settings["classes"]["colours"]), step, dataformats="HWC"
-            )
+            sheet = contact_sheet(preview, settings["classes"]["colours"])
+            self.board.add(summary.image("validation", sheet, dataformats="HWC"), step)
+        if self.board:
             self.board.flush()
 
     def say(self, text):
@@ -103,4 +148,4 @@ class Logs:
             file.write(json.dumps(line) + "\n")
         for name, value in line.items():
             if name != "step":
-                self.board.add_scalar(name.replace("_", "/", 1), value, line["step"])
+                self.board.add(summary.scalar(name.replace("_", "/", 1), value), line["step"])

@@ -87,7 +87,8 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
         start = int(train_state.step)
         end = start if exhausted(train_state.progress, settings) else settings["steps"]
         logs = Logs(workdir, start, end, settings["batch"], judged_on, is_primary())
-        requests = Requests(settings["checkpoint"]["minutes"], is_primary())
+        saving = settings["checkpoint"]
+        requests = Requests(saving["minutes"], is_primary(), saving["patience_s"])
         run = Run(
             parallel(partial(stepping, sum_over_devices=sum_over_devices), first),
             pausing(method, validation, settings, checkpoints, logs, requests),

@@ -12,14 +12,18 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.training import checkpoint
+from maeref_jax.volumes.json_files import parse_object
 from maeref_jax.volumes.volume import resolved
 
 # What a run may change when it is continued: how long it goes on, how often it saves, how far files are trusted. The
 # rest makes another.
-MAY_CHANGE = ("steps", "evaluate_every", "stop_after", "checkpoint.minutes", "checkpoint.keep")
+MAY_CHANGE = ("steps", "evaluate_every", "stop_after")
+MAY_CHANGE += ("checkpoint.minutes", "checkpoint.keep", "checkpoint.patience_s")
 MAY_CHANGE += ("data.follow_links", "data.unpacked_gb", "data.piece_gb")
+# What a run leaves that was stopped before it had a config.json; and what people write beside it themselves.
+BEGUN, LOGS = ("ensemble", "predictions", "compiled", "claims"), (".log", ".out", ".err")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -42,19 +46,60 @@ def keep_compiled(workdir):
 
 
 def check_same_run(workdir, settings):
-    """BadInput if `workdir` is the home of another run, naming every difference. Nothing is written."""
+    """BadInput if `workdir` is the home of another run, naming every difference, or holds somebody's own files. Nothing
+    is written. Of a run whose config.json was lost, the checkpoints know the settings.
+    """
     path = epath.Path(workdir) / "config.json"
     if path.exists():
-        found, wanted = lasting(read_config(workdir)["config"]), lasting(json.loads(json.dumps(settings)))
-        changed = [
-            f"{key}: {found.get(key, 'absent')} there, {wanted.get(key, 'absent')} here"
-            for key in sorted(found.keys() | wanted.keys())
-            if _spelt_out(found.get(key)) != _spelt_out(wanted.get(key))
-        ]
-        if changed:
-            raise BadInput(
-                f"{workdir} belongs to a run with other settings ({'; '.join(changed)}); take a new --workdir"
-            )
+        found = read_config(workdir)["config"]
+    elif saved := checkpoint.saved_settings(workdir):
+        found = saved[1]
+    else:
+        return _check_unused(epath.Path(workdir))
+    if changed := differences(found, settings):
+        raise BadInput(f"{workdir} belongs to a run with other settings ({changed}); take a new --workdir")
+
+
+def lost_config(workdir):
+    """The step of the checkpoint that knows the settings of a workdir whose config.json was lost; None otherwise."""
+    saved = checkpoint.saved_settings(workdir)
+    return saved[0] if saved and not (epath.Path(workdir) / "config.json").exists() else None
+
+
+def check_config(workdir, settings):
+    """BadInput if the settings of its config.json are not those that a workdir was trained with, as far as they say how
+    it is used. Where data are may be spelt otherwise.
+    """
+    saved = checkpoint.saved_settings(workdir)
+    if saved and (changed := differences(settings, saved[1], but=("data.", "init_from"))):
+        raise BadInput(
+            f"{workdir}/config.json is damaged, or was edited: checkpoint {saved[0]} was trained otherwise ({changed}, "
+            "where here is the checkpoint); remove config.json, and give the train.py command again, which writes it"
+        )
+
+
+def differences(there, here, but=()):
+    """How two settings differ in what makes a run what it is, in words; "" where they do not. but: how names begin that
+    do not count.
+    """
+    there, here = (lasting(json.loads(json.dumps(settings))) for settings in (there, here))
+    return "; ".join(
+        f"{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
+        for key in sorted(there.keys() | here.keys())
+        if not key.startswith(but) and _spelt_out(there.get(key)) != _spelt_out(here.get(key))
+    )
+
+
+def _check_unused(path):
+    """BadInput for a folder without a config.json that holds what a run does not make before it has one."""
+    theirs = sorted(found.name for found in path.iterdir()) if path.is_dir() else []
+    theirs = [name for name in theirs if name not in BEGUN and not name.startswith(".")]
+    theirs = [name for name in theirs if not name.endswith((".part", *LOGS))]
+    if theirs:
+        raise BadInput(
+            f"{path} holds {theirs[0]} and no config.json: it is no workdir of a train.py run, or has lost what says "
+            "which; take a new --workdir, or move that away"
+        )
 
 
 def check_starting_point(settings, workdir):
@@ -81,8 +126,10 @@ def starting_point(settings):
     def take_over(params):
         theirs = read_config(source)["config"]
         same_classes = list(theirs["classes"]["names"]) == list(settings["classes"]["names"])
-        found, _ = checkpoint.load_model_variables(source)
-        taken, fresh = checkpoint.adopted(params, found, source, same_classes)
+        found = checkpoint.load_best(source)
+        for doubt in found.doubts:
+            tell(f"{MARK}{doubt}")
+        taken, fresh = checkpoint.adopted(params, found.params, source, same_classes)
         print(f"starting from {source}" + (f"; new are {', '.join(fresh)}" if fresh else ""), flush=True)
         return taken
 
@@ -109,18 +156,41 @@ def read_config(workdir):
     """What write_config wrote. BadInput if `workdir` is no workdir."""
     path = epath.Path(workdir) / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{workdir} is not the workdir of a train.py run: cannot read {path} ({error})") from error
-    if not isinstance(found, dict) or not isinstance(found.get("config"), dict) or "method" not in found:
+        found = parse_object(path.read_bytes(), path)
+    except (OSError, BadInput) as error:
+        lost = f"cannot read {path} ({error})"
+        if checkpoint.saved_settings(workdir):
+            there = "remove it, and give" if path.exists() else "give"
+            raise BadInput(f"{lost}; {there} the train.py command again: it is written anew") from error
+        raise BadInput(f"{workdir} is not the workdir of a train.py run: {lost}") from error
+    if not _is_config(found):
         raise BadInput(f"{workdir} is not the workdir of a train.py run: {path} was written by something else")
     return found
 
 
+def _is_config(found):
+    """Whether what was read from a config.json has the parts that everybody looks at, of the types that they have."""
+    settings, facts = found.get("config"), found.get("facts", {})
+    if not (isinstance(settings, dict) and isinstance(facts, dict) and isinstance(found.get("method"), str)):
+        return False
+    scheme = settings.get("classes", {"names": [], "ambiguous": -1})
+    size = settings.get("voxel_size_nm", [])
+    return (
+        isinstance(scheme, dict)
+        and isinstance(scheme.get("names"), list)
+        and all(isinstance(name, str) for name in scheme["names"])
+        and isinstance(scheme.get("ambiguous"), int)
+        and isinstance(size, list)
+        and len(size) in (0, 3)
+        and all(isinstance(length, int | float) for length in size)
+    )
+
+
 def write_summary(workdir, settings, facts, summary, verdict=""):
-    """summary.json and model_card.md, written when a run has finished. verdict: on a refiner, in words and tables."""
+    """model_card.md, and summary.json, written last of all when a run has finished: there = complete. verdict: on a
+    refiner, in words and tables.
+    """
     device = jax.devices()[0].device_kind
-    write_text(epath.Path(workdir) / "summary.json", json.dumps({**summary, "device": device}, indent=1))
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(settings["classes"]["names"]))
     metrics = "\n".join(f"- {name}: {value:.4g}" for name, value in summary["validation"].items())
     data = "\n".join(f"- {key}: {value}" for key, value in facts.items())
@@ -156,6 +226,7 @@ data: do not use it to count rare events, on pathology it has not seen, or to me
 reporting the hidden share.
 """,
     )
+    write_text(epath.Path(workdir) / "summary.json", json.dumps({**summary, "device": device}, indent=1))
 
 
 def write_text(path, text):

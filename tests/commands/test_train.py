@@ -8,6 +8,7 @@ import pytest
 
 from maeref_jax.commands import command_line, train
 from maeref_jax.errors import BadInput
+from maeref_jax.experiments import verdict
 from maeref_jax.training.workdir import read_config
 
 ORIGINAL = "mae_original"
@@ -48,12 +49,29 @@ def test_the_configs_of_real_data_run_in_smoke_mode(run, tmp_path, real_data, mo
     check_workdir(tmp_path / "run", method)
 
 
-def test_the_same_command_again_continues_and_finds_nothing_to_do(run, smoke, tmp_path):
+def test_the_same_command_again_completes_what_a_kill_left_and_finds_nothing_to_train(
+    run, smoke, tmp_path, monkeypatch
+):
     workdir = shutil.copytree(smoke, tmp_path / "mae")
-    before = (workdir / "metrics.jsonl").read_text()
-    done = run("train.py", "--config", "configs/mae.py:smoke", "--workdir", workdir)
+    command = ("train.py", "--config", "configs/mae.py:smoke", "--workdir", workdir)
+    metrics, summary = ((workdir / name).read_text() for name in ("metrics.jsonl", "summary.json"))
+    assert json.loads(summary)["verdict"]["sentence"]
+
+    def killed(settings, workdir):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verdict, "judge", killed)
+        assert run(*command).returncode == 130
+        assert (workdir / "summary.json").read_text() == summary, "no verdict is lost to a kill before the next one"
+        (workdir / "summary.json").unlink()
+        assert run(*command).returncode == 130
+        assert not (workdir / "summary.json").exists(), "a summary says that all is done"
+    done = run(*command)
     assert done.returncode == 0, done.stderr
-    assert (workdir / "metrics.jsonl").read_text() == before
+    assert (workdir / "metrics.jsonl").read_text() == metrics
+    verdicts = [json.loads(text)["verdict"] for text in (summary, (workdir / "summary.json").read_text())]
+    assert verdicts[0] == verdicts[1]
     check_workdir(workdir, "mae")
 
 

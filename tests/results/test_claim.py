@@ -2,11 +2,15 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 
+import pytest
+
+from maeref_jax.errors import CannotGoOn
 from maeref_jax.results import claim
 from maeref_jax.results.claim import claimed
 
@@ -78,3 +82,56 @@ def test_of_another_machine_it_is_kept_alive_by_touching(tmp_path, monkeypatch):
     with claimed(tmp_path, "slept") as ours:
         assert ours and (tmp_path / "slept_2").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_claims_do_not_pile_up_and_one_that_is_late_does_not_win(tmp_path, monkeypatch):
+    for _ in range(30):
+        with claimed(tmp_path, "work") as ours:
+            assert ours
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"work_{number}" for number in range(30 - claim.KEPT, 31)}
+    # Somebody looked long ago, and what he saw then was tidied away since.
+    seen = iter([tmp_path / "work_3"])
+    highest = claim._highest
+    monkeypatch.setattr(claim, "_highest", lambda folder, name: next(seen, None) or highest(folder, name))
+    monkeypatch.setattr(claim, "_gone", lambda path: True)
+    with claimed(tmp_path, "work") as ours:
+        assert not ours
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("theirs", ["", "[]", "3", '{"process": "../../1"}', '{"a":' * 100_000, '{"ended": 1}'])
+def test_whatever_a_claim_holds_it_grows_stale(tmp_path, theirs):
+    (tmp_path / "work_1").write_text(theirs)
+    with claimed(tmp_path, "work") as ours:
+        assert ours == ("ended" in theirs)
+    os.utime(tmp_path / "work_1", (1e9, 1e9))
+    with claimed(tmp_path, "work") as ours:
+        assert ours
+
+
+def test_who_is_not_alone_is_told_whom_he_meets(tmp_path):
+    with claim.alone(tmp_path / "claims", "work", "it is being done"):
+        with pytest.raises(CannotGoOn, match=f"it is being done, by process {os.getpid()} on {socket.gethostname()}"):
+            claim.check_free(tmp_path / "claims", "work", "it is being done")
+        shutil.copytree(tmp_path / "claims", tmp_path / "copied_while_it_worked")
+    shutil.copytree(tmp_path / "claims", tmp_path / "copy", copy_function=shutil.copyfile)
+    for folder in ("claims", "copy"):  # given up, which a copy by a stranger's tool keeps
+        with claim.alone(tmp_path / folder, "work", "it is being done"):
+            pass
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "claims")
+
+
+def test_of_another_machine_one_waits_for_a_sign_of_life(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(claim, "BEAT_S", 0.02)
+    monkeypatch.setattr(claim, "STALE_S", 0.3)
+    other = {"host": "elsewhere", "process": 1, "started": "1"}
+    (tmp_path / "work_1").write_text(json.dumps(other))
+    with claim.alone(tmp_path, "work", "it is being done"):  # silent: it is gone
+        assert "waiting whether" in capsys.readouterr().out
+    monkeypatch.setattr(claim, "STALE_S", 60.0)
+    (tmp_path / "work_3").write_text(json.dumps(other))
+    living = threading.Timer(0.2, os.utime, [tmp_path / "work_3"])
+    living.start()
+    with pytest.raises(CannotGoOn, match="process 1 on elsewhere"):
+        claim.check_free(tmp_path, "work", "it is being done")

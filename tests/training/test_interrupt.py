@@ -1,9 +1,12 @@
 """A signal is answered within seconds whatever the process is at, with its exit code; training saves first."""
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -41,11 +44,13 @@ def busy(body):
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("what", BUSY)
+ONE = "one call in C"
+
+
+@pytest.mark.parametrize(
+    ("what", "number"), [*((what, signal.SIGTERM) for what in BUSY), (ONE, signal.SIGINT), (ONE, signal.SIGHUP)]
+)
 def test_answered_at_once(what, number):
-    if number == signal.SIGINT and what != "one call in C":
-        pytest.skip("one of them will do")
     process = busy(BUSY[what])
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.3)
@@ -113,3 +118,68 @@ def test_a_second_signal_does_not_wait_for_the_step():
         process.terminate()
     _, error = process.communicate(timeout=30)
     assert process.returncode == 143 and time.monotonic() - began < 6 and "saved" not in error
+
+
+def started(script):
+    """A process of that script, once it has said "training"."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.stdout.readline() != "training\n":
+        pass
+    return process
+
+
+def test_what_takes_longer_than_a_scheduler_waits_is_cut_off():
+    script = TRAINING.format(compiling="0", stepping=FOR_LONG).replace("Requests(0, True)", "Requests(0, True, 1.0)")
+    process = started(script)
+    time.sleep(0.3)
+    began = time.monotonic()
+    process.terminate()
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 143 and time.monotonic() - began < 6
+    assert "not saved within 1 s (checkpoint.patience_s); the same command continues from the last checkpoint" in error
+
+
+def test_a_signal_after_the_last_step_is_not_lost():
+    script = """
+import os, signal
+from maeref_jax.training.interrupt import Requests, answered
+with answered():
+    with Requests(0, True) as requests:
+        requests.listen()
+        os.kill(os.getpid(), signal.SIGTERM)
+    print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 143 and "went on" not in done.stdout
+
+
+def test_a_closed_terminal_saves_first_and_its_silence_stops_nothing():
+    """What is printed on a terminal that is gone is an error of the system."""
+    there, here = os.openpty()
+    script = TRAINING.format(compiling="0", stepping="(time.sleep(0.3), print('a step', flush=True))")
+    script = script.replace("requests.leave", "open(sys.argv[1], 'w').write('left'); requests.leave")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", "import sys\n" + script, f"{folder}/left"]
+        process = subprocess.Popen(command, stdout=here, stderr=here, stdin=here, start_new_session=True)
+        os.close(here)
+        said = b""
+        while b"a step" not in said:
+            said += os.read(there, 1000)
+        os.close(there)  # the terminal is gone; whoever had it hears of it
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=30) == 129 and Path(folder, "left").exists()
+
+
+def test_nohup_and_background_jobs_are_left_alone():
+    script = TRAINING.format(compiling="0", stepping="time.sleep(0.1)")
+    ignoring = "import signal\nfor name in ('SIGHUP', 'SIGINT'): signal.signal(getattr(signal, name), signal.SIG_IGN)\n"
+    process = started(ignoring + script)
+    for number in (signal.SIGHUP, signal.SIGINT):
+        process.send_signal(number)
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 143

@@ -27,7 +27,8 @@ def batches(step):
 def settings_of(steps, every=5, **optimizer):
     return {
         "seed": 0, "steps": steps, "evaluate_every": every, "batch": 4, "stop_after": 0, "init_from": "",
-        "checkpoint": {"minutes": 0.0, "keep": 2, "best": "loss"}, "classes": {"colours": ((0, 0, 0),)},
+        "checkpoint": {"minutes": 0.0, "keep": 2, "best": "loss", "patience_s": 8.0},
+        "classes": {"colours": ((0, 0, 0),)},
         "optimizer": {**SETTINGS, **optimizer},
     }  # fmt: skip
 
@@ -48,7 +49,7 @@ def test_a_run_continued_equals_a_run_in_one_go(tmp_path, optimizer):
     for name, stops in (("whole", [20]), ("continued", [10, 20])):
         for steps in stops:
             train(tmp_path / name, steps, **optimizer)
-    whole, continued = (checkpoint.load_model_variables(tmp_path / name)[0] for name in ("whole", "continued"))
+    whole, continued = (checkpoint.load_best(tmp_path / name).params for name in ("whole", "continued"))
     assert whole["w"] == continued["w"] and whole["b"] == continued["b"]
     assert [found["step"] for found in lines_of(tmp_path / "continued")] == [5, 10, 15, 20]
 
@@ -56,8 +57,8 @@ def test_a_run_continued_equals_a_run_in_one_go(tmp_path, optimizer):
 def test_the_best_checkpoint_is_used_not_the_latest(tmp_path):
     summary = train(tmp_path / "run", 8, every=1, rate=3.0)
     losses = [found["validation_loss"] for found in lines_of(tmp_path / "run")]
-    assert losses.index(min(losses)) + 1 == summary["validation"]["step"] == checkpoint.best_step(tmp_path / "run")
-    params, _ = checkpoint.load_model_variables(tmp_path / "run")
+    assert losses.index(min(losses)) + 1 == summary["validation"]["step"] == checkpoint.load_best(tmp_path / "run").step
+    params = checkpoint.load_best(tmp_path / "run").params
     total, count = (sum(line().evaluate(params, {}, batches(i))["loss"][j] for i in (1000, 1001)) for j in (0, 1))
     assert np.isclose(total / count, min(losses), rtol=1e-5)
 
@@ -91,7 +92,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoi
 
     with pytest.raises(CannotGoOn, match=r"step 8, samples 0 to 3 .* that of step 5"):
         train(tmp_path / "run", 20, data=broken)
-    assert checkpoint.best_step(tmp_path / "run") == 5
+    assert checkpoint.load_best(tmp_path / "run").step == 5
 
 
 def test_running_out_of_memory_says_which_knob_to_turn(tmp_path):
@@ -120,12 +121,12 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, ca
             file.write_bytes(
                 data[:half] if how == "cut" else data[:half] + bytes([data[half] ^ 255]) + data[half + 1 :]
             )
-    with pytest.raises(BadInput, match="damaged"):
-        checkpoint.load_model_variables(tmp_path / "run")
+    loaded = checkpoint.load_best(tmp_path / "run")
+    assert (loaded.step, loaded.damaged) == (5, (10,)) and "damaged is checkpoints/10" in loaded.doubts[0]
     train(tmp_path / "run", 20)
     assert "checkpoint 10 is damaged" in capfd.readouterr().err
     assert [found.name.split("_")[0] for found in (tmp_path / "run" / "damaged").iterdir()] == ["10"]
-    whole, repaired = (checkpoint.load_model_variables(tmp_path / name)[0] for name in ("whole", "run"))
+    whole, repaired = (checkpoint.load_best(tmp_path / name).params for name in ("whole", "run"))
     assert whole["w"] == repaired["w"]
 
 
@@ -196,11 +197,11 @@ def test_an_error_while_making_a_batch_reaches_the_user():
 
 def test_a_workdir_is_copied_anywhere_and_zipped(tmp_path):
     train(tmp_path / "run", 10)
-    params, _ = checkpoint.load_model_variables(tmp_path / "run")
+    params = checkpoint.load_best(tmp_path / "run").params
     shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
     shutil.unpack_archive(tmp_path / "packed.zip", tmp_path / "elsewhere")
-    assert checkpoint.load_model_variables(tmp_path / "elsewhere")[0]["w"] == params["w"]
+    assert checkpoint.load_best(tmp_path / "elsewhere").params["w"] == params["w"]
 
 
 def test_fine_tuning_takes_what_fits_and_class_layers_only_for_the_same_classes():
@@ -223,7 +224,7 @@ def test_fine_tuning_takes_what_fits_and_class_layers_only_for_the_same_classes(
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no checkpoints"):
-        checkpoint.load_model_variables(tmp_path)
+        checkpoint.load_best(tmp_path)
     with pytest.raises(BadInput, match=r"config\.json"):
         workdir.read_config(tmp_path)
 
@@ -266,16 +267,16 @@ def test_a_model_may_be_used_while_it_is_trained(tmp_path):
     train(tmp_path / "run", 10)
     saving = tmp_path / "run" / "checkpoints" / "15.orbax-checkpoint-tmp"
     saving.mkdir()
-    checkpoint.load_model_variables(tmp_path / "run")
+    checkpoint.load_best(tmp_path / "run")
     assert saving.exists(), "whoever reads must not tidy up what is being written"
 
 
 def test_a_checkpoint_that_was_never_evaluated_is_no_model(tmp_path):
-    train(tmp_path / "run", 10)
-    for step in ("5", "10"):
-        (tmp_path / "run" / "checkpoints" / step / "metrics" / "metrics").write_text('{"score": Infinity}')
+    state = TrainState(np.int32(1), {"w": np.ones(3, np.float32)}, {}, (), (), Progress())
+    with checkpoint.open_checkpoints(tmp_path) as checkpoints:
+        checkpoint.save(checkpoints, state, settings_of(4))
     with pytest.raises(BadInput, match="no evaluated checkpoint"):
-        checkpoint.best_step(tmp_path / "run")
+        checkpoint.load_best(tmp_path)
 
 
 def test_where_nothing_can_be_read_nothing_is_moved(tmp_path):
@@ -285,14 +286,15 @@ def test_where_nothing_can_be_read_nothing_is_moved(tmp_path):
     for _ in range(2):
         with pytest.raises(BadInput, match="none of the checkpoints"):
             train(tmp_path / "run", 20)
+        for step in ("5", "10"):
+            (tmp_path / "run" / "checkpoints" / step / "metrics" / "metrics").write_text("{}")
     assert not (tmp_path / "run" / "damaged").exists() and len(lines_of(tmp_path / "run")) == 2
 
 
 def test_a_damaged_score_and_a_damaged_log_do_not_end_a_run(tmp_path, capfd):
     train(tmp_path / "run", 10)
     (tmp_path / "run" / "checkpoints" / "10" / "metrics" / "metrics").write_text('{"sco')
-    with pytest.raises(BadInput, match="checkpoints/10 is damaged"):
-        checkpoint.best_step(tmp_path / "run")
+    assert "checkpoints/10 (its score)" in checkpoint.load_best(tmp_path / "run").doubts[0]
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 11, "trai}\n')
     assert train(tmp_path / "run", 20)["validation"]["step"] in (5, 10, 15, 20)
@@ -306,7 +308,7 @@ def test_a_signal_never_skips_an_evaluation(tmp_path, monkeypatch):
     calls = iter(range(100))
 
     def wishes(self, devices):
-        return np.tile(np.array([0, next(calls) == 6, 0], np.int32), (devices, 1))
+        return np.tile(np.array([0, next(calls) == 6, 0, 0], np.int32), (devices, 1))
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Requests, "wishes", wishes)

@@ -45,7 +45,7 @@ def test_every_member_is_used_as_it_was_at_its_own_best_evaluation(tmp_path, ave
     )
     best = losses.argmin(0) + 1
     assert summary["member_steps"] == best.tolist() and len(set(best)) == MEMBERS and best.min() < 12
-    params, _ = checkpoint.load_model_variables(tmp_path / "run")
+    params = checkpoint.load_best(tmp_path / "run").params
     for i, step in enumerate(best):
         then = saved(tmp_path / "run", step)["training"]["current"]["params"]
         assert params["w"][i] == then["w"][i] and params["b"][i] == then["b"][i]
@@ -60,12 +60,12 @@ def test_training_goes_on_from_the_current_parameters_and_a_later_save_offers_th
     last, first = saved(tmp_path / "run", 12), saved(tmp_path / "run", max(best))
     np.testing.assert_array_equal(last["model"]["params"]["w"], first["model"]["params"]["w"])
     assert (last["training"]["current"]["params"]["w"] != last["model"]["params"]["w"]).any()
-    assert checkpoint.best_step(tmp_path / "run") == max(best), "the first that holds the best of all"
+    assert checkpoint.load_best(tmp_path / "run").step == max(best), "the first that holds the best of all"
 
 
 def test_another_member_does_not_reach_one(tmp_path):
     steps = [train(tmp_path / name, 12, spoilt)["member_steps"] for name, spoilt in (("one", ()), ("other", (1,)))]
-    one, other = (checkpoint.load_model_variables(tmp_path / name)[0] for name in ("one", "other"))
+    one, other = (checkpoint.load_best(tmp_path / name).params for name in ("one", "other"))
     assert steps[0][0] == steps[1][0] and one["w"][0] == other["w"][0] and one["b"][0] == other["b"][0]
     assert one["w"][1] != other["w"][1]
 

@@ -38,13 +38,13 @@ settings = settings_of(steps, every=5)
 settings["batch"] = 16
 validation = [batch(np.random.default_rng(100), 13)]
 summary = loop.train(line(), build_optimizer(settings["optimizer"]), batches, validation, settings, folder)
-params, _ = checkpoint.load_model_variables(folder)
+params = checkpoint.load_best(folder).params
 found = [jax.device_count(), len(indices), float(params["w"]), float(params["b"]), summary["validation"]]
 settings["evaluate_every"] = 1
 built, folder = build_optimizer({**settings["optimizer"], "rate": 0.5}, 2), folder + "/members"
 validation = [batch(np.random.default_rng(100), 13, 2)]
 summary = loop.train(line(2), built, lambda step: batches(step, 2), validation, settings, folder)
-params, _ = checkpoint.load_model_variables(folder)
+params = checkpoint.load_best(folder).params
 print(json.dumps([*found, summary["member_steps"], params["w"].tolist()]))
 """
 

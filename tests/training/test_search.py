@@ -31,8 +31,7 @@ def test_the_best_is_kept_of_equals_the_first(tmp_path, capsys):
     assert tried == [0, 3, 7, 3]
     assert summary["parameters"] == {"a": 3} and summary["steps"] == 4
     assert summary["validation"] == {"step": 2, "validation_score": 0.0, "validation_other": 1.0}
-    params, state = checkpoint.load_model_variables(tmp_path)
-    assert params == {"a": 3} and state == {"offset": 2} and checkpoint.best_step(tmp_path) == 2
+    assert checkpoint.load_best(tmp_path) == ({"a": 3}, {"offset": 2}, 2, (), ())
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["parameters"]["a"] for row in rows] == [0, 3, 7, 3]
     assert summary["seconds"] == pytest.approx(sum(row["seconds"] for row in rows), abs=0.06)
