@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 POLL_S = 0.2
-GRACE_S = 3.0  # for the command to end by itself
+GRACE_S = 2.0  # for the command to end by itself
 
 
 def main(parent: int, command: list[str]) -> int:
@@ -29,6 +29,7 @@ def main(parent: int, command: list[str]) -> int:
         process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.wait()
     return 128 + signal.SIGTERM
 
 
