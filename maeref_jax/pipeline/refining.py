@@ -6,6 +6,7 @@ the hidden tokens keeps its initial label, bit for bit.
 """
 
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import jax
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
 from maeref_jax.errors import MARK, BadInput, CannotGoOn, tell
-from maeref_jax.pipeline import doubts, parts
+from maeref_jax.pipeline import doubts, parts, space
 from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.jobs import (
     Job,
@@ -104,6 +105,10 @@ def open_run(
         return maps.create_arrays(place, roles_of(settings, refiner), shape, *made)
 
     state = "new" if settings.overwrite else output.state(place, made_by)
+    if state != "complete":
+        size = (shape, settings.block, voxel_size_nm, job.image, place.formats)
+        found = space.needed(roles_of(settings, refiner), *size)
+        space.check(place, found, space.share_done(place, run.steps, math.prod(block_grid(run)[0])), say)
     if state == "new":
         with progress.showing(f"reading {job.stem} to check its values"):
             readings = inputs.check_values(volumes, scheme, settings.label_map)
@@ -191,7 +196,9 @@ def finish(run: Run, say: Callable[[str], None] = tell) -> dict | None:
             return None
     with claimed(place.progress, "finish") as ours:
         if not ours:
-            told = f"{place.stem}: all blocks are done, another process writes the rest; if it died, run this in a minute"
+            told = (
+                f"{place.stem}: all blocks are done, another process writes the rest; if it died, run this in a minute"
+            )
             if settings.num_parts == 1:
                 raise CannotGoOn(told)
             say(told)

@@ -31,21 +31,24 @@ def behind():
 
 def test_a_worker_with_the_token_gets_through_and_its_port_serves_it_alone(behind):
     port, heard = behind
-    with gate.guarded("127.0.0.1") as given, gate.passage(gate.read_pass(given.text), port) as own:
-        with socket.create_connection(("127.0.0.1", own), 5) as client:
-            client.sendall(b"block?")
-            assert client.recv(100) == b"BLOCK?"
-            with pytest.raises(OSError):
-                socket.create_connection(("127.0.0.1", own), 5)
+    with (
+        gate.guarded("127.0.0.1") as given,
+        gate.passage(gate.read_pass(given.text), port) as own,
+        socket.create_connection(("127.0.0.1", own), 5) as client,
+    ):
+        client.sendall(b"block?")
+        assert client.recv(100) == b"BLOCK?"
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", own), 5)
     assert heard == [b"block?"]
 
 
 def test_a_stranger_is_not_let_in_and_keeps_nobody_waiting(behind):
     port, heard = behind
     with gate.guarded("127.0.0.1") as given:
-        with pytest.raises(CannotGoOn, match=r"127\.0\.0\.1 port .* another token"):
-            with gate.passage(given._replace(token="0" * 64), port):
-                pass
+        refused = pytest.raises(CannotGoOn, match=r"127\.0\.0\.1 port .* another token")
+        with refused, gate.passage(given._replace(token="0" * 64), port):
+            pass
         with socket.create_connection(given[:2], 5) as silent, socket.create_connection(given[:2], 5) as rude:
             assert len(silent.recv(100)) == 32
             first = rude.recv(100)
@@ -59,13 +62,11 @@ def test_a_stranger_is_not_let_in_and_keeps_nobody_waiting(behind):
 def test_a_run_that_is_over_lets_nobody_in():
     with gate.guarded("127.0.0.1") as given:
         pass
-    with pytest.raises(CannotGoOn, match=r"--config.worker_host"):
-        with gate.passage(given, 1):
-            pass
+    with pytest.raises(CannotGoOn, match=r"--config.worker_host"), gate.passage(given, 1):
+        pass
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.77", "no.such.host.invalid"])
 def test_a_host_that_is_none_of_this_machine_is_refused(host):
-    with pytest.raises(BadInput, match=f"worker_host={host}"):
-        with gate.guarded(host):
-            pass
+    with pytest.raises(BadInput, match=f"worker_host={host}"), gate.guarded(host):
+        pass

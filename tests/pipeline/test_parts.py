@@ -114,7 +114,9 @@ def test_the_rest_is_written_by_one_that_lives(tmp_path, whole_run):
         parts.run_pass(run.place, step, run.shape, run.settings.block, work)
     claim = run.place.progress / "finish_1"
     claim.write_text('{"host": "elsewhere", "process": 1, "started": "1"}')
-    with pytest.raises(CannotGoOn, match="another process writes the rest"):  # an output that is not whole is no success
+    with pytest.raises(
+        CannotGoOn, match="another process writes the rest"
+    ):  # an output that is not whole is no success
         refining.refine_volume(job, segmenter(), refiner(), given)
     of_two = given._replace(num_parts=2)
     assert refining.refine_volume(job, segmenter(), refiner(), of_two, said.append) is None
