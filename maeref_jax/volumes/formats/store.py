@@ -141,7 +141,13 @@ def read_store(store: tensorstore.TensorStore, slices: tuple[slice, ...], locati
 
 
 def write_store(store: tensorstore.TensorStore, slices: tuple[slice, ...], array: np.ndarray) -> None:
-    """Writes and returns when it is on disk (TensorStore syncs and renames every chunk file). Raises OSError."""
+    """Writes and returns when it is on disk (TensorStore syncs and renames every chunk file).
+
+    Raises:
+        OSError: the disk is full, or the array was removed: TensorStore would make its folders again, and no more.
+    """
+    if store.kvstore.url.startswith("file:"):
+        Path(store.kvstore.path).stat()
     try:
         store[slices].write(array).result()
     except ValueError as error:  # disk full, folder gone, no permission
