@@ -56,7 +56,10 @@ def guarded(host: str) -> Iterator[Pass]:
     with _listening(host) as listener:
         made = Pass(host, listener.getsockname()[1], secrets.token_hex(32))
         threading.Thread(target=_admit_all, args=(listener, made.token), name="gate", daemon=True).start()
-        yield made
+        try:
+            yield made
+        finally:
+            _end(listener)
 
 
 @contextlib.contextmanager
@@ -86,6 +89,7 @@ def passage(given: Pass, port: int) -> Iterator[int]:
                 _join(outer, inner)
 
         threading.Thread(target=lead, name="passage", daemon=True).start()
+        opened.callback(_end, listener)
         yield listener.getsockname()[1]
 
 
@@ -101,6 +105,12 @@ def _listening(host: str) -> socket.socket:
             f"--config.worker_host={host}: no gate for workers can be opened there ({error}); expected a name or an "
             "address of this machine that the workers' machines can reach"
         ) from error
+
+
+def _end(listener: socket.socket) -> None:
+    """Wakes whoever waits at it: closing alone would leave it open for as long as he waits."""
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def _admit_all(listener: socket.socket, token: str) -> None:

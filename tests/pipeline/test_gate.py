@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 
 import pytest
 
@@ -61,7 +62,11 @@ def test_a_stranger_is_not_let_in_and_keeps_nobody_waiting(behind):
 
 def test_a_run_that_is_over_lets_nobody_in():
     with gate.guarded("127.0.0.1") as given:
-        pass
+        with socket.create_connection(given[:2], 5) as one:
+            assert one.recv(100)
+        time.sleep(0.1)  # it waits for the next one
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(given[:2], 5)
     with pytest.raises(CannotGoOn, match=r"--config.worker_host"), gate.passage(given, 1):
         pass
 
