@@ -37,17 +37,18 @@ from maeref_jax.pipeline.jobs import (
     scheme_of,
     settled,
 )
-from maeref_jax.pipeline.passes import Run
+from maeref_jax.pipeline.passes import Run, Said
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results.output import Output
 from maeref_jax.volumes import progress, threads
-from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
+from maeref_jax.volumes.inputs import check_values, known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.windows import blocks, lattice, round_up
 
 # Assumed, not measured: floating-point operations a second that such networks, in float32 (on an H100 its TF32), keep
 # up. Peaks are 8 TFLOP/s (T4) and 495 TFLOP/s (H100 SXM, dense TF32).
 ASSUMED = {"Colab GPU (T4)": 2.5e12, "H100": 5e13}
+READ_VX = 2**27  # voxels of all files of an input: so many are read by a dry run, in seconds
 _SAMPLED_BLOCKS = 8
 _TIMED_WINDOWS = 2
 _TIMED_S = 2.0
@@ -95,10 +96,11 @@ def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: boo
             if not speeds:
                 asked = settled(settings, meant)
                 speeds = {step: measure(model, asked) for step, model in models.items() if model}
+            said = said_before(job, segmenter, refiner, settings)
             found.append(plan(job, segmenter, refiner, settings, speeds))
             print("\n".join(described(job.stem, found[-1], config.num_parts)))
-            for text in doubts_of(job, segmenter, refiner, settings):
-                tell(f"{MARK}{text}")
+            for line in (*said.notes, *(f"{MARK}{text}" for text in said.warnings)):
+                tell(line)
     if found:
         print("\n".join(described_total(found, Path(config.output), config.num_parts)))
 
@@ -116,8 +118,7 @@ def plan(
         "seconds" of the networks here; "operations".
 
     Raises:
-        BadInput: inputs that do not fit together or the models. Values, and what ids of labels mean, are not checked:
-            that takes reading all of them.
+        BadInput: inputs that do not fit together or the models. Values are not checked.
     """
     settings = settled(settings, meant_for(refiner, job.labels is not None))
     volumes = check_job(job, segmenter, refiner, settings)
@@ -157,17 +158,24 @@ def plan(
     return found
 
 
-def doubts_of(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> tuple[str, ...]:
-    """What the run would warn of before it begins, as far as that is known without reading all of the inputs or asking
-    the refiner.
+def said_before(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> Said:
+    """What the run would say before it begins, as far as that is known without asking the refiner; where the inputs are
+    larger than READ_VX, also without reading them: then nobody has looked at their values, nor at the ids of labels.
+
+    Raises:
+        BadInput: inputs that do not fit together or the models, or values that cannot be used.
     """
     refiner = meant_for(refiner, job.labels is not None)
     settings = settled(settings, refiner)._replace(ask=0)
     volumes = check_job(job, segmenter, refiner, settings)
     size, shape = known_voxel_size(volumes.values()), next(iter(volumes.values())).shape
-    scheme = scheme_of(segmenter, refiner, settings.classes)
+    scheme, readings = scheme_of(segmenter, refiner, settings.classes), {}
+    if len(volumes) * math.prod(shape) <= READ_VX:
+        readings = check_values(volumes, scheme, settings.label_map)
+    else:
+        job = job._replace(entropy=None)  # of which nobody knows whether it is a mask
     made = (Output(job.output, job.stem), job, segmenter, refiner, settings, scheme, {}, {}, size)
-    return doubts.before(Run(*made, agreeing_slices(settings, refiner, size, shape[0])), {}).warnings
+    return doubts.before(Run(*made, agreeing_slices(settings, refiner, size, shape[0])), readings)
 
 
 def windows_of(

@@ -18,7 +18,7 @@ from maeref_jax.pipeline import jobs, passes, refining
 from maeref_jax.records import Refiner
 from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.formats.store import open_store
-from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.volume import array_volume, write_tiff
 from maeref_jax.volumes.windows import blocks, round_up, windows_touching
 
 SPEED = plan.Speed(2.0, 100.0, 1000)
@@ -221,3 +221,15 @@ def test_a_dry_run_warns_of_what_is_doubtful(refine, monkeypatch):
     code, out, err = refine(*IMAGE, "--voxel_size_nm", "30,50,40", "--dry_run")
     assert code == 0 and "a: 3 x 29 x 38 voxels of 30 x 50 x 40 nm" in out
     assert "warning: a has voxels of 30 x 50 x 40 nm (z y x), but runs/fake was trained on" in err
+
+
+def test_a_dry_run_reads_small_files_and_says_what_ids_mean(refine, monkeypatch):
+    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    write_tiff("a_labels.tif", np.where(labels() > 0, np.uint8(255), np.uint8(0)), SIZE)
+    given = ["--labels", "a_labels.tif", "--entropy", "stacks/a_entropy.tif", "--refiner", "mae", "--output", "out"]
+    code, out, err = refine(*given, "--dry_run")
+    assert code == 2 and "255" in err and "--label_map" in err and "all 1" not in out
+    code, out, _ = refine(*given, "--dry_run", "--label_map", "0:0,255:1")
+    assert code == 0 and "all 1: disk" in out
+    monkeypatch.setattr(plan, "READ_VX", 10)
+    assert refine(*given, "--dry_run")[0] == 0, "nobody has looked"
