@@ -1,7 +1,6 @@
 """NumPy's files: .npy memory-mapped, read and written; arrays in .npz, such as nnU-Net's class probabilities, read."""
 
 import functools
-import math
 import os
 import tempfile
 import zipfile
@@ -55,12 +54,10 @@ def create_npy(
 ) -> Stored:
     """A .npy file (z, y, x) or (c, z, y, x), C order, zero where it was never written; the same one is opened again.
 
-    The format has no chunks and no room for a voxel size: whoever opens it gives axes and size. Nothing is mapped into
-    memory: on a full disk that would end the process.
+    The format has no chunks and no room for a voxel size: whoever opens it gives axes and size.
 
     Raises:
         BadInput: a file of another shape or type is there.
-        OSError: the disk is full; from `write` too.
     """
     path = Path(path)
     full = tuple(shape) if classes is None else (classes, *shape)
@@ -70,22 +67,13 @@ def create_npy(
             raise BadInput(f"{path} is there with {found.dtype} {found.shape}, expected {dtype} {full}")
     else:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with temporary.open("wb") as file:
-            head = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": full}
-            npy.write_array_header_1_0(file, head)
-            file.truncate(file.tell() + math.prod(full) * np.dtype(dtype).itemsize)
+        npy.open_memmap(temporary, "w+", dtype, full).flush()
         temporary.rename(path)
-    mapped = npy.open_memmap(path, "r")
+    mapped = npy.open_memmap(path, "r+")
 
     def write(slices: tuple[slice, ...], array: np.ndarray) -> None:
-        lines = np.ascontiguousarray(array, mapped.dtype).reshape(-1, array.shape[-1])
-        with path.open("r+b") as file:
-            for place, line in zip(np.ndindex(array.shape[:-1]), lines, strict=True):
-                voxel = [at + one.start for at, one in zip((*place, 0), slices, strict=True)]
-                file.seek(mapped.offset + mapped.itemsize * int(np.ravel_multi_index(voxel, full)))
-                file.write(line.data)
-            file.flush()
-            os.fsync(file.fileno())
+        mapped[slices] = array
+        mapped.flush()
 
     axes = "ZYX" if classes is None else "CZYX"
     return Stored(path, full, np.dtype(dtype), axes, axes, None, lambda slices: np.array(mapped[slices]), write=write)
