@@ -70,6 +70,7 @@ def get_config(mode=""):
             "wait_minutes": 60.0,  # for blocks that another part has to do first
             "workers": 0,  # processes that this one starts, by daisy; 0: it does everything itself
             "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine
+            "worker_host": "",  # where workers on other machines reach this one, a name or address of it; "": nowhere
             "serve": "",  # of a worker: the input that it works on
             # Before it is let loose the refiner is tried at so many places of the volume, on visible labels near
             # hidden ones (pipeline/asking.py); 0: it is not.

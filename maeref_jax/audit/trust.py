@@ -13,13 +13,14 @@ any known label, are not visible. The limits are choices; docs/evaluation.md say
 what is near it, and a few numbers per blob.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from maeref_jax.errors import BadInput
+from maeref_jax.masking.exact import any_in_tokens, spread, sum_in_tokens
 from maeref_jax.results.output import Output, write_lines
 from maeref_jax.volumes.components import Components, extend_boxes, find_components, pieces_of
 from maeref_jax.volumes.view import Volume
@@ -147,20 +148,6 @@ def tested_volume(hidden: Volume, labels: Volume, token: int, size: int = 1) -> 
     return Volume("tested", hidden.shape, np.dtype(bool), None, None, None, read)
 
 
-def any_in_tokens(values: np.ndarray, token: int) -> np.ndarray:
-    """Bool (z, y, x) -> bool (z, rows, columns): whether any voxel of the token is True. Begins at a token; the last
-    ones may be cut.
-    """
-    depth, height, width = values.shape
-    padded = np.pad(values, ((0, 0), (0, -height % token), (0, -width % token)))
-    return padded.reshape(depth, padded.shape[1] // token, token, padded.shape[2] // token, token).any((2, 4))
-
-
-def spread(tokens: np.ndarray, token: int, shape: Sequence[int]) -> np.ndarray:
-    """(z, rows, columns) -> (z, y, x) of `shape`: every token's value at its voxels."""
-    return tokens.repeat(token, 1).repeat(token, 2)[:, : shape[1], : shape[2]]
-
-
 def rate_blobs(
     output: Output,
     arrays: dict[str, Volume],
@@ -231,10 +218,8 @@ def _fields(arrays, box, token, side_nm, reach) -> dict[str, np.ndarray]:
     if "tested" in arrays:
         tested = arrays["tested"].read(inside)
         for name, chosen in (("tested", tested > 0), ("wrong", tested == 2)):
-            counts = np.pad(chosen, ((0, 0), (0, -chosen.shape[1] % token), (0, -chosen.shape[2] % token)))
-            depth, height, width = counts.shape
-            counts = counts.reshape(depth, height // token, token, width // token, token).sum((2, 4))
-            fields[name] = near_sum(np.pad(counts, [(0, 0), *zip(before[1:], after[1:], strict=True)]), 1)
+            inner = sum_in_tokens(chosen, token)
+            fields[name] = near_sum(np.pad(inner, [(0, 0), *zip(before[1:], after[1:], strict=True)]), 1)
     rows, columns = margin // token, margin // token
     return {name: spread(values[:, rows:, columns:], token, box.shape) for name, values in fields.items()}
 

@@ -36,7 +36,9 @@ def one_of_several(stem: str, failed: dict[str, str], several: bool) -> Iterator
     except (BadInput, CannotGoOn, OSError) as error:
         if not several and not isinstance(error, OSError):
             raise
-        fail(stem, error, failed)
+        # Of the file system: a full disk, one that is gone or must not be written to.
+        more = "; when that is mended, give the same command again: it goes on" if getattr(error, "errno", None) else ""
+        fail(stem, f"{error}{more}", failed)
 
 
 def fail(stem: str, error: Exception | str, failed: dict[str, str]) -> None:

@@ -1,17 +1,17 @@
 """What a refinement will take, before it is begun: blocks, windows, disk, memory, hours. Nothing is written.
 
-Disk is an upper bound: all arrays without compression. Hours are those of the networks alone, with one process, on this
-machine as measured with a few windows; on others they are the count of multiplications and additions divided by a rate
-that is an assumption, not a measurement. Reading, writing, objects and exports come on top, and asking the refiner,
-which is bounded.
+Disk is an upper bound: all that is written, without compression (pipeline/space.py). Hours are those of the networks
+alone, with one process, on this machine as measured with a few windows; on others they are the count of multiplications
+and additions divided by a rate that is an assumption, not a measurement. Reading, writing, objects and exports come on
+top, and asking the refiner, which is bounded.
 """
 
 import collections
 import functools
 import itertools
 import math
-import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,7 +22,8 @@ import numpy as np
 
 from maeref_jax.commands.load_models import load_models
 from maeref_jax.commands.opening import one_of_several
-from maeref_jax.pipeline import refining
+from maeref_jax.errors import MARK, tell
+from maeref_jax.pipeline import doubts, refining, space
 from maeref_jax.pipeline.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
 from maeref_jax.pipeline.jobs import (
     Job,
@@ -33,21 +34,21 @@ from maeref_jax.pipeline.jobs import (
     check_job,
     formats_of,
     meant_for,
+    scheme_of,
     settled,
 )
+from maeref_jax.pipeline.passes import Run, Said
 from maeref_jax.records import Refiner, Segmenter
-from maeref_jax.results import maps
-from maeref_jax.results.output import EXPORTS
+from maeref_jax.results.output import Output
 from maeref_jax.volumes import progress, threads
-from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
+from maeref_jax.volumes.inputs import check_values, known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes
-from maeref_jax.volumes.pyramid import level_factors
-from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import blocks, lattice, round_up
 
 # Assumed, not measured: floating-point operations a second that such networks, in float32 (on an H100 its TF32), keep
 # up. Peaks are 8 TFLOP/s (T4) and 495 TFLOP/s (H100 SXM, dense TF32).
 ASSUMED = {"Colab GPU (T4)": 2.5e12, "H100": 5e13}
+READ_VX = 2**27  # voxels of all files of an input: so many are read by a dry run, in seconds
 _SAMPLED_BLOCKS = 8
 _TIMED_WINDOWS = 2
 _TIMED_S = 2.0
@@ -86,15 +87,20 @@ def measure(model: Model, settings: Settings, members: Sequence[int] | None = No
 def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: bool) -> None:
     """Prints what refining takes, for each input and together; what cannot be refined is added to `failed`."""
     segmenter, refiner, settings = load_models(config)
-    for job in jobs:
-        check_chosen(job, segmenter, meant_for(refiner, job.labels is not None), settings)
     models = {"segment": segmenter, "refine": refiner}
-    speeds = {step: measure(model, settled(settings, refiner)) for step, model in models.items() if model}
-    found = []
+    found, speeds = [], {}
     for job in jobs:
         with one_of_several(job.stem, failed, several):
+            meant = meant_for(refiner, job.labels is not None)
+            check_chosen(job, segmenter, meant, settings)
+            if not speeds:
+                asked = settled(settings, meant)
+                speeds = {step: measure(model, asked) for step, model in models.items() if model}
+            said = said_before(job, segmenter, refiner, settings)
             found.append(plan(job, segmenter, refiner, settings, speeds))
             print("\n".join(described(job.stem, found[-1], config.num_parts)))
+            for line in (*said.notes, *(f"{MARK}{text}" for text in said.warnings)):
+                tell(line)
     if found:
         print("\n".join(described_total(found, Path(config.output), config.num_parts)))
 
@@ -108,7 +114,8 @@ def plan(
         "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "windows": {pass: {"all", "computed"}}, the second where
         the labels' entropy or painted mask tells (`hidden_share` too, from up to 8 blocks), else all, and those of
         "segment again" where class probabilities are asked for once more;
-        "disk_bytes"; "block_bytes"; "seconds" of the networks here; "operations".
+        "disk_bytes" at most, "export_bytes" of these not compressed, "temporary_bytes" in TMPDIR; "block_bytes";
+        "seconds" of the networks here; "operations".
 
     Raises:
         BadInput: inputs that do not fit together or the models. Values are not checked.
@@ -144,9 +151,31 @@ def plan(
         found["seconds"] += windows["computed"] * speed.seconds
         found["operations"] += windows["computed"] * speed.operations
     roles = refining.roles_of(settings, refiner)
-    found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, len(formats_of(settings)))
+    disk = space.needed(roles, shape, settings.block, voxel_size_nm, job.image, formats_of(settings))
+    found |= {"disk_bytes": disk.most, "temporary_bytes": space.temporary_bytes(volumes.values())}
+    found["export_bytes"] = disk.least
     found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
     return found
+
+
+def said_before(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> Said:
+    """What the run would say before it begins, as far as that is known without asking the refiner; where the inputs are
+    larger than READ_VX, also without reading them: then nobody has looked at their values, nor at the ids of labels.
+
+    Raises:
+        BadInput: inputs that do not fit together or the models, or values that cannot be used.
+    """
+    refiner = meant_for(refiner, job.labels is not None)
+    settings = settled(settings, refiner)._replace(ask=0)
+    volumes = check_job(job, segmenter, refiner, settings)
+    size, shape = known_voxel_size(volumes.values()), next(iter(volumes.values())).shape
+    scheme, readings = scheme_of(segmenter, refiner, settings.classes), {}
+    if len(volumes) * math.prod(shape) <= READ_VX:
+        readings = check_values(volumes, scheme, settings.label_map)
+    else:
+        job = job._replace(entropy=None)  # of which nobody knows whether it is a mask
+    made = (Output(job.output, job.stem), job, segmenter, refiner, settings, scheme, {}, {}, size)
+    return doubts.before(Run(*made, agreeing_slices(settings, refiner, size, shape[0])), readings)
 
 
 def windows_of(
@@ -172,19 +201,6 @@ def windows_of(
         everything += windows * times
         computed += round_up(windows, batch) * times
     return everything, computed
-
-
-def disk_bytes(
-    roles: Iterable[str], shape: Sequence[int], voxel_size_nm: tuple | None, image: Volume | None, formats: int
-) -> int:
-    """Bytes of all arrays with their coarser levels, and of exports in so many formats, nothing being compressed."""
-    factors = level_factors(tuple(shape), voxel_size_nm, 64)
-    levels = sum(math.prod(-(-n // f) for n, f in zip(shape, factor, strict=True)) for factor in factors)
-    total = 0
-    for role in roles:
-        dtype = maps.KINDS[role].dtype or (image.dtype if image is not None else "uint8")
-        total += levels * np.dtype(dtype).itemsize
-    return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * formats
 
 
 def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:
@@ -237,18 +253,21 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
         lines.append(f"  hidden, in {_SAMPLED_BLOCKS} blocks or fewer that were looked at: {found['hidden_share']:.2%}")
     elif "refine" in found["windows"]:
         lines.append("  what is hidden is not known before it is segmented: windows and hours of 'refine' are the most")
-    needed = f"memory: about {_gb(found['block_bytes'])}, and at the end up to 0.8 GB for skeletons of objects"
-    return [*lines, f"  disk: at most {_gb(found['disk_bytes'])}; {needed}"]
+    needed = f"memory: about {space.gb(found['block_bytes'])}, and at the end up to 0.8 GB for skeletons of objects"
+    temporary = found["temporary_bytes"]
+    unpacked = f", and {space.gb(temporary)} in {tempfile.gettempdir()} (TMPDIR) to unpack inputs" if temporary else ""
+    return [*lines, f"  disk: at most {space.gb(found['disk_bytes'])}{unpacked}; {needed}"]
 
 
 def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts: int) -> list[str]:
     """Disk and hours of all inputs together as lines for a person."""
     disk, seconds, work = (sum(one[name] for one in found) for name in ("disk_bytes", "seconds", "operations"))
-    place = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
+    free, place = space.free_in(directory)
     short = "" if disk <= free else ": may NOT be enough"
+    if sum(one["export_bytes"] for one in found) > free:
+        short = ": NOT enough, already for the exports"
     together = f", shared by {num_parts} parts" if num_parts > 1 else ""
-    lines = [f"all {len(found)}: disk at most {_gb(disk)}, {_gb(free)} free in {place}{short}"]
+    lines = [f"all {len(found)}: disk at most {space.gb(disk)}, {space.gb(free)} free in {place}{short}"]
     lines.append(f"hours of the networks{together} (reading, writing, objects, exports and asking come on top):")
     lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
     uncounted = not work and any(windows["computed"] for one in found for windows in one["windows"].values())
@@ -329,10 +348,6 @@ def _sampled(job: Job, refiner: Model, settings: Settings, shape) -> tuple[float
         hidden_vx, voxels = hidden_vx + int(hidden.sum()), voxels + hidden.size
         computed, windows = computed + round_up(int((counts > 0).sum()), settings.batch), windows + counts.size
     return hidden_vx / voxels, computed / windows
-
-
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.3g} GB"
 
 
 def _hours(seconds: float) -> str:

@@ -17,9 +17,10 @@ import numpy as np
 from etils import epath
 from scipy import ndimage
 
-from maeref_jax.audit.trust import any_in_tokens, spread, squares_near, tested_volume
+from maeref_jax.audit.trust import squares_near, tested_volume
 from maeref_jax.experiments.experiment import load_ensemble, told_before, validation_maps
 from maeref_jax.experiments.parameter_search import volumes_with_truth
+from maeref_jax.masking.exact import any_in_tokens, spread
 from maeref_jax.masking.slices import agreed
 from maeref_jax.metrics import comparison, scores
 from maeref_jax.metrics.baselines import nearest_visible_label

@@ -7,8 +7,9 @@ pass     one way through the whole volume: "copy" (the image), "segment", then "
 block    a box of the volume, the unit of reading, writing and resuming; no result depends on it      blockwise.py
 part     the blocks of one of N processes that the user starts, who know each other by finished marks parts.py
 worker   one of N processes that this one starts, and gives a block after another                     workers.py
+         who come to it by a gate that asks for a token, and end when it does                gate.py, watched.py
 
-refining.py is the course of it: open the run, do its passes, finish. Before that asking.py tries the refiner on what is
-known of the volume; doubts.py is the one place of all that a user is warned of. Only this room composites: a voxel
-outside the hidden tokens keeps its initial label, bit for bit.
+refining.py is the course of it: open the run, do its passes, finish. Before that space.py looks at the disk, and
+asking.py tries the refiner on what is known of the volume; doubts.py is the one place of all that a user is warned of.
+Only this room composites: a voxel outside the hidden tokens keeps its initial label, bit for bit.
 """

@@ -1,7 +1,8 @@
 """One block of a volume: windows of a model blended, entropy and hidden tokens decided, hidden voxels filled in.
 
 Everything here gives the same result whatever the block: windows lie on the volume's lattice, are summed in one order,
-and go through the network in batches of one size; tokens lie on a lattice of their own, anchored at the origin.
+and go through the network in batches of one size, as voxels go through what else is compiled; tokens lie on a lattice
+of their own, anchored at the origin, and are hidden by whole numbers (masking/exact.py).
 """
 
 import functools
@@ -14,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maeref_jax.masking.hidden import hidden_tokens
+from maeref_jax.masking import exact
 from maeref_jax.masking.slices import agreed
-from maeref_jax.masking.tokens import token_mean, token_spread
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.uncertainty.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.uncertainty.entropy import class_count, entropy_of_means, member_means
@@ -28,7 +28,7 @@ from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, wi
 # every length is filled up.
 _CPU_BATCH = 8
 RULES = ("entropy", "ambiguous", "both")  # why a token is hidden: by one rule alone, or by both
-_ENTROPY_BATCH = 65536  # voxels per call: one shape, one compilation, one order of operations
+_VOXELS = 65536  # per call: one shape, one compilation, one order of operations
 _compiled: set[tuple] = set()  # programs that were called before
 
 
@@ -88,19 +88,29 @@ def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.nd
     labels: the likeliest class other than `ambiguous`. Where no such class is among the c (-1, or probabilities of the
     real classes only), its probability is 0.
     """
-    flat = means.reshape(-1, means.shape[-1])
     mean = _mean_of(means, kind)
-    entropy = np.empty(len(flat), np.float32)
-    for start in range(0, len(flat), _ENTROPY_BATCH):
-        part = flat[start : start + _ENTROPY_BATCH]
-        padded = np.pad(part, ((0, _ENTROPY_BATCH - len(part)), (0, 0)))
-        entropy[start : start + len(part)] = np.asarray(_entropy(padded, kind))[: len(part)]
+    entropy = _of_voxels(_entropy, means[None], kind).reshape(mean.shape[:-1])
     if not 0 <= ambiguous < mean.shape[-1]:
         doubt, decided = np.zeros(mean.shape[:-1], np.float32), mean
     else:
         doubt, decided = mean[..., ambiguous], mean.copy()
         decided[..., ambiguous] = -1.0
-    return decided.argmax(-1).astype(np.int16), entropy.reshape(mean.shape[:-1]), doubt
+    return decided.argmax(-1).astype(np.int16), entropy, doubt
+
+
+def means_of_members(members: np.ndarray, kind: str) -> np.ndarray:
+    """entropy.member_means of class probabilities that are given, float32 (k, z, y, x, c) -> (z, y, x, n)."""
+    return _of_voxels(_means, members, kind).reshape(*members.shape[1:-1], -1)
+
+
+def _of_voxels(compute: Callable, values: np.ndarray, kind: str) -> np.ndarray:
+    """What `compute` makes of values (k, ..., n) of voxels, one row for each; so many at a time, whatever the block."""
+    flat, found = values.reshape(len(values), -1, values.shape[-1]), []
+    for start in range(0, flat.shape[1], _VOXELS):
+        part = flat[:, start : start + _VOXELS]
+        missing = _VOXELS - part.shape[1]
+        found.append(np.asarray(compute(np.pad(part, ((0, 0), (0, missing), (0, 0))), kind))[: part.shape[1]])
+    return np.concatenate(found)
 
 
 def real_probabilities(means: np.ndarray, ambiguous: int, kind: str = "mean") -> np.ndarray:
@@ -128,18 +138,17 @@ def hide(
 def hide_and_count(
     entropy: np.ndarray, ambiguous: np.ndarray, token: int, threshold: float, ambiguous_threshold: float
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Which voxels (z, y, x) lie in hidden tokens (bool): `masking.hidden_tokens` of each token's means; and how many
-    tokens are hidden by one rule alone and by both, by RULES.
+    """Which voxels (z, y, x) lie in hidden tokens (bool), those whose mean is above a threshold, equal stays visible:
+    see masking/exact.py; and how many tokens are hidden by one rule alone and by both, by RULES.
 
     entropy, ambiguous: float (z, y, x) of a box that starts at a multiple of `token` in y and x. A token cut by the
     far border averages the pixels that it has.
     """
-    _, height, width = entropy.shape
-    pad = ((0, 0), (0, round_up(height, token) - height), (0, round_up(width, token) - width))
-    present = np.ones(entropy.shape, np.float32)
-    padded = [np.pad(values.astype(np.float32), pad) for values in (entropy, ambiguous, present)]
-    hidden, tokens = _hidden_voxels(token, threshold, ambiguous_threshold, *padded)
-    return np.asarray(hidden)[:, :height, :width], dict(zip(RULES, np.asarray(tokens).tolist(), strict=True))
+    undecided = exact.above(entropy, token, threshold)
+    called = exact.above(ambiguous, token, ambiguous_threshold)
+    tokens = (undecided & ~called, called & ~undecided, undecided & called)
+    counts = {rule: int(np.count_nonzero(some)) for rule, some in zip(RULES, tokens, strict=True)}
+    return exact.spread(undecided | called, token, entropy.shape), counts
 
 
 def refine_block(
@@ -270,18 +279,8 @@ def one_count(lengths, labels, hidden):
 _segmented = jax.jit(one_segmentation, static_argnums=(0, 1, 2))
 _refined = jax.jit(one_refinement, static_argnums=(0, 5))
 _lengths = jax.jit(one_count, static_argnums=0)
-_entropy = jax.jit(entropy_of_means, static_argnums=1)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _hidden_voxels(token, threshold, ambiguous_threshold, entropy, ambiguous, present):
-    share = token_mean(present, token)
-    means = (token_mean(values, token) / share for values in (entropy, ambiguous))
-    entropy, ambiguous = next(means), next(means)
-    hidden = hidden_tokens(entropy, threshold, ambiguous, ambiguous_threshold)
-    undecided, called = hidden_tokens(entropy, threshold), hidden_tokens(0.0, 1.0, ambiguous, ambiguous_threshold)
-    counts = [(undecided & ~called).sum(), (called & ~undecided).sum(), (undecided & called).sum()]
-    return token_spread(hidden, token), jnp.stack(counts)
+_entropy = jax.jit(lambda means, kind: entropy_of_means(means[0], kind), static_argnums=1)
+_means = jax.jit(member_means, static_argnums=1)
 
 
 def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:

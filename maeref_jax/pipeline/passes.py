@@ -16,6 +16,7 @@ from maeref_jax.pipeline.blockwise import (
     halo,
     hide,
     hide_and_count,
+    means_of_members,
     real_probabilities,
     refine_block,
     segment_block,
@@ -24,7 +25,6 @@ from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.results import output
 from maeref_jax.results.output import Output
-from maeref_jax.uncertainty.entropy import member_means
 from maeref_jax.volumes.inputs import read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
@@ -168,7 +168,7 @@ def means_of(run) -> Callable[[Box, str], tuple[np.ndarray, int]] | None:
 
     def given(box, kind):
         members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
-        return np.asarray(member_means(members, kind)), 0
+        return means_of_members(members, kind), 0
 
     return given
 

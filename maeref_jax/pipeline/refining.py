@@ -6,6 +6,7 @@ the hidden tokens keeps its initial label, bit for bit.
 """
 
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -16,8 +17,8 @@ import jax
 
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
-from maeref_jax.errors import MARK, BadInput, tell
-from maeref_jax.pipeline import doubts, parts
+from maeref_jax.errors import MARK, BadInput, CannotGoOn, tell
+from maeref_jax.pipeline import doubts, parts, space
 from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.jobs import (
     Job,
@@ -65,7 +66,7 @@ def refine_volume(
     Raises:
         BadInput: inputs that cannot be used or do not fit together or the models, or an output that was made by
             something else. Nothing has been written then.
-        CannotGoOn: other parts did not do in time what this one needs.
+        CannotGoOn: other parts did not do in time what this one needs; see `finish`.
         OSError: the output cannot be written.
     """
     run = open_run(job, segmenter, refiner, settings, say)
@@ -104,6 +105,10 @@ def open_run(
         return maps.create_arrays(place, roles_of(settings, refiner), shape, *made)
 
     state = "new" if settings.overwrite else output.state(place, made_by)
+    if state != "complete":
+        size = (shape, settings.block, voxel_size_nm, job.image, place.formats)
+        found = space.needed(roles_of(settings, refiner), *size)
+        space.check(place, found, space.share_done(place, run.steps, math.prod(block_grid(run)[0])), say)
     if state == "new":
         with progress.showing(f"reading {job.stem} to check its values"):
             readings = inputs.check_values(volumes, scheme, settings.label_map)
@@ -171,11 +176,19 @@ def roles_of(settings: Settings, refiner: Model | None) -> tuple[str, ...]:
 
 def finish(run: Run, say: Callable[[str], None] = tell) -> dict | None:
     """Objects, exports, coarser levels and the sidecar, once every block is there: done by one process, which others
-    leave alone. None if blocks are missing or another process does it.
+    leave alone. None if other parts have blocks to do, or another process does it.
+
+    Raises:
+        CannotGoOn: there are no other parts, and blocks are missing, or another process does it.
     """
     place, settings = run.place, run.settings
     for step in run.steps:
         missing = parts.missing_parts(place, step, run.shape, settings.block, settings.num_parts)
+        if missing and settings.num_parts == 1:
+            raise CannotGoOn(
+                f"{place.stem}: {missing[0]} blocks of the pass '{step}' are not done, though all were gone through; "
+                "give the same command again"
+            )
         if missing:
             others = ", ".join(f"{part} ({count} blocks)" for part, count in sorted(missing.items()))
             mine = f"part {settings.part_id} of {settings.num_parts} is done"
@@ -183,7 +196,12 @@ def finish(run: Run, say: Callable[[str], None] = tell) -> dict | None:
             return None
     with claimed(place.progress, "finish") as ours:
         if not ours:
-            say(f"{place.stem}: all blocks are done, another process writes the rest; if it died, run this in a minute")
+            told = (
+                f"{place.stem}: all blocks are done, another process writes the rest; if it died, run this in a minute"
+            )
+            if settings.num_parts == 1:
+                raise CannotGoOn(told)
+            say(told)
             return None
         if output.state(place, run.made_by) == "complete":  # it was faster
             return output.load_sidecar(place)

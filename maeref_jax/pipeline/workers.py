@@ -3,21 +3,28 @@
 daisy knows the blocks, which of them a block of the second pass reads, and starts, watches and restarts the workers.
 Each worker is a process of its own, which opens the same output and does, with the same function as a single process,
 what it is given; where that has a mark already there is nothing to do. A worker that dies loses its block, and another
-one does it.
+one does it. All of them end with the process that started them (watched.py), and come to daisy by a gate that asks for
+the run's token (gate.py). What daisy believes to be done is done where it is marked and nowhere else: a worker does
+itself what its block needs of the pass before, and is not.
 """
 
 import functools
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from maeref_jax.errors import BadInput, CannotGoOn
+from maeref_jax.errors import BadInput, CannotGoOn, tell
+from maeref_jax.pipeline import gate, parts, watched
 from maeref_jax.results import output
 from maeref_jax.results.output import Output
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.windows import Box
 
 RESTARTS = 3  # of workers, and of a block
+LONGEST_S = 86400.0  # a block; then another worker does it. daisy's own limit, ten minutes, is less than some take
+PASS = "MAEREF_PASS"  # the environment variable of what a worker is let in by
 # Thread pools of XLA, of numpy's libraries; and memory of an accelerator is taken as needed: workers may share one.
 _THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -29,21 +36,32 @@ def share_out(
     workers: int,
     command: Sequence[str],
     local: bool = True,
+    host: str = "",
+    say: Callable[[str], None] = tell,
 ) -> None:
-    """Has all blocks of the passes done, by so many worker processes at a time.
+    """Has all blocks of the passes done, by so many worker processes at a time; those whom daisy believes may say so of
+    blocks that have no mark.
 
     grid: number of blocks along z, y, x; steps: the passes in order, and how many blocks around a block each of them
-    reads of the one before; command: starts a worker, which calls `serve`; local: all workers are on this machine.
+    reads of the one before; command: starts a worker, which calls `serve`; local: all workers are on this machine;
+    host: where they reach it, "" for this machine alone.
 
     Raises:
-        BadInput: daisy is not installed.
+        BadInput: daisy is not installed, or nobody can listen at that host.
         CannotGoOn: a block failed, or workers died, too often.
     """
+    with gate.guarded(host or gate.LOOPBACK) as given:
+        near = "this machine only" if given.host == gate.LOOPBACK else "with the token of this run only"
+        say(f"{place.stem}: {workers} workers, who come to {given.host} port {given.port}, {near}")
+        _share_out(place, grid, steps, workers, command, local, given)
+
+
+def _share_out(place, grid, steps, workers, command, local, given) -> None:
     daisy = _daisy()
     # Elsewhere, whoever starts the worker says how many cores it has.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = max(1, cores // workers) if local else None
-    become = functools.partial(_become, list(command), threads)
+    become = functools.partial(_become, list(command), threads, given.text)
     daisy.logging.set_log_basedir(place.progress / "logs")
     pipeline = None
     for step, reach in steps.items():
@@ -57,7 +75,7 @@ def share_out(
             max_workers=workers,
             max_retries=RESTARTS,
             max_worker_restarts=RESTARTS,
-            timeout=None,
+            timeout=LONGEST_S,
             requires={"processes": 1},
         )
         pipeline = task if pipeline is None else pipeline + task
@@ -74,7 +92,7 @@ def share_out(
             progress=False,
             block_tracking=False,
             summary=False,
-            host="127.0.0.1" if local else None,
+            host=gate.LOOPBACK,
         )
     for step, state in states.items():
         if state.completed_count != state.total_block_count:
@@ -83,25 +101,57 @@ def share_out(
             raise CannotGoOn(f"{place.stem}: {failed} blocks of the pass '{step}' could not be done; {why}")
 
 
-def serve(passes: dict[str, Callable[[Box], None]], place: Output, shape: Sequence[int], block: Sequence[int]) -> None:
-    """A worker: does the blocks that daisy gives it, until there are no more."""
-    client = _daisy().Client()
-    work = passes[client.task_id]
-    while True:
-        with client.acquire_block() as given:
-            if given is None:
-                return
-            start = tuple(i * size for i, size in zip(given.write_roi.offset, block, strict=True))
-            stop = tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True))
-            if not output.is_finished(place, client.task_id, Box(start, stop)):
-                work(Box(start, stop))
+def serve(
+    passes: dict[str, Callable[[Box], None]],
+    place: Output,
+    shape: Sequence[int],
+    block: Sequence[int],
+    before: dict[str, dict[str, Any]],
+) -> None:
+    """A worker: does the blocks that daisy gives it, until there are no more.
+
+    before: of each pass, `Run.before` of it.
+
+    Raises:
+        CannotGoOn: there is no way to the run, or it does not know this worker.
+    """
+    daisy = _daisy()
+    context = daisy.Context.from_env()
+    with gate.passage(gate.read_pass(os.environ[PASS]), int(context["port"])) as port:
+        context["hostname"], context["port"] = gate.LOOPBACK, str(port)
+        client = daisy.Client(context)
+        step = client.task_id
+        while True:
+            with client.acquire_block() as given:
+                if given is None:
+                    return
+                start = tuple(i * size for i, size in zip(given.write_roi.offset, block, strict=True))
+                _do(step, _box(start, shape, block), passes, place, shape, block, before)
 
 
-def _become(command: list[str], threads: int | None) -> None:
-    """Replaces this process, which daisy started, by the command: what daisy says is in the environment."""
+def _do(step, box, passes, place, shape, block, before) -> None:
+    if output.is_finished(place, step, box):
+        return
+    if before[step]:
+        earlier = before[step]["before"]
+        for start in sorted(parts.needed(box, shape, block, before[step]["reach"])):
+            _do(earlier, _box(start, shape, block), passes, place, shape, block, before)
+    passes[step](box)
+
+
+def _box(start, shape, block) -> Box:
+    return Box(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))
+
+
+def _become(command: list[str], threads: int | None, given: str) -> None:
+    """Replaces this process, which daisy started, by the command under watch: what daisy and the gate want to hear is
+    in the environment.
+    """
     few = {name: os.environ.get(name, str(threads)) for name in _THREADS} if threads else {}
     memory = {"XLA_PYTHON_CLIENT_PREALLOCATE": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "false")}
-    os.execvpe(command[0], command, os.environ | few | memory)
+    # -S -E: without other packages it is as small and as quick as it can be.
+    watching = [sys.executable, "-S", "-E", watched.__file__, str(os.getppid()), *command]
+    os.execve(sys.executable, watching, os.environ | few | memory | {PASS: given})
 
 
 def _daisy():

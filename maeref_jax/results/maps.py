@@ -106,6 +106,7 @@ def write_pyramids(output: Output, roles: Iterable[str]) -> None:
     roles = list(roles)
     with progress.showing(f"{output.stem}: coarser levels", len(roles), "map") as shown:
         for role in roles:
+            path_of(output, role).stat()  # a folder that is gone is an error, and not made again
             write_pyramid(path_of(output, role), KINDS[role].pyramid)
             shown.advance()
 

@@ -25,7 +25,7 @@ import shutil
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,6 +167,7 @@ def create(
         write_json(new.progress / "made_by.json", made_by)
         write_group(new.folder, version, {}, attributes)
         fill(new)
+        (new.progress / "made_by.json").stat()  # removed by whoever tidied up? some of it may have been made again
         new.folder.rename(output.folder)
     except OSError:
         # A folder that is there and not empty is never replaced; who finished in between may have tidied up ours.
@@ -269,11 +270,16 @@ def write_text(path: Path, content: str) -> None:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes lines, each with its end, as `write_text` does, one at a time."""
     temporary = _temporary(path)
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):  # the disk is full, or not there any more
+            temporary.unlink()
+        raise
 
 
 @contextmanager

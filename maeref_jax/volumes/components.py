@@ -1,10 +1,13 @@
 """Connected components of a volume of any size, block by block.
 
 Voxels are connected by faces. Components are numbered by their first voxel (in z, y, x order), so that the numbers do
-not depend on the blocks. Memory: a block, and a few numbers per piece of a component in a block; one plane of the
-volume is kept in a temporary file.
+not depend on the blocks. Memory: a block, and a few numbers per piece of a component in a block. The last slice of
+every block is kept in a temporary file until the block behind it comes: scratch_bytes in all. It is written and read,
+never mapped into memory: a full disk is an error then, and not the end of the process.
 """
 
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +22,11 @@ from maeref_jax.volumes import progress
 from maeref_jax.volumes.windows import Box, blocks
 
 Mask = Callable[[Box], np.ndarray]
+
+
+def scratch_bytes(shape: tuple[int, int, int], block: tuple[int, int, int]) -> int:
+    """What the temporary file of `find_components` holds at most."""
+    return 0 if shape[0] <= block[0] else math.prod(shape[1:]) * np.dtype(np.int32).itemsize
 
 
 class Components(NamedTuple):
@@ -42,6 +50,9 @@ def find_components(
     """Numbers the components of `mask` that have at least `smallest_vx` voxels.
 
     mask: bool array of a Box, always the same for the same box; scratch: folder for a temporary file.
+
+    Raises:
+        OSError: the disk is full.
     """
     boxes, first_piece, total = blocks(shape, block), [], 0
     first, sizes, edges = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
@@ -49,7 +60,7 @@ def find_components(
         tempfile.TemporaryFile(dir=scratch) as file,
         progress.showing("connected pieces", len(boxes), "block") as shown,
     ):
-        below = np.memmap(file, np.int64, "w+", shape=shape[1:])
+        layer = sum(box.start[0] == 0 for box in boxes)  # blocks
         before = np.zeros((block[0], shape[2]), np.int64)
         beside = np.zeros((0, 0), np.int64)
         for box in boxes:
@@ -57,15 +68,19 @@ def find_components(
             first_piece.append(total)
             first.append(_first_voxels(pieces, count, box, shape))
             sizes.append(np.bincount(pieces.ravel(), minlength=count + 1)[1:])
-            ids = np.where(pieces, pieces + np.int64(total), 0)
-            _, rows, columns = box.slices
+            ids, columns = _ids(pieces, total), box.slices[2]
+            file.seek(4 * (box.start[1] * shape[2] + box.start[2] * box.shape[1]))  # of this place (y, x)
             if box.start[0]:
-                edges.append(_touching(below[rows, columns], ids[0]))
+                below = np.frombuffer(file.read(4 * ids[0].size), np.int32).reshape(ids[0].shape)
+                edges.append(_touching(_ids(below, first_piece[-1 - layer]), ids[0]))
+                file.seek(-below.nbytes, os.SEEK_CUR)
             if box.start[1]:
                 edges.append(_touching(before[: len(ids), columns], ids[:, 0]))
             if box.start[2]:
                 edges.append(_touching(beside, ids[:, :, 0]))
-            below[rows, columns], before[: len(ids), columns], beside = ids[-1], ids[:, -1], ids[:, :, -1]
+            if box.stop[0] < shape[0]:
+                file.write(pieces[-1].tobytes())
+            before[: len(ids), columns], beside = ids[:, -1], ids[:, :, -1]
             total += count
             shown.advance()
     return _number(boxes, first_piece, np.concatenate(first), np.concatenate(sizes), edges, smallest_vx)
@@ -93,6 +108,11 @@ def extend_boxes(low: np.ndarray, high: np.ndarray, pieces: np.ndarray, number: 
     bounds = np.array(found, np.int64).reshape(-1, 3, 2) + np.array(start)[:, None]
     np.minimum.at(low, number[1:], bounds[..., 0])
     np.maximum.at(high, number[1:], bounds[..., 1])
+
+
+def _ids(pieces: np.ndarray, first: int) -> np.ndarray:
+    """Numbers in the whole volume, int64, of pieces int32 of a block before which there are `first`; 0 outside."""
+    return np.where(pieces, pieces + np.int64(first), 0)
 
 
 def _first_voxels(pieces, count, box, shape):

@@ -1,5 +1,6 @@
 """commands/plan.py: what it counts is what a run really does."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -17,7 +18,7 @@ from maeref_jax.pipeline import jobs, passes, refining
 from maeref_jax.records import Refiner
 from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.formats.store import open_store
-from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.volume import array_volume, write_tiff
 from maeref_jax.volumes.windows import blocks, round_up, windows_touching
 
 SPEED = plan.Speed(2.0, 100.0, 1000)
@@ -48,12 +49,18 @@ def test_a_plan_is_what_the_run_then_does(tmp_path, agree_within_nm):
     computed = found["windows"]["refine"]["computed"]
     assert computed >= summary["windows"]["computed"]
     assert (found["seconds"], found["operations"]) == (2.0 * computed, 100.0 * computed)
-    stored = 0
+    stored, chunks = 0, 0
     for metadata in (tmp_path / "a.ome.zarr").rglob("zarr.json"):
         if '"array"' in metadata.read_text():
             array = open_store(metadata.parent, {"driver": "zarr3", "open": True}, "an array")
             stored += array.size * array.dtype.numpy_dtype.itemsize
-    assert found["disk_bytes"] == stored + 4 * np.prod(SHAPE), "four TIFF stacks of uint8"
+            chunks += len(blocks(array.shape, array.chunk_layout.write_chunk.shape))
+    tiffs, below, skeletons = 4 * np.prod(SHAPE), 4 * SHAPE[1] * SHAPE[2], np.prod(SHAPE)
+    assert found["export_bytes"] == tiffs, "four stacks of uint8"
+    marks = len(list((tmp_path / "a.ome.zarr" / "progress").glob("*/*.json")))
+    assert found["disk_bytes"] == stored + tiffs + below + skeletons + 4096 * (chunks + marks) + 4 * 2**20
+    held = sum(path.stat().st_blocks * 512 for path in tmp_path.rglob("*") if path.is_file())
+    assert held <= found["disk_bytes"], "it is the most"
 
 
 def test_what_members_disagree_about_is_planned(tmp_path):
@@ -137,6 +144,14 @@ def test_jobs_that_do_not_fit_are_refused(tmp_path):
         plan.plan(label_job(tmp_path), None, refiner(needs=("image",)), settings(), {})
 
 
+def test_what_is_unpacked_is_planned(tmp_path):
+    packed = dataclasses.replace(label_job(tmp_path).entropy, source=tmp_path / "entropy.npz")
+    job = label_job(tmp_path, entropy=packed)
+    found = plan.plan(job, None, refiner(), settings(), {"refine": SPEED})
+    assert found["temporary_bytes"] == 4 * np.prod(SHAPE)
+    assert "(TMPDIR) to unpack inputs" in "\n".join(plan.described("a", found, 1))
+
+
 def test_models_are_timed_and_their_operations_counted(monkeypatch):
     monkeypatch.setattr(plan, "_TIMED_S", 0.1)
     for model in (segmenter(), refiner()):
@@ -184,3 +199,37 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(refine, monkeypatch):
     use_models(monkeypatch, refiner=refiner()._replace(chosen=known))
     code, _, err = refine(*IMAGE, "--dry_run")
     assert code == 2 and "belongs to entropy_kind votes, found mean" in err and err.count("\n") == 1
+
+
+def test_one_input_that_does_not_fit_does_not_stop_the_plans_of_the_others(refine, monkeypatch):
+    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    known = {"threshold": 0.9, "entropy_kind": "mean", "classes": 5, "members": 2}
+    use_models(monkeypatch, refiner=refiner()._replace(chosen=known))
+    for name, channels in (("a", 1), ("b", 2)):
+        write = np.full((channels, 5, 4, 16, 16), 51, np.uint8)
+        for member in range(channels):
+            np.save(f"{name}{member}.npy", write[member])
+    Path("table.csv").write_text("stem,probabilities\nb,b0.npy;b1.npy\na,a0.npy\n")
+    given = ["--batch", "table.csv", "--refiner", "mae", "--output", "out", "--axes", "CZYX", "--dry_run"]
+    code, out, err = refine(*given)
+    assert code == 1 and "b: 4 x 16 x 16 voxels" in out and "all 1: disk" in out
+    assert "error: a: the threshold 0.9 stored in" in err and err.count("error: ") == 1
+
+
+def test_a_dry_run_warns_of_what_is_doubtful(refine, monkeypatch):
+    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    code, out, err = refine(*IMAGE, "--voxel_size_nm", "30,50,40", "--dry_run")
+    assert code == 0 and "a: 3 x 29 x 38 voxels of 30 x 50 x 40 nm" in out
+    assert "warning: a has voxels of 30 x 50 x 40 nm (z y x), but runs/fake was trained on" in err
+
+
+def test_a_dry_run_reads_small_files_and_says_what_ids_mean(refine, monkeypatch):
+    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    write_tiff("a_labels.tif", np.where(labels() > 0, np.uint8(255), np.uint8(0)), SIZE)
+    given = ["--labels", "a_labels.tif", "--entropy", "stacks/a_entropy.tif", "--refiner", "mae", "--output", "out"]
+    code, out, err = refine(*given, "--dry_run")
+    assert code == 2 and "255" in err and "--label_map" in err and "all 1" not in out
+    code, out, _ = refine(*given, "--dry_run", "--label_map", "0:0,255:1")
+    assert code == 0 and "all 1: disk" in out
+    monkeypatch.setattr(plan, "READ_VX", 10)
+    assert refine(*given, "--dry_run")[0] == 0, "nobody has looked"

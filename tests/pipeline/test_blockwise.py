@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from small_settings import MASKED, batch_of
 
+from maeref_jax.commands.command_line import load_config
 from maeref_jax.pipeline import blockwise
 from maeref_jax.refiners import mae
+from maeref_jax.segmenters import ensemble
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import blocks, whole
 
@@ -72,3 +74,24 @@ def test_lengths_change_nothing_but_the_last_digits(model, volumes):
     padded, padded_sure = refined((apply._replace(lengths=None), variables), volumes, SHAPE)
     assert np.abs(sure.astype(int) - padded_sure).max() <= 1
     assert (labels != padded).mean() < 1e-3 and (labels != volumes["labels"].read(whole(SHAPE))).any()
+
+
+def test_what_the_ensemble_says_does_not_depend_on_the_block():
+    """To the bit, or a token at the threshold would tip over: a window's place in a batch does not matter."""
+    settings = load_config("ensemble:smoke").to_dict()
+    example = {"image": np.zeros((2, settings["members"], *settings["window"]), np.float32)}
+    example["shared"] = {"intensity_range": np.array([0, 255], np.float32)}
+    variables = jax.jit(ensemble.method(settings).init)(jax.random.key(0), example)
+    apply = ensemble.segmenter(settings)
+    image = array_volume(np.random.default_rng(0).normal(128, 40, SHAPE).astype(np.float32), "image")
+
+    def entropy(block):
+        found = np.zeros(SHAPE, np.float32)
+        for box in blocks(SHAPE, block):
+            means, _ = blockwise.segment_block(apply, variables, None, image, box, 4, "mutual_information")
+            found[box.slices] = blockwise.decide(means, -1, "mutual_information")[1]
+        return found
+
+    at_once = entropy(SHAPE)
+    for block in ((1, 20, 24), (2, 44, 12)):
+        np.testing.assert_array_equal(entropy(block), at_once)

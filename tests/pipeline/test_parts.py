@@ -114,12 +114,26 @@ def test_the_rest_is_written_by_one_that_lives(tmp_path, whole_run):
         parts.run_pass(run.place, step, run.shape, run.settings.block, work)
     claim = run.place.progress / "finish_1"
     claim.write_text('{"host": "elsewhere", "process": 1, "started": "1"}')
-    assert refining.refine_volume(job, segmenter(), refiner(), given, said.append) is None
+    with pytest.raises(
+        CannotGoOn, match="another process writes the rest"
+    ):  # an output that is not whole is no success
+        refining.refine_volume(job, segmenter(), refiner(), given)
+    of_two = given._replace(num_parts=2)
+    assert refining.refine_volume(job, segmenter(), refiner(), of_two, said.append) is None
     assert "another process writes the rest" in said[-1] and not (directory / "a.json").exists()
     claim.write_text('{"host": "elsewhere", "process')  # killed while it wrote
     os.utime(claim, (1.0, 1.0))
     assert refining.refine_volume(job, segmenter(), refiner(), given, said.append) is not None
     assert_same(whole_run, directory)
+
+
+def test_an_output_that_is_not_whole_is_no_success(tmp_path):
+    """Whoever said that all blocks are done: the marks count."""
+    given, job = asked(), image_job(tmp_path)
+    run = refining.open_run(job, segmenter(), refiner(), given)
+    with pytest.raises(CannotGoOn, match="12 blocks of the pass 'segment' are not done"):
+        refining.finish(run)
+    assert refining.finish(run._replace(settings=given._replace(num_parts=2))) is None
 
 
 @pytest.mark.parametrize(("changes", "message"), [({"part_id": 2}, "part_id is 2 of"), ({"overwrite": True}, "remove")])

@@ -23,7 +23,7 @@ from fakes import (
 
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import jobs, methods, refining
-from maeref_jax.pipeline.blockwise import real_probabilities
+from maeref_jax.pipeline.blockwise import decide, real_probabilities
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.uncertainty.entropy import KINDS, entropy_of_means, member_means
 from maeref_jax.volumes.volume import array_volume, open_volume
@@ -67,6 +67,43 @@ def test_results_do_not_depend_on_blocks_or_batches(tmp_path, agree_within_nm):
     for other in made[1:]:
         for first, second in zip(made[0], other, strict=True):
             np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("own", ["labels", "probabilities"])
+def test_results_do_not_depend_on_blocks_where_everything_ties(tmp_path, own):
+    """Tokens whose mean is the threshold, but for one voxel of some; classes as likely as each other."""
+    rng = np.random.default_rng(0)
+    if own == "labels":
+        entropy = np.full(SHAPE, 102)  # 0.4 of 255
+        change = rng.integers(-60, 60, (SHAPE[0], SHAPE[1], SHAPE[2] // 2))
+        entropy[:, :, ::2], entropy[:, :, 1::2] = 102 + change, 102 - change
+        entropy += rng.random(SHAPE) < 0.03
+        job, threshold = label_job(tmp_path, entropy=array_volume(entropy.astype(np.uint8), "entropy")), 0.4
+    else:
+        kinds = np.array([[0.5, 0.3, 0.2, 0.0], [0.3, 0.5, 0.0, 0.2], [0.25, 0.25, 0.25, 0.25]], np.float32)
+        drawn = rng.choice(3, (2, *SHAPE), p=[0.5, 0.45, 0.05])
+        drawn[0, :, 8:20, 8:20] = drawn[1, :, 8:20, 8:20] = 1  # the threshold itself
+        members = [array_volume(np.moveaxis(kinds[one], -1, 0).copy(), f"member {i}") for i, one in enumerate(drawn)]
+        job = jobs.Job("a", tmp_path, probabilities=tuple(members))
+        threshold = float(decide(kinds[1][None], -1)[1][0])
+    made = []
+    for i, block in enumerate([(1, 4, 12), (3, 64, 64), (2, 20, 8)]):
+        given = settings(block=block, threshold=threshold, agree_within_nm=30.0)
+        refining.refine_volume(job._replace(output=tmp_path / str(i)), None, refiner(), given)
+        made.append({role: result(tmp_path / str(i), role) for role in ("initial", "entropy", "hidden", "refined")})
+        made[-1]["confidence"] = result(tmp_path / str(i), "confidence")
+    assert 0 < made[0]["hidden"].mean() < 1
+    if own == "labels":
+        means = [entropy[:, y : y + 4, x : x + 4].mean((1, 2)) for y in range(0, 28, 4) for x in range(0, 36, 4)]
+        assert (np.array(means) == 102).mean() > 0.5, "few ties"
+        above = np.array(means) > 102
+        shown = [made[0]["hidden"][:, y, x] for y in range(0, 28, 4) for x in range(0, 36, 4)]
+        np.testing.assert_array_equal(np.array(shown) > 0, above)
+    else:
+        assert not made[0]["hidden"][:, 8:20, 8:20].any()
+    for other in made[1:]:
+        for role, found in made[0].items():
+            np.testing.assert_array_equal(other[role], found, role)
 
 
 def test_one_window_equals_the_model_itself(tmp_path):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -36,10 +37,14 @@ def work(step, box):
     if step == "segment" and box.start == (0, 16, 16) and not first.exists():
         first.touch()
         os.kill(os.getpid(), 9)
+    while not (place.directory / "taken").exists():
+        time.sleep(0.01)
     output.mark(place, step, box, {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]})
     time.sleep(0.05)
 
-workers.serve({s: lambda box, s=s: work(s, box) for s in ("segment", "refine")}, place, shape, block)
+before = {"segment": {}, "refine": {"before": "segment", "reach": (0, 15, 15)}}
+(place.directory / f"context_{os.getpid()}").write_text(os.environ["DAISY_CONTEXT"])
+workers.serve({s: lambda box, s=s: work(s, box) for s in before}, place, shape, block, before)
 """
 
 
@@ -51,12 +56,29 @@ def place(tmp_path):
     return made
 
 
-def test_every_block_once_after_those_that_it_reads_and_a_death_is_made_up_for(place, monkeypatch):
+def take_one(place, monkeypatch):
+    """What somebody on this machine can do who finds daisy's port: takes a block and says that it is done."""
+    import daisy
+
+    while not (found := [path for path in place.directory.glob("context_*") if path.read_text()]):
+        time.sleep(0.01)
+    monkeypatch.setenv("DAISY_CONTEXT", found[0].read_text())
+    with daisy.Client().acquire_block() as block:
+        assert block.task_id == "segment"
+    (place.directory / "taken").touch()
+
+
+def test_every_block_after_those_that_it_reads_one_death_and_one_theft_made_up_for(place, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    thief = threading.Thread(target=take_one, args=(place, monkeypatch))
+    thief.start()
     command = [sys.executable, place.directory / "worker.py", place.directory, ROOT]
     steps = {"segment": (0, 0, 0), "refine": (0, 1, 1)}
-    workers.share_out(place, (2, 2, 4), steps, 2, list(map(str, command)))
-    assert (place.directory / "died").exists()
+    said = []
+    workers.share_out(place, (2, 2, 4), steps, 2, list(map(str, command)), say=said.append)
+    thief.join()
+    assert (place.directory / "died").exists() and (place.directory / "taken").exists()
+    assert len(said) == 1 and "2 workers, who come to 127.0.0.1 port " in said[0]
     for step in steps:
         marks = output.marks(place, step)
         assert len(marks) == 16 and {mark["threads"] for mark in marks.values()} == {str(max(1, os.cpu_count() // 2))}
@@ -87,7 +109,7 @@ main.start("refine")
 """
 
 
-def test_refine_by_workers_one_killed_midway_is_the_same_bit_for_bit(tmp_path):
+def test_refine_by_workers_ended_and_begun_again_one_killed_is_the_same_bit_for_bit(tmp_path):
     shape, rng = (4, 64, 96), np.random.default_rng(0)
     entropy = rng.choice(np.array([0.0, 0.9], np.float32), (4, 16, 24), p=[0.8, 0.2]).repeat(4, 1).repeat(4, 2)
     write_tiff(tmp_path / "labels.tif", rng.integers(0, 4, shape).astype(np.uint8), None)
@@ -97,12 +119,26 @@ def test_refine_by_workers_one_killed_midway_is_the_same_bit_for_bit(tmp_path):
     (tmp_path / "refine.py").write_text(REFINE.format(root=str(ROOT)))
     command = [sys.executable, "refine.py", "--labels", "labels.tif", "--entropy", "entropy.tif", "--refiner", "mae"]
     command += ["--config.block=2,16,16", "--output"]
+    command += ["many", "--workers", "2"]
     started = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*command, "many", "--workers", "2"], **started) as process:
+    many = Output(tmp_path / "many", "labels")
+    with subprocess.Popen(command, **started) as process:
+        while process.poll() is None and not (output.finished(many, "segment") and len(workers_of(process.pid)) == 2):
+            time.sleep(0.01)
+        everybody = [*children(process.pid), *workers_of(process.pid)]
+        process.terminate()
+        ended = time.monotonic()
+        _, errors = process.communicate(timeout=20)
+        while any(map(is_alive, everybody)) and time.monotonic() - ended < 20:
+            time.sleep(0.01)
+        assert (process.returncode, len(everybody)) == (143, 4), errors
+        assert time.monotonic() - ended < 10, "SLURM kills after 30 s, and others sooner"
+    before = output.finished(many, "segment")
+    with subprocess.Popen(command, **started) as process:
         killed = None
         while process.poll() is None and killed is None:
-            if output.finished(Output(tmp_path / "many", "labels"), "segment"):
-                killed = next(iter(children(process.pid)), None)
+            if output.finished(many, "segment") > before:
+                killed = next(iter(workers_of(process.pid)), None)
                 os.kill(killed, signal.SIGKILL) if killed else None
             time.sleep(0.01)
         out, errors = process.communicate()
@@ -115,6 +151,18 @@ def test_refine_by_workers_one_killed_midway_is_the_same_bit_for_bit(tmp_path):
         one, many = (open_result(tmp_path / name, "labels", role).read(whole(shape)) for name in ("one", "many"))
         np.testing.assert_array_equal(one, many, role)
     assert (one > 0).any()
+
+
+def workers_of(parent):
+    """The processes that do the work: each is the child of one that watches it."""
+    return [worker for watching in children(parent) for worker in children(watching)]
+
+
+def is_alive(process):
+    try:
+        return Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def children(parent):

@@ -4,6 +4,7 @@ http:// and https:// are read only and tried against a local server. gs:// and s
 TensorStore, which takes the credentials from where Google's and Amazon's own tools leave them.
 """
 
+import errno
 import json
 import math
 import os
@@ -26,6 +27,9 @@ _PROBE = tensorstore.Context(
         for service in ("gcs", "s3", "http")
     }
 )
+
+# What the file system has against it, nobody's input being wrong.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.EFBIG, errno.EMFILE)
 
 
 def is_url(path: str | Path) -> bool:
@@ -93,19 +97,23 @@ def exists(location: str | Path, name: str) -> bool:
 
 
 def write_json(location: str | Path, name: str, content: dict[str, Any]) -> None:
-    """Writes the file whole or not at all, and durably. Raises BadInput where nothing can be written."""
+    """Writes the file whole or not at all, and durably. Raises BadInput where nothing can be written, OSError where the
+    disk is full or gone.
+    """
     try:
         store = tensorstore.KvStore.open(kvstore(location)).result()
         store.write(name, json.dumps(content, indent=1).encode()).result()
     except ValueError as error:
+        _check_refusal(location, error)
         raise BadInput(f"cannot write {join(location, name)}: {_text(error)}") from error
 
 
 def open_store(location: str | Path, spec: dict[str, Any], what: str) -> tensorstore.TensorStore:
-    """The array in a folder or URL. Raises BadInput that calls it `what` ("a Zarr array")."""
+    """The array in a folder or URL. Raises BadInput that calls it `what` ("a Zarr array"); OSError as `write_json`."""
     try:
         return tensorstore.open(spec | {"kvstore": kvstore(location)}).result()
     except ValueError as error:
+        _check_refusal(location, error)
         if spec.get("create"):
             raise BadInput(f"cannot create the array {location}: {_text(error)}") from error
         raise BadInput(f"{location} cannot be opened as {what}: {_text(error)}") from error
@@ -137,18 +145,26 @@ def open_bare(
 
 
 def read_store(store: tensorstore.TensorStore, slices: tuple[slice, ...], location: str | Path) -> np.ndarray:
-    """The voxels in `slices`. Raises BadInput for a chunk that is damaged."""
+    """The voxels in `slices`. Raises BadInput for a chunk that is damaged, OSError for a disk that cannot be read."""
     try:
         return np.asarray(store[slices].read().result())
     except ValueError as error:
+        _check_refusal(location, error)
         raise BadInput(f"cannot read {location}, is a chunk damaged? {_text(error)}") from error
 
 
 def write_store(store: tensorstore.TensorStore, slices: tuple[slice, ...], array: np.ndarray) -> None:
-    """Writes and returns when it is on disk (TensorStore syncs and renames every chunk file). Raises OSError."""
+    """Writes and returns when it is on disk (TensorStore syncs and renames every chunk file).
+
+    Raises:
+        OSError: the disk is full, or the array was removed: TensorStore would make its folders again, and no more.
+    """
+    if store.kvstore.url.startswith("file:"):
+        Path(store.kvstore.path).stat()
     try:
         store[slices].write(array).result()
     except ValueError as error:  # disk full, folder gone, no permission
+        _check_refusal(store.kvstore.path, error)
         raise OSError(f"cannot write {store.kvstore.path}: {_text(error)}") from error
 
 
@@ -168,6 +184,13 @@ def _unreachable(location: str | Path, error: ValueError) -> str:
     }.get(str(location).partition("://")[0])
     credentials = f"; if the bucket is not public, {hint}" if hint else ""
     return f"cannot read {location}: is it there, and are you on the network{credentials}? ({_text(error)})"
+
+
+def _check_refusal(location: str | Path, error: ValueError) -> None:
+    """Raises the OSError that TensorStore met, where it is one of _REFUSALS."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code and int(code[1]) in _REFUSALS:
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(location)) from error
 
 
 def _text(error: ValueError) -> str:
