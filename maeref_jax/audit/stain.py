@@ -47,8 +47,7 @@ def score_finished(
     roles = ("hidden", "initial", *["refined"] * (summary["made_by"]["refiner"] is not None))
     arrays = {role: open_volume(path_of(place, role)) for role in roles}
     found = score(arrays, stain, summary["made_by"]["settings"]["block"], *asked)
-    output.write_json(place.sidecar, summary | {"witness": found})
-    return output.load_sidecar(place)
+    return output.finish(place, summary | {"witness": found})
 
 
 def score(

@@ -156,4 +156,4 @@ def serve(config, opened: list[Opened]) -> None:
 def job_of(one: Opened, config):
     from maeref_jax.pipeline.jobs import Job
 
-    return Job(stem=one.stem, output=Path(config.output), doubts=one.doubts, **one.volumes)
+    return Job(one.stem, Path(config.output), doubts=one.doubts, typed=config.typed, **one.volumes)

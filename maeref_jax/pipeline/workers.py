@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.results import output
+from maeref_jax.results import marks
 from maeref_jax.results.output import Output
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.windows import Box
@@ -63,7 +63,7 @@ def share_out(
         pipeline = task if pipeline is None else pipeline + task
 
     def finished():
-        return sum(len(output.finished(place, step)) for step in steps)
+        return sum(len(marks.finished(place, step)) for step in steps)
 
     total = len(steps) * math.prod(grid)
     with progress.showing(f"{place.stem}: {workers} workers", total, "block", done=finished(), count=finished):
@@ -93,7 +93,7 @@ def serve(passes: dict[str, Callable[[Box], None]], place: Output, shape: Sequen
                 return
             start = tuple(i * size for i, size in zip(given.write_roi.offset, block, strict=True))
             stop = tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True))
-            if not output.is_finished(place, client.task_id, Box(start, stop)):
+            if not marks.is_finished(place, client.task_id, Box(start, stop)):
                 work(Box(start, stop))
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from maeref_jax.results.files import peek
+
 BEAT_S = 5.0
 STALE_S = 60.0
 
@@ -65,12 +67,10 @@ def _started(process: int) -> str | None:
 def _gone(path: Path) -> bool:
     if path.stat().st_mtime == 0:
         return True
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # killed before it had written its name, or about to write it
-        owner = {}
-    if owner.get("host") == socket.gethostname() and Path("/proc/self").exists():
-        return _started(owner["process"]) != owner["started"]
+    owner = peek(path) or {}  # nothing, where it was killed before it had written its name, or is about to write it
+    here = owner.get("host") == socket.gethostname() and isinstance(owner.get("process"), int)
+    if here and Path("/proc/self").exists():
+        return _started(owner["process"]) != owner.get("started")
     # Both times are the file system's: clocks of machines differ.
     with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as probe:
         return os.stat(probe.name).st_mtime - path.stat().st_mtime > STALE_S
