@@ -35,7 +35,7 @@ from maeref_jax.pipeline.jobs import (
     settled,
 )
 from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
-from maeref_jax.results import digests, maps, marks, output, ownership
+from maeref_jax.results import digests, maps, marks, output, ownership, verifying
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.place import EXPORTS, Output
 from maeref_jax.volumes import inputs, progress, threads
@@ -143,6 +143,8 @@ def open_run(
 def _sweep(run, say) -> None:
     """Says what an output that is continued lacks, and which of its blocks are done again."""
     place = run.place
+    if verifying.grid_of(place) is None:
+        output.note(place, "grid", grid_of(run))
     damaged, without = marks.sweep(place, run.steps, run.boxes)
     if damaged:
         say(f"{MARK}{place.stem}: {damaged} marks of finished blocks were damaged; these blocks are done again")

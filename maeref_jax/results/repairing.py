@@ -69,14 +69,18 @@ def _put_aside(path: Path) -> list[str]:
 
 
 def _clear_array(place: Output, part: Part, grid: Grid | None) -> None:
-    """Removes the marks of an array's damaged blocks; of all, and the array, where it cannot be opened."""
-    step = KINDS[part.of].step
+    """Removes an array's damaged blocks and their marks; all, where it cannot be opened."""
+    step, array = KINDS[part.of].step, path_of(place, part.of)
     if "" in part.damage:
-        remove_path(path_of(place, part.of) / ("" if KINDS[part.of].path else "0"))
-    if step == "finish":
-        return
+        remove_path(array / ("" if KINDS[part.of].path else "0"))
     boxes = grid.boxes if grid else []
     chosen = [box for box in boxes if "" in part.damage or name_of(box) in part.damage]
+    for box in chosen:  # one that cannot be read cannot be written either, where it is not as large as others
+        chunk = "/".join(str(start // size) for start, size in zip(box.start, grid.block, strict=True))
+        for path in (array / "0" / "c" / chunk, array / "0" / chunk):  # of OME-Zarr 0.5, and of 0.4
+            path.unlink(missing_ok=True)
+    if step == "finish":
+        return
     _unmark(place, step, chosen if grid else None)
     for later, before in (grid.steps if grid else {"refine": {"before": "segment"}}).items():
         if before.get("before") == step:

@@ -196,9 +196,8 @@ def _blocks(place, arrays, boxes, expected, complete) -> tuple[list[Part], int]:
     for role, volume in arrays.items():
         for box in boxes:
             wanted = expected.get(role, {}).get(digests.name_of(box))
-            done = complete or marks.is_finished(place, KINDS[role].step, box)
-            untold += wanted is None and done
-            work += [(role, volume, box, wanted)] * done
+            untold += wanted is None and (complete or marks.is_finished(place, KINDS[role].step, box))
+            work.append((role, volume, box, wanted))  # also one that is not done: it must be readable to be written
     damage = {role: {} for role in arrays}
 
     def compare(one):
