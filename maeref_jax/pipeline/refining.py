@@ -8,7 +8,8 @@ the hidden tokens keeps its initial label, bit for bit.
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from maeref_jax.pipeline.jobs import (
 from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
 from maeref_jax.results import digests, maps, marks, output, ownership, verifying
 from maeref_jax.results.claim import claimed
-from maeref_jax.results.place import EXPORTS, Output
+from maeref_jax.results.place import EXPORTS, Output, way_out
 from maeref_jax.volumes import inputs, progress, threads
 from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.volume import Volume, open_volume
@@ -98,6 +99,9 @@ def open_run(
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
     run = Run(place, job, segmenter, refiner, settings, scheme, made_by, {}, voxel_size_nm, rounds)
 
+    image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
+    group = settings.ome_zarr, {"maeref_jax": {"image": image}}
+
     def arrays_in(place):
         return maps.create_arrays(place, roles_of(settings, refiner), shape, *made)
 
@@ -112,7 +116,6 @@ def open_run(
         if settings.strict:
             doubts.stop(job.stem, said.warnings)  # an earlier output is still there
         output.remove(place) if settings.overwrite else None
-        image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
 
         def fill(new):
             output.note(new, "labels", {role: reading._asdict() for role, reading in readings.items()})
@@ -120,7 +123,7 @@ def open_run(
             output.note(new, "grid", grid_of(run))
             arrays_in(new)
 
-        output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, fill)
+        output.create(place, made_by, *group, fill)
         state = output.state(place, made_by)  # another part may have been faster
     said = output.load_sidecar(place) if state == "complete" else output.notes(place, "said")
     said = Said(**{name: said[name] for name in Said._fields if name in said})
@@ -135,9 +138,20 @@ def open_run(
     if job.labels is not None and "labels" not in readings:
         raise BadInput(f"{place.folder} was begun by an earlier version; --overwrite it, or choose another --output")
     _sweep(run, say)
-    arrays = arrays_in(place)
+    with _damaged(place):
+        output.restore(place, *group)
+        arrays = arrays_in(place)
     checked = marks.Checked(place, arrays)
     return run._replace(job=_as_read(job, volumes, readings), arrays=arrays, said=said, checked=checked)
+
+
+@contextmanager
+def _damaged(place) -> Iterator[None]:
+    """What cannot be opened of an output can be made again: says how."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{error}; {way_out(place)}") from error
 
 
 def _sweep(run, say) -> None:
@@ -161,7 +175,8 @@ def _complete(run, say) -> None:
     roles = [role for role in roles_of(run.settings, run.refiner) if role in EXPORTS]
     missing = maps.missing_exports(place, roles)
     if missing:
-        arrays = maps.open_arrays(place, roles)
+        with _damaged(place):
+            arrays = maps.open_arrays(place, roles)
         _compare(marks.Checked(place, arrays), run)
         maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
         summary = output.finish(place, summary)

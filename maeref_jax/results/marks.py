@@ -15,7 +15,7 @@ from typing import Any
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.results import files
 from maeref_jax.results.digests import damage, name_of
-from maeref_jax.results.place import Output
+from maeref_jax.results.place import Output, way_out
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.windows import Box
 from maeref_jax.volumes.writing import remove_path
@@ -111,8 +111,6 @@ class Checked:
             return
         for role, expected in digests(self.output, step, box).items():
             if role in self.arrays and (why := damage(self.arrays[role], box, expected)):
-                raise CannotGoOn(
-                    f"{self.output.stem}: the block {box.start} of {self.arrays[role].path} {why}; "
-                    f"maeref verify --repair {self.output.folder}, then the same command makes it again"
-                )
+                what = f"{self.output.stem}: the block {box.start} of {self.arrays[role].path} {why}"
+                raise CannotGoOn(f"{what}; {way_out(self.output)}")
         self._done.add((step, box.start))

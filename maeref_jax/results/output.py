@@ -32,6 +32,7 @@ from maeref_jax.results import digests, files, ownership
 from maeref_jax.results.made_by import differences_of
 from maeref_jax.results.place import Output
 from maeref_jax.volumes.formats.ome_zarr import write_group
+from maeref_jax.volumes.formats.zarr_store import metadata_of
 from maeref_jax.volumes.label_ids import Reading
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.writing import remove_path
@@ -138,6 +139,12 @@ def create(
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def restore(output: Output, version: str, attributes: dict) -> None:
+    """Writes the folder's metadata as `create` does, where they are gone. Raises BadInput where they are damaged."""
+    if metadata_of(output.folder)[0] is None:
+        write_group(output.folder, version, {}, attributes)
 
 
 def remove(output: Output) -> None:

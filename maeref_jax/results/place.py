@@ -49,3 +49,8 @@ class Output(NamedTuple):
 
     def export(self, name: str, suffix: str = ".tif") -> Path:
         return self.directory / f"{self.stem}_{name}{suffix}"
+
+
+def way_out(output: Output) -> str:
+    """What to type where something of an output is damaged, as the end of a sentence."""
+    return f"maeref verify --repair {output.folder}, then the same command makes it again"

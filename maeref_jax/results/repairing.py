@@ -16,6 +16,7 @@ from maeref_jax.results.verifying import Grid, Part, Verdict, grid_of
 from maeref_jax.volumes.windows import Box
 from maeref_jax.volumes.writing import remove_path
 
+_METADATA = ("zarr.json", ".zgroup", ".zattrs")
 _FINAL = ("labels.json", "said.json")  # what nobody can make again
 
 
@@ -50,6 +51,9 @@ def repair(verdict: Verdict) -> list[str]:
     for part in inside:
         if part.kind == "array":
             _clear_array(place, part, grid)
+        elif part.kind == "group":
+            for name in _METADATA:
+                (place.directory / part.name / name).unlink(missing_ok=True)
         elif part.kind == "marks":
             for name in part.damage:
                 remove_path(place.progress / part.of / name)

@@ -15,6 +15,7 @@ from maeref_jax.results.maps import KINDS, path_of
 from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.formats.said import mapping
+from maeref_jax.volumes.formats.zarr_store import metadata_of
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.windows import Box, blocks
@@ -27,7 +28,7 @@ _SEALED = ("grid", "labels", "said", "digests")  # among the progress
 class Part(NamedTuple):
     """Something that belongs to an output.
 
-    kind: "array", "marks" of a pass, "note" among the progress, "level" of an array, or "file" beside the OME-Zarr
+    kind: "array", "level" of an array, "group" of arrays, "marks" of a pass, "note" among the progress, "file" beside
     name: as it is called below the output's directory; count: of its blocks or files
     damage: why it is not as it was written, by block ("z_y_x") or mark, by "" of all of it
     of: the role of an array, the pass of marks
@@ -119,6 +120,9 @@ def _notes(place, summary) -> Iterator[Part]:
     if not place.folder.is_dir():
         yield Part("note", place.folder.name, 1, {"": "is gone"})
         return
+    for folder in (place.folder, place.folder / "labels"):
+        if why := _group(folder, folder == place.folder and not ownership.is_without_digests(place)):
+            yield Part("group", folder.relative_to(place.directory).as_posix(), 1, {"": why})
     inside = f"{place.folder.name}/{place.progress.name}"
     if ownership.begun_by(place) is None:
         yield Part("note", f"{inside}/made_by.json", 1, {"": "is missing or damaged"})
@@ -129,6 +133,16 @@ def _notes(place, summary) -> Iterator[Part]:
             told = mapping(summary).get("arrays", {})
             if found is None or (path.stem == "digests" and not _agree(found, told)):
                 yield Part("note", f"{inside}/{path.name}", 1, {"": "is missing or damaged"})
+
+
+def _group(folder, with_attributes) -> str:
+    """Why the metadata of a group are not as they were written, "" where they are."""
+    try:
+        is_array, _, attributes = metadata_of(folder)
+    except BadInput as error:
+        return f"cannot be opened: {error}"
+    whole = is_array is False and ("maeref_jax" in attributes or not with_attributes)
+    return "" if whole else "has lost its metadata"
 
 
 def _agree(found, told) -> bool:

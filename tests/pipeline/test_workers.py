@@ -16,27 +16,27 @@ from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.pipeline import workers
 from maeref_jax.pipeline.jobs import Job
 from maeref_jax.pipeline.refining import open_result, refine_volume
-from maeref_jax.results import output
+from maeref_jax.results import marks
 from maeref_jax.results.output import Output
 from maeref_jax.volumes.volume import open_volume, write_tiff
-from maeref_jax.volumes.windows import whole
+from maeref_jax.volumes.windows import blocks, whole
 
 pytest.importorskip("daisy")
 WORKER = """
 import os, pathlib, sys, time
 sys.path.insert(0, sys.argv[2])
 from maeref_jax.pipeline import parts, workers
-from maeref_jax.results import output
+from maeref_jax.results import marks, output
 place, shape, block = output.Output(pathlib.Path(sys.argv[1]), "a"), (2, 30, 50), (1, 16, 16)
 
 def work(step, box):
     if step == "refine":
-        assert parts.needed(box, shape, block, (0, 15, 15)) <= output.finished(place, "segment"), box
+        assert parts.needed(box, shape, block, (0, 15, 15)) <= marks.finished(place, "segment"), box
     first = place.directory / "died"
     if step == "segment" and box.start == (0, 16, 16) and not first.exists():
         first.touch()
         os.kill(os.getpid(), 9)
-    output.mark(place, step, box, {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]})
+    marks.mark(place, step, box, {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}, {})
     time.sleep(0.05)
 
 workers.serve({s: lambda box, s=s: work(s, box) for s in ("segment", "refine")}, place, shape, block)
@@ -57,10 +57,12 @@ def test_every_block_once_after_those_that_it_reads_and_a_death_is_made_up_for(p
     steps = {"segment": (0, 0, 0), "refine": (0, 1, 1)}
     workers.share_out(place, (2, 2, 4), steps, 2, list(map(str, command)))
     assert (place.directory / "died").exists()
+    processes = set()
     for step in steps:
-        marks = output.marks(place, step)
-        assert len(marks) == 16 and {mark["threads"] for mark in marks.values()} == {str(max(1, os.cpu_count() // 2))}
-    assert len({mark["process"] for step in steps for mark in output.marks(place, step).values()}) >= 3
+        done = marks.records(place, step, blocks((2, 30, 50), (1, 16, 16)))
+        assert len(done) == 16 and {mark["threads"] for mark in done} == {str(max(1, os.cpu_count() // 2))}
+        processes |= {mark["process"] for mark in done}
+    assert len(processes) >= 3
 
 
 def test_workers_that_die_again_and_again_end_the_run_with_their_last_words(place):
@@ -101,7 +103,7 @@ def test_refine_by_workers_one_killed_midway_is_the_same_bit_for_bit(tmp_path):
     with subprocess.Popen([*command, "many", "--workers", "2"], **started) as process:
         killed = None
         while process.poll() is None and killed is None:
-            if output.finished(Output(tmp_path / "many", "labels"), "segment"):
+            if marks.finished(Output(tmp_path / "many", "labels"), "segment"):
                 killed = next(iter(children(process.pid)), None)
                 os.kill(killed, signal.SIGKILL) if killed else None
             time.sleep(0.01)
