@@ -20,7 +20,7 @@ import numpy as np
 
 from maeref_jax.audit import objects, trust
 from maeref_jax.results.maps import create_arrays
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.windows import Box
 
 CELL = (6, 12, 12)  # one object in each

@@ -15,7 +15,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.metrics import witness
 from maeref_jax.results import output
 from maeref_jax.results.maps import path_of
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import blocks, whole
 

@@ -37,7 +37,7 @@ from maeref_jax.pipeline.jobs import (
 )
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results import maps
-from maeref_jax.results.output import EXPORTS
+from maeref_jax.results.place import EXPORTS
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.inputs import known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.results import marks
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.windows import Box
 

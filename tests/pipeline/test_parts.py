@@ -10,7 +10,7 @@ from fakes import SHAPE, image_job, label_job, refiner, result, segmenter, setti
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.pipeline import parts, passes, refining
 from maeref_jax.results import marks, output
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.uncertainty.confidence import Calibration
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import blocks

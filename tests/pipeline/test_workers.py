@@ -17,7 +17,7 @@ from maeref_jax.pipeline import workers
 from maeref_jax.pipeline.jobs import Job
 from maeref_jax.pipeline.refining import open_result, refine_volume
 from maeref_jax.results import marks
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.volume import open_volume, write_tiff
 from maeref_jax.volumes.windows import blocks, whole
 
