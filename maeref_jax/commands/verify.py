@@ -11,6 +11,7 @@ Exit codes: 0 all is whole, 1 something is damaged or not finished, 2 bad usage,
 """
 
 import shlex
+import sys
 from pathlib import Path
 
 from maeref_jax.commands import command_line
@@ -28,8 +29,17 @@ def main(argv: list[str]) -> int:
     flags.add_argument("--repair", action="store_true", help="make room for what is damaged to be made again")
     arguments = command_line.parse_flags(flags, argv)
     places = [place for path in arguments.output for place in verifying.places_in(Path(path))]
-    found = [tell(verifying.verify(place), arguments.repair) for place in places]
+    found = [looked_at(place, arguments.repair) for place in places]
     return 0 if all(found) else 1
+
+
+def looked_at(place: Output, repair: bool) -> bool:
+    """Whether an output is whole, which is told; what keeps it from being read does not stop the others."""
+    try:
+        return tell(verifying.verify(place), repair)
+    except OSError as error:
+        print(f"error: {place.stem}: {error}", file=sys.stderr)
+        return False
 
 
 def tell(verdict: Verdict, repair: bool) -> bool:

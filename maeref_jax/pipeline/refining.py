@@ -137,7 +137,7 @@ def open_run(
     readings = output.readings(place)  # what ids mean was found out once, by whoever made the output
     if job.labels is not None and "labels" not in readings:
         raise BadInput(f"{place.folder} was begun by an earlier version; --overwrite it, or choose another --output")
-    _sweep(run, say)
+    said = said._replace(warnings=(*said.warnings, *_sweep(run, say)))
     with _damaged(place):
         output.restore(place, *group)
         arrays = arrays_in(place)
@@ -154,19 +154,21 @@ def _damaged(place) -> Iterator[None]:
         raise BadInput(f"{error}; {way_out(place)}") from error
 
 
-def _sweep(run, say) -> None:
-    """Says what an output that is continued lacks, and which of its blocks are done again."""
+def _sweep(run, say) -> list[str]:
+    """Says what an output that is continued lacks, and which of its blocks are done again; returns what to warn of."""
     place = run.place
     if verifying.grid_of(place) is None:
         output.note(place, "grid", grid_of(run))
     damaged, without = marks.sweep(place, run.steps, run.boxes)
     if damaged:
         say(f"{MARK}{place.stem}: {damaged} marks of finished blocks were damaged; these blocks are done again")
+    trusted = f"{place.stem}: {without} blocks were made before digests were kept, so they are taken on trust"
     if without:
-        say(f"{MARK}{place.stem}: {without} blocks were made before digests were kept; they are taken on trust")
+        say(f"{MARK}{trusted}")
     if summary := ownership.summary_of(place):
         lost = ", ".join(output.made_again(place, summary))
         say(f"{place.stem} is complete but for {lost}; what comes after the blocks is made again")
+    return [trusted] if without else []
 
 
 def _complete(run, say) -> None:

@@ -219,7 +219,8 @@ def test_what_was_begun_before_digests_goes_on_and_says_what_it_trusts(finished,
     for path in (place / ZARR / "progress" / "refine").iterdir():
         path.unlink()
     run(place, said.append)
-    assert any("8 blocks were made before digests were kept; they are taken on trust" in line for line in said)
+    assert any("8 blocks were made before digests were kept, so they are taken on trust" in line for line in said)
     assert content(place) == content(finished)
+    assert any("on trust" in line for line in json.loads((place / "a.json").read_text())["warnings"])
     code, out = told(capsys, place)
     assert code == 0 and "made before digests were kept" in out, out
