@@ -35,6 +35,8 @@ import jax
 import numpy as np
 from scipy import ndimage
 
+from maeref_jax.results import verifying
+from maeref_jax.results.place import Output
 from maeref_jax.training.checkpoint import load_items, saved_steps
 from maeref_jax.volumes.formats.store import open_store
 from maeref_jax.volumes.volume import write_tiff
@@ -99,7 +101,10 @@ def last_checkpoint(workdir):
 
 
 def refined(folder):
-    """Of all arrays of all levels, the tables and the exports."""
+    """Of all arrays of all levels, the tables and the exports; what `maeref verify` finds where it is not whole."""
+    found = verifying.verify(Output(folder, "labels"))
+    if found.state != verifying.WHOLE:
+        return f"{found.state}: {found}"
     digest = hashlib.sha256()
     for metadata in sorted(folder.rglob("zarr.json")):
         if '"array"' in metadata.read_text():

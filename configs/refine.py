@@ -72,6 +72,7 @@ def get_config(mode=""):
             "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine
             "worker_host": "",  # where workers on other machines reach this one, a name or address of it; "": nowhere
             "serve": "",  # of a worker: the input that it works on
+            "typed": (),  # the command, word by word, for whoever has to type it again; it sets this itself
             # Before it is let loose the refiner is tried at so many places of the volume, on visible labels near
             # hidden ones (pipeline/asking.py); 0: it is not.
             "ask": 64,

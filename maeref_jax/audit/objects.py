@@ -13,7 +13,9 @@ import numpy as np
 
 from maeref_jax.audit import shapes
 from maeref_jax.errors import BadInput
-from maeref_jax.results.output import Output, whole_folder, write_lines
+from maeref_jax.results.files import write_lines
+from maeref_jax.results.ownership import written
+from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.class_scheme import MITOCHONDRIA, is_mitochondria
 from maeref_jax.volumes.components import Components, extend_boxes, find_components, pieces_of
@@ -84,7 +86,8 @@ def measure_objects(
     tables, summary = [], {}
     if rules.shaped and voxel_size_nm is None:
         say(f"{output.stem}: no voxel size is known, so objects have no volumes and lengths in nm and no SWC files")
-    with whole_folder(output.skeletons) as folder:
+    with written(output, output.skeletons) as folder:
+        folder.mkdir()
         for name in _MAPS:
             if name not in arrays:
                 continue
@@ -101,7 +104,8 @@ def measure_objects(
             tables.append(table)
             summary[name] = {"objects": found.count, "flagged": int((table["flag"] != "").sum())}
             summary[name] |= {"too_small": found.small, "too_small_voxels": found.small_voxels}
-    write_lines(output.objects, _lines(tables, _columns(names, rules)))
+    with written(output, output.objects) as path:
+        write_lines(path, _lines(tables, _columns(names, rules)))
     return summary
 
 

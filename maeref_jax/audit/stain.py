@@ -15,7 +15,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.metrics import witness
 from maeref_jax.results import output
 from maeref_jax.results.maps import path_of
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import blocks, whole
 
@@ -47,8 +47,7 @@ def score_finished(
     roles = ("hidden", "initial", *["refined"] * (summary["made_by"]["refiner"] is not None))
     arrays = {role: open_volume(path_of(place, role)) for role in roles}
     found = score(arrays, stain, summary["made_by"]["settings"]["block"], *asked)
-    output.write_json(place.sidecar, summary | {"witness": found})
-    return output.load_sidecar(place)
+    return output.finish(place, summary | {"witness": found})
 
 
 def score(

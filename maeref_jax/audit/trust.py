@@ -21,7 +21,9 @@ from scipy import ndimage
 
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.exact import any_in_tokens, spread, sum_in_tokens
-from maeref_jax.results.output import Output, write_lines
+from maeref_jax.results.files import write_lines
+from maeref_jax.results.ownership import written
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.components import Components, extend_boxes, find_components, pieces_of
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK
@@ -241,7 +243,8 @@ def write_table(output: Output, arrays: dict[str, Volume], blobs: Blobs, leave: 
     for box, pieces, number in pieces_of(blobs.found, mask, f"{output.stem}: table of repairs"):
         other = arrays["was"].read(box) > 0
         np.add.at(changed, number, np.bincount(pieces.ravel(), other.ravel(), len(number)).astype(np.int64))
-    write_lines(output.repairs, _rows(blobs, changed, leave))
+    with written(output, output.repairs) as path:
+        write_lines(path, _rows(blobs, changed, leave))
 
 
 def _rows(blobs: Blobs, changed, leave) -> Iterator[str]:

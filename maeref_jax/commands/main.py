@@ -16,6 +16,7 @@ from maeref_jax.errors import BadInput
 COMMANDS = {
     "train": "train a segmenter or a refiner",
     "refine": "segment volumes, and fill in their unreliable places",
+    "verify": "compare results with what was written, and have what is damaged made again",
     "evaluate": "judge a refinement by the truth",
     "calibrate": "make the confidence of a refiner honest",
     "out-of-fold": "predict an ensemble's own training volumes by members that never saw them",

@@ -39,7 +39,7 @@ from maeref_jax.pipeline.jobs import (
 )
 from maeref_jax.pipeline.passes import Run, Said
 from maeref_jax.records import Refiner, Segmenter
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.inputs import check_values, known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes

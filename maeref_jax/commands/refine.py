@@ -65,7 +65,8 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
     # Imported late, here and below: --help and mistakes in the command are answered without waiting for jax.
     from maeref_jax.commands.load_models import load_models
     from maeref_jax.pipeline import jobs
-    from maeref_jax.results.output import Output, check_apart
+    from maeref_jax.results.output import check_apart
+    from maeref_jax.results.place import Output
 
     every = [volume for one in opened for volume in opening.all_of(one.volumes)]
     every += [one.witness for one in opened if one.witness]
@@ -105,7 +106,7 @@ def refine_one(config, one: Opened, models: tuple) -> dict | None:
     from maeref_jax.audit import stain
     from maeref_jax.commands import by_workers
     from maeref_jax.pipeline import jobs, refining
-    from maeref_jax.results.output import Output
+    from maeref_jax.results.place import Output
 
     segmenter, refiner, settings = models
     job = job_of(one, config)
@@ -156,4 +157,4 @@ def serve(config, opened: list[Opened]) -> None:
 def job_of(one: Opened, config):
     from maeref_jax.pipeline.jobs import Job
 
-    return Job(stem=one.stem, output=Path(config.output), doubts=one.doubts, **one.volumes)
+    return Job(one.stem, Path(config.output), doubts=one.doubts, typed=config.typed, **one.volumes)

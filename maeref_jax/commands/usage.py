@@ -78,6 +78,7 @@ def read_config(argv: list[str], description: str):
     overrides += [f"--config.{name}={value}" for name, value in given.items()]
     config = command_line.load_config(arguments.config, overrides)
     config.update(many)
+    config.typed = ("maeref", "refine", *argv)
     check_usage(config)
     return config
 

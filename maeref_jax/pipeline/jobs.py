@@ -72,6 +72,7 @@ class Job(NamedTuple):
     last two for a refiner that needs it.
     members: which members of the ensemble to average, None for all (out-of-fold predictions use some).
     doubts: what to warn of, known from where the files were found.
+    typed: the command, word by word, for whoever is told to type it again; () where it was another one.
     """
 
     stem: str
@@ -83,6 +84,7 @@ class Job(NamedTuple):
     probabilities: tuple[Volume, ...] = ()
     members: tuple[int, ...] | None = None
     doubts: tuple[str, ...] = ()
+    typed: tuple[str, ...] = ()
 
 
 class Settings(NamedTuple):
@@ -350,7 +352,7 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
     """What decides about the result, as JSON: another one of these means another output."""
     return {
         "format": 3,
-        "inputs": {name: volume.identity() for name, volume in volumes.items()},
+        "inputs": {name: volume.identity() | _size_of(volume) for name, volume in volumes.items()},
         "segmenter": segmenter and _model_identity(segmenter),
         "refiner": refiner and _model_identity(refiner),
         "members": job.members,
@@ -361,6 +363,12 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
             if name not in _HOW and (name != "classes" or not (segmenter or refiner))
         },
     }
+
+
+def _size_of(volume: Volume) -> dict:
+    """The voxel size as it was read, or given."""
+    size = volume.voxel_size_nm
+    return {"voxel_size_nm": [float(length) for length in size] if size else None}
 
 
 def _model_identity(model: Model) -> dict:

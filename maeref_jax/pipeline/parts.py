@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from maeref_jax.errors import CannotGoOn, tell
-from maeref_jax.results import output
-from maeref_jax.results.output import Output
+from maeref_jax.results import marks
+from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.windows import Box, blocks
 
@@ -38,19 +38,19 @@ def run_pass(
         CannotGoOn: blocks of other parts are missing, and none became ready for `wait_minutes`.
     """
     index, parts = part
-    boxes, done = blocks(shape, block), output.finished(place, step)
+    boxes, done = blocks(shape, block), marks.finished(place, step)
     own = boxes[index::parts]
     waits = bool(before) and parts > 1
     todo = {box: needed(box, shape, block, reach) if waits else set() for box in own if box.start not in done}
     idle_since, told = time.monotonic(), False
     with progress.showing(f"{place.stem}: {step}", len(own), "block", done=len(own) - len(todo)) as shown:
         while todo:
-            there = output.finished(place, before) if waits else set()
+            there = marks.finished(place, before) if waits else set()
             for box in threads.as_done(work, [box for box, wanted in todo.items() if wanted <= there]):
                 shown.advance()
                 del todo[box]
                 idle_since = time.monotonic()
-            if not todo or output.finished(place, before) != there:
+            if not todo or marks.finished(place, before) != there:
                 continue
             missing = set().union(*todo.values()) - there
             names = ", ".join(str(i) for i in sorted({i % parts for i, b in enumerate(boxes) if b.start in missing}))
@@ -75,7 +75,7 @@ def needed(box: Box, shape: Sequence[int], block: Sequence[int], reach: Sequence
 
 def missing_parts(place: Output, step: str, shape: Sequence[int], block: Sequence[int], parts: int) -> dict[int, int]:
     """How many blocks of the pass each part has still to do; parts that are done are not in it."""
-    done, missing = output.finished(place, step), {}
+    done, missing = marks.finished(place, step), {}
     for i, box in enumerate(blocks(shape, block)):
         if box.start not in done:
             missing[i % parts] = missing.get(i % parts, 0) + 1

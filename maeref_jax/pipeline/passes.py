@@ -22,9 +22,11 @@ from maeref_jax.pipeline.blockwise import (
     segment_block,
 )
 from maeref_jax.pipeline.jobs import Job, Model, Settings
+from maeref_jax.pipeline.parts import needed
 from maeref_jax.pipeline.shown import seen_by
-from maeref_jax.results import output
-from maeref_jax.results.output import Output
+from maeref_jax.results import marks
+from maeref_jax.results.digests import digest_of
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.inputs import read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
@@ -57,10 +59,16 @@ class Run(NamedTuple):
     voxel_size_nm: tuple[float, float, float] | None
     rounds: int  # how many slices above and below a voxel its refined label agrees with
     said: Said = Said()
+    checked: marks.Checked | None = None  # against the marks, of the arrays
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return (self.job.image or self.job.labels or self.job.probabilities[0]).shape
+
+    @property
+    def boxes(self) -> list[Box]:
+        """The blocks."""
+        return blocks(self.shape, self.settings.block)
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -106,9 +114,20 @@ def _read_by_one(job: Job) -> Job:
 
 
 def _copy(run, box) -> None:
-    copied = run.arrays["image"]
-    copied.write(box, run.job.image.read(box).astype(copied.dtype))  # of another byte order at most
-    output.mark(run.place, "copy", box, {})
+    started = time.monotonic()
+    image = run.job.image.read(box).astype(run.arrays["image"].dtype)  # of another byte order at most
+    _done(run, "copy", box, {"image": image}, {}, started)
+
+
+def _done(run, step, box, written: dict[str, np.ndarray], record: dict, started: float) -> None:
+    """Writes the block of the arrays, by role, and marks it when all of them are durable."""
+    for role, array in written.items():
+        run.arrays[role].write(box, array)
+    marks.mark(run.place, step, box, record | {"seconds": time.monotonic() - started}, _digests(written))
+
+
+def _digests(written: dict[str, np.ndarray]) -> dict[str, str]:
+    return {role: digest_of(array) for role, array in written.items()}
 
 
 def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, int], int]:
@@ -138,20 +157,18 @@ def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict
 def _segment(run, means, box) -> None:
     arrays, started = run.arrays, time.monotonic()
     labels, entropy, hidden, tokens, windows = segmented(run, means, box)
+    stored = np.round(entropy * 255).astype(np.uint8)
+    written = {"initial": labels_to_disk(labels), "entropy": stored, "hidden": hidden.astype(np.uint8)}
     if "disagreement" in arrays:
         # Not from the same call: with another number of channels the last bit of a mean may be another one.
         found, more = means(box, "mutual_information")
         _, disagreement, _ = decide(found, run.scheme["ambiguous"], "mutual_information")
-        arrays["disagreement"].write(box, np.round(disagreement * 255).astype(np.uint8))
+        written["disagreement"] = np.round(disagreement * 255).astype(np.uint8)
         windows += more
-    stored = np.round(entropy * 255).astype(np.uint8)
-    arrays["initial"].write(box, labels_to_disk(labels))
-    arrays["entropy"].write(box, stored)
-    arrays["hidden"].write(box, hidden.astype(np.uint8))
     record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "hidden_tokens": tokens, "windows": windows}
     if run.job.hidden is None:  # a painted mask is no doubt of anybody's
         record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
-    output.mark(run.place, "segment", box, record | {"seconds": time.monotonic() - started})
+    _done(run, "segment", box, written, record, started)
 
 
 def means_of(run) -> Callable[[Box, str], tuple[np.ndarray, int]] | None:
@@ -217,29 +234,37 @@ def known_to_refiner(labels: np.ndarray, scheme: dict) -> np.ndarray:
 
 def _refine(run, variables, key, volumes, box) -> None:
     arrays, started = run.arrays, time.monotonic()
+    for box_read in _boxes(run, needed(box, run.shape, run.settings.block, run.before("refine")["reach"])):
+        run.checked.compare("segment", box_read)
     how = run.settings.batch, run.refiner.calibration, run.rounds
     filled, sure, computed, windows = refine_block(run.refiner.apply, variables, key, volumes, box, *how)
     initial = arrays["initial"].read(box)
     refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)
-    _write_refined(arrays, box, initial, refined)
-    arrays["confidence"].write(box, sure)
+    written = _refined_maps(initial, refined) | {"confidence": sure}
     if "tested" in arrays:
         tested = trust.tested_volume(volumes["hidden"], volumes["labels"], run.settings.token)
-        _test(run, variables, key, volumes, tested, box)
-    record = {"windows": windows, "computed": computed, "seconds": time.monotonic() - started}
-    output.mark(run.place, "refine", box, changes.changes(initial, refined, sure) | record)
+        written["tested"] = _tested(run, variables, key, volumes, tested, box)
+    record = changes.changes(initial, refined, sure) | {"windows": windows, "computed": computed}
+    _done(run, "refine", box, written, record, started)
 
 
-def _write_refined(arrays, box, initial, refined) -> None:
-    arrays["refined"].write(box, refined)
-    for name, labels in (("was", initial), ("became", refined)):
-        arrays[name].write(box, np.where(initial != refined, labels + np.uint16(1), np.uint16(0)))
+def _boxes(run, starts) -> list[Box]:
+    """The blocks that begin there."""
+    block, shape = run.settings.block, run.shape
+    return [Box(s, tuple(min(a + b, n) for a, b, n in zip(s, block, shape, strict=True))) for s in sorted(starts)]
 
 
-def _test(run, variables, key, volumes, tested, box) -> None:
-    """Writes where the refiner is wrong about visible tokens beside the hidden ones."""
+def _refined_maps(initial, refined) -> dict[str, np.ndarray]:
+    """What is written of refined labels, by role."""
+    changed, none = initial != refined, np.uint16(0)
+    was, became = (np.where(changed, labels + np.uint16(1), none) for labels in (initial, refined))
+    return {"refined": refined, "was": was, "became": became}
+
+
+def _tested(run, variables, key, volumes, tested, box) -> np.ndarray:
+    """Where the refiner is wrong about visible tokens beside the hidden ones, as stored."""
     asked, labels, filled, _ = asked_back(run.refiner.apply, variables, key, volumes, tested, box, run.settings.batch)
-    run.arrays["tested"].write(box, np.where(asked, 1 + (filled != labels), 0).astype(np.uint8))
+    return np.where(asked, 1 + (filled != labels), 0).astype(np.uint8)
 
 
 def asked_back(apply, variables, key, volumes, tested: Volume, box: Box, batch: int):
@@ -261,7 +286,7 @@ def asked_back(apply, variables, key, volumes, tested: Volume, box: Box, batch: 
 def leave_as_they_were(run: Run, rules: objects.Rules) -> list[dict]:
     """Gives voxels that shall not be repaired their initial labels again; may be repeated. What changed, per block."""
     arrays, settings, found = run.arrays, run.settings, []
-    parts_of = ((box, np.zeros(box.shape, bool)) for box in blocks(run.shape, settings.block))
+    parts_of = ((box, np.zeros(box.shape, bool)) for box in run.boxes)
     if "flagged" in settings.leave:
         parts_of = objects.flagged_voxels(run.place, arrays, settings.block, rules)
     for box, left in parts_of:
@@ -269,6 +294,9 @@ def leave_as_they_were(run: Run, rules: objects.Rules) -> list[dict]:
             left = left | (arrays["trust"].read(box) == trust.RED)
         initial, refined = (arrays[name].read(box) for name in ("initial", "refined"))
         refined = np.where(left, initial, refined)
-        _write_refined(arrays, box, initial, refined)
+        written = _refined_maps(initial, refined)
+        marks.mark(run.place, "leave", box, {}, _digests(written))  # before: a kill finds the old block or this one
+        for role, array in written.items():
+            arrays[role].write(box, array)
         found.append(changes.changes(initial, refined, arrays["confidence"].read(box)))
     return found

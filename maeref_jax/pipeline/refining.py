@@ -9,7 +9,8 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,14 +37,12 @@ from maeref_jax.pipeline.jobs import (
     settled,
 )
 from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
-from maeref_jax.results import maps, output
+from maeref_jax.results import digests, maps, marks, output, ownership, verifying
 from maeref_jax.results.claim import claimed
-from maeref_jax.results.output import Output
-from maeref_jax.volumes import inputs, progress
+from maeref_jax.results.place import EXPORTS, Output, way_out
+from maeref_jax.volumes import inputs, progress, threads
 from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.volume import Volume, open_volume
-
-SAID = "said.json"  # among the progress: what was said before, so that all parts and later calls say the same
 
 
 def open_result(directory: str | Path, stem: str, role: str) -> Volume:
@@ -101,9 +100,14 @@ def open_run(
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
     run = Run(place, job, segmenter, refiner, settings, scheme, made_by, {}, voxel_size_nm, rounds)
 
+    image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
+    group = settings.ome_zarr, {"maeref_jax": {"image": image}}
+
     def arrays_in(place):
         return maps.create_arrays(place, roles_of(settings, refiner), shape, *made)
 
+    if settings.overwrite:
+        output.check_removable(place)
     state = "new" if settings.overwrite else output.state(place, made_by)
     if state != "complete":
         size = (shape, settings.block, voxel_size_nm, job.image, place.formats)
@@ -117,35 +121,102 @@ def open_run(
         if settings.strict:
             doubts.stop(job.stem, said.warnings)  # an earlier output is still there
         output.remove(place) if settings.overwrite else None
-        image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
 
         def fill(new):
-            output.write_readings(new, readings)
-            output.write_json(new.progress / SAID, said._asdict())
+            output.note(new, "labels", {role: reading._asdict() for role, reading in readings.items()})
+            output.note(new, "said", said._asdict())
+            output.note(new, "grid", grid_of(run))
             arrays_in(new)
 
-        output.create(place, made_by, settings.ome_zarr, {"maeref_jax": {"image": image}}, fill)
+        output.create(place, made_by, *group, fill)
         state = output.state(place, made_by)  # another part may have been faster
-    said = output.load_sidecar(place) if state == "complete" else output.load_json(place.progress / SAID, {})
+    said = output.load_sidecar(place) if state == "complete" else output.notes(place, "said")
     said = Said(**{name: said[name] for name in Said._fields if name in said})
     for line in (*said.notes, *(f"{MARK}{text}" for text in said.warnings)):
         say(line)
     if settings.strict:
         doubts.stop(job.stem, said.warnings, f"it was {'refined' if state == 'complete' else 'begun'} without")
     if state == "complete":
-        exported = maps.export(place, arrays_in(place), voxel_size_nm, scheme["colours"], placement_of(job))
-        what = f"wrote {len(exported)} exports" if exported else "nothing to do"
-        say(f"{place.sidecar} is complete already, {what}")
+        _complete(run, say)
         return None
     readings = output.readings(place)  # what ids mean was found out once, by whoever made the output
     if job.labels is not None and "labels" not in readings:
         raise BadInput(f"{place.folder} was begun by an earlier version; --overwrite it, or choose another --output")
-    return run._replace(job=_as_read(job, volumes, readings), arrays=arrays_in(place), said=said)
+    said = said._replace(warnings=(*said.warnings, *_sweep(run, say)))
+    with _damaged(place):
+        output.restore(place, *group)
+        arrays = arrays_in(place)
+    checked = marks.Checked(place, arrays)
+    return run._replace(job=_as_read(job, volumes, readings), arrays=arrays, said=said, checked=checked)
+
+
+@contextmanager
+def _damaged(place) -> Iterator[None]:
+    """What cannot be opened of an output can be made again: says how."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{error}; {way_out(place)}") from error
+
+
+def _sweep(run, say) -> list[str]:
+    """Says what an output that is continued lacks, and which of its blocks are done again; returns what to warn of."""
+    place = run.place
+    if verifying.grid_of(place) is None:
+        output.note(place, "grid", grid_of(run))
+    damaged, without = marks.sweep(place, run.steps, run.boxes)
+    if damaged:
+        say(f"{MARK}{place.stem}: {damaged} marks of finished blocks were damaged; these blocks are done again")
+    trusted = f"{place.stem}: {without} blocks were made before digests were kept, so they are taken on trust"
+    if without:
+        say(f"{MARK}{trusted}")
+    if summary := ownership.summary_of(place):
+        lost = ", ".join(output.made_again(place, summary))
+        say(f"{place.stem} is complete but for {lost}; what comes after the blocks is made again")
+    return [trusted] if without else []
+
+
+def _complete(run, say) -> None:
+    """Looks whether a completed output is there as its sidecar says, and writes exports that are asked for now."""
+    place, summary = run.place, output.load_sidecar(run.place)
+    roles = [role for role in roles_of(run.settings, run.refiner) if role in EXPORTS]
+    missing = maps.missing_exports(place, roles)
+    if missing:
+        with _damaged(place):
+            arrays = maps.open_arrays(place, roles)
+        _compare(marks.Checked(place, arrays), run)
+        maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
+        summary = output.finish(place, summary)
+    for name in ownership.lost(place, summary):
+        say(f"{place.directory / name} is not there any more; --export with its format writes it again")
+    for name in ownership.resized(place, summary):
+        say(f"{MARK}{place.directory / name} was changed since it was made; remove or move it to have it made again")
+    what = f"wrote {len(missing)} exports" if missing else "nothing to do"
+    say(f"{place.sidecar} is complete already, {what}")
+
+
+def _compare(checked: marks.Checked, run: Run) -> None:
+    """Compares all blocks with the digests in their marks, but those that were compared before. Raises CannotGoOn."""
+
+    def work(box):
+        for step in run.steps:
+            checked.compare(step, box)
+        return box
+
+    with progress.showing(f"{run.place.stem}: comparing with digests", len(run.boxes), "block") as shown:
+        for _ in threads.in_order(work, run.boxes):
+            shown.advance()
 
 
 def _as_read(job, volumes, readings) -> Job:
     """The job with label files that hold classes."""
     return job._replace(**{role: as_classes(volumes[role], reading) for role, reading in readings.items()})
+
+
+def grid_of(run: Run) -> dict:
+    """What is needed to say which blocks are to be done again, where some are damaged: see results/verifying.py."""
+    steps = {step: run.before(step) for step in run.steps}
+    return {"shape": run.shape, "block": run.settings.block, "steps": steps, "typed": run.job.typed}
 
 
 def load_summary(job: Job) -> dict:
@@ -209,8 +280,10 @@ def finish(run: Run, say: Callable[[str], None] = tell) -> dict | None:
 
 
 def _finish(run, say) -> dict:
-    place, settings, arrays = run.place, run.settings, run.arrays
-    started, blobs = time.monotonic(), None
+    place, settings, started, blobs = run.place, run.settings, time.monotonic(), None
+    _compare(run.checked, run)
+    arrays, written = digests.recorded(run.arrays)
+    run = run._replace(arrays=arrays)
     rules = object_rules(run.scheme, settings)
     if "trust" in arrays:
         rated = (settings.token, run.voxel_size_nm, settings.trust_limits)
@@ -229,17 +302,26 @@ def _finish(run, say) -> dict:
         told = (run.voxel_size_nm, run.scheme["names"], rules, say)
         summary["objects"] = objects.measure_objects(place, arrays, settings.block, *told)
     maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
-    maps.write_pyramids(place, arrays)
+    levels = maps.write_pyramids(place, arrays)
     if blobs:
         trust.write_table(place, arrays, blobs, "red" in settings.leave)
     summary["seconds"]["export"] = round(time.monotonic() - started, 3)
-    output.finish(place, summary)
-    return summary
+    return output.finish(place, summary, _of_all_blocks(run, written), levels)
+
+
+def _of_all_blocks(run, written) -> dict[str, dict[str, str]]:
+    """By role, the digest of every block: those in the marks, and where a block was `written` afterwards, that one."""
+    found = {role: {} for role in run.arrays}
+    for step in run.steps:
+        for box in run.boxes:
+            for role, digest in (marks.load(run.place, step, box) or {"digests": {}})["digests"].items():
+                found[role][digests.name_of(box)] = digest
+    return {role: found[role] | written[role] for role in found}
 
 
 def _summary(run) -> dict:
     place, scheme, segmenter, refiner, said = run.place, run.scheme, run.segmenter, run.refiner, run.said
-    segmented, refined = (list(output.marks(place, step).values()) for step in ("segment", "refine"))
+    segmented, refined = (marks.records(place, step, run.boxes) for step in ("segment", "refine"))
     voxels, hidden = (sum(record[name] for record in segmented) for name in ("voxels", "hidden"))
     undecided = sum(record.get("undecided", 0) for record in segmented)  # not of painted masks, nor by earlier versions
     seconds = {"segment": sum(r["seconds"] for r in segmented), "refine": sum(r["seconds"] for r in refined)}

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from maeref_jax.errors import MARK, CannotGoOn
-from maeref_jax.results import maps, output
-from maeref_jax.results.output import EXPORTS, Output
+from maeref_jax.results import maps, marks
+from maeref_jax.results.place import EXPORTS, Output
 from maeref_jax.volumes.components import scratch_bytes
 from maeref_jax.volumes.formats.packed import is_packed
 from maeref_jax.volumes.pyramid import level_factors
@@ -110,7 +110,7 @@ def check(place: Output, found: Needed, share_done: float, say: Callable[[str], 
 
 def share_done(place: Output, steps: Sequence[str], count: int) -> float:
     """Which share of the blocks of all passes is finished. count: of the blocks."""
-    return sum(len(output.finished(place, step)) for step in steps) / (len(steps) * count)
+    return sum(len(marks.finished(place, step)) for step in steps) / (len(steps) * count)
 
 
 def gb(size: float) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 
 from maeref_jax.errors import BadInput, CannotGoOn, tell
 from maeref_jax.pipeline import gate, parts, watched
-from maeref_jax.results import output
-from maeref_jax.results.output import Output
+from maeref_jax.results import marks
+from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.windows import Box
 
@@ -81,7 +81,7 @@ def _share_out(place, grid, steps, workers, command, local, given) -> None:
         pipeline = task if pipeline is None else pipeline + task
 
     def finished():
-        return sum(len(output.finished(place, step)) for step in steps)
+        return sum(len(marks.finished(place, step)) for step in steps)
 
     total = len(steps) * math.prod(grid)
     with progress.showing(f"{place.stem}: {workers} workers", total, "block", done=finished(), count=finished):
@@ -130,7 +130,7 @@ def serve(
 
 
 def _do(step, box, passes, place, shape, block, before) -> None:
-    if output.is_finished(place, step, box):
+    if marks.is_finished(place, step, box):
         return
     if before[step]:
         earlier = before[step]["before"]

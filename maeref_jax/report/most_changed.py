@@ -12,7 +12,7 @@ import numpy as np
 from maeref_jax.report.page import Picture, Slider
 from maeref_jax.report.panels import Slice, busiest_window, overlays, panels
 from maeref_jax.results import maps
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import Box, blocks
 

@@ -14,7 +14,9 @@ from maeref_jax.report import most_changed, what_changed
 from maeref_jax.report.methods_section import methods_paragraph
 from maeref_jax.report.page import html_page
 from maeref_jax.results import maps, output
-from maeref_jax.results.output import Output
+from maeref_jax.results.files import write_text
+from maeref_jax.results.made_by import differences_of
+from maeref_jax.results.place import Output
 from maeref_jax.training.workdir import flat
 from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
 from maeref_jax.volumes.windows import blocks
@@ -65,7 +67,7 @@ def write_page(
             trouble = f"failed: {failed[stem]}" if stem in failed else trouble
             entries.append(Entry(stem, alike.get(stem), images.get(stem), stem in images, trouble))
         others = [stem for stem in found if stem not in alike]
-        output.write_text(path, refinement_page(directory, entries, scheme, models, versions, others))
+        write_text(path, refinement_page(directory, entries, scheme, models, versions, others))
         made = found
     return path
 
@@ -73,7 +75,7 @@ def write_page(
 def _models_and_settings(one: dict, other: dict) -> bool:
     """Whether two summaries are of the same models and settings."""
     first, second = ({k: v for k, v in summary["made_by"].items() if k != "inputs"} for summary in (one, other))
-    return not any(output.differences_of(first, second))
+    return not any(differences_of(first, second))
 
 
 def refinement_page(

@@ -22,12 +22,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax.results.output import EXPORTS, Output, note_exported
+from maeref_jax.results import ownership
+from maeref_jax.results.place import EXPORTS, Output
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.formats.ome_zarr import create_labels, create_ome_zarr
 from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.pyramid import write_pyramid
 from maeref_jax.volumes.view import Volume, select
+from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.writing import write_tiff, write_volume
 
 HIDDEN_COLOUR = (255, 0, 170)
@@ -38,21 +40,25 @@ class _Kind(NamedTuple):
     path: str  # in the OME-Zarr
     dtype: str  # "": the input's
     pyramid: str  # how coarser levels are made
+    step: str  # what writes it, see marks.py; "finish": when all blocks are there
 
 
 KINDS = {
-    "image": _Kind("", "", "mean"),
-    "initial": _Kind("labels/initial", "uint8", "mode"),
-    "entropy": _Kind("entropy", "uint8", "mean"),
-    "disagreement": _Kind("disagreement", "uint8", "mean"),
-    "hidden": _Kind("labels/hidden", "uint8", "mode"),
-    "refined": _Kind("labels/refined", "uint8", "mode"),
-    "was": _Kind("labels/was", "uint16", "mode"),
-    "became": _Kind("labels/became", "uint16", "mode"),
-    "confidence": _Kind("confidence", "uint8", "nearest"),  # a mean with places where nothing was hidden says nothing
+    "image": _Kind("", "", "mean", "copy"),
+    "initial": _Kind("labels/initial", "uint8", "mode", "segment"),
+    "entropy": _Kind("entropy", "uint8", "mean", "segment"),
+    "disagreement": _Kind("disagreement", "uint8", "mean", "segment"),
+    "hidden": _Kind("labels/hidden", "uint8", "mode", "segment"),
+    "refined": _Kind("labels/refined", "uint8", "mode", "refine"),
+    "was": _Kind("labels/was", "uint16", "mode", "refine"),
+    "became": _Kind("labels/became", "uint16", "mode", "refine"),
+    # A mean with places where nothing was hidden says nothing.
+    "confidence": _Kind("confidence", "uint8", "nearest", "refine"),
+    "tested": _Kind("labels/tested", "uint8", "mode", "refine"),
+    "trust": _Kind("labels/trust", "uint8", "mode", "finish"),
+    "objects_initial": _Kind("labels/objects_initial", "uint32", "mode", "finish"),
+    "objects_refined": _Kind("labels/objects_refined", "uint32", "mode", "finish"),
 }
-KINDS |= {name: _Kind(f"labels/{name}", "uint8", "mode") for name in ("trust", "tested")}
-KINDS |= {f"objects_{name}": _Kind(f"labels/objects_{name}", "uint32", "mode") for name in ("initial", "refined")}
 SEGMENTED = ("initial", "entropy", "hidden")
 REFINED = ("refined", "was", "became", "confidence")
 
@@ -90,7 +96,7 @@ def create_arrays(
     }
     arrays = {}
     for role in roles:
-        path, dtype, _ = KINDS[role]
+        path, dtype = KINDS[role][:2]
         if path.startswith("labels/"):
             said = meaning.get(role, {"names": names, "colours": colours})
             stored = create_labels(output.folder, path.removeprefix("labels/"), shape, dtype, **common, **said)
@@ -101,14 +107,27 @@ def create_arrays(
     return arrays
 
 
-def write_pyramids(output: Output, roles: Iterable[str]) -> None:
-    """The coarser levels of all arrays; may be repeated."""
-    roles = list(roles)
+def open_arrays(output: Output, roles: Iterable[str]) -> dict[str, Volume]:
+    """The arrays of a completed output by role, to be read. Raises BadInput where one cannot be opened."""
+    return {role: open_volume(path_of(output, role)) for role in roles}
+
+
+def write_pyramids(output: Output, roles: Iterable[str]) -> list[Path]:
+    """The coarser levels of all arrays; may be repeated. Returns their folders."""
+    roles, folders = list(roles), []
     with progress.showing(f"{output.stem}: coarser levels", len(roles), "map") as shown:
         for role in roles:
             path_of(output, role).stat()  # a folder that is gone is an error, and not made again
-            write_pyramid(path_of(output, role), KINDS[role].pyramid)
+            factors = write_pyramid(path_of(output, role), KINDS[role].pyramid)
+            folders += [path_of(output, role) / str(level) for level in range(1, len(factors))]
             shown.advance()
+    return folders
+
+
+def missing_exports(output: Output, roles: Iterable[str]) -> list[tuple[str, str]]:
+    """Which exports of those arrays are not there, in the formats of the output: (name, suffix)."""
+    wanted = itertools.product((name for name in EXPORTS if name in roles), output.formats)
+    return [(name, suffix) for name, suffix in wanted if not output.export(name, suffix).exists()]
 
 
 def export(
@@ -117,27 +136,22 @@ def export(
     voxel_size_nm: tuple[float, float, float] | None,
     colours: list | None,
     placement: Placement | None = None,
-) -> list[Path]:
-    """The volumes beside the OME-Zarr in all formats of the output that are not there yet. Returns those written.
+) -> None:
+    """The volumes beside the OME-Zarr in all formats of the output that are not there yet.
 
     colours: of the labels, in TIFF; placement: where the input lies in the world, in formats that hold that.
     """
-    missing = [
-        (name, suffix)
-        for name, suffix in itertools.product(EXPORTS, output.formats)
-        if name in arrays and not output.export(name, suffix).exists()
-    ]
-    if missing:
-        note_exported(output)
-    for name, suffix in missing:
+    for name, suffix in missing_exports(output, arrays):
         path, array = output.export(name, suffix), arrays[name]
-        with progress.showing(f"writing {path.name}", array.shape[0], "slice") as shown:
+        with (
+            progress.showing(f"writing {path.name}", array.shape[0], "slice") as shown,
+            ownership.written(output, path) as whole,
+        ):
             counted = _counted(array, name == "hidden", shown)
             if suffix == ".tif":
-                write_tiff(path, counted, voxel_size_nm, colours if name in ("initial", "refined") else None)
+                write_tiff(whole, counted, voxel_size_nm, colours if name in ("initial", "refined") else None)
             else:
-                write_volume(path, counted, voxel_size_nm, placement)
-    return [output.export(*one) for one in missing]
+                write_volume(whole, counted, voxel_size_nm, placement)
 
 
 def _counted(array: Volume, as_bool: bool, shown: progress.Shown) -> Volume:

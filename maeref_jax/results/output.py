@@ -2,10 +2,12 @@
 
     {stem}.ome.zarr                                  the arrays, see maps.py
     {stem}.ome.zarr/progress/made_by.json            input, models and settings; another one is refused
+    {stem}.ome.zarr/progress/grid.json               shape, block and passes, what was typed: for verifying.py
     {stem}.ome.zarr/progress/labels.json             what the ids of the labels and of a painted mask mean
     {stem}.ome.zarr/progress/said.json               warnings and notes from before, so that all parts say the same
-    {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, written after its data is durable
-    {stem}.ome.zarr/progress/exported.json           in which formats there are exports
+    {stem}.ome.zarr/progress/{step}/{z}_{y}_{x}.json a finished block, see marks.py
+    {stem}.ome.zarr/progress/files/{name}.json       what was written beside the OME-Zarr, see ownership.py
+    {stem}.ome.zarr/progress/digests.json            of every array, the digest of each block, when all is done
     {stem}.ome.zarr/progress/finish_{n}              who writes the rest, see claim.py
     {stem}_{name}.tif, .nii.gz, …                    exports
     {stem}_repairs.csv                               the table of repaired blobs
@@ -18,65 +20,25 @@ mark is done again. Several processes may work on one output, each on its own bl
 with all arrays in it, and who comes second sees it.
 """
 
-import glob
 import json
 import os
 import shutil
 import unicodedata
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from maeref_jax.errors import BadInput
+from maeref_jax.results import digests, files, ownership
+from maeref_jax.results.made_by import differences_of
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.formats.ome_zarr import write_group
+from maeref_jax.volumes.formats.zarr_store import metadata_of
 from maeref_jax.volumes.label_ids import Reading
 from maeref_jax.volumes.volume import Volume
-from maeref_jax.volumes.windows import Box
+from maeref_jax.volumes.writing import remove_path
 
-EXPORTS = ("initial", "refined", "entropy", "hidden")
-
-
-class Output(NamedTuple):
-    """Where the results of the input `stem` go: `directory`, the user's --output; `formats`: suffixes of exports."""
-
-    directory: Path
-    stem: str
-    formats: tuple[str, ...] = (".tif",)
-
-    @property
-    def folder(self) -> Path:
-        return self.directory / f"{self.stem}.ome.zarr"
-
-    @property
-    def sidecar(self) -> Path:
-        return self.directory / f"{self.stem}.json"
-
-    @property
-    def progress(self) -> Path:
-        return self.folder / "progress"
-
-    @property
-    def objects(self) -> Path:
-        return self.directory / f"{self.stem}_objects.csv"
-
-    @property
-    def repairs(self) -> Path:
-        return self.directory / f"{self.stem}_repairs.csv"
-
-    @property
-    def skeletons(self) -> Path:
-        return self.directory / f"{self.stem}_skeletons"
-
-    @property
-    def beside(self) -> tuple[Path, ...]:
-        """All that is made beside the OME-Zarr and the sidecar."""
-        exports = (self.export(name, suffix) for suffix in self.formats for name in EXPORTS)
-        return (*exports, self.objects, self.skeletons, self.repairs)
-
-    def export(self, name: str, suffix: str = ".tif") -> Path:
-        return self.directory / f"{self.stem}_{name}{suffix}"
+_ANEW = "choose another --output, or --overwrite to start anew"
 
 
 def check_stem(stem: str) -> None:
@@ -120,35 +82,45 @@ def check_apart(output: Output, inputs: Iterable[Volume]) -> None:
             )
 
 
+def check_removable(output: Output) -> None:
+    """BadInput, by name, where something lies in the way of a new output that is not ours to remove."""
+    if os.path.lexists(output.folder) and not (output.folder.is_dir() and ownership.is_ours(output)):
+        raise BadInput(f"{output.folder} was not made by refine.py; move it, or choose another --output")
+    ownership.check(output)
+
+
 def state(output: Output, made_by: dict) -> str:
-    """ "new", "partial" or "complete".
+    """ "new", "partial" or "complete", and that is partial which lacks its tables.
 
     Raises:
-        BadInput: the output was made by another input, model or setting (the differences are named), or the folder is
-            not ours.
+        BadInput: the output was made by another input, model or setting (the differences are named), it is damaged, or
+            something in its way is not ours. What to do is said.
     """
-    if output.sidecar.is_file():
-        _check_ours(output)
-        found, answer = _load(output.sidecar).get("made_by", {}), "complete"
-    elif output.folder.exists():
-        settings = output.progress / "made_by.json"
-        if not settings.is_file():
-            raise BadInput(f"{output.folder} is there but was not made by refine.py; choose another --output")
-        found, answer = _load(settings), "partial"
-    else:
-        foreign = [path for path in output.beside if path.exists()]
-        if foreign:
-            raise BadInput(
-                f"{foreign[0]} is there already and would be replaced; choose another --output, or --overwrite"
-            )
+    summary = ownership.summary_of(output)
+    if not output.folder.is_dir() or not ownership.is_ours(output):
+        check_removable(output)
+        if summary:
+            raise BadInput(f"{output.folder} is gone, though {output.sidecar} says that it was complete; {_ANEW}")
         return "new"
-    differences = list(differences_of(found, _as_json(made_by)))
+    complete = summary is not None and not made_again(output, summary)
+    if not complete:
+        ownership.check(output)
+    found = summary["made_by"] if summary else ownership.begun_by(output)
+    if found is None:
+        raise BadInput(f"{output.progress / 'made_by.json'} is missing or damaged: what made it is not known; {_ANEW}")
+    found = {key: value for key, value in found.items() if key != "digests"}
+    differences = list(differences_of(found, json.loads(json.dumps(made_by))))
     if differences:
-        raise BadInput(
-            f"{output.directory}/{output.stem} was made otherwise: {'; '.join(differences)}. "
-            "Choose another --output, or --overwrite to start anew"
-        )
-    return answer
+        raise BadInput(f"{output.directory}/{output.stem} was made otherwise: {'; '.join(differences)}. {_ANEW}")
+    return "complete" if complete else "partial"
+
+
+def made_again(output: Output, summary: dict) -> list[str]:
+    """The names of what a completed output lacks and the same command makes again: tables, skeletons, coarser levels.
+    Exports may have been asked for once.
+    """
+    tables = (output.objects.name, output.skeletons.name, output.repairs.name)
+    return [name for name in ownership.lost(output, summary) if name in tables or _is_within(output, name)]
 
 
 def create(
@@ -160,11 +132,11 @@ def create(
     stays: look at `state` again, it may have been made by something else.
     """
     output.directory.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(output.folder)
+    temporary = files.temporary_of(output.folder)
     try:
         new = Output(temporary, output.stem)
-        new.progress.mkdir(parents=True)
-        write_json(new.progress / "made_by.json", made_by)
+        new.notes.mkdir(parents=True)
+        files.write_json(new.progress / "made_by.json", {"digests": "sha256", **made_by})
         write_group(new.folder, version, {}, attributes)
         fill(new)
         (new.progress / "made_by.json").stat()  # removed by whoever tidied up? some of it may have been made again
@@ -177,180 +149,86 @@ def create(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def restore(output: Output, version: str, attributes: dict) -> None:
+    """Writes the folder's metadata as `create` does, where they are gone. Raises BadInput where they are damaged."""
+    if metadata_of(output.folder)[0] is None:
+        write_group(output.folder, version, {}, attributes)
+
+
 def remove(output: Output) -> None:
-    """Removes what refine.py made, and nothing else. Raises BadInput if the folder is not ours."""
-    output = output._replace(formats=tuple({*output.formats, *exported(output)}))
-    _check_ours(output)
-    output.sidecar.unlink(missing_ok=True)  # first: what follows is no longer complete
-    for path in output.beside:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    if output.folder.exists():  # last: it says that the exports were ours
-        output.folder.rename(_temporary(output.folder))
+    """Removes what refine.py made, and nothing else: `check_removable` says what stops it."""
+    check_removable(output)
+    for path in ownership.paths(output):
+        remove_path(path)
+    if output.folder.exists():  # last: it says that the others were ours
+        output.folder.rename(files.temporary_of(output.folder))
     _remove_leftovers(output)
 
 
-def write_readings(output: Output, readings: dict[str, Reading]) -> None:
-    """Notes what the ids of the inputs mean, by role, for every process that works on this output."""
-    write_json(output.progress / "labels.json", {role: reading._asdict() for role, reading in readings.items()})
+def note(output: Output, name: str, content: dict[str, Any]) -> None:
+    """Writes down among the progress what every process that works on this output should know."""
+    files.write_sealed(output.progress / f"{name}.json", content)
+
+
+def notes(output: Output, name: str) -> dict[str, Any]:
+    """What `note` wrote under that name; {} where an earlier version began the output. BadInput where it is damaged."""
+    path = output.progress / f"{name}.json"
+    try:
+        return files.load_sealed(path) if path.exists() else {}
+    except BadInput as error:
+        raise BadInput(f"{error}; {_ANEW}") from error
 
 
 def readings(output: Output) -> dict[str, Reading]:
-    """What `write_readings` noted; {} of an output that an earlier version began."""
-    path = output.progress / "labels.json"
-    return {role: Reading(**found) for role, found in _load(path).items()} if path.is_file() else {}
+    """What the ids of the inputs mean, by role, as `note` wrote it as "labels"."""
+    try:
+        return {role: Reading(**found) for role, found in notes(output, "labels").items()}
+    except TypeError as error:
+        raise BadInput(f"{output.progress / 'labels.json'} is damaged; {_ANEW}") from error
 
 
-def exported(output: Output) -> tuple[str, ...]:
-    """The formats that were ever exported, by this or an earlier command."""
-    path = output.progress / "exported.json"
-    return tuple(_load(path)["formats"]) if path.is_file() else (".tif",)
+def finish(
+    output: Output, summary: dict, written: dict[str, dict[str, str]] | None = None, levels: Iterable[Path] = ()
+) -> dict:
+    """Writes the sidecar, when all else is done and nothing of killed runs is left, and returns it: the summary, with
+    the names and digests of all that belongs to the output.
 
-
-def note_exported(output: Output) -> None:
-    """Notes the formats of the output, before the first of them is written."""
-    formats = sorted({*output.formats, *exported(output)})
-    write_json(output.progress / "exported.json", {"formats": formats})
-
-
-def finish(output: Output, summary: dict) -> None:
-    """Writes the sidecar, when all else is done and nothing of killed runs is left."""
+    written: by role, the digest of every block; levels: the folders of coarser levels. Neither of a summary that was in
+    the sidecar before.
+    """
     _remove_leftovers(output)
-    write_json(output.sidecar, summary)
+    if written is not None:
+        note(output, "digests", written)
+        summary = summary | {"arrays": {role: digests.over(found) for role, found in written.items()}, "files": {}}
+    if "files" in summary:  # of one that an earlier version finished nobody knows them
+        within = {name: found for name, found in summary["files"].items() if _is_within(output, name)}
+        within |= {path.relative_to(output.directory).as_posix(): files.fingerprint(path) for path in levels}
+        summary = summary | {"files": ownership.newest(output) | within}
+    with ownership.written(output, output.sidecar) as path:
+        files.write_json(path, summary)
+    return load_sidecar(output)
+
+
+def _is_within(output: Output, name: str) -> bool:
+    return name.startswith(f"{output.folder.name}/")
 
 
 def load_sidecar(output: Output) -> dict:
-    """The summary that a completed run left."""
-    return _load(output.sidecar)
-
-
-def load_json(path: Path, missing: Any) -> Any:
-    """What `write_json` wrote, `missing` where it did not. Raises BadInput where it is damaged."""
-    return _load(path) if path.exists() else missing
-
-
-def sidecars(directory: Path) -> dict[str, dict]:
-    """The summaries of all completed runs in a folder, by stem."""
-    found = {path.stem: path for path in sorted(Path(directory).glob("*.json"))}
-    return {stem: _load(path) for stem, path in found.items() if Output(Path(directory), stem).folder.is_dir()}
-
-
-def mark(output: Output, step: str, box: Box, record: dict) -> None:
-    """Records that `step` of the block `box` is done and durable; `record` is summed up at the end."""
-    folder = output.progress / step
-    folder.mkdir(exist_ok=True)
-    write_json(folder / _mark_name(box), record)
-
-
-def is_finished(output: Output, step: str, box: Box) -> bool:
-    """Whether the block has its mark."""
-    return (output.progress / step / _mark_name(box)).exists()
-
-
-def finished(output: Output, step: str) -> set[tuple[int, ...]]:
-    """The starts of the finished blocks of `step`."""
-    return {tuple(map(int, file.stem.split("_"))) for file in (output.progress / step).glob("[0-9]*.json")}
-
-
-def marks(output: Output, step: str) -> dict[tuple[int, ...], dict]:
-    """The records of the finished blocks of `step`, by the block's start."""
-    files = sorted((output.progress / step).glob("[0-9]*.json"))
-    return {tuple(map(int, file.stem.split("_"))): _load(file) for file in files}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes the file whole or not at all, and durably."""
-    write_text(path, json.dumps(content, indent=1))
-
-
-def write_text(path: Path, content: str) -> None:
-    """Writes the file whole or not at all, and durably; UTF-8."""
-    write_lines(path, (content,))
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Writes lines, each with its end, as `write_text` does, one at a time."""
-    temporary = _temporary(path)
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):  # the disk is full, or not there any more
-            temporary.unlink()
-        raise
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of `path` when everything in it is written."""
-    temporary = _temporary(path)
-    temporary.mkdir()
-    yield temporary
-    if path.exists():  # of a run that was killed before its sidecar
-        shutil.rmtree(path)
-    temporary.rename(path)
-
-
-def _mark_name(box: Box) -> str:
-    return f"{'_'.join(map(str, box.start))}.json"
-
-
-def _temporary(path: Path) -> Path:
-    """A name beside it that no other process has, on this or any other machine."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-
-
-def _remove_leftovers(output: Output) -> None:
-    for name in (path.name for path in (output.folder, *output.beside)):
-        for leftover in output.directory.glob(f".{glob.escape(name)}.*.partial"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-
-
-def _load(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise BadInput(f"{path} is damaged ({error}); remove it") from error
-    if not isinstance(found, dict):
-        raise BadInput(
-            f"{path} is damaged, or not one of ours: it holds no object; remove it, or choose another --output"
-        )
+    """The summary that a completed run left. Raises BadInput where something else stands there."""
+    found = ownership.summary_of(output)
+    if found is None:
+        raise BadInput(f"{output.sidecar} is missing or damaged, or was not made by refine.py; move it")
     return found
 
 
-def _check_ours(output: Output) -> None:
-    """BadInput where what stands at the place of the folder or of the sidecar was made by somebody else."""
-    begun = (output.progress / "made_by.json").is_file()
-    ours = {
-        output.folder: begun,
-        output.sidecar: begun or "made_by" in (_load(output.sidecar) if output.sidecar.is_file() else ()),
-    }
-    for path, is_ours in ours.items():
-        if path.exists() and not is_ours:
-            raise BadInput(
-                f"{path} was not made by refine.py, so --overwrite will not remove it; choose another --output"
-            )
+def sidecars(directory: Path) -> dict[str, dict]:
+    """The summaries of all completed runs in a folder, by stem; other JSON files in it do not matter."""
+    stems = sorted(path.stem for path in Path(directory).glob("*.json"))
+    places = (Output(Path(directory), stem) for stem in stems)
+    found = {place.stem: ownership.summary_of(place) for place in places if place.folder.is_dir()}
+    return {stem: summary for stem, summary in found.items() if summary is not None}
 
 
-def _as_json(content: dict) -> dict:
-    return json.loads(json.dumps(content))
-
-
-def differences_of(found: Any, wanted: Any, name: str = "") -> Iterable[str]:
-    """What is not the same in two things that say what made a result, read from JSON; a line for each."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(found.keys() | wanted.keys()):
-            # What an earlier version could not be asked for was off in it: 0, false or none. Where it was not,
-            # another "format" says so.
-            one, other = found.get(key), wanted.get(key)
-            if (key in found and key in wanted) or one or other:
-                yield from differences_of(one, other, f"{name}.{key}" if name else key)
-    elif found != wanted:
-        yield f"{name} was {_short(found)} and is now {_short(wanted)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _remove_leftovers(output: Output) -> None:
+    for leftover in list(ownership.leftovers(output)):
+        remove_path(leftover)

@@ -15,18 +15,18 @@ LARGEST_BYTES = 16 << 20
 DEEPEST = 100
 
 
-def read_object(path: str | Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises BadInput where there is none, or it cannot be read."""
+def read_object(path: str | Path, largest_bytes: int = LARGEST_BYTES) -> dict[str, Any]:
+    """The JSON object in a file. Raises BadInput where there is none, it cannot be read, or is larger than that."""
     path = Path(path)
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_BYTES + 1)
+            content = file.read(largest_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise BadInput(f"{path} cannot be read: {error}") from error
-    return parse_object(content, path)
+    return parse_object(content, path, largest_bytes)
 
 
-def parse_object(content: bytes, name: str | Path) -> dict[str, Any]:
+def parse_object(content: bytes, name: str | Path, largest_bytes: int = LARGEST_BYTES) -> dict[str, Any]:
     """The JSON object in these bytes (UTF-8). NaN and Infinity, which Python writes, are numbers here too.
 
     name: what the bytes are called in the message.
@@ -34,8 +34,8 @@ def parse_object(content: bytes, name: str | Path) -> dict[str, Any]:
     Raises:
         BadInput: no JSON, no object, too long, or nested too deeply.
     """
-    if len(content) > LARGEST_BYTES:
-        raise BadInput(f"{name} is too long for JSON: over {LARGEST_BYTES} bytes")
+    if len(content) > largest_bytes:
+        raise BadInput(f"{name} is too long for JSON: over {largest_bytes} bytes")
     try:
         found = json.loads(content.decode("utf-8-sig"))
     except RecursionError as error:

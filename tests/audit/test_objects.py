@@ -11,7 +11,7 @@ from maeref_jax.audit import objects, shapes
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import refining
 from maeref_jax.results.maps import create_arrays
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.windows import whole
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from fakes import SHAPE, labels
-from stacks import LABELS, SIZE, SMALL, result
+from stacks import LABELS, SIZE, SMALL, result, sidecar
 
 from maeref_jax.volumes.volume import open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
@@ -40,9 +40,12 @@ def test_results_in_the_format_of_the_input(refine):
             array, size = exported(f"cell_{name}.{suffix}")
             assert size == pytest.approx(SIZE, rel=1e-4)
             np.testing.assert_array_equal(array, result("out", "cell", name))
-    made = Path("out/cell.json").read_text()
+    made = sidecar("cell")
     code, out, _ = refine(*command, "--export", "nrrd")
-    assert code == 0 and "complete already, wrote 4 exports" in out and made == Path("out/cell.json").read_text()
+    assert code == 0 and "complete already, wrote 4 exports" in out
+    listed = {path.name: path.stat().st_size for path in Path("out").glob("cell_*.*")}
+    assert {name: found["bytes"] for name, found in sidecar("cell")["files"].items() if name in listed} == listed
+    assert sidecar("cell") == made | {"files": sidecar("cell")["files"]}
     np.testing.assert_array_equal(exported("cell_refined.nrrd")[0], result("out", "cell", "refined"))
     code, out, _ = refine(*command, "--export", "nrrd")
     assert code == 0 and "nothing to do" in out

@@ -9,8 +9,8 @@ from fakes import SHAPE, image_job, label_job, refiner, result, segmenter, setti
 
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.pipeline import parts, passes, refining
-from maeref_jax.results import output
-from maeref_jax.results.output import Output
+from maeref_jax.results import marks, output
+from maeref_jax.results.place import Output
 from maeref_jax.uncertainty.confidence import Calibration
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import blocks
@@ -49,7 +49,7 @@ def test_parts_one_after_the_other(tmp_path, whole_run, count):
     with pytest.raises(CannotGoOn, match=rf"part 0 of {count} waited 0 minutes .* when the parts .*1.* are done"):
         run(0)
     own = {box.start for box in blocks(SHAPE, (2, 16, 16))[0::count]}
-    assert output.finished(Output(directory, "a"), "segment") == own, "not its own blocks"
+    assert marks.finished(Output(directory, "a"), "segment") == own, "not its own blocks"
     for part in range(1, count - 1):
         with pytest.raises(CannotGoOn):
             run(part)
@@ -164,6 +164,7 @@ def test_the_halo_is_all_that_a_block_reads(tmp_path, monkeypatch, model, more):
     work, reads = passes.passes(run), []
     for box in blocks(SHAPE, (1, 4, 4)):
         work["segment"](box)
+        run.checked.compare("segment", box)  # which reads whole blocks
     real = type(run.arrays["initial"]).read
     monkeypatch.setattr(type(run.arrays["initial"]), "read", lambda v, box: (reads.append(box), real(v, box))[1])
     for start in ((1, 0, 0), (1, 8, 8), (2, 12, 20), (2, 28, 36)):

@@ -29,6 +29,9 @@ def test_completed_is_left_alone_and_other_settings_are_refused(tmp_path):
         refining.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(agree_within_nm=40.0))
     with pytest.raises(BadInput, match=r"segmenter.parameters_sha256"):
         refining.refine_volume(image_job(tmp_path), segmenter(scale=1.0), refiner(), settings())
+    other_size = image_job(tmp_path, image=array_volume(image(), "image", (30.0, 5.0, 5.0)))
+    with pytest.raises(BadInput, match=r"image.voxel_size_nm was \[30.0, 5.0, 4.0\] and is now \[30.0, 5"):
+        refining.refine_volume(other_size, segmenter(), refiner(), settings())
     other = image_job(tmp_path, image=array_volume(image(1), "image"))
     with pytest.raises(BadInput, match=r"inputs.image.sha256"):
         refining.refine_volume(other, segmenter(), refiner(), settings())

@@ -17,29 +17,29 @@ from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.pipeline import workers
 from maeref_jax.pipeline.jobs import Job
 from maeref_jax.pipeline.refining import open_result, refine_volume
-from maeref_jax.results import output
-from maeref_jax.results.output import Output
+from maeref_jax.results import marks
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.volume import open_volume, write_tiff
-from maeref_jax.volumes.windows import whole
+from maeref_jax.volumes.windows import blocks, whole
 
 pytest.importorskip("daisy")
 WORKER = """
 import os, pathlib, sys, time
 sys.path.insert(0, sys.argv[2])
 from maeref_jax.pipeline import parts, workers
-from maeref_jax.results import output
+from maeref_jax.results import marks, output
 place, shape, block = output.Output(pathlib.Path(sys.argv[1]), "a"), (2, 30, 50), (1, 16, 16)
 
 def work(step, box):
     if step == "refine":
-        assert parts.needed(box, shape, block, (0, 15, 15)) <= output.finished(place, "segment"), box
+        assert parts.needed(box, shape, block, (0, 15, 15)) <= marks.finished(place, "segment"), box
     first = place.directory / "died"
     if step == "segment" and box.start == (0, 16, 16) and not first.exists():
         first.touch()
         os.kill(os.getpid(), 9)
     while not (place.directory / "taken").exists():
         time.sleep(0.01)
-    output.mark(place, step, box, {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]})
+    marks.mark(place, step, box, {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}, {})
     time.sleep(0.05)
 
 before = {"segment": {}, "refine": {"before": "segment", "reach": (0, 15, 15)}}
@@ -74,15 +74,16 @@ def test_every_block_after_those_that_it_reads_one_death_and_one_theft_made_up_f
     thief.start()
     command = [sys.executable, place.directory / "worker.py", place.directory, ROOT]
     steps = {"segment": (0, 0, 0), "refine": (0, 1, 1)}
-    said = []
+    said, processes = [], set()
     workers.share_out(place, (2, 2, 4), steps, 2, list(map(str, command)), say=said.append)
     thief.join()
     assert (place.directory / "died").exists() and (place.directory / "taken").exists()
     assert len(said) == 1 and "2 workers, who come to 127.0.0.1 port " in said[0]
     for step in steps:
-        marks = output.marks(place, step)
-        assert len(marks) == 16 and {mark["threads"] for mark in marks.values()} == {str(max(1, os.cpu_count() // 2))}
-    assert len({mark["process"] for step in steps for mark in output.marks(place, step).values()}) >= 3
+        done = marks.records(place, step, blocks((2, 30, 50), (1, 16, 16)))
+        assert len(done) == 16 and {mark["threads"] for mark in done} == {str(max(1, os.cpu_count() // 2))}
+        processes |= {mark["process"] for mark in done}
+    assert len(processes) >= 3
 
 
 def test_workers_that_die_again_and_again_end_the_run_with_their_last_words(place):
@@ -123,7 +124,7 @@ def test_refine_by_workers_ended_and_begun_again_one_killed_is_the_same_bit_for_
     started = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     many = Output(tmp_path / "many", "labels")
     with subprocess.Popen(command, **started) as process:
-        while process.poll() is None and not (output.finished(many, "segment") and len(workers_of(process.pid)) == 2):
+        while process.poll() is None and not (marks.finished(many, "segment") and len(workers_of(process.pid)) == 2):
             time.sleep(0.01)
         everybody = [*children(process.pid), *workers_of(process.pid)]
         process.terminate()
@@ -133,11 +134,11 @@ def test_refine_by_workers_ended_and_begun_again_one_killed_is_the_same_bit_for_
             time.sleep(0.01)
         assert (process.returncode, len(everybody)) == (143, 4), errors
         assert time.monotonic() - ended < 10, "SLURM kills after 30 s, and others sooner"
-    before = output.finished(many, "segment")
+    before = marks.finished(many, "segment")
     with subprocess.Popen(command, **started) as process:
         killed = None
         while process.poll() is None and killed is None:
-            if output.finished(many, "segment") > before:
+            if marks.finished(many, "segment") > before:
                 killed = next(iter(workers_of(process.pid)), None)
                 os.kill(killed, signal.SIGKILL) if killed else None
             time.sleep(0.01)

@@ -8,7 +8,7 @@ from maeref_jax.pipeline import refining
 from maeref_jax.report import most_changed
 from maeref_jax.report.page import Picture, Slider
 from maeref_jax.results import output
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import whole
 

@@ -10,7 +10,7 @@ from maeref_jax.audit import objects
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import jobs, refining
 from maeref_jax.results.maps import KINDS, create_arrays, write_pyramids
-from maeref_jax.results.output import Output
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.formats.zarr_store import metadata_of
 from maeref_jax.volumes.volume import array_volume, open_volume
 from maeref_jax.volumes.windows import whole
