@@ -100,10 +100,10 @@ STATES = {
         "begun", {"a.ome.zarr/labels/refined": None}, "reads as background.*--repair", "repair"
     ),
     "a block, an array or its metadata is damaged or gone: metadata": State(
-        "begun", {"a.ome.zarr/labels/initial/zarr.json": "{"}, "zarr.json is damaged metadata.*--repair", "repair"
+        "begun", {"a.ome.zarr/labels/initial/zarr.json": "{"}, "zarr.json is damaged.*--repair", "repair"
     ),
     "a block, an array or its metadata is damaged or gone: group": State(
-        "begun", {"a.ome.zarr/zarr.json": "{"}, "zarr.json is damaged metadata.*--repair", "repair"
+        "begun", {"a.ome.zarr/zarr.json": "{"}, "zarr.json is damaged.*--repair", "repair"
     ),
     "`STEM.ome.zarr` is gone": State("whole", {"a.ome.zarr": None}, "is gone, though .*--overwrite", "overwrite"),
     "`STEM.ome.zarr` is not ours: a file": State("empty", {"a.ome.zarr": "mine"}, FOREIGN, "move", ("a.ome.zarr",)),
