@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from maeref_jax.errors import BadInput
+from maeref_jax.original.importing import hyper_parameters
 from maeref_jax.original.torch_files import read_checkpoint
 
 
@@ -165,3 +166,64 @@ def test_what_is_no_checkpoint_is_one_message(tmp_path, root, name):
         np.savez(path, one=np.array([{}], object))
     with pytest.raises(BadInput, match=name):
         read_checkpoint(path)
+
+
+def test_no_number_in_a_safetensors_file_reads_what_it_does_not_name(tmp_path):
+    path = tmp_path / "a.safetensors"
+
+    def write(**changes):
+        header = {"one": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]} | changes}
+        encoded = json.dumps(header).encode()
+        path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + np.arange(4, dtype=np.float32).tobytes())
+        return read_checkpoint(path).tensors["one"].tolist()
+
+    assert write() == [2, 3]
+    for changes in (
+        {"data_offsets": [-8, 16]}, {"data_offsets": [-16, -8]}, {"data_offsets": [8, 24]}, {"data_offsets": [16, 8]},
+        {"shape": [3]}, {"shape": [-2]}, {"shape": [-1, -2]}, {"shape": [2**40, 2**40]}, {"data_offsets": [8.0, 16]},
+        {"data_offsets": None}, {"dtype": "F128"}, {"shape": "22"},
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=r"a.safetensors is (damaged|no safetensors file)"):
+            write(**changes)
+    path.write_bytes((2**63).to_bytes(8, "little") + b"{}")
+    with pytest.raises(BadInput, match="truncated"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_takes_no_more_memory_than_it_has_bytes(tmp_path):
+    numbers = np.arange(12, dtype=np.float32)
+    path = write_torch(tmp_path / "a.pt", mapping({f"{i}": tensor("0", numbers) for i in range(50)}), {"0": numbers})
+    found = read_checkpoint(path).tensors
+    assert len(found) == 50 and all(np.shares_memory(found["0"], other) for other in found.values())
+    with zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data.pkl", opcodes(mapping({"x": tensor("0", numbers)})))
+        file.writestr("archive/data/0", bytes(10**6))
+    with pytest.raises(BadInput, match=r"is packed or encrypted, which torch.save does not do"):
+        read_checkpoint(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (b"}r" + (10**9).to_bytes(4, "little"), "numbers more things than it has bytes, 1000000000"),
+        (b"B" + (2**31 - 1).to_bytes(4, "little"), "cannot be read"),
+        (b"\x8e" + (2**62).to_bytes(8, "little"), "cannot be read"),
+        (b"I" + b"9" * 5000 + b"\n", "cannot be read"),
+        (b"}" + text("state_dict") + text("none") + b"s", "its state_dict is a str"),
+        (b"]" * 10, "holds a list"),
+    ],
+    ids=["memo", "bytes", "more bytes", "digits", "state_dict", "list"],
+)
+def test_a_pickle_that_asks_for_more_than_it_has_is_refused(tmp_path, program, said):
+    with pytest.raises(BadInput, match=said):
+        read_checkpoint(write_torch(tmp_path / "a.pt", program, {}))
+
+
+def test_settings_that_are_trees_without_end_are_left_aside():
+    endless = {"num_heads": 4}
+    endless["self"] = endless
+    wide = []
+    for _ in range(60):
+        wide = [wide, wide]
+    assert hyper_parameters({"hyper_parameters": {"a": endless, "weights": wide}}) == {"num_heads": 4}
+    assert hyper_parameters({"hyper_parameters": 3}) == {}

@@ -27,7 +27,7 @@ from maeref_jax.volumes.writing import write_volume
 STACK = np.random.default_rng(0).integers(0, 100, (3, 6, 5)).astype(np.uint8)
 SIZE = (40.0, 4.0, 4.0)
 FEW = Trust(unpacked_gb=0.001, piece_gb=0.001)  # a megabyte of either
-EMPTY = np.zeros((40, 1000, 1000), np.uint8)
+EMPTY = np.zeros((8, 1000, 1000), np.uint8)
 
 
 def read(path, trust=Trust(), axes="ZYX"):
@@ -78,7 +78,7 @@ def test_what_becomes_more_than_it_may_is_refused_by_a_flag_that_allows_it(tmp_p
 
 
 def test_what_is_packed_no_tighter_than_images_are_needs_no_limit(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 16, (3, 1000, 1000)).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 16, (3, 300, 300)).astype(np.uint8)
     np.savez_compressed(tmp_path / "a.npz", noise)
     tifffile.imwrite(tmp_path / "a.tif", noise, compression="zlib", photometric="minisblack", metadata=None)
     for name in ("a.npz", "a.tif"):
@@ -87,7 +87,7 @@ def test_what_is_packed_no_tighter_than_images_are_needs_no_limit(tmp_path):
 
 def test_a_chunk_or_strip_that_holds_more_than_it_says_is_found_before_it_is_unpacked(tmp_path):
     h5py = pytest.importorskip("h5py")
-    bomb = zlib.compress(bytes(30_000_000), 9)
+    bomb = zlib.compress(bytes(12_000_000), 9)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("a", (4, 8, 8), "u1", chunks=(4, 8, 8), compression="gzip")
         dataset.id.write_direct_chunk((0, 0, 0), bomb)
@@ -101,6 +101,30 @@ def test_a_chunk_or_strip_that_holds_more_than_it_says_is_found_before_it_is_unp
     for name, axes in (("a.h5", "ZYX"), ("a.tif", "YX")):
         with pytest.raises(BadInput, match=r"takes? [\d.]+ GB of memory.*--piece_gb"):
             read(tmp_path / name, FEW, axes)
+
+
+@pytest.mark.parametrize("driver", ["zarr", "zarr3", "n5"])
+def test_a_blosc_chunk_that_says_more_than_the_array_is_not_made_room_for(tmp_path, driver):
+    blosc = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}
+    grid = {"name": "regular", "configuration": {"chunk_shape": [2, 4, 4]}}
+    metadata = {
+        "zarr": {"shape": STACK.shape, "chunks": [2, 4, 4], "dtype": "|u1", "compressor": blosc},
+        "zarr3": {"shape": STACK.shape, "data_type": "uint8", "chunk_grid": grid, "codecs": [{"name": "blosc"}]},
+        "n5": {
+            "dimensions": STACK.shape, "blockSize": [2, 4, 4], "dataType": "uint8",
+            "compression": {key: value for key, value in blosc.items() if key != "id"} | {"type": "blosc"},
+        },
+    }[driver]  # fmt: skip
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{tmp_path}/a/"}, "metadata": metadata}
+    tensorstore.open(spec, create=True).result().write(STACK).result()
+    np.testing.assert_array_equal(read(tmp_path / "a"), STACK)
+    chunk = next(path for path in (tmp_path / "a").rglob("*1*") if path.is_file())
+    content = bytearray(chunk.read_bytes())
+    at = 16 if driver == "n5" else 0
+    content[at + 4 : at + 8] = (2**31 - 17).to_bytes(4, "little")
+    chunk.write_bytes(content)
+    with pytest.raises(BadInput, match=r"becomes 2147483631 bytes, a chunk is 32"):
+        read(tmp_path / "a")
 
 
 def test_there_has_to_be_a_folder_with_room_for_what_is_unpacked(tmp_path, monkeypatch):

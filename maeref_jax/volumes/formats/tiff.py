@@ -46,6 +46,7 @@ _PLAIN = {
 # No file has more: tifffile would make a list of as many as the metadata say.
 _MOST_PLANES = 10_000_000
 _MOST_MESSAGES = 100
+_ORDERS = {"<": "little", ">": "big"}
 _LEFT_ASIDE = "its description cannot be understood and is left aside"
 _DAMAGE = re.compile(r"invalid page offset|corrupted|failed to reshape|invalid value offset|invalid offset")
 # How many bytes come out of one at most, by the number of the compression: none, packbits, LZW, deflate.
@@ -70,6 +71,7 @@ def open_tiff(path: Path, trust: Trust = CAUTIOUS, *, decode: bool = True, plain
     with _Messages() as messages:
         try:
             with tifffile.TiffFile(path, **(_PLAIN if plain else {})) as tif:
+                _check_pages_end(tif)
                 told = Said() if plain else _said(tif)
                 for name in told.files:
                     check_inside(path.parent, path.parent / name, trust, name)
@@ -144,6 +146,22 @@ class _Messages(logging.Handler):
         self.found.append(record.getMessage())
         if len(self.found) > _MOST_MESSAGES:  # it may go on for minutes, over tens of thousands of tags
             raise tifffile.TiffFileError(f"over {_MOST_MESSAGES} parts of it are damaged")
+
+
+def _check_pages_end(tif: tifffile.TiffFile) -> None:
+    """Raises TiffFileError where the pages of a file follow one another without end, or overlap: a few bytes can be
+    thousands of pages that way, which take minutes to be listed.
+    """
+    file, form, offset, seen, taken = tif.filehandle, tif.tiff, tif.pages.first.offset, set(), 0
+    while 0 < offset < file.size:
+        file.seek(offset)
+        count = int.from_bytes(file.read(form.tagnosize), _ORDERS[form.byteorder])
+        length = count * form.tagsize
+        taken += form.tagnosize + length
+        if offset in seen or taken > file.size:
+            raise tifffile.TiffFileError(f"its pages go in a circle or overlap, at byte {offset}")
+        seen.add(offset)
+        offset = int.from_bytes(file.read(length + form.offsetsize)[length:], _ORDERS[form.byteorder])
 
 
 def _series(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries] | None:
