@@ -79,14 +79,27 @@ class Output(NamedTuple):
 
 
 def check_stem(stem: str) -> None:
-    """BadInput for a stem that is no file name: results would lie outside the output."""
+    """BadInput for a stem that is no file name: results would lie outside the output; or one that has no letters."""
     if not stem or stem != Path(stem).name or stem == "..":
         raise BadInput(f"the stem '{stem}' is no file name")
+    if not is_text(stem):
+        raise BadInput(f"the stem '{stem}' is not in UTF-8, and TensorStore knows no other; rename the file")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is more than bytes that Python could not read."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_directory(directory: Path, flag: str = "--output") -> None:
     """BadInput where no folder can be made, or nothing written into it. flag: the one that named it."""
     what = f"the {flag.removeprefix('--')} {directory} cannot be made"
+    if not is_text(str(directory)):
+        raise BadInput(f"{what}: its name is not in UTF-8, and TensorStore knows no other; choose another {flag}")
     there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not there.is_dir():
         raise BadInput(f"{what}: {there} is a file; choose another {flag}")

@@ -152,3 +152,10 @@ def test_a_workdir_that_is_being_trained_is_left_alone(run, workdir):
     assert "is being trained already, by process " in done.stderr
     kept = sorted((path, path.stat().st_mtime_ns) for path in workdir.rglob("*") if "claims" not in path.parts)
     assert kept == [(path, time) for path, time in before if path != workdir and "claims" not in path.parts]
+
+
+def test_a_report_does_not_take_the_place_of_a_models_summary(run, smoke):
+    before = (smoke / "summary.json").read_bytes()
+    done = run("evaluate.py", "--config", "configs/evaluate.py:smoke", "--workdir", smoke)
+    assert done.returncode == 2 and "holds a model, whose summary.json would be replaced" in done.stderr
+    assert (smoke / "summary.json").read_bytes() == before
