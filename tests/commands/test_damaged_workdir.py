@@ -100,6 +100,15 @@ def test_a_setting_of_another_type_or_value_is_refused(workdir):
     assert 0 < loaded < len(places)
 
 
+def test_other_facts_of_the_training_data_are_refused(workdir):
+    path = workdir / "config.json"
+    config = json.loads(path.read_text())
+    config["facts"]["entropy" if "entropy" in config["facts"] else "labels"] = "other"
+    path.write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=r"config\.json is damaged, or was edited: its facts"):
+        methods.load_model(workdir, "refiner")
+
+
 @pytest.mark.parametrize("name", ["config.json", "calibration.json", "threshold.json", "summary.json"])
 @pytest.mark.parametrize("text", ["", "[1]", '{"verdict": 3}', '{"a":' * 100_000])
 def test_damaged_json_is_one_line(workdir, name, text):
