@@ -22,6 +22,7 @@ def main(argv):
     from maeref_jax.pipeline import methods
 
     model = methods.load_model(arguments.refiner, "refiner")
+    methods.tell_doubts(model)
     calibrate.check(model)  # before its data are looked for
     with run.alone(arguments.refiner):
         prepared = experiment.prepare(model.settings, Path(arguments.refiner), range(model.settings["batch"]))

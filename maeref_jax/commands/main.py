@@ -6,6 +6,7 @@ A command is a file of this room with `main(argv) -> exit code` and a docstring,
 import difflib
 import functools
 import importlib
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -28,6 +29,7 @@ COMMANDS = {
 
 def start(command: str = "") -> NoReturn:
     """Runs the command that sys.argv names, or `command` with sys.argv, and exits with its code."""
+    _speak_utf8()
     # The libraries take a while to import; who stops us then is answered at once, by the system.
     for number in (signal.SIGTERM, signal.SIGINT):
         if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
@@ -45,6 +47,15 @@ def start(command: str = "") -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def _speak_utf8() -> None:
+    """Where the system's locale has another encoding, starts Python again without it: TensorStore knows file names in
+    UTF-8 only, and would take others for other files. What a terminal can print is another matter (terminal.py).
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"  # for workers as well
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def main(argv: list[str]) -> int | None:

@@ -15,6 +15,7 @@ def judge(settings, workdir):
     """Members against their mean, entropy against errors, entropy before and after the signal is taken away."""
     cases.check(settings)
     model, fading = methods.load_model(settings["ensemble"] or workdir / "ensemble", "segmenter"), settings["fading"]
+    methods.tell_doubts(model)
     if settings["phantom"]["seeds"]:
         degradation.check(fading, settings["phantom"]["shape"], in_3d(model.apply)[0])
     cases.check_held_out(settings, [model])

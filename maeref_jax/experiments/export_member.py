@@ -24,6 +24,7 @@ def export_member(ensemble, member, output):
     Raises BadInput if `ensemble` holds no ensemble or no such member, or `output` is there already.
     """
     model = methods.load_model(ensemble, "segmenter")
+    methods.tell_doubts(model)
     members = model.settings["members"]
     if not 0 <= member < members:
         raise BadInput(f"{ensemble} has the members 0 … {members - 1}, found {member}")

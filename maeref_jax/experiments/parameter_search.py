@@ -62,6 +62,7 @@ def prepare(settings, workdir):
     """The Search of a config's settings. Without data.ensemble, the ensemble is in workdir/ensemble."""
     module = methods.REFINERS[settings["method"]]
     model = load_ensemble(settings, settings["data"]["ensemble"] or epath.Path(workdir) / "ensemble")
+    methods.tell_doubts(model)
     notes = Notes()
     volumes = volumes_with_truth(settings, notes)
     windows = [window for volume in volumes for window in _windows(settings, volume, model)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from etils import epath
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.pipeline.jobs import Model, is_chosen
 from maeref_jax.refiners import autoencoder, crf, inpainter, mae, mae_image, morphology, nearest, unrefined
 from maeref_jax.segmenters import ensemble
@@ -66,6 +66,12 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     verdict = summary.get("verdict") if summary else None
     found = (str(workdir), name, settings, loaded.params, loaded.state, apply, config["facts"])
     return Model(*found, calibration, chosen, verdict, loaded.damaged, loaded.doubts)
+
+
+def tell_doubts(model: Model) -> None:
+    """Tells what to warn of wherever a model is used; `doubts.before` does for all that is refined."""
+    for doubt in model.doubts:
+        tell(f"{MARK}{doubt}")
 
 
 def _is_summary(found) -> bool:

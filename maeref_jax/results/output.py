@@ -54,9 +54,16 @@ def check_stem(stem: str) -> None:
         )
 
 
+def is_text(name: str) -> bool:
+    """Whether a name is more than bytes that Python could not read."""
+    return not any(unicodedata.category(sign) == "Cs" for sign in name)
+
+
 def check_directory(directory: Path, flag: str = "--output") -> None:
     """BadInput where no folder can be made, or nothing written into it. flag: the one that named it."""
     what = f"the {flag.removeprefix('--')} {directory} cannot be made"
+    if not is_text(str(directory)):
+        raise BadInput(f"{what}: its name is not in UTF-8, and TensorStore knows no other; choose another {flag}")
     there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not there.is_dir():
         raise BadInput(f"{what}: {there} is a file; choose another {flag}")

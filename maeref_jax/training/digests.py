@@ -36,8 +36,8 @@ def check(tree: Any, kept: Any) -> None:
 
 
 def digest_of_json(content: Any) -> str:
-    """The digest of what JSON can hold, however it is written; tuples are lists there."""
-    return _hex(json.dumps(content, sort_keys=True).encode())
+    """The digest of what JSON can hold, as it is read from there: tuples are lists, names of numbers are text."""
+    return _hex(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode())
 
 
 def _digest(leaf) -> dict:

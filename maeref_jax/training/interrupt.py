@@ -25,6 +25,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 PATIENCE_S = 8.0  # for training to finish a step and save; schedulers kill after 10 s and more
 GRACE_S = 1.0  # for the main thread to remove temporary files and leave by itself
 _may_wait = threading.Event()  # the next signal is one that training acts on after its step
+_saved = threading.Event()  # what that signal asked for has been done
 _patience = [PATIENCE_S]  # how long training may go on after it
 _stopping: list[int] = []  # the signals that the main thread is leaving because of
 
@@ -90,13 +91,14 @@ def _listen(heard: socket.socket) -> None:
 def _give_up(number: int, seconds: float) -> NoReturn:
     """Ends the process after that time, if it has not left by itself: its last checkpoint is whole."""
     time.sleep(seconds)
-    _say(f"not saved within {seconds:g} s (checkpoint.patience_s); the same command continues from the last checkpoint")
+    if not _saved.is_set():
+        _say(f"not saved within {seconds:g} s (checkpoint.patience_s); the same command continues from the last one")
     os._exit(128 + number)
 
 
 def _say(text: str) -> None:
     """Prints a line on stderr, if anybody hears it."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: a handler that came while something was printed
         print(text, file=sys.stderr, flush=True)
 
 
@@ -106,6 +108,8 @@ def _fall_silent() -> None:
         try:
             stream.write("\n")
             stream.flush()
+        except RuntimeError:  # something is being printed just now
+            continue
         except (OSError, ValueError):
             with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), stream.fileno())
@@ -159,6 +163,7 @@ class Requests:
 
     def leave(self, code, step):
         """The end of an interrupted run, whose state after `step` steps is being written."""
+        _saved.set()
         if self.primary:
             _say(f"saved at step {step}; the same command continues")
         sys.exit(code)

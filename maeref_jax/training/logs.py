@@ -11,11 +11,12 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from maeref_jax.errors import MARK, tell
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.records import DETAILS
 from maeref_jax.training.pictures import contact_sheet
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import progress
+from maeref_jax.volumes.json_files import parse_object
 
 EVERY = 50  # steps between two lines of training metrics
 
@@ -29,12 +30,12 @@ def mean_metrics(sums):
 def read_lines(path):
     """The lines of a metrics.jsonl, without those that a kill or a disk has damaged."""
     found = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for text in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            line = json.loads(text)
-        except ValueError:
+            line = parse_object(text, path)
+        except BadInput:
             continue
-        found += [line] if isinstance(line, dict) and "step" in line else []
+        found += [line] if isinstance(line.get("step"), int) else []
     return found
 
 

@@ -13,6 +13,7 @@ from etils import epath
 
 from maeref_jax.errors import CannotGoOn
 from maeref_jax.training import checkpoint
+from maeref_jax.training.logs import read_lines
 from maeref_jax.training.state import Progress, TrainState
 from maeref_jax.training.workdir import write_text
 
@@ -58,13 +59,14 @@ def search(candidates, state, evaluate, batches, settings, workdir):
 
 
 def _finished(path):
-    """The rows of an earlier run; a last line that was cut off is dropped."""
+    """The rows of an earlier run, up to the first that is not whole: the last one may have been cut off."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
+    for row in read_lines(path):
+        numbers = (row["step"], row.get(f"validation_{SCORE}"), row.get("seconds"))
+        whole = all(isinstance(number, int | float) for number in numbers) and isinstance(row.get("parameters"), dict)
+        if not whole or row["step"] != len(rows) + 1:
             break
+        rows.append(row)
     return rows
 
 

@@ -14,6 +14,7 @@ from etils import epath
 
 from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.training import checkpoint
+from maeref_jax.training.digests import digest_of_json
 from maeref_jax.volumes.json_files import parse_object
 from maeref_jax.volumes.volume import resolved
 
@@ -24,6 +25,7 @@ MAY_CHANGE += ("checkpoint.minutes", "checkpoint.keep", "checkpoint.patience_s")
 MAY_CHANGE += ("data.follow_links", "data.unpacked_gb", "data.piece_gb")
 # What a run leaves that was stopped before it had a config.json; and what people write beside it themselves.
 BEGUN, LOGS = ("ensemble", "predictions", "compiled", "claims"), (".log", ".out", ".err")
+DIGEST = "facts_blake2b"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -149,6 +151,7 @@ def write_config(workdir, settings, facts):
     make_workdir(workdir)
     versions = {library: version(library) for library in LIBRARIES}
     content = {"method": settings["method"], "config": settings, "facts": facts, "versions": versions}
+    content |= {DIGEST: digest_of_json(facts)}  # the settings are in every checkpoint as well
     write_text(epath.Path(workdir) / "config.json", json.dumps(content, indent=1))
 
 
@@ -165,6 +168,11 @@ def read_config(workdir):
         raise BadInput(f"{workdir} is not the workdir of a train.py run: {lost}") from error
     if not _is_config(found):
         raise BadInput(f"{workdir} is not the workdir of a train.py run: {path} was written by something else")
+    if DIGEST in found and found[DIGEST] != digest_of_json(found.get("facts")):
+        raise BadInput(
+            f"{path} is damaged, or was edited: its facts of the training data are others than were written; remove "
+            "it, and give the train.py command again: it is written anew"
+        )
     return found
 
 
@@ -232,8 +240,11 @@ reporting the hidden share.
 def write_text(path, text):
     """Write a file whole or not at all; UTF-8."""
     temporary = path.parent / f"{path.name}.part"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:  # of a full disk nothing stays
+        temporary.unlink(missing_ok=True)
 
 
 def lasting(settings):

@@ -75,6 +75,22 @@ def test_help_is_printed_on_any_terminal(tmp_path, encoding, command):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
+@pytest.mark.parametrize(("name", "code"), [(b"\xc3\xbc", 0), (b"bad\xff", 2)])
+def test_a_workdir_of_any_name_under_a_locale_that_knows_no_letters(tmp_path, name, code):
+    """TensorStore knows UTF-8 alone: Python starts again with it, without HOME and TMPDIR; bytes are refused."""
+    script = (
+        "import sys; from maeref_jax.commands import main; main._speak_utf8(); print(ascii(sys.argv[-1])); main.start()"
+    )
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", script, "train", "--config", "nearest", "--voxel_size_nm", "30,8,8", "--workdir"]
+    done = subprocess.run([*command, name], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert code or (done.stdout.startswith(b"'\\xfc'") and (tmp_path / "\u00fc" / "config.json").is_file())
+    assert not code or (b"its name is not in UTF-8" in done.stderr and not list(tmp_path.iterdir()))
+
+
 def test_what_is_printed_is_there_at_once(tmp_path):
     """Into a pipe too: who is killed has said what he said."""
     script = "import os\nfrom maeref_jax.commands import command_line\n"

@@ -100,6 +100,15 @@ def test_a_setting_of_another_type_or_value_is_refused(workdir):
     assert 0 < loaded < len(places)
 
 
+def test_other_facts_of_the_training_data_are_refused(workdir):
+    path = workdir / "config.json"
+    config = json.loads(path.read_text())
+    config["facts"]["entropy" if "entropy" in config["facts"] else "labels"] = "other"
+    path.write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=r"config\.json is damaged, or was edited: its facts"):
+        methods.load_model(workdir, "refiner")
+
+
 @pytest.mark.parametrize("name", ["config.json", "calibration.json", "threshold.json", "summary.json"])
 @pytest.mark.parametrize("text", ["", "[1]", '{"verdict": 3}', '{"a":' * 100_000])
 def test_damaged_json_is_one_line(workdir, name, text):
@@ -152,3 +161,10 @@ def test_a_workdir_that_is_being_trained_is_left_alone(run, workdir):
     assert "is being trained already, by process " in done.stderr
     kept = sorted((path, path.stat().st_mtime_ns) for path in workdir.rglob("*") if "claims" not in path.parts)
     assert kept == [(path, time) for path, time in before if path != workdir and "claims" not in path.parts]
+
+
+def test_a_report_does_not_take_the_place_of_a_models_summary(run, smoke):
+    before = (smoke / "summary.json").read_bytes()
+    done = run("evaluate.py", "--config", "configs/evaluate.py:smoke", "--workdir", smoke)
+    assert done.returncode == 2 and "holds a model, whose summary.json would be replaced" in done.stderr
+    assert (smoke / "summary.json").read_bytes() == before

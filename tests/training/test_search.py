@@ -57,6 +57,16 @@ def test_finished_trials_are_not_repeated_and_a_cut_line_is(tmp_path, capsys):
     assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.parametrize("damage", [b"[1, 2]", b"3", b"\xff{", b'{"a":' * 20_000, b'{"step": "3"}', b'{"step": 3}'])
+def test_whatever_a_line_of_the_log_holds_the_trials_behind_it_are_made_again(tmp_path, capsys, damage):
+    tried, path = [], tmp_path / "metrics.jsonl"
+    run(tmp_path, tried)
+    whole = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*whole[:2], damage, *whole[3:]]))
+    tried.clear()
+    assert run(tmp_path, tried)["parameters"] == {"a": 3} and tried == [7, 3]
+
+
 def test_scores_that_are_no_numbers_lose_and_all_of_them_are_an_error(tmp_path, capsys):
     def sometimes(params, state, batches):
         return {"score": float("nan") if params["a"] == 0 else float(params["a"])}
