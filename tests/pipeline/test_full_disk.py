@@ -83,7 +83,7 @@ def disk(tmp_path, monkeypatch):
 
 def test_a_disk_that_is_full_or_read_only_from_any_write_on(tmp_path, disk):
     writes, whole = len(disk.names), made(tmp_path / "whole")
-    drawn = np.random.default_rng(0).choice(np.arange(1, writes - 1), 10, replace=False)
+    drawn = np.random.default_rng(0).choice(np.arange(1, writes - 1), 7, replace=False)
     for number, left in enumerate([0, *sorted(drawn.tolist()), writes - 1]):
         code = FULL[number % len(FULL)]
 
