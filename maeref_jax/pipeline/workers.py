@@ -50,14 +50,14 @@ def share_out(
         BadInput: daisy is not installed, or nobody can listen at that host.
         CannotGoOn: a block failed, or workers died, too often.
     """
+    daisy = _daisy()
     with gate.guarded(host or gate.LOOPBACK) as given:
         near = "this machine only" if given.host == gate.LOOPBACK else "with the token of this run only"
         say(f"{place.stem}: {workers} workers, who come to {given.host} port {given.port}, {near}")
-        _share_out(place, grid, steps, workers, command, local, given)
+        _share_out(daisy, place, grid, steps, workers, command, local, given)
 
 
-def _share_out(place, grid, steps, workers, command, local, given) -> None:
-    daisy = _daisy()
+def _share_out(daisy, place, grid, steps, workers, command, local, given) -> None:
     # Elsewhere, whoever starts the worker says how many cores it has.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = max(1, cores // workers) if local else None
