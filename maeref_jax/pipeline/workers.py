@@ -116,6 +116,11 @@ def serve(
         CannotGoOn: there is no way to the run, or it does not know this worker.
     """
     daisy = _daisy()
+    if missing := [name for name in (PASS, daisy.Context.ENV_VARIABLE) if name not in os.environ]:
+        raise CannotGoOn(
+            f"a worker finds its run by {' and '.join(missing)} of its environment, which are not there; "
+            "--config.worker_command has to pass the environment on"
+        )
     context = daisy.Context.from_env()
     with gate.passage(gate.read_pass(os.environ[PASS]), int(context["port"])) as port:
         context["hostname"], context["port"] = gate.LOOPBACK, str(port)
