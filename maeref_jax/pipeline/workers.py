@@ -50,14 +50,14 @@ def share_out(
         BadInput: daisy is not installed, or nobody can listen at that host.
         CannotGoOn: a block failed, or workers died, too often.
     """
+    daisy = _daisy()
     with gate.guarded(host or gate.LOOPBACK) as given:
         near = "this machine only" if given.host == gate.LOOPBACK else "with the token of this run only"
         say(f"{place.stem}: {workers} workers, who come to {given.host} port {given.port}, {near}")
-        _share_out(place, grid, steps, workers, command, local, given)
+        _share_out(daisy, place, grid, steps, workers, command, local, given)
 
 
-def _share_out(place, grid, steps, workers, command, local, given) -> None:
-    daisy = _daisy()
+def _share_out(daisy, place, grid, steps, workers, command, local, given) -> None:
     # Elsewhere, whoever starts the worker says how many cores it has.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = max(1, cores // workers) if local else None
@@ -116,6 +116,11 @@ def serve(
         CannotGoOn: there is no way to the run, or it does not know this worker.
     """
     daisy = _daisy()
+    if missing := [name for name in (PASS, daisy.Context.ENV_VARIABLE) if name not in os.environ]:
+        raise CannotGoOn(
+            f"a worker finds its run by {' and '.join(missing)} of its environment, which are not there; "
+            "--config.worker_command has to pass the environment on"
+        )
     context = daisy.Context.from_env()
     with gate.passage(gate.read_pass(os.environ[PASS]), int(context["port"])) as port:
         context["hostname"], context["port"] = gate.LOOPBACK, str(port)

@@ -99,6 +99,13 @@ def test_without_daisy(place, monkeypatch):
         workers.share_out(place, (1, 1, 1), {"segment": (0, 0, 0)}, 1, ["true"])
 
 
+def test_a_worker_whose_environment_was_not_passed_on(place, monkeypatch):
+    for name in ("DAISY_CONTEXT", "MAEREF_PASS"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(CannotGoOn, match=r"MAEREF_PASS and DAISY_CONTEXT .*worker_command has to pass"):
+        workers.serve({}, place, (1, 1, 1), (1, 1, 1), {})
+
+
 REFINE = """
 import sys
 sys.path[:0] = [{root!r}, {root!r} + "/tests"]
