@@ -15,13 +15,15 @@
 The colours and names of the labels are those of the models. Chunks are blocks, so that no two blocks share a file.
 """
 
+import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from maeref_jax.errors import BadInput
 from maeref_jax.results import ownership
 from maeref_jax.results.place import EXPORTS, Output
 from maeref_jax.volumes import progress
@@ -30,7 +32,8 @@ from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.pyramid import write_pyramid
 from maeref_jax.volumes.view import Volume, select
 from maeref_jax.volumes.volume import open_volume
-from maeref_jax.volumes.writing import write_tiff, write_volume
+from maeref_jax.volumes.windows import Box
+from maeref_jax.volumes.writing import remove_path, write_tiff, write_volume
 
 HIDDEN_COLOUR = (255, 0, 170)
 TRUST_COLOURS = ((0, 0, 0), (0, 158, 115), (240, 180, 30), (213, 60, 40))  # green, amber, red
@@ -103,8 +106,40 @@ def create_arrays(
         else:
             native = np.dtype(dtype) if dtype else np.dtype(image_dtype).newbyteorder("=")
             stored = create_ome_zarr(path_of(output, role), shape, native, **common)
-        arrays[role] = select(stored, "ZYX", None)
+        arrays[role] = _written_over(output, role, select(stored, "ZYX", None), chunk)
     return arrays
+
+
+def _written_over(output, role, volume: Volume, chunk) -> Volume:
+    """The array, whose blocks can also be written where damaged ones lie: of a chunk that reaches beyond the volume the
+    old content is read first.
+    """
+
+    def write(box, array):
+        try:
+            volume.write(box, array)
+        except OSError:
+            if _can_be_read(volume, box):
+                raise
+            remove_block(output, role, box, chunk)
+            volume.write(box, array)
+
+    return dataclasses.replace(volume, _write=write)
+
+
+def _can_be_read(volume, box) -> bool:
+    try:
+        volume.read(box)
+    except BadInput:
+        return False
+    return True
+
+
+def remove_block(output: Output, role: str, box: Box, chunk: Sequence[int]) -> None:
+    """Removes what is stored of a block, which is a chunk of that shape: it reads as background then."""
+    name = "/".join(str(start // size) for start, size in zip(box.start, chunk, strict=True))
+    for place in ("0/c", "0"):  # of OME-Zarr 0.5, and of 0.4
+        remove_path(path_of(output, role) / place / name)
 
 
 def open_arrays(output: Output, roles: Iterable[str]) -> dict[str, Volume]:

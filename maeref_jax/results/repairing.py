@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maeref_jax.results import files, marks, ownership
 from maeref_jax.results.digests import name_of
-from maeref_jax.results.maps import KINDS, path_of
+from maeref_jax.results.maps import KINDS, path_of, remove_block
 from maeref_jax.results.place import Output
 from maeref_jax.results.verifying import Grid, Part, Verdict, grid_of
 from maeref_jax.volumes.windows import Box
@@ -79,10 +79,8 @@ def _clear_array(place: Output, part: Part, grid: Grid | None) -> None:
         remove_path(array / ("" if KINDS[part.of].path else "0"))
     boxes = grid.boxes if grid else []
     chosen = [box for box in boxes if "" in part.damage or name_of(box) in part.damage]
-    for box in chosen:  # one that cannot be read cannot be written either, where it is not as large as others
-        chunk = "/".join(str(start // size) for start, size in zip(box.start, grid.block, strict=True))
-        for path in (array / "0" / "c" / chunk, array / "0" / chunk):  # of OME-Zarr 0.5, and of 0.4
-            path.unlink(missing_ok=True)
+    for box in chosen:
+        remove_block(place, part.of, box, grid.block)
     if step == "finish":
         return
     _unmark(place, step, chosen if grid else None)

@@ -105,6 +105,9 @@ STATES = {
     "a block, an array or its metadata is damaged or gone: group": State(
         "begun", {"a.ome.zarr/zarr.json": "{"}, "zarr.json is damaged.*--repair", "repair"
     ),
+    "a block that is not done yet is damaged": State(
+        "begun", {"a.ome.zarr/labels/trust/0/c/1/0/0": "?", f"{PROGRESS}/segment/2_0_0.json": None}, "", "again"
+    ),
     "`STEM.ome.zarr` is gone": State("whole", {"a.ome.zarr": None}, "is gone, though .*--overwrite", "overwrite"),
     "`STEM.ome.zarr` is not ours: a file": State("empty", {"a.ome.zarr": "mine"}, FOREIGN, "move", ("a.ome.zarr",)),
     "`STEM.ome.zarr` is not ours: a folder": State(
