@@ -71,8 +71,8 @@ def get_config(mode):
             "ambiguous_as": "class",
             "loss": "cross_entropy",  # or dice, cross_entropy+dice; unknown pixels never count
             "augmentation": AUGMENTATION,
-            # When predicting: the mean over the orientations of the plane, 8 times the work; and the share of what a class
-            # and background have together from which on the class is called (a workdir's foreground.json wins).
+            # When predicting: the mean over the orientations of the plane, 8 times the work; and the share of what a
+            # class and background have together from which on it is called (foreground.json of a workdir wins).
             "use": {"symmetries": False, "foreground_threshold": 0.5},
             "voxel_size_nm": (20.0, 10.0, 10.0),  # z, y, x of the training volumes; the workdir remembers it
             "model": {

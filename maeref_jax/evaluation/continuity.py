@@ -24,7 +24,7 @@ from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.report.canvas import Key, Panel, compose, grey_image
 from maeref_jax.report.page import Picture, html_page
 from maeref_jax.report.panels import AGREEMENT_COLOURS, show_agreement
-from maeref_jax.training.workdir import flat, make_workdir, write_text
+from maeref_jax.training.workdir import flat, make_workdir, read_config, write_text
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
@@ -120,12 +120,12 @@ def predictions(case, models, output, settings):
             found[row], entropy = labels_from_disk(done[0]), done[1]
     if AFFINE not in models:
         return found
-    rules = rules_of(models[AFFINE], case.voxel_size_nm)
-    classes = len(models[AFFINE].settings["classes"]["names"])
-    found[MORPHOLOGY] = continuity.continued(found[AFFINE], (), classes, rules)
+    chain = read_config(Path(models[AFFINE].workdir).parent)["config"]
+    rules = continuity.rules_of(case.voxel_size_nm, **chain["morphology"])
+    found[MORPHOLOGY] = continuity.continued(found[AFFINE], (), len(chain["classes"]["names"]), rules)
     if NETWORK in models:
-        everywhere = {**settings, "refine": settings["refine"] | models_threshold(models[NETWORK])}
-        (done,) = _run(case, output / "network", everywhere, ("refined",), models[AFFINE], models[NETWORK], image=True)
+        both = models[AFFINE], models[NETWORK]
+        (done,) = _run(case, output / "network", settings, ("refined",), *both, image=True)
         found[NETWORK] = labels_from_disk(done)
     if AUTOENCODER in models:
         best = found.get(NETWORK, found[MORPHOLOGY])
@@ -183,10 +183,8 @@ def _details(stem, number, counted, settings):
         percent, slices, objects = _percent(one), 100 * np.array(one.slices or (np.nan,)), one.objects
         f1 = report.number(100 * float(boundaries.f1(one.edges)[1]), 1)
         spread = f"{report.number(slices.mean(), 1)} ± {report.number(slices.std(), 1)}"
-        rows.append(
-            (row, f"{percent['dice']:.1f}", f"{percent['iou']:.1f}", spread, f1, f"{objects['found']}")
-            + tuple(f"{objects[name]}" for name in ("missed", "split", "merged"))
-        )
+        numbers = (f"{objects[name]}" for name in ("found", "missed", "split", "merged"))
+        rows.append((row, f"{percent['dice']:.1f}", f"{percent['iou']:.1f}", spread, f1, *numbers))
     header = ("foreground", "Dice, %", "IoU, %", "Dice of a slice", "boundary F1, %", "objects", "missed")
     header += ("split", "merged")
     true = next(one.objects["true"] for (s, n, _), one in counted.items() if (s, n) == (stem, number))

@@ -44,7 +44,8 @@ def numbers_of(slices, count, name):
     for one in slices:
         match = RANGE.fullmatch(str(one).strip())
         if match:
-            first, stop, step = (int(text) if text else default for text, default in zip(match.groups(), (0, count, 1)))
+            ends = zip(match.groups(), (0, count, 1), strict=True)
+            first, stop, step = (int(text) if text else default for text, default in ends)
         elif str(one).strip().isdecimal():
             first, stop, step = int(one), int(one) + 1, 1
         else:
