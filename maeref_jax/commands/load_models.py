@@ -14,7 +14,8 @@ def load_models(config) -> tuple[Model | None, Model | None, Settings]:
         keep_compiled(config.ensemble if config.refiner == "none" else config.refiner)
     segmenter = _load(config.ensemble, "segmenter") if config.ensemble else None
     if segmenter and config.ensemble_symmetries is not None:
-        known = {**segmenter.settings, "use": {"symmetries": config.ensemble_symmetries}}
+        use = {**segmenter.settings["use"], "symmetries": config.ensemble_symmetries}
+        known = {**segmenter.settings, "use": use}
         segmenter = segmenter._replace(settings=known, apply=methods.SEGMENTERS[segmenter.name].segmenter(known))
     refiner = None if config.refiner == "none" else _load(config.refiner, "refiner")
     use = {name: value for name, value in config.use.items() if value is not None}

@@ -12,6 +12,7 @@ from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
 from maeref_jax.samples import sampling, training_volumes
+from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
 from maeref_jax.volumes.dataset import given_of
@@ -170,6 +171,7 @@ def _annotated(settings, split, say):
             volume._replace(labels=np.where(volume.labels < known, volume.labels, np.int16(-1)))
             for volume in training_volumes.annotated_phantoms(data["phantom"][split], shape, size)
         ]
+        found = only_labelled(found, data[split]["labelled_slices"])
     else:
         found = _from_files(settings, split, True, say)
     return [training_volumes.as_seen(volume, settings["normalisation"]) for volume in found]

@@ -14,6 +14,7 @@ from maeref_jax.refiners import autoencoder, crf, inpainter, mae, mae_image, mor
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training.checkpoint import load_model_variables
 from maeref_jax.training.workdir import read_config
+from maeref_jax.uncertainty import foreground
 from maeref_jax.uncertainty.confidence import Calibration, is_calibration
 
 SEGMENTERS = {"ensemble": ensemble}
@@ -33,6 +34,7 @@ UNLEARNED = {
 }
 REFINERS = LEARNED | SEARCHED | UNLEARNED
 METHODS = SEGMENTERS | REFINERS
+FOREGROUND = "foreground.json"  # of a segmenter's workdir: where foreground begins, chosen on validation slices
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
 
 
@@ -47,6 +49,7 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     if name not in methods:
         raise BadInput(f"{workdir} holds a model of method '{name}', expected a {kind}: {', '.join(methods)}")
     module, settings = methods[name], config["config"]
+    settings = _with_foreground(workdir, settings) if kind == "segmenter" else settings
     try:
         apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
     except KeyError as error:
@@ -60,6 +63,14 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     summary = _beside(workdir, "summary.json", lambda found: isinstance(found, dict), "maeref train")
     verdict = summary.get("verdict") if summary else None
     return Model(str(workdir), name, settings, params, state, apply, config["facts"], calibration, chosen, verdict)
+
+
+def _with_foreground(workdir, settings) -> dict:
+    """A segmenter's settings with the threshold of foreground that was chosen for it, beside it in its workdir."""
+    chosen = _beside(workdir, FOREGROUND, foreground.is_chosen, "maeref train --config spatial_continuity")
+    # Workdirs from before these settings had neither.
+    use = {"symmetries": False, "foreground_threshold": foreground.EVEN, **settings.get("use", {})}
+    return {**settings, "use": use | ({"foreground_threshold": chosen["threshold"]} if chosen else {})}
 
 
 def _beside(workdir, name, is_whole, maker) -> dict | None:
