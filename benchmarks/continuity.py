@@ -90,7 +90,9 @@ def row(name, seconds, truth, found, judged, kinds):
 
 def picture(truth, damaged, repaired, kinds):
     """PNG: a slice of each kind, and the middle row of the stack along z; before above, after below."""
-    at = [int(np.flatnonzero(kinds[name] & ~kinds["empty"] | (kinds["empty"] & (name == "empty")))[3]) for name in kinds]
+    at = [
+        int(np.flatnonzero(kinds[name] & ~kinds["empty"] | (kinds["empty"] & (name == "empty")))[3]) for name in kinds
+    ]
     middle = truth.shape[1] // 2
     rows = []
     for title, found in (("before", damaged), ("after", repaired)):

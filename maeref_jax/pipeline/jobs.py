@@ -377,7 +377,8 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
             name: value._asdict() if isinstance(value, Limits) else value
             for name, value in settings._asdict().items()
             # Of models the names are a check alone.
-            if name not in _HOW and (name != "classes" or not (segmenter or refiner))
+            if name not in _HOW
+            and (name != "classes" or not (segmenter or refiner))
             and (name != "labelled_slices" or value)
         },
     }
