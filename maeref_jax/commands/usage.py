@@ -1,7 +1,6 @@
 """What a user asks of refine.py: flags and a config file, read together and checked before any file is opened."""
 
 import argparse
-from pathlib import Path
 
 from maeref_jax.commands import command_line, requests
 from maeref_jax.errors import BadInput
@@ -150,6 +149,6 @@ def check_usage(config) -> None:
             raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
         if config.suggest_threshold:
             raise BadInput(
-                f"--suggest_threshold stores what it finds in the workdir of a refiner, and --refiner {config[name]} has "
-                f"none; make one: maeref train --config {config[name]} --workdir DIR"
+                f"--suggest_threshold stores what it finds in the refiner's workdir, and --refiner {config[name]} has none; "
+                f"make one: maeref train --config {config[name]} --workdir DIR"
             )
