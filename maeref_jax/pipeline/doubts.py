@@ -133,8 +133,8 @@ def _of_slices(run) -> list[str]:
         return []
     if refiner.apply.slices:
         return [
-            f"{run.job.stem}: no file says how large a voxel is, so the lengths of {refiner.workdir} are those of voxels "
-            "of 5 nm; give --voxel_size_nm Z,Y,X"
+            f"{run.job.stem}: no file says how large a voxel is, so the lengths of {refiner.workdir} are those of "
+            "voxels of 5 nm; give --voxel_size_nm Z,Y,X"
         ]
     if not wanted or refiner.apply.context:
         return []
