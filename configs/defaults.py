@@ -17,9 +17,13 @@ def public(name):
     return os.path.join(os.environ.get("MAEREF_DATA", "data"), name)
 
 
-def files(images=(), labels=(), entropy=()):
-    """Volumes given as files; a path may end in a range of slices, like stack.tif[0:8]."""
-    return {"images": images, "labels": labels, "entropy": entropy}
+def files(images=(), labels=(), entropy=(), labelled_slices=()):
+    """Volumes given as files; a path may end in a range of slices, like stack.tif[0:8].
+
+    labelled_slices: what of the labels counts, of a path with a range counted from its first slice: numbers and ranges
+    for every volume, ("0:160:5",) or (0, 7, "20:30"); or such a tuple for each; () all. Of phantoms too.
+    """
+    return {"images": images, "labels": labels, "entropy": entropy, "labelled_slices": labelled_slices}
 
 
 def reading():

@@ -29,8 +29,11 @@ AUGMENTATION = {
     "low_signal_noise": 0.08,
     "elastic_vx": 0.0,  # standard deviation of a smooth displacement, and the distance of its nodes
     "elastic_spacing_vx": 32.0,
-    "piecewise_vx": 0.0,  # the same, affine in each triangle (tetrahedron) of a grid
-    "piecewise_spacing_vx": 32.0,
+    # Affine in each triangle (tetrahedron) of a grid of so many nodes a side: largest standard deviation of the nodes'
+    # displacement, as a share of the side; the draw is uniform from 0.
+    "piecewise_share": 0.0,
+    "piecewise_grid": 4,
+    "rotation_degrees": 0.0,  # in the plane, largest angle either way
 }
 PLAIN = {"contrast": 0.0, "brightness": 0.0, "gamma": 0.0, "noise": 0.0}  # symmetries alone
 
@@ -68,9 +71,9 @@ def get_config(mode):
             "ambiguous_as": "class",
             "loss": "cross_entropy",  # or dice, cross_entropy+dice; unknown pixels never count
             "augmentation": AUGMENTATION,
-            "use": {
-                "symmetries": False
-            },  # when predicting: the mean over the orientations of the plane, 8 times the work
+            # When predicting: the mean over the orientations of the plane, 8 times the work; and the share of what a
+            # class and background have together from which on it is called (foreground.json of a workdir wins).
+            "use": {"symmetries": False, "foreground_threshold": 0.5},
             "voxel_size_nm": (20.0, 10.0, 10.0),  # z, y, x of the training volumes; the workdir remembers it
             "model": {
                 "widths": (64, 128, 256, 512),

@@ -22,9 +22,12 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
                   --config.refiner=runs/mef
     :vnc_sstem    an ensemble of configs/ensemble_vnc_sstem.py on the held-out slices 10-13; no refiner: the same with
                   --config.ensemble=runs/vnc; with --config.task=uncertainty its members and its entropy
-    :epfl_hippocampus  the same for configs/ensemble_epfl_hippocampus.py, images 25-32 (Dice and IoU)
+    :epfl_every5  the same for configs/ensemble_epfl_hippocampus.py, images 25-32 (Dice and IoU)
+    :epfl_hippocampus  every stage of configs/spatial_continuity.py, by number of labelled slices (runs/scm, or
+                  --config.continuity.folder), on the held-out slices 150-164 of the training stack and, where
+                  testing_half.tif and testing_half_groundtruth.tif lie beside it, on the test stack
 
-Where the public data of the last three are, their configs say; MAEREF_DATA names the folder that holds them.
+Where the public data of the last four are, their configs say; MAEREF_DATA names the folder that holds them.
 
 Your own volumes instead of phantoms: --config.phantom.seeds= --config.files.truths="('labels.tif',)" and
 --config.files.images="('image.tif',)". Labels of other people's making instead of an image: files.labels with
@@ -53,8 +56,18 @@ MODES = (
     "rendered_conditions",
     "mef_cristae",
     "vnc_sstem",
+    "epfl_every5",
     "epfl_hippocampus",
 )
+# Dice / IoU on the test stack at full resolution, with 32 labelled slices where nothing else is said.
+PUBLISHED = {
+    "U-Net": "90.5 / 82.6",
+    "+ affine, piecewise affine": "92.5 / 86.9",
+    "+ morphology along z": "93.6 / 88.0",
+    "+ network": "94.2 / 89.0",
+    "2-D U-Net, 165 labelled": "91.4 / 84.4",
+    "3-D U-Net, 165 labelled": "93.5 / 87.7",
+}
 # Of other ensembles: the same with low-signal augmentation, and one of another seed.
 OTHER_ENSEMBLES = ("ensemble_low_signal", "ensemble_other")
 COMPETITORS = ("inpainter", "denoising", "autoencoder", "mae_image", "crf", "morphology", "unrefined")
@@ -194,6 +207,22 @@ def get_config(mode):
         config.files.update({"label_map": MEF_LABEL_MAP, "shell_class": 1, "shell_vx": 6.0})
         config.files.update({"axes": "ZYX", "voxel_size_nm": (5.0, 5.0, 5.0)})
     if mode == "epfl_hippocampus":
+        config.task, config.phantom.seeds = "continuity", ()
+        config.continuity = {
+            # Workdirs FOLDER/N, FOLDER/N_plain and FOLDER/N_mae, for N labelled slices.
+            "folder": os.path.join("runs", "scm"),
+            "columns": ("8", "16", "32", "64", "128"),
+            "pictured": "32",
+            "smallest_vx": 500,  # of an object
+            "published": PUBLISHED,
+        }
+        folder = public("epfl_hippocampus")
+        test = os.path.join(folder, "testing_half.tif")
+        names = ("training_half{}.tif[150:165]", *(("testing_half{}.tif",) if os.path.exists(test) else ()))
+        for role, kind in (("truths", "_groundtruth"), ("images", "")):
+            config.files[role] = tuple(os.path.join(folder, name.format(kind)) for name in names)
+        config.files.update({"axes": "ZYX", "voxel_size_nm": (5.0, 10.0, 10.0)})
+    if mode == "epfl_every5":
         config.refiner = "none"
         config.phantom.seeds = ()
         folder = public("epfl_hippocampus")

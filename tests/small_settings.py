@@ -6,7 +6,8 @@ import numpy as np
 NOTHING = {
     "symmetries": False, "contrast": 0.0, "brightness": 0.0, "gamma": 0.0, "noise": 0.0, "blur_vx": 0.0,
     "low_signal": 0, "low_signal_radius_vx": (8.0, 18.0), "low_signal_noise": 0.08,
-    "elastic_vx": 0.0, "elastic_spacing_vx": 32.0, "piecewise_vx": 0.0, "piecewise_spacing_vx": 32.0,
+    "elastic_vx": 0.0, "elastic_spacing_vx": 32.0, "piecewise_share": 0.0, "piecewise_grid": 4,
+    "rotation_degrees": 0.0,
 }  # fmt: skip
 # A masked autoencoder.
 MASKED = {

@@ -9,6 +9,7 @@ import argparse
 import ast
 import difflib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -55,6 +56,25 @@ def load_config(spec: str, overrides: Iterable[str] = ()) -> ConfigDict:
     for override in overrides:
         _override(config, override)
     return config
+
+
+def is_workdir(text: str) -> bool:
+    """Whether there is a model in that folder."""
+    return (Path(text) / "config.json").is_file()
+
+
+def settings_in(workdir: str) -> dict:
+    """What its model was trained with, without waiting for jax; {} where that cannot be read, which loading it says."""
+    try:
+        found = json.loads((Path(workdir) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found.get("config", {}) if isinstance(found, dict) else {}
+
+
+def is_packaged(text: str) -> bool:
+    """Whether that is the name of a config of the package, and of no workdir."""
+    return not is_workdir(text) and text.isidentifier() and (CONFIGS / f"{text}.py").is_file()
 
 
 def names_of(overrides: Iterable[str]) -> set[str]:

@@ -11,7 +11,7 @@ from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
 
 # Task: the file of evaluation/ whose `judge(settings, workdir)` does it.
-TASKS = {"refinement": "refinement", "uncertainty": "uncertainty", "phantoms": "realism"}
+TASKS = {"refinement": "refinement", "uncertainty": "uncertainty", "phantoms": "realism", "continuity": "continuity"}
 
 
 def main(argv):

@@ -1,11 +1,16 @@
 """The models that refine.py works with, used as its config says, and the pipeline's settings."""
 
+from collections.abc import Sequence
+
 from maeref_jax.audit import trust
+from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
+from maeref_jax.experiments import class_settings
 from maeref_jax.pipeline import methods
 from maeref_jax.pipeline.jobs import Model, Settings
 from maeref_jax.training.workdir import keep_compiled
 from maeref_jax.volumes import progress
+from maeref_jax.volumes.class_scheme import scheme_of_names
 
 
 def load_models(config) -> tuple[Model | None, Model | None, Settings]:
@@ -14,9 +19,10 @@ def load_models(config) -> tuple[Model | None, Model | None, Settings]:
         keep_compiled(config.ensemble if config.refiner == "none" else config.refiner)
     segmenter = _load(config.ensemble, "segmenter") if config.ensemble else None
     if segmenter and config.ensemble_symmetries is not None:
-        known = {**segmenter.settings, "use": {"symmetries": config.ensemble_symmetries}}
+        use = {**segmenter.settings["use"], "symmetries": config.ensemble_symmetries}
+        known = {**segmenter.settings, "use": use}
         segmenter = segmenter._replace(settings=known, apply=methods.SEGMENTERS[segmenter.name].segmenter(known))
-    refiner = None if config.refiner == "none" else _load(config.refiner, "refiner")
+    refiner = None if config.refiner == "none" else _refiner(config, segmenter)
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner
     return segmenter, refiner, pipeline_settings(config)
@@ -28,6 +34,32 @@ def pipeline_settings(config) -> Settings:
     return Settings(**given | {"trust_limits": trust.Limits(**config.trust_limits)})
 
 
+def _refiner(config, segmenter: Model | None) -> Model:
+    """The refiner in a workdir, or by its name for the classes and voxels of the segmenter, or the classes given."""
+    if command_line.is_workdir(config.refiner):
+        return _load(config.refiner, "refiner")
+    if segmenter:
+        return by_name(config.refiner, segmenter.settings["classes"], segmenter.settings["voxel_size_nm"])
+    return by_name(config.refiner, scheme_of_names(config.classes) if config.classes else None)
+
+
+def by_name(name: str, scheme: dict | None = None, voxel_size_nm: Sequence[float] | None = None) -> Model:
+    """The refiner of a packaged config that learns nothing, for these classes and voxels; None: as the config has them.
+
+    Raises:
+        BadInput: one that has to be trained.
+    """
+    settings = command_line.load_config(name).to_dict()
+    if settings.get("method") not in methods.UNLEARNED:
+        raise BadInput(
+            f"--refiner {name} has to be trained first: maeref train --config {name}, and give its workdir; by name "
+            f"there are those that learn nothing: {', '.join(methods.UNLEARNED)}"
+        )
+    settings = class_settings.with_classes(settings, scheme) if scheme else settings
+    settings = settings | {"voxel_size_nm": tuple(voxel_size_nm)} if voxel_size_nm else settings
+    return methods.unlearned(settings["method"], settings)
+
+
 def _load(workdir: str, kind: str) -> Model:
     with progress.showing(f"loading {workdir}"):
         return methods.load_model(workdir, kind)
@@ -35,13 +67,15 @@ def _load(workdir: str, kind: str) -> Model:
 
 def used_as(refiner: Model, use: dict) -> Model:
     """The refiner with settings of its group `use` replaced: how it fills, not what it has learned."""
-    if "use" not in refiner.settings:
+    known = refiner.settings.get("use", {})
+    if wrong := [name for name in use if name not in known]:
+        ways = "fills in one way" if not known else f"has no setting of {', '.join(wrong)}"
         raise BadInput(
-            f"{refiner.workdir}: a refiner of method '{refiner.name}' fills in one way; leave out "
-            f"{', '.join(f'--config.use.{name}' for name in use)}"
+            f"{refiner.workdir}: a refiner of method '{refiner.name}' {ways}; leave out "
+            f"{', '.join(f'--config.use.{name}' for name in wrong)}"
         )
-    settings = {**refiner.settings, "use": {**refiner.settings["use"], **use}}
+    settings = {**refiner.settings, "use": {**known, **use}}
     # Confidence was calibrated for one way to fill.
-    calibration = refiner.calibration if settings["use"] == refiner.settings["use"] else None
+    calibration = refiner.calibration if settings["use"] == known else None
     apply = methods.REFINERS[refiner.name].refiner(settings)
     return refiner._replace(settings=settings, apply=apply, calibration=calibration)

@@ -95,7 +95,10 @@ def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: boo
             check_chosen(job, segmenter, meant, settings)
             if not speeds:
                 asked = settled(settings, meant)
-                speeds = {step: measure(model, asked) for step, model in models.items() if model}
+                networks = {
+                    step: model for step, model in models.items() if model and not getattr(model.apply, "slices", None)
+                }
+                speeds = {step: measure(model, asked) for step, model in networks.items()}
             said = said_before(job, segmenter, refiner, settings)
             found.append(plan(job, segmenter, refiner, settings, speeds))
             print("\n".join(described(job.stem, found[-1], config.num_parts)))
@@ -132,9 +135,11 @@ def plan(
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
             continue
+        if step == "refine" and model.apply.slices:  # no network: it goes through whole slices
+            continue
         more = rounds if step == "refine" else 0
         everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, (more, 0, 0))
-        if step == "refine" and (job.entropy or job.hidden) is not None:
+        if step == "refine" and (job.entropy or job.hidden) is not None and not model.apply.everywhere:
             found["hidden_share"], share = _sampled(job, refiner, settings, shape)
             computed = math.ceil(everything * share)
         # The same windows once more, or a few more.
@@ -154,7 +159,7 @@ def plan(
     disk = space.needed(roles, shape, settings.block, voxel_size_nm, job.image, formats_of(settings))
     found |= {"disk_bytes": disk.most, "temporary_bytes": space.temporary_bytes(volumes.values())}
     found["export_bytes"] = disk.least
-    found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
+    found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds, shape, voxel_size_nm)
     return found
 
 
@@ -203,9 +208,10 @@ def windows_of(
     return everything, computed
 
 
-def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:
+def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0, shape=(), voxel_size_nm=None) -> int:
     """Memory of a process at work, about: what it takes now, and the larger pass's arrays of blocks, with `rounds`
-    slices before and behind each to refine, and its call; of both passes, where refining segments again.
+    slices before and behind each to refine, and its call; of both passes, where refining segments again. shape,
+    voxel_size_nm: of the volume, for a refiner of whole slices.
     """
     needed = [0]
     for step, model in (("segment", segmenter), ("refine", refiner)):
@@ -213,6 +219,10 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
             continue
         window, _ = in_3d(model.apply)
         depth, *plane = settings.block
+        if step not in speeds:  # whole slices: labels and masks of those that are on their way
+            reach, _ = model.apply.slices(voxel_size_nm)
+            needed.append(2 * (depth + min(reach, shape[0])) * math.prod(shape[1:]))
+            continue
         box = (depth + 2 * rounds * (step == "refine"), *plane)
         frame = math.prod(b + 2 * (w - 1) for b, w in zip(box, window, strict=True))
         classes = max(1, len(model.settings["classes"]["names"]))
@@ -317,6 +327,8 @@ def _call(model: Model, settings: Settings, members) -> tuple[Callable, Callable
 
     def make(batch):
         shapes = {name: (batch, *apply.window, *classes.get(name, ())) for name in dtypes}
+        if apply.context:
+            dtypes["slices"], shapes["slices"] = np.int16, (batch, 2 * apply.context + 1, *apply.window)
         return {name: np.zeros(shapes[name], dtype) for name, dtype in dtypes.items()}, jax.random.key(0)
 
     return functools.partial(one_refinement, apply.refine), make

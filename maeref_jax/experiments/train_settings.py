@@ -25,7 +25,7 @@ RANGES = {
     "optimizer.rate": (0, inf), "optimizer.warmup_steps": (0, inf), "optimizer.decay": (0, 1),
     "optimizer.decay_steps": (1, inf), "optimizer.patience": (1, inf), "optimizer.clip": (0, inf),
     "optimizer.b1": (0, 1), "optimizer.b2": (0, 1), "optimizer.weight_decay": (0, inf),
-    "optimizer.accumulate": (1, inf), "optimizer.average": (0, 0.999999),
+    "optimizer.accumulate": (1, inf), "optimizer.average": (0, 0.999999), "use.foreground_threshold": (0.01, 0.99),
 }  # fmt: skip
 
 

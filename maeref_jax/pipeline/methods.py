@@ -9,10 +9,22 @@ from etils import epath
 
 from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.pipeline.jobs import Model, is_chosen
-from maeref_jax.refiners import autoencoder, crf, inpainter, mae, mae_image, morphology, nearest, unrefined
+from maeref_jax.refiners import (
+    autoencoder,
+    continuity,
+    continuity_network,
+    crf,
+    inpainter,
+    mae,
+    mae_image,
+    morphology,
+    nearest,
+    unrefined,
+)
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training.checkpoint import Loaded, load_best
 from maeref_jax.training.workdir import check_config, read_config
+from maeref_jax.uncertainty import foreground
 from maeref_jax.uncertainty.confidence import Calibration, is_calibration
 from maeref_jax.volumes.json_files import parse_object
 
@@ -22,6 +34,7 @@ LEARNED = {
     "mae_image": mae_image,
     "autoencoder": autoencoder,
     "inpainter": inpainter,
+    "continuity_network": continuity_network,
 }
 # Refiners without gradients: train.py chooses their parameters by trying them on validation data.
 SEARCHED = {"crf": crf}
@@ -30,9 +43,11 @@ UNLEARNED = {
     "nearest": nearest,
     "morphology": morphology,
     "unrefined": unrefined,
+    "continuity": continuity,
 }
 REFINERS = LEARNED | SEARCHED | UNLEARNED
 METHODS = SEGMENTERS | REFINERS
+FOREGROUND = "foreground.json"  # of a segmenter's workdir: where foreground begins, chosen on validation slices
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
 
 
@@ -47,6 +62,7 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     if name not in methods:
         raise BadInput(f"{workdir} holds a model of method '{name}', expected a {kind}: {', '.join(methods)}")
     module, settings = methods[name], config["config"]
+    settings = _with_foreground(workdir, settings) if kind == "segmenter" else settings
     try:
         apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
     except KeyError as error:
@@ -78,6 +94,19 @@ def _is_summary(found) -> bool:
     """Whether what was read from a summary.json can be one: a verdict in it has the sentence that is told."""
     verdict = found.get("verdict", {"sentence": ""}) if isinstance(found, dict) else None
     return isinstance(verdict, dict) and isinstance(verdict.get("sentence"), str)
+
+
+def unlearned(name: str, settings: dict) -> Model:
+    """The Model of a refiner that learns nothing, of the settings of its config; no workdir is needed."""
+    return Model(name, name, settings, {}, {}, UNLEARNED[name].refiner(settings), {})
+
+
+def _with_foreground(workdir, settings) -> dict:
+    """A segmenter's settings with the threshold of foreground that was chosen for it, beside it in its workdir."""
+    chosen = _beside(workdir, FOREGROUND, foreground.is_chosen, "maeref train --config spatial_continuity")
+    # Workdirs from before these settings had neither.
+    use = {"symmetries": False, "foreground_threshold": foreground.EVEN, **settings.get("use", {})}
+    return {**settings, "use": use | ({"foreground_threshold": chosen["threshold"]} if chosen else {})}
 
 
 def _beside(workdir, name, is_whole, maker) -> dict | None:

@@ -28,10 +28,18 @@ CHANGE_COLOURS = {
     "still wrong": (255, 190, 150),
     "right and kept": (225, 225, 225),
 }
+# Foreground against the truth.
+AGREEMENT_COLOURS = {
+    "true positive": (240, 240, 240),
+    "false negative": (0, 170, 255),
+    "false positive": (230, 60, 0),
+    "true negative": (0, 0, 0),
+}
 HIDDEN_KEY = Key("hidden: filled in by the refiner", HIDDEN_COLOUR, "line")
 # What is shown where the doubt is no ensemble's, as of methods_section.DOUBTS.
 DOUBTS = {
     "given": "Entropy as given: bright = uncertain",
+    "nothing": "No entropy was given",
     "painted": "Painted mask: bright = to be refined",
     "given and painted": "Entropy as given, and what was painted: bright = uncertain, or to be refined",
 }
@@ -59,6 +67,19 @@ def show_changes(truth, initial, refined):
     picture[~was_right & ~is_right] = CHANGE_COLOURS["still wrong"]
     picture[~was_right & is_right] = CHANGE_COLOURS["repaired"]
     picture[was_right & ~is_right] = CHANGE_COLOURS["made wrong"]
+    picture[truth == -1] = UNKNOWN_COLOUR
+    return picture
+
+
+def show_agreement(truth, labels):
+    """Foreground (classes above 0) found, missed and invented, in AGREEMENT_COLOURS; integers (y, x), truth -1 unknown.
+    Returns uint8 (y, x, 3).
+    """
+    wanted, found = truth > 0, labels > 0
+    picture = np.empty((*truth.shape, 3), np.uint8)
+    kinds = (wanted & found, wanted & ~found, ~wanted & found, ~wanted & ~found)
+    for where, colour in zip(kinds, AGREEMENT_COLOURS.values(), strict=True):
+        picture[where] = colour
     picture[truth == -1] = UNKNOWN_COLOUR
     return picture
 

@@ -2,7 +2,8 @@
 
 A crop is an image float32 ([z,] y, x), intensities about 0 … 1, with labels int ([z,] y, x), -1 unknown. Only what
 `settings` ask for is computed. Lengths are in voxels of the finest axis: along a coarser one they are shorter, by the
-ratio of the voxel sizes, so that an anisotropic stack is bent as the tissue would be.
+ratio of the voxel sizes, so that an anisotropic stack is bent as the tissue would be. Elastic and piecewise affine
+bending and rotation are one displacement field, by which image and labels are read once.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from jax.scipy.ndimage import map_coordinates
 from maeref_jax.errors import BadInput
 
 LENGTH_TOLERANCE = 0.01  # voxel sizes that differ by less are the same
+MOVES = ("elastic_vx", "piecewise_share", "rotation_degrees")  # strengths of what displaces voxels
 
 
 def augmented(key, image, labels, settings, voxel_size_nm):
@@ -29,7 +31,7 @@ def augmented(key, image, labels, settings, voxel_size_nm):
         choices = symmetries(image.shape, lengths)
         which = jax.random.randint(keys[0], (), 0, len(choices))
         image, labels = (oriented(array, which, choices) for array in (image, labels))
-    if settings["elastic_vx"] or settings["piecewise_vx"]:
+    if any(settings[name] for name in MOVES):
         image, labels = warped(image, labels, displacement(keys[1], image.shape, ratios, settings))
     if settings["blur_vx"]:
         image = blurred(image, settings["blur_vx"] * jax.random.uniform(keys[2]), ratios, settings["blur_vx"])
@@ -50,12 +52,19 @@ def check(settings):
     for name, found in settings.items():
         if name not in ("symmetries", "low_signal_radius_vx") and found < 0:
             raise BadInput(f"augmentation.{name} must not be negative, found {found}")
-    for name in ("elastic", "piecewise"):
-        if settings[f"{name}_vx"] and settings[f"{name}_spacing_vx"] < 2 * settings[f"{name}_vx"]:
-            raise BadInput(
-                f"augmentation.{name}_spacing_vx ({settings[f'{name}_spacing_vx']}) must be at least twice "
-                f"{name}_vx ({settings[f'{name}_vx']}), or the tissue would fold over"
-            )
+    if settings["elastic_vx"] and settings["elastic_spacing_vx"] < 2 * settings["elastic_vx"]:
+        raise BadInput(
+            f"augmentation.elastic_spacing_vx ({settings['elastic_spacing_vx']}) must be at least twice elastic_vx "
+            f"({settings['elastic_vx']}), or the tissue would fold over"
+        )
+    share, grid = settings["piecewise_share"], settings["piecewise_grid"]
+    if grid < 2 or 2 * share * (grid - 1) > 1:
+        raise BadInput(
+            f"augmentation.piecewise_grid is {grid}, expected 2 nodes a side or more, and these at least twice "
+            f"piecewise_share ({share}) of the side apart, or the tissue would fold over"
+        )
+    if settings["rotation_degrees"] > 180:
+        raise BadInput(f"augmentation.rotation_degrees is at most 180, found {settings['rotation_degrees']}")
 
 
 def symmetries(shape, lengths):
@@ -85,19 +94,40 @@ def oriented(array, which, choices):
 
 
 def displacement(key, shape, ratios, settings):
-    """How far every voxel is moved, float32 (dims, [z,] y, x) in voxels of its axis: an elastic field (smooth) plus a
-    piecewise affine one (affine inside every simplex of a coarse grid). `*_vx` is about the standard deviation of the
-    nodes, `*_spacing_vx` their distance.
+    """How far every voxel is moved, float32 (dims, [z,] y, x) in voxels of its axis: the sum of what MOVES ask for.
+
+    elastic     smooth; elastic_vx is about the standard deviation of its nodes, elastic_spacing_vx their distance
+    piecewise   affine inside every simplex of a grid that spans the crop, piecewise_grid nodes a side; the standard
+                deviation of their displacement is a share of the side, drawn anew from 0 to piecewise_share
+    rotation    about the middle of the plane, by an angle drawn from either side of 0
     """
-    keys = jax.random.split(key)
+    keys, sides = jax.random.split(key, 4), (-1, *(1,) * len(shape))
     field = jnp.zeros((len(shape), *shape))
     if settings["elastic_vx"]:
         nodes = _nodes(keys[0], shape, ratios, settings["elastic_spacing_vx"])
-        field += settings["elastic_vx"] * jax.image.resize(nodes, field.shape, "cubic")
-    if settings["piecewise_vx"]:
-        nodes = _nodes(keys[1], shape, ratios, settings["piecewise_spacing_vx"])
-        field += settings["piecewise_vx"] * piecewise_affine(nodes, shape)
-    return field / jnp.asarray(ratios).reshape(-1, *(1,) * len(shape))
+        elastic = settings["elastic_vx"] * jax.image.resize(nodes, field.shape, "cubic")
+        field += elastic / jnp.asarray(ratios).reshape(sides)
+    if settings["piecewise_share"]:
+        nodes = jax.random.normal(keys[1], (len(shape), *(settings["piecewise_grid"],) * len(shape)))
+        share = settings["piecewise_share"] * jax.random.uniform(keys[2])
+        field += share * jnp.asarray(shape).reshape(sides) * piecewise_affine(nodes, shape)
+    if settings["rotation_degrees"]:
+        largest = math.radians(settings["rotation_degrees"])
+        angle = jax.random.uniform(keys[3], minval=-largest, maxval=largest)
+        field = field.at[-2:].add(rotation(angle, shape, ratios))
+    return field
+
+
+def rotation(angle, shape, ratios):
+    """How far a rotation about the middle of the plane moves the voxels of a box, float32 (2, [z,] y, x): rows and
+    columns, in voxels. angle: in radians; ratios: voxel lengths over the finest one.
+    """
+    middle = [(size - 1) / 2 for size in shape[-2:]]
+    y, x = ((jnp.arange(size) - at) * ratio for size, at, ratio in zip(shape[-2:], middle, ratios[-2:], strict=True))
+    y, x = jnp.meshgrid(y, x, indexing="ij")
+    turned = jnp.cos(angle) * y - jnp.sin(angle) * x, jnp.sin(angle) * y + jnp.cos(angle) * x
+    moved = jnp.stack([(turned[0] - y) / ratios[-2], (turned[1] - x) / ratios[-1]])
+    return jnp.broadcast_to(moved.reshape(2, *(1,) * (len(shape) - 2), *shape[-2:]), (2, *shape))
 
 
 def piecewise_affine(nodes, shape):

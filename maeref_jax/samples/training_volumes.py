@@ -10,6 +10,7 @@ import numpy as np
 from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.volumes import grey_values, inputs
 from maeref_jax.volumes.dataset import given_of, mapped_labels
 from maeref_jax.volumes.labels import real_classes
@@ -88,8 +89,8 @@ def annotated_phantoms(seeds, shape, voxel_size_nm):
 
 def volumes_from_files(split, data, scheme, with_image, say=tell):
     """The TrainingVolumes of one split. split: images, labels, entropy, tuples of paths of equal length (images and
-    entropy may be empty); data: label_map, shell_class (-1 for none), shell_vx, and what given_of reads; scheme, say:
-    as in mapped_labels.
+    entropy may be empty), labelled_slices, as in labelled_slices.py; data: label_map, shell_class (-1 for none),
+    shell_vx, and what given_of reads; scheme, say: as in mapped_labels.
     """
     paths = {role: split[role] for role in ("images", "labels", "entropy")}
     if with_image and len(paths["images"]) != len(paths["labels"]):
@@ -108,7 +109,7 @@ def volumes_from_files(split, data, scheme, with_image, say=tell):
         image = _read(given["images"]).astype(np.float32) if with_image else None
         entropy = _entropy(given["entropy"]) if "entropy" in given else None
         volumes.append(TrainingVolume(resolved(paths["labels"][i]), image, labels, entropy))
-    return volumes
+    return only_labelled(volumes, split["labelled_slices"])
 
 
 def missing_classes(volumes, scheme):

@@ -17,6 +17,7 @@ from maeref_jax.records import MEMBER_LOSS, Method, Segmenter
 from maeref_jax.samples import augmentation
 from maeref_jax.samples.intensities import normalised, scaled
 from maeref_jax.uncertainty.entropy import normalised_entropy
+from maeref_jax.uncertainty.foreground import shifted
 from maeref_jax.volumes.volume import share_slices
 
 MAPPINGS = ("auto", "vmap", "unroll", "scan")
@@ -133,12 +134,16 @@ def segmenter(settings):
     """The Segmenter of an ensemble's workdir.
 
     With use.symmetries every member's probabilities are the mean over the orientations of the plane; those of a single
-    member are handed on one by one, as if they were members: its entropy is then that over orientations.
+    member are handed on one by one, as if they were members: its entropy is then that over orientations. With
+    use.foreground_threshold they are `foreground.shifted`, and so are labels and entropy.
     """
-    net, mapped = network(settings), _mapping(settings)
+    net, mapped, use = network(settings), _mapping(settings), settings["use"]
 
     def predict(params, state, image):
-        if not settings["use"]["symmetries"]:
+        return shifted(oriented(params, state, image), use["foreground_threshold"])
+
+    def oriented(params, state, image):
+        if not use["symmetries"]:
             return once(params, state, image)
         planes = image.reshape(-1, *image.shape[-2:])
         found = []

@@ -105,6 +105,7 @@ def test_volumes_of_a_user(settings, tmp_path):
     settings["data"] |= {"ensemble": "E", "axes": "ZYX", "phantom": {"validation": (), "shape": ()}}
     settings["data"]["validation"] = {
         "images": (str(tmp_path / "image.npy"),), "labels": (str(tmp_path / "labels.npy"),), "entropy": (),
+        "labelled_slices": (),
     }  # fmt: skip
     parameter_search.check(settings)
     found = prepared(settings, tmp_path)

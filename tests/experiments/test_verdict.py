@@ -17,7 +17,7 @@ from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.samples.training_volumes import TrainingVolume
 
-FILES = {"images": ("image.tif",), "labels": ("labels.tif",), "entropy": ()}
+FILES = {"images": ("image.tif",), "labels": ("labels.tif",), "entropy": (), "labelled_slices": ()}
 DATA = {"ensemble": "E", "phantom": {"train": (), "validation": ()}, "validation": FILES}
 SETTINGS = {**closed_form.SETTINGS, "threshold": 0.3, "method": "mae", "seed": 0, "data": DATA}
 GREY, UNCLEAR = (0.0, 100.0, 200.0, 300.0), 50.0  # of the classes; as near to the first as to the second

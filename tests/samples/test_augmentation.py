@@ -11,7 +11,7 @@ from maeref_jax.samples import augmentation
 
 EVERYTHING = {
     **NOTHING, "symmetries": True, "contrast": 0.1, "brightness": 0.05, "gamma": 0.1, "noise": 0.05, "blur_vx": 1.0,
-    "low_signal": 2, "elastic_vx": 2.0, "piecewise_vx": 2.0,
+    "low_signal": 2, "elastic_vx": 2.0, "piecewise_share": 0.05, "rotation_degrees": 30.0,
 }  # fmt: skip
 FLAT, ISOTROPIC = (40.0, 10.0, 10.0), (10.0, 10.0, 10.0)
 
@@ -70,11 +70,11 @@ def test_every_symmetry_is_drawn_about_equally_often():
     assert len(counts) == 8 and counts.min() > 60
 
 
-@pytest.mark.parametrize("kind", ["elastic_vx", "piecewise_vx"])
+@pytest.mark.parametrize("kind", [{"elastic_vx": 3.0}, {"piecewise_share": 0.12}, {"rotation_degrees": 20.0}])
 @pytest.mark.parametrize("shape", [(48, 48), (12, 40, 40)], ids=["plane", "stack"])
 def test_one_warp_moves_image_and_labels_alike_and_along_z_by_as_many_nanometres(shape, kind):
     """The image is a coordinate, the labels are the same coordinate rounded: together before, together after."""
-    settings = {**NOTHING, kind: 3.0, "symmetries": False}
+    settings = {**NOTHING, **kind}
     moved_by = []
     for axis in (0, len(shape) - 1):
         place = np.indices(shape)[axis]
@@ -89,7 +89,7 @@ def test_one_warp_moves_image_and_labels_alike_and_along_z_by_as_many_nanometres
         moved_by.append(float(np.abs(warped - place)[inner].mean()))
     assert moved_by[1] > 0.5
     if len(shape) == 3:
-        assert moved_by[0] < 0.5 * moved_by[1], "z voxels are four times as long"
+        assert moved_by[0] < 0.5 * moved_by[1], "z voxels are four times as long, and rotation is in the plane"
 
 
 def test_a_warp_reads_at_the_voxel_plus_the_displacement_mirrored_and_unknown_outside():
@@ -111,6 +111,33 @@ def test_a_piecewise_affine_field_passes_through_its_nodes_and_is_affine_between
     straight = jnp.stack(jnp.meshgrid(jnp.arange(3.0), jnp.arange(4.0), jnp.arange(2.0), indexing="ij"))
     expected = np.stack(np.meshgrid(*(np.linspace(0, n - 1, m) for n, m in ((3, 7), (4, 9), (2, 5))), indexing="ij"))
     np.testing.assert_allclose(augmentation.piecewise_affine(straight, (7, 9, 5)), expected, atol=1e-5)
+
+
+def test_a_rotation_turns_the_tissue_and_not_the_pixels():
+    """Pixels of 10 x 20 nm: a quarter turn reads a square of tissue where twice as many rows are as columns."""
+    shape, middle = (41, 21), (20, 10)
+    moved = augmentation.rotation(np.pi / 2, shape, (1.0, 2.0))
+    image, labels = np.zeros(shape, np.float32), np.zeros(shape, np.int16)
+    image[middle[0] + 12, middle[1]] = labels[middle[0] + 12, middle[1]] = 1  # 120 nm below the middle
+    turned, drawn = augmentation.warped(image, labels, moved)
+    beside = (middle[0], middle[1] - 6)  # 120 nm beside it; a row is half a column, so that two of them may read it
+    assert drawn[beside] == 1 and turned[beside] > 0.99
+    assert np.abs(np.argwhere(np.asarray(drawn) == 1) - beside).max() <= 1
+    np.testing.assert_allclose(augmentation.rotation(0.0, shape, (1.0, 2.0)), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [{"piecewise_share": 0.05}, {"rotation_degrees": 45.0}])
+def test_unknown_stays_unknown_under_a_warp_and_strengths_vary_from_sample_to_sample(kind):
+    labels = np.full((32, 32), -1, np.int16)
+    labels[:, 16:] = 1
+    image = np.where(labels > 0, 1.0, 0.0).astype(np.float32)
+    keys = jax.random.split(jax.random.key(1), 12)
+    vary = jax.vmap(lambda k: augmentation.augmented(k, image, labels, {**NOTHING, **kind}, FLAT))
+    images, found = map(np.asarray, jax.jit(vary)(keys))
+    assert set(np.unique(found)) == {-1, 1}, "no label comes from nowhere"
+    assert images[found == 1].min() >= 0.49, "what is known is what the image shows there"
+    moved = np.abs(images - image).mean((1, 2))
+    assert len(np.unique(moved)) == 12 and moved.max() > 2 * moved.min()
 
 
 def test_a_blur_is_a_gaussian_that_is_shorter_along_coarse_axes():

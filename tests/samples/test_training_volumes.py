@@ -19,7 +19,7 @@ def save(tmp_path):
 
 
 def split(labels=(), images=(), entropy=()):
-    return {"labels": labels, "images": images, "entropy": entropy}
+    return {"labels": labels, "images": images, "entropy": entropy, "labelled_slices": ()}
 
 
 def test_files_become_volumes_with_their_labels_mapped_and_their_entropy_scaled(save):

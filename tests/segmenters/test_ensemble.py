@@ -23,7 +23,7 @@ SETTINGS = {
     "loss": "cross_entropy",
     "ambiguous_as": "class",
     "augmentation": NOTHING,
-    "use": {"symmetries": False},
+    "use": {"symmetries": False, "foreground_threshold": 0.5},
     "model": {
         # The smallest network there is: what it is made of is tested in test_unet.py.
         "widths": (4,), "strides": (), "plane_levels": 0, "norm": "batch", "block": "plain", "remat": False,
@@ -294,6 +294,9 @@ def test_a_volume_is_predicted_by_members_that_saw_none_of_its_slices():
         ({"model": {**SETTINGS["model"], "widths": (4, 4)}}, "model.strides"),
         ({"augmentation": {**NOTHING, "noise": -1.0}}, "augmentation.noise"),
         ({"augmentation": {**NOTHING, "elastic_vx": 20.0}}, "elastic_spacing_vx"),
+        ({"augmentation": {**NOTHING, "piecewise_share": 0.2}}, "piecewise_share"),
+        ({"augmentation": {**NOTHING, "piecewise_grid": 1}}, "piecewise_grid"),
+        ({"augmentation": {**NOTHING, "rotation_degrees": 200.0}}, "rotation_degrees"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_starts(changed, expected):
@@ -304,7 +307,13 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts(changed, e
 @pytest.mark.parametrize("shape", [(2, 8, 8), (1, 3, 8, 12)])
 def test_over_symmetries_a_turned_image_has_turned_probabilities_and_one_member_becomes_several(shape):
     model = SETTINGS["model"] | ({"strides": ()} if len(shape) == 3 else {})
-    known = {**SETTINGS, "model": model, "window": shape[1:], "stride": shape[1:], "use": {"symmetries": True}}
+    known = {
+        **SETTINGS,
+        "model": model,
+        "window": shape[1:],
+        "stride": shape[1:],
+        "use": {**SETTINGS["use"], "symmetries": True},
+    }
     image = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     net, x = ensemble.network(known), jnp.zeros((1, *shape[1:], 1))
     variables = jax.vmap(lambda key: net.init(key, x))(jax.random.split(KEY, 3))

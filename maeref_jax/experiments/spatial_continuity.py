@@ -1,0 +1,148 @@
+"""Few labelled slices of a stack, one stage after the other, each in a folder of the workdir:
+
+segmenter    an ensemble learns from the labelled slices; foreground.json: the threshold chosen on validation slices
+predictions  what it says of all slices
+targets      STEM.tif, these masks made continuous along z; the truth where it is known
+refiner      a network learns from masks to targets
+
+The same command again goes on with the stage at which it was stopped. After (Sauer et al.; arXiv 2206.02392).
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from maeref_jax.errors import BadInput, tell
+from maeref_jax.experiments import experiment, foreground_threshold, run, train_settings
+from maeref_jax.masking import continuity
+from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.samples import training_volumes
+from maeref_jax.samples.labelled_slices import labelled_in, only_labelled
+from maeref_jax.training import workdir as folder
+from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, labels_to_disk, write_tiff
+from maeref_jax.volumes.windows import whole
+
+METHOD = "spatial_continuity"
+STAGES = ("segmenter", "targets", "refiner")
+OWN = ("until", "morphology", "network")  # settings that the segmenter's config has not got
+SPLITS = ("train", "validation")
+
+
+class Stack(NamedTuple):
+    """image: as stored, in memory; truth: int16 (z, y, x), -1 where it is not known, of labelled slices alone."""
+
+    stem: str
+    image: Volume
+    truth: np.ndarray
+
+
+def train(settings, workdir):
+    """All stages of a config of configs/spatial_continuity.py into `workdir`, or what is missing of them."""
+    workdir = Path(workdir)
+    folder.check_same_run(workdir, settings)
+    first = of_segmenter(settings)
+    check(settings, first)
+    folder.check_starting_point(first, workdir / "segmenter")
+    stacks = {split: stacks_of(settings, split) for split in SPLITS}
+    for stack in stacks["train"]:
+        check_stack(stack, settings)
+    folder.write_config(workdir, settings, {})
+    segment(first, workdir / "segmenter")
+    if settings["until"] != "segmenter":
+        made = {split: targets(settings, workdir, split, stacks[split]) for split in SPLITS}
+        print(f"{workdir / 'targets'} is ready", flush=True)
+    if settings["until"] == "refiner":
+        learn(settings, workdir, made)
+
+
+def check(settings, first):
+    """Raises BadInput for settings that no stage can work with. first: of `of_segmenter`."""
+    if settings["until"] not in STAGES:
+        raise BadInput(f"until is {settings['until']!r}, expected one of {', '.join(STAGES)}")
+    train_settings.check(first)
+    methods.SEGMENTERS["ensemble"].method(first)
+    rules_of(settings)
+
+
+def check_stack(stack, settings):
+    """Raises BadInput for a stack that has no neighbours along z, or too few of them for the network's windows."""
+    depth = len(stack.truth)
+    if depth < 2:
+        raise BadInput(
+            f"{stack.stem} has one slice, expected a stack: nothing is continuous along z; train the config ensemble "
+            "on single slices"
+        )
+
+
+def of_segmenter(settings):
+    """The settings of the first stage, those of a config of configs/ensemble.py."""
+    return {name: value for name, value in settings.items() if name not in OWN} | {"method": "ensemble"}
+
+
+def rules_of(settings):
+    """The continuity.Rules for the voxels of these settings."""
+    return continuity.rules_of(settings["voxel_size_nm"], **settings["morphology"])
+
+
+def stacks_of(settings, split):
+    """The Stacks of a split: files, or annotated phantoms."""
+    data, scheme = settings["data"], settings["classes"]
+    if data["phantom"]["train"]:
+        shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
+        found = training_volumes.annotated_phantoms(data["phantom"][split], shape, size)
+        found = only_labelled(found, data[split]["labelled_slices"])
+        stems = [volume.name for volume in found]
+    else:
+        found = training_volumes.volumes_from_files(data[split], data, scheme, True, experiment.told_before)
+        stems = training_volumes.stems(data[split]["images"])
+    return [
+        Stack(stem, array_volume(volume.image, stem, tuple(settings["voxel_size_nm"])), known(volume.labels, scheme))
+        for stem, volume in zip(stems, found, strict=True)
+    ]
+
+
+def known(labels, scheme):
+    """Labels with what is no class for certain, "ambiguous", unknown."""
+    return np.where(labels == scheme["ambiguous"], np.int16(-1), labels) if scheme["ambiguous"] >= 0 else labels
+
+
+def segment(first, workdir):
+    """The segmenter, trained and with its threshold of foreground."""
+    if not (workdir / "summary.json").exists():
+        run.train(first, workdir)
+    if not (workdir / methods.FOREGROUND).exists():
+        judged = experiment.prepare(first, workdir, range(first["batch"])).validation
+        chosen = foreground_threshold.choose(workdir, judged)
+        print(f"foreground is called from {chosen['threshold']:g} on, chosen on {chosen['judged_on']}", flush=True)
+
+
+def targets(settings, workdir, split, stacks):
+    """[(masks, targets)], the files of every Stack of a split: what the segmenter says, and that made continuous."""
+    model = methods.load_model(workdir / "segmenter", "segmenter")
+    (workdir / "targets").mkdir(exist_ok=True)
+    asked, made = jobs.Settings(threshold=1.0, ambiguous_threshold=1.0), []
+    for stack in stacks:
+        output = workdir / "predictions" / split
+        refining.refine_volume(jobs.Job(stack.stem, output, image=stack.image), model, None, asked, tell)
+        masks = refining.open_result(output, stack.stem, "initial")
+        found = target(labels_from_disk(masks.read(whole(masks.shape))), stack.truth, settings)
+        path = workdir / "targets" / f"{split}_{stack.stem}.tif"
+        write_tiff(path, labels_to_disk(found), stack.image.voxel_size_nm, settings["classes"]["colours"])
+        made.append((output / f"{stack.stem}_initial.tif", path))
+    return made
+
+
+def target(masks, truth, settings):
+    """What a network is to make of masks int16 (z, y, x): continuous along z, the truth where it is known. A slice is a
+    labelled one where more than half of it is known.
+    """
+    given = np.where(truth >= 0, truth, masks)
+    labelled = [z for z in labelled_in(truth) if (truth[z] >= 0).mean() > 0.5]
+    found = continuity.continued(given, labelled, len(settings["classes"]["names"]), rules_of(settings))
+    return np.where(truth >= 0, truth, found).astype(np.int16)
+
+
+def learn(settings, workdir, made):
+    """The network, trained on what `targets` made."""
+    raise NotImplementedError

@@ -1,0 +1,67 @@
+"""Which slices of a training volume count as labelled; those of the others are unknown. No jax here."""
+
+import re
+
+import numpy as np
+
+from maeref_jax.errors import BadInput
+
+SETTING = "labelled_slices"  # of data.train and data.validation
+RANGE = re.compile(r"(\d*):(\d*)(?::(\d+))?")
+
+
+def only_labelled(volumes, chosen):
+    """The TrainingVolumes with the labels of all other slices unknown, -1.
+
+    chosen: numbers of slices and ranges "first:stop:step" for every volume, ("0:160:5",) or (0, 7, "20:30"); or such a
+    tuple for each of them; () for all slices.
+    Raises BadInput for slices that are not there, none at all, none with a known label, and another number of tuples.
+    """
+    if not chosen:
+        return volumes
+    each = [isinstance(one, tuple | list) for one in chosen]
+    if any(each) and (not all(each) or len(chosen) != len(volumes)):
+        raise BadInput(
+            f"{SETTING} is {tuple(chosen)}, expected slices for every volume, like (0, 7, '20:30'), or such a tuple "
+            f"for each of the {len(volumes)} volumes"
+        )
+    found = []
+    for volume, slices in zip(volumes, chosen if all(each) else [chosen] * len(volumes), strict=True):
+        numbers = numbers_of(slices, len(volume.labels), volume.name)
+        labels = np.full_like(volume.labels, -1)
+        labels[numbers] = volume.labels[numbers]
+        if (labels < 0).all():
+            raise BadInput(f"{SETTING}: no voxel of the slices {tuple(slices)} of {volume.name} has a known label")
+        found.append(volume._replace(labels=labels))
+    return found
+
+
+def numbers_of(slices, count, name):
+    """The numbers of the slices, ascending, each once: of a volume `name` of so many slices. Raises BadInput for what
+    is no slice of it, and for none.
+    """
+    numbers = set()
+    for one in slices:
+        match = RANGE.fullmatch(str(one).strip())
+        if match:
+            ends = zip(match.groups(), (0, count, 1), strict=True)
+            first, stop, step = (int(text) if text else default for text, default in ends)
+        elif str(one).strip().isdecimal():
+            first, stop, step = int(one), int(one) + 1, 1
+        else:
+            raise BadInput(f"{SETTING} holds {one!r}, expected a slice from 0 on, or a range like '0:160:5'")
+        if step < 1 or first >= stop:
+            raise BadInput(f"{SETTING} holds {one!r}, a range without any slice of {name}, which has {count}")
+        if stop > count:
+            raise BadInput(
+                f"{SETTING} holds {one!r}, but {name} has {count} slices, 0 to {count - 1}; a range may end at {count}"
+            )
+        numbers.update(range(first, stop, step))
+    if not numbers:
+        raise BadInput(f"{SETTING} names no slice of {name}; leave it empty for all {count}")
+    return sorted(numbers)
+
+
+def labelled_in(labels):
+    """The numbers of the slices of labels (z, y, x) that have a known label, ascending."""
+    return np.flatnonzero((np.asarray(labels) >= 0).any((1, 2))).tolist()
