@@ -63,7 +63,7 @@ def get_config(mode):
     config.voxel_size_nm = (5.0, 10.0, 10.0) if small else (5.0, 5.0, 5.0)
     config.update({"window": (256, 256), "stride": (128, 128), "min_foreground": 0.03, "anywhere_share": 0.4})
     if small:
-        config.update({"stride": (256, 256), "batch": 4, "steps": 900, "evaluate_every": 150})
+        config.update({"stride": (256, 256), "batch": 4, "steps": 600, "evaluate_every": 150})
         config.model.update({"widths": (12, 24, 48, 96, 128), "strides": ((2, 2),) * 4})
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 30})
     return config

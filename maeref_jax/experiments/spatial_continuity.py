@@ -40,14 +40,15 @@ class Stack(NamedTuple):
 def train(settings, workdir):
     """All stages of a config of configs/spatial_continuity.py into `workdir`, or what is missing of them."""
     workdir = Path(workdir)
-    folder.check_same_run(workdir, settings)
+    lasting = {name: value for name, value in settings.items() if name != "until"}  # one may go further later
+    folder.check_same_run(workdir, lasting)
     first = of_segmenter(settings)
     check(settings, first)
     folder.check_starting_point(first, workdir / "segmenter")
     stacks = {split: stacks_of(settings, split) for split in SPLITS}
     for stack in stacks["train"]:
         check_stack(stack, settings)
-    folder.write_config(workdir, settings, {})
+    folder.write_config(workdir, lasting, {})
     segment(first, workdir / "segmenter")
     if settings["until"] != "segmenter":
         made = {split: targets(settings, workdir, split, stacks[split]) for split in SPLITS}

@@ -1,0 +1,96 @@
+"""spatial_continuity.py: stage after stage into one workdir, each made once, on a phantom of which few slices count."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from maeref_jax.commands.command_line import load_config
+from maeref_jax.errors import BadInput
+from maeref_jax.experiments import run, spatial_continuity
+from maeref_jax.pipeline import methods
+from maeref_jax.samples.labelled_slices import labelled_in
+
+
+def settings(*overrides):
+    small = ("--config.steps=2", "--config.evaluate_every=2", "--config.augmentation.rotation_degrees=0")
+    small += ("--config.augmentation.piecewise_share=0", "--config.use.symmetries=false")
+    return load_config("spatial_continuity:smoke", (*small, "--config.until=targets", *overrides)).to_dict()
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stages") / "scm"
+    spatial_continuity.train(settings(), path)
+    return path
+
+
+def test_the_threshold_that_was_chosen_is_the_one_the_segmenter_is_used_with(workdir):
+    chosen = json.loads((workdir / "segmenter" / "foreground.json").read_text())
+    model = methods.load_model(workdir / "segmenter", "segmenter")
+    assert model.settings["use"] == {"symmetries": False, "foreground_threshold": chosen["threshold"]}
+
+
+def test_targets_are_the_truth_where_it_is_known_and_masks_made_continuous_elsewhere(workdir):
+    (stack,) = spatial_continuity.stacks_of(settings(), "train")
+    assert labelled_in(stack.truth) == [0, 4, 8]
+    target = tifffile.imread(workdir / "targets" / "train_phantom_0.tif").astype(int)
+    masks = tifffile.imread(workdir / "predictions" / "train" / "phantom_0_initial.tif").astype(int)
+    known = stack.truth >= 0
+    np.testing.assert_array_equal(target[known], stack.truth[known])
+    assert (target[~known] != masks[~known]).any() and target.shape == masks.shape
+
+
+def test_what_is_there_is_not_made_again_and_what_is_missing_is(workdir, monkeypatch):
+    def never(*_):
+        raise AssertionError("the segmenter was trained already")
+
+    monkeypatch.setattr(run, "train", never)
+    path = workdir / "targets" / "train_phantom_0.tif"
+    before = path.read_bytes()
+    path.unlink()
+    spatial_continuity.train(settings(), workdir)
+    assert path.read_bytes() == before
+
+
+def test_a_workdir_of_other_settings_is_refused_but_not_for_going_further(workdir):
+    with pytest.raises(BadInput, match=r"morphology.shrink: 3.0 there, 1.0 here"):
+        spatial_continuity.train(settings("--config.morphology.shrink=1.0"), workdir)
+    spatial_continuity.train(settings("--config.until=segmenter"), workdir)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"until": "network"}, "until is 'network', expected one of segmenter, targets, refiner"),
+        ({"morphology": {"shrink": -1.0}}, "shrink must be a number from 0 on"),
+        ({"data": {"train": {"labelled_slices": ("0:160:5",)}}}, "'0:160:5', but phantom_0 has 12 slices"),
+        ({"data": {"train": {"labelled_slices": ("3:3",)}}}, "without any slice"),
+        ({"data": {"phantom": {"shape": (1, 64, 64)}, "train": {"labelled_slices": ()}}}, "has one slice"),
+    ],
+)
+def test_what_no_stage_can_work_with_is_refused_before_anything_is_written(changed, message, tmp_path):
+    given = merged(settings(), changed)
+    with pytest.raises(BadInput, match=message):
+        spatial_continuity.train(given, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_labels_of_another_shape_are_refused_before_anything_is_written(tmp_path):
+    for name, shape in (("image", (6, 64, 64)), ("labels", (6, 64, 60))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.random.default_rng(0).integers(0, 4, shape).astype(np.uint8))
+    files = {"images": (str(tmp_path / "image.tif"),), "labels": (str(tmp_path / "labels.tif"),)}
+    data = {"phantom": {"train": (), "validation": ()}, "train": files, "axes": "ZYX"}
+    with pytest.raises(BadInput, match=r"\(6, 64, 60\)"):
+        spatial_continuity.train(merged(settings(), {"data": data}), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def merged(tree, changed):
+    """A copy of nested settings with some of them changed."""
+    tree = copy.deepcopy(tree)
+    for name, value in changed.items():
+        tree[name] = merged(tree[name], value) if isinstance(value, dict) else value
+    return tree
