@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -31,6 +32,19 @@ def test_the_threshold_that_was_chosen_is_the_one_the_segmenter_is_used_with(wor
     chosen = json.loads((workdir / "segmenter" / "foreground.json").read_text())
     model = methods.load_model(workdir / "segmenter", "segmenter")
     assert model.settings["use"] == {"symmetries": False, "foreground_threshold": chosen["threshold"]}
+
+
+def test_a_workdir_from_before_there_was_a_threshold_decides_evenly(workdir, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(workdir / "segmenter", old)
+    (old / "foreground.json").unlink()
+    config = json.loads((old / "config.json").read_text())
+    del config["config"]["use"]["foreground_threshold"]
+    (old / "config.json").write_text(json.dumps(config))
+    assert methods.load_model(old, "segmenter").settings["use"]["foreground_threshold"] == 0.5
+    (old / "foreground.json").write_text('{"threshold": 2}')
+    with pytest.raises(BadInput, match="foreground.json is damaged, expected what maeref train"):
+        methods.load_model(old, "segmenter")
 
 
 def test_targets_are_the_truth_where_it_is_known_and_masks_made_continuous_elsewhere(workdir):
