@@ -50,14 +50,14 @@ def get_config(mode):
     }
     if mode in ("demo", "smoke"):
         config.data.phantom.update({"train": (0,), "validation": (1,)})
-        config.data.train.labelled_slices = ("0:12:4",) if mode == "smoke" else ("0:24:4",)
+        config.data.train.labelled_slices = (0, "4:12:4" if mode == "smoke" else "4:24:4")
         return config
     folder, half = public("epfl_hippocampus"), "_half" if small else ""
     image, label = (os.path.join(folder, f"training{half}{name}.tif") for name in ("", "_groundtruth"))
     config.classes.update(CLASSES)
     config.class_weights = (1.0, 1.0)
     config.data.phantom.update({"train": (), "validation": ()})
-    config.data.train = files((f"{image}[0:128]",), (f"{label}[0:128]",), labelled_slices=("0:128:4",))
+    config.data.train = files((f"{image}[0:128]",), (f"{label}[0:128]",), labelled_slices=(0, "4:128:4"))
     config.data.validation = files((f"{image}[134:147]",), (f"{label}[134:147]",))
     config.data.axes = "ZYX"
     config.voxel_size_nm = (5.0, 10.0, 10.0) if small else (5.0, 5.0, 5.0)

@@ -20,7 +20,7 @@ from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.samples import training_volumes
 from maeref_jax.samples.labelled_slices import labelled_in, only_labelled
 from maeref_jax.training import workdir as folder
-from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, labels_to_disk, write_tiff
+from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, labels_to_disk, resolved, write_tiff
 from maeref_jax.volumes.windows import whole
 
 METHOD = "spatial_continuity"
@@ -87,7 +87,9 @@ def rules_of(settings):
 
 
 def stacks_of(settings, split):
-    """The Stacks of a split: files, or annotated phantoms."""
+    """The Stacks of a split: files, or annotated phantoms. A file that is named several times, for members that learn
+    from other slices of it, is one Stack.
+    """
     data, scheme = settings["data"], settings["classes"]
     if data["phantom"]["train"]:
         shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
@@ -96,11 +98,18 @@ def stacks_of(settings, split):
         stems = [volume.name for volume in found]
     else:
         found = training_volumes.volumes_from_files(data[split], data, scheme, True, experiment.told_before)
-        stems = training_volumes.stems(data[split]["images"])
-    return [
-        Stack(stem, array_volume(volume.image, stem, tuple(settings["voxel_size_nm"])), known(volume.labels, scheme))
-        for stem, volume in zip(stems, found, strict=True)
-    ]
+        paths = [resolved(path) for path in data[split]["images"]]
+        once = list(dict.fromkeys(paths))
+        named = dict(zip(once, training_volumes.stems(once), strict=True))
+        stems = [named[path] for path in paths]
+    stacks = {}
+    for stem, volume in zip(stems, found, strict=True):
+        truth = known(volume.labels, scheme)
+        if stem in stacks:
+            stacks[stem] = stacks[stem]._replace(truth=np.where(truth >= 0, truth, stacks[stem].truth))
+        else:
+            stacks[stem] = Stack(stem, array_volume(volume.image, stem, tuple(settings["voxel_size_nm"])), truth)
+    return list(stacks.values())
 
 
 def known(labels, scheme):

@@ -108,3 +108,14 @@ def merged(tree, changed):
     for name, value in changed.items():
         tree[name] = merged(tree[name], value) if isinstance(value, dict) else value
     return tree
+
+
+def test_a_stack_named_twice_with_other_slices_is_one_stack_that_knows_all_of_them(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("image", "labels"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", rng.integers(0, 4, (6, 64, 64)).astype(np.uint8))
+    files = {"images": (str(tmp_path / "image.tif"),) * 2, "labels": (str(tmp_path / "labels.tif"),) * 2}
+    files["labelled_slices"] = ((0, 3), ("4:6",))
+    data = {"phantom": {"train": ()}, "train": files, "axes": "ZYX"}
+    (stack,) = spatial_continuity.stacks_of(merged(settings(), {"data": data}), "train")
+    assert labelled_in(stack.truth) == [0, 3, 4, 5] and stack.stem == "image"
