@@ -32,12 +32,14 @@ def get_config(mode=""):
             "classes": (),
             # What the ids of your labels mean, where that is not plain: "0:0,255:1", instances or identity.
             "label_map": (),
+            # Slices of your labels that are the truth, 0:160:5 or 0,7,20:30: nothing changes them, others follow them.
+            "labelled_slices": (),
             "channel": placeholder(str),  # of the image: index from 0, or name
             "output": "",
             "ensemble": "",  # workdir, or "" to bring one's own labels or probabilities
             # Average the ensemble's predictions over the orientations of the plane; none: as its config says (`use`).
             "ensemble_symmetries": placeholder(bool),
-            "refiner": "",  # workdir, or "none" to segment only
+            "refiner": "",  # workdir, "nearest" and such, which learn nothing, or "none" to segment only
             # Tokens of higher mean entropy are hidden. none: as the refiner was trained; 0.4 without a refiner.
             "threshold": placeholder(float),
             "suggest_threshold": "",  # path of the input's true labels, or "none": try thresholds, refine nothing
@@ -56,6 +58,9 @@ def get_config(mode=""):
                 "symmetries": placeholder(bool),
                 "rounds": placeholder(int),
                 "samples": placeholder(int),
+                "everywhere": placeholder(
+                    bool
+                ),  # continuity: says itself which voxels change; or at hidden tokens alone
             },
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
             "block": (8, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result

@@ -58,7 +58,7 @@ class Refiner(NamedTuple):
         float32 in [0, 1] and hidden bool of the same shape, hidden being constant inside a token; and, if `needs` names
         them, image float32 (b, [z,] y, x) in the units of the file, and probabilities float32 (b, [z,] y, x, c): the
         members' mean over the refiner's classes, as the segmentation was decided by; 0 outside the volume. Jit-able.
-        The caller composites: only hidden voxels are ever replaced.
+        The caller composites: only hidden voxels are ever replaced, unless `everywhere`.
     window, stride: as in Segmenter; multiples of `token`
     token: side in pixels of the squares that are hidden as one
     sees_hidden: whether labels under hidden tokens reach `refine`. Only where what was published looks at them, because
@@ -67,9 +67,18 @@ class Refiner(NamedTuple):
         how many places it needs of what. `refine` then takes these n static numbers as a fifth argument, `lengths`,
         for a batch of windows none of which needs more; without, there are places for everything. The result is the
         same but for the last digits.
+    everywhere: it says itself which voxels change, hidden or not: every voxel becomes what it says. Labels are seen.
+    context: of a refiner of planes, slices above and below that it sees as well: `inputs` holds slices int16
+        (b, 2 context + 1, y, x) of labels, the first and last of the volume repeated beyond its ends. Then slices agree
+        already, and nobody makes them agree afterwards.
+    slices: of a refiner that works on whole slices in numpy, one after the other, in place of `refine`:
+        slices(voxel_size_nm) -> (reach, stream). stream(read, depth, labelled, start) -> iterator of labels int16
+        (y, x), -1 where it says nothing, from slice `start` on; read: number of a slice -> its labels int16 (y, x);
+        depth: how many there are; labelled: numbers of those whose labels are the truth. reach: how many slices around
+        one its labels depend on.
     """
 
-    refine: Callable[..., Any]
+    refine: Callable[..., Any] | None
     window: tuple[int, ...]
     stride: tuple[int, ...]
     dims: int
@@ -77,3 +86,6 @@ class Refiner(NamedTuple):
     token: int
     sees_hidden: bool = False
     lengths: Callable[..., Any] | None = None
+    everywhere: bool = False
+    context: int = 0
+    slices: Callable[..., Any] | None = None

@@ -119,7 +119,8 @@ def _count(output, arrays, name, block, rules):
         weights = {"voxels": None, "hidden": arrays["hidden"].read(box)[inside]}
         if "refined" in arrays:
             weights["changed"] = arrays["was"].read(box)[inside] > 0
-            weights["sure"] = arrays["confidence"].read(box)[inside]
+            # Of hidden voxels, which a refiner that works everywhere is not alone sure of.
+            weights["sure"] = arrays["confidence"].read(box)[inside] * (weights["hidden"] > 0)
         for key, weight in weights.items():
             np.add.at(counts[key], number, np.bincount(owner, weight, len(number)).astype(np.int64))
         for column, label in enumerate(rules.classes):

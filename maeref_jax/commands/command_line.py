@@ -56,6 +56,16 @@ def load_config(spec: str, overrides: Iterable[str] = ()) -> ConfigDict:
     return config
 
 
+def is_workdir(text: str) -> bool:
+    """Whether there is a model in that folder."""
+    return (Path(text) / "config.json").is_file()
+
+
+def is_packaged(text: str) -> bool:
+    """Whether that is the name of a config of the package, and of no workdir."""
+    return not is_workdir(text) and text.isidentifier() and (CONFIGS / f"{text}.py").is_file()
+
+
 def names_of(overrides: Iterable[str]) -> set[str]:
     """The settings that overrides "--config.group.key=value" set, "group.key"."""
     return {override.removeprefix(_OVERRIDE).partition("=")[0] for override in overrides}

@@ -1,11 +1,14 @@
 """The models that refine.py works with, used as its config says, and the pipeline's settings."""
 
 from maeref_jax.audit import trust
+from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
+from maeref_jax.experiments import class_settings
 from maeref_jax.pipeline import methods
 from maeref_jax.pipeline.jobs import Model, Settings
 from maeref_jax.training.workdir import keep_compiled
 from maeref_jax.volumes import progress
+from maeref_jax.volumes.class_scheme import scheme_of_names
 
 
 def load_models(config) -> tuple[Model | None, Model | None, Settings]:
@@ -17,7 +20,7 @@ def load_models(config) -> tuple[Model | None, Model | None, Settings]:
         use = {**segmenter.settings["use"], "symmetries": config.ensemble_symmetries}
         known = {**segmenter.settings, "use": use}
         segmenter = segmenter._replace(settings=known, apply=methods.SEGMENTERS[segmenter.name].segmenter(known))
-    refiner = None if config.refiner == "none" else _load(config.refiner, "refiner")
+    refiner = None if config.refiner == "none" else _refiner(config, segmenter)
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner
     return segmenter, refiner, pipeline_settings(config)
@@ -29,6 +32,27 @@ def pipeline_settings(config) -> Settings:
     return Settings(**given | {"trust_limits": trust.Limits(**config.trust_limits)})
 
 
+def _refiner(config, segmenter: Model | None) -> Model:
+    """The refiner in a workdir; or by the name of its packaged config, if it learns nothing: for the classes and voxels
+    of the segmenter, or the classes that are given.
+    """
+    if command_line.is_workdir(config.refiner):
+        return _load(config.refiner, "refiner")
+    settings = command_line.load_config(config.refiner).to_dict()
+    name = settings.get("method")
+    if name not in methods.UNLEARNED:
+        raise BadInput(
+            f"--refiner {config.refiner} has to be trained first: maeref train --config {config.refiner}, and give its "
+            f"workdir; by name there are those that learn nothing: {', '.join(methods.UNLEARNED)}"
+        )
+    if segmenter:
+        size = tuple(segmenter.settings["voxel_size_nm"] or ())
+        settings = class_settings.with_classes(settings, segmenter.settings["classes"]) | {"voxel_size_nm": size}
+    elif config.classes:
+        settings = class_settings.with_classes(settings, scheme_of_names(config.classes))
+    return methods.unlearned(name, settings)
+
+
 def _load(workdir: str, kind: str) -> Model:
     with progress.showing(f"loading {workdir}"):
         return methods.load_model(workdir, kind)
@@ -36,13 +60,15 @@ def _load(workdir: str, kind: str) -> Model:
 
 def used_as(refiner: Model, use: dict) -> Model:
     """The refiner with settings of its group `use` replaced: how it fills, not what it has learned."""
-    if "use" not in refiner.settings:
+    known = refiner.settings.get("use", {})
+    if wrong := [name for name in use if name not in known]:
+        ways = "fills in one way" if not known else f"has no setting of {', '.join(wrong)}"
         raise BadInput(
-            f"{refiner.workdir}: a refiner of method '{refiner.name}' fills in one way; leave out "
-            f"{', '.join(f'--config.use.{name}' for name in use)}"
+            f"{refiner.workdir}: a refiner of method '{refiner.name}' {ways}; leave out "
+            f"{', '.join(f'--config.use.{name}' for name in wrong)}"
         )
-    settings = {**refiner.settings, "use": {**refiner.settings["use"], **use}}
+    settings = {**refiner.settings, "use": {**known, **use}}
     # Confidence was calibrated for one way to fill.
-    calibration = refiner.calibration if settings["use"] == refiner.settings["use"] else None
+    calibration = refiner.calibration if settings["use"] == known else None
     apply = methods.REFINERS[refiner.name].refiner(settings)
     return refiner._replace(settings=settings, apply=apply, calibration=calibration)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maeref_jax.commands import nnunet
+from maeref_jax.commands import command_line, nnunet, usage
 from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.volumes.dataset import Given, given_of
@@ -46,7 +46,7 @@ def fail(stem: str, error: Exception | str, failed: dict[str, str]) -> None:
 def find_requests(config) -> tuple[list[Request], dict[str, str]]:
     """One Request per input, and what is wrong with rows of a batch, by stem or line."""
     if config.batch_table:
-        return read_table(config.batch_table, bool(config.ensemble))
+        return read_table(config.batch_table, bool(config.ensemble), usage.works_everywhere(config))
     if config.nnunet:
         return _nnunet_requests(config)
     roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
@@ -54,9 +54,9 @@ def find_requests(config) -> tuple[list[Request], dict[str, str]]:
 
 
 def _nnunet_requests(config) -> tuple[list[Request], dict[str, str]]:
-    """What --nnunet names. Without a refiner the classes are what dataset.json calls them."""
+    """What --nnunet names. Without a trained refiner the classes are what dataset.json calls them."""
     scheme = None
-    if config.refiner != "none":
+    if command_line.is_workdir(config.refiner):
         from maeref_jax.training.workdir import read_config
 
         scheme = read_config(config.refiner)["config"]["classes"]

@@ -89,7 +89,8 @@ def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: boo
     for job in jobs:
         check_chosen(job, segmenter, meant_for(refiner, job.labels is not None), settings)
     models = {"segment": segmenter, "refine": refiner}
-    speeds = {step: measure(model, settled(settings, refiner)) for step, model in models.items() if model}
+    networks = {step: model for step, model in models.items() if model and not getattr(model.apply, "slices", None)}
+    speeds = {step: measure(model, settled(settings, refiner)) for step, model in networks.items()}
     found = []
     for job in jobs:
         with one_of_several(job.stem, failed, several):
@@ -125,9 +126,11 @@ def plan(
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
             continue
+        if step == "refine" and model.apply.slices:  # no network: it goes through whole slices
+            continue
         more = rounds if step == "refine" else 0
         everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, (more, 0, 0))
-        if step == "refine" and (job.entropy or job.hidden) is not None:
+        if step == "refine" and (job.entropy or job.hidden) is not None and not model.apply.everywhere:
             found["hidden_share"], share = _sampled(job, refiner, settings, shape)
             computed = math.ceil(everything * share)
         # The same windows once more, or a few more.
@@ -145,7 +148,7 @@ def plan(
         found["operations"] += windows["computed"] * speed.operations
     roles = refining.roles_of(settings, refiner)
     found["disk_bytes"] = disk_bytes(roles, shape, voxel_size_nm, job.image, len(formats_of(settings)))
-    found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds)
+    found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds, shape, voxel_size_nm)
     return found
 
 
@@ -187,9 +190,10 @@ def disk_bytes(
     return total + math.prod(shape) * sum(name in roles for name in EXPORTS) * formats
 
 
-def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed], rounds: int = 0) -> int:
+def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0, shape=(), voxel_size_nm=None) -> int:
     """Memory of a process at work, about: what it takes now, and the larger pass's arrays of blocks, with `rounds`
-    slices before and behind each to refine, and its call; of both passes, where refining segments again.
+    slices before and behind each to refine, and its call; of both passes, where refining segments again. shape,
+    voxel_size_nm: of the volume, for a refiner of whole slices.
     """
     needed = [0]
     for step, model in (("segment", segmenter), ("refine", refiner)):
@@ -197,6 +201,10 @@ def block_bytes(segmenter, refiner, settings: Settings, speeds: dict[str, Speed]
             continue
         window, _ = in_3d(model.apply)
         depth, *plane = settings.block
+        if step not in speeds:  # whole slices: labels and masks of those that are on their way
+            reach, _ = model.apply.slices(voxel_size_nm)
+            needed.append(2 * (depth + min(reach, shape[0])) * math.prod(shape[1:]))
+            continue
         box = (depth + 2 * rounds * (step == "refine"), *plane)
         frame = math.prod(b + 2 * (w - 1) for b, w in zip(box, window, strict=True))
         classes = max(1, len(model.settings["classes"]["names"]))
@@ -298,6 +306,8 @@ def _call(model: Model, settings: Settings, members) -> tuple[Callable, Callable
 
     def make(batch):
         shapes = {name: (batch, *apply.window, *classes.get(name, ())) for name in dtypes}
+        if apply.context:
+            dtypes["slices"], shapes["slices"] = np.int16, (batch, 2 * apply.context + 1, *apply.window)
         return {name: np.zeros(shapes[name], dtype) for name, dtype in dtypes.items()}, jax.random.key(0)
 
     return functools.partial(one_refinement, apply.refine), make

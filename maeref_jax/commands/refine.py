@@ -5,6 +5,8 @@
   your own segmentation, with its entropy, or a mask painted over the unreliable places:
     maeref refine --labels labels.tif --entropy entropy.tif --output DIR --refiner runs/mae
     maeref refine --labels labels.tif --hidden painted.tif --output DIR --refiner runs/mae
+  your own segmentation of a stack, made continuous along z, without training and without entropy:
+    maeref refine --labels labels.tif --output DIR --refiner continuity
   (with both --entropy and --hidden, what either of them hides is hidden)
   your own class probabilities (several files for one input are members of an ensemble):
     maeref refine --probabilities a.tif b.tif --output DIR --refiner runs/mae
@@ -87,7 +89,8 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
             continue
         warned += [one.stem] * bool(summary.get("warnings"))
         stem, share, changed = one.stem, summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
-        print(f"{stem}: {share:.2%} of the voxels hidden, {changed:.2%} relabelled; see {config.output}/{stem}.json")
+        where = "every voxel open to the refiner" if summary.get("everywhere") else f"{share:.2%} of the voxels hidden"
+        print(f"{stem}: {where}, {changed:.2%} relabelled; see {config.output}/{stem}.json")
         for name, found in summary["witness"]["near_hidden"].items() if one.witness else ():
             print(f"{stem}: {name} outlines against the stain, near hidden tokens: AUROC {found['auroc']}")
     if several and warned:

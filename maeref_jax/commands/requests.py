@@ -35,10 +35,11 @@ class Request(NamedTuple):
     doubts: tuple[str, ...] = ()
 
 
-def check_sources(given: Sequence[str], mark: str = "") -> None:
+def check_sources(given: Sequence[str], mark: str = "", everywhere: bool = False) -> None:
     """Raises BadInput for sources that are missing or exclude one another.
 
-    given: some of input (an image), labels, entropy, hidden, probabilities, ensemble; mark: put before such a name.
+    given: some of input (an image), labels, entropy, hidden, probabilities, ensemble; mark: put before such a name;
+    everywhere: whether the refiner wants to know no hidden places.
     """
     given, image = set(given), f"{mark}{'input' if mark else 'image'}"
     sources = [name for name in ("ensemble", "labels", "probabilities") if name in given]
@@ -50,8 +51,11 @@ def check_sources(given: Sequence[str], mark: str = "") -> None:
     if "ensemble" in given and "input" not in given:
         raise BadInput(f"{image} is missing: the ensemble needs an image")
     beside = [mark + name for name in ("entropy", "hidden") if name in given]
-    if "labels" in given and not beside:
-        raise BadInput(f"{mark}labels needs {mark}entropy, {mark}hidden or both beside it, found none of them")
+    if "labels" in given and not beside and not everywhere:
+        raise BadInput(
+            f"{mark}labels needs {mark}entropy, {mark}hidden or both beside it, found none of them; without these only "
+            "a refiner that works everywhere can be used, such as continuity"
+        )
     if beside and "labels" not in given:
         raise BadInput(f"{' and '.join(beside)} belongs to {mark}labels, which is missing")
 
@@ -80,8 +84,9 @@ def requests_of(
     return requests
 
 
-def read_table(table: str | Path, ensemble: bool) -> tuple[list[Request], dict[str, str]]:
+def read_table(table: str | Path, ensemble: bool, everywhere: bool = False) -> tuple[list[Request], dict[str, str]]:
     """One Request per row of a CSV file whose first line names some of COLUMNS; paths are relative to the file.
+    ensemble, everywhere: whether there is one, and whether the refiner works so, see `check_sources`.
 
     Returns:
         The requests, and what is wrong with the other rows, by "line N" (the file's first line is 1).
@@ -99,7 +104,7 @@ def read_table(table: str | Path, ensemble: bool) -> tuple[list[Request], dict[s
             _check_columns(table, rows.fieldnames or [])
             for row in rows:
                 try:
-                    request = _request_of(row, table.parent, ensemble)
+                    request = _request_of(row, table.parent, ensemble, everywhere)
                     if request.stem in lines:
                         raise BadInput(
                             f"another input, of line {lines[request.stem]}, is called '{request.stem}' too; name them "
@@ -127,12 +132,12 @@ def _check_columns(table: Path, names: Sequence[str]) -> None:
         )
 
 
-def _request_of(row: dict, folder: Path, ensemble: bool) -> Request:
+def _request_of(row: dict, folder: Path, ensemble: bool, everywhere: bool) -> Request:
     if None in row or None in row.values():
         raise BadInput("another number of cells than the first line has")
     cells = {name: cell.strip() for name, cell in row.items() if cell.strip()}
     given = ["input" if name == "image" else name for name in cells if name in ROLES]
-    check_sources([*given, *["ensemble"] * ensemble])
+    check_sources([*given, *["ensemble"] * ensemble], everywhere=everywhere)
 
     def path_of(cell):
         return cell if is_url(cell) else str(folder / cell)

@@ -1,7 +1,6 @@
 """What a user asks of refine.py: flags and a config file, read together and checked before any file is opened."""
 
 import argparse
-from pathlib import Path
 
 from maeref_jax.commands import command_line, requests
 from maeref_jax.errors import BadInput
@@ -34,7 +33,11 @@ def read_config(argv: list[str], description: str):
         help="nnU-Net's predictions as they are: CASE.npz and CASE.pkl; several, or fold_*/, are members of an "
         "ensemble; --input is then its folder of images, if any",
     )
-    add("--refiner", metavar="DIR|none", help="workdir of the refiner; none: segment only")
+    add(
+        "--refiner",
+        metavar="DIR|NAME|none",
+        help="workdir of the refiner; or nearest, morphology, continuity, which learn nothing; none: segment only",
+    )
     add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default: the refiner's own)")
     add(
         "--suggest_threshold",
@@ -43,7 +46,11 @@ def read_config(argv: list[str], description: str):
         metavar="TRUTH",
         help="refine nothing: try thresholds, store the one that gets most voxels right of TRUTH in the refiner",
     )
-    add("--classes", metavar="NAMES", help="class names, background first: for --refiner none; else models know them")
+    add(
+        "--classes",
+        metavar="NAMES",
+        help="class names, background first: for --refiner none or NAME; else models know them",
+    )
     add(
         "--label_map",
         metavar="ID:CLASS,…",
@@ -82,6 +89,21 @@ def read_config(argv: list[str], description: str):
     return config
 
 
+def works_everywhere(config) -> bool:
+    """Whether the refiner, as it is to be used, says itself which voxels change; False where there is none."""
+    if config.use.everywhere is not None or config.refiner == "none":
+        return bool(config.use.everywhere)
+    if command_line.is_workdir(config.refiner):
+        from maeref_jax.training.workdir import read_config
+
+        settings = read_config(config.refiner)["config"]
+    elif command_line.is_packaged(config.refiner):
+        settings = command_line.load_config(config.refiner).to_dict()
+    else:
+        return False
+    return bool(settings.get("use", {}).get("everywhere"))
+
+
 def check_usage(config) -> None:
     """Raises BadInput for flags that are missing or exclude one another."""
     for name in ("output", "refiner"):
@@ -95,7 +117,8 @@ def check_usage(config) -> None:
         if wrong or config.batch_table:
             raise BadInput(f"--nnunet says what to refine; leave {', '.join(wrong or ['--batch'])} out")
     elif not config.batch_table:
-        requests.check_sources([*given, *["ensemble"] * bool(config.ensemble)], "--")
+        sources = [*given, *["ensemble"] * bool(config.ensemble)]
+        requests.check_sources(sources, "--", works_everywhere(config))
     with_ids = config.labels or config.batch_table or config.suggest_threshold not in ("", "none")
     if config.label_map and not (with_ids or (config.nnunet and config.refiner != "none")):
         raise BadInput(
@@ -120,5 +143,12 @@ def check_usage(config) -> None:
     if size and not (len(size) == 3 and all(isinstance(length, int | float) and length > 0 for length in size)):
         raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {size}")
     for name in ("ensemble", "refiner"):
-        if config[name] not in ("", "none") and not (Path(config[name]) / "config.json").is_file():
+        if config[name] in ("", "none") or command_line.is_workdir(config[name]):
+            continue
+        if name == "ensemble" or not command_line.is_packaged(config[name]):
             raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
+        if config.suggest_threshold:
+            raise BadInput(
+                f"--suggest_threshold stores what it finds in the refiner's workdir, and --refiner {config[name]} has none; "
+                f"make one: maeref train --config {config[name]} --workdir DIR"
+            )

@@ -37,7 +37,8 @@ def halo(apply: Refiner) -> tuple[int, int, int]:
     as far as it takes to know how deep in a hole a voxel lies.
     """
     depth = math.ceil(DEPTHS[-1] * apply.token)
-    return tuple(max(size - 1, least) for size, least in zip(in_3d(apply)[0], (0, depth, depth), strict=True))
+    z, y, x = (max(size - 1, least) for size, least in zip(in_3d(apply)[0], (0, depth, depth), strict=True))
+    return z + apply.context, y, x
 
 
 def in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -152,8 +153,8 @@ def refine_block(
     calibration: Calibration | None = None,
     rounds: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Labels int16 (z, y, x) of `box` with hidden voxels filled in; how sure the refiner is of those; windows computed;
-    windows there are.
+    """Labels int16 (z, y, x) of `box` with hidden voxels filled in, all of them by a refiner that works everywhere; how
+    sure the refiner is of those; windows computed; windows there are.
 
     How sure: the probability of the chosen class as uint8, value / 255, 0 where nothing is hidden; with a calibration,
     tempered by the depth of the hole. rounds: of agreement with the slices above and below (slices.agreed), as many of
@@ -165,14 +166,15 @@ def refine_block(
     grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
     inner = box.within(grown).slices
     labels, hidden = volumes["labels"].read(grown), volumes["hidden"].read(grown)
-    wanted = hidden & hidden[inner].any(0)  # columns are apart
+    # Columns are apart.
+    wanted = np.ones_like(hidden) if apply.everywhere else hidden & hidden[inner].any(0)
     window, stride = in_3d(apply)
     _, height, width = shape = volumes["labels"].shape
     in_tokens = (shape[0], round_up(height, apply.token), round_up(width, apply.token))
-    everywhere = windows_touching(in_tokens, window, stride, grown)
-    windows = list(itertools.compress(everywhere, _hold_any(everywhere, wanted, grown)))
+    touching = windows_touching(in_tokens, window, stride, grown)
+    windows = list(itertools.compress(touching, _hold_any(touching, wanted, grown)))
     if not windows:
-        return labels[inner], np.zeros(box.shape, np.uint8), 0, len(everywhere)
+        return labels[inner], np.zeros(box.shape, np.uint8), 0, len(touching)
     frame = functools.reduce(Box.hull, windows)
     around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
     around |= {name: around[name].astype(np.float32) for name in ("image",) if name in around}
@@ -181,6 +183,8 @@ def refine_block(
     if not apply.sees_hidden:
         # No refiner can look at them by mistake: hidden means hidden (design law 3).
         around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
+    deeper = (apply.context, 0, 0)
+    slices = _read_around(volumes["labels"], frame, apply.context) if apply.context else None
 
     lengths = _lengths_of(apply, windows, around, frame, batch)
     if apply.lengths is not None and jax.default_backend() == "cpu":
@@ -188,6 +192,8 @@ def refine_block(
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
         stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
+        if slices is not None:
+            stacked["slices"] = _stack(slices, [w.grow(deeper) for w in group], frame.grow(deeper), 3)
         with _network("the refiner", apply.refine, len(group), lengths[group[0]]):
             found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
         return found if apply.dims == 3 else found[:, None]
@@ -195,13 +201,13 @@ def refine_block(
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
     blended = agreed(_blend(together, grown, probabilities, batch), labels, wanted, rounds)[inner]
-    labels, hidden, sure = labels[inner].copy(), hidden[inner], np.zeros(box.shape, np.uint8)
-    found = blended[hidden]
-    labels[hidden] = found.argmax(-1)
+    labels, filled, sure = labels[inner].copy(), wanted[inner], np.zeros(box.shape, np.uint8)
+    found = blended[filled]
+    labels[filled] = found.argmax(-1)
     if calibration is not None:
-        found = tempered(found, _depth(volumes["hidden"], box, apply.token)[hidden], calibration)
-    sure[hidden] = np.rint(255 * found.max(-1).clip(0, 1))
-    return labels, sure, len(windows), len(everywhere)
+        found = tempered(found, _depth(volumes["hidden"], box, apply.token)[filled], calibration)
+    sure[filled] = np.rint(255 * found.max(-1).clip(0, 1))
+    return labels, sure, len(windows), len(touching)
 
 
 def _hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
@@ -291,6 +297,18 @@ def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:
     if volume.classes is None:
         return np.pad(volume.read(inside), missing, **padding)
     return np.pad(np.moveaxis(volume.read(inside), 0, -1), [*missing, (0, 0)], **padding)
+
+
+def _read_around(labels: Volume, frame: Box, context: int) -> np.ndarray:
+    """`frame` and so many slices more before and behind it: the first and last slice of the volume repeated beyond its
+    ends, nothing known beyond the far faces of the plane.
+    """
+    grown = frame.grow((context, 0, 0))
+    inside = grown.intersect(whole(labels.shape))
+    missing = [(0, end - stop) for end, stop in zip(frame.stop[1:], inside.stop[1:], strict=True)]
+    found = np.pad(labels.read(inside), [(0, 0), *missing], **_PADDING["labels"])
+    ends = (inside.start[0] - grown.start[0], grown.stop[0] - inside.stop[0])
+    return np.pad(found, [ends, (0, 0), (0, 0)], mode="edge")
 
 
 def _complete_tokens(hidden: np.ndarray, frame: Box, shape, in_tokens) -> np.ndarray:

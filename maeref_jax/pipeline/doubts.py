@@ -129,7 +129,14 @@ def _of_models(run) -> list[str]:
 
 def _of_slices(run) -> list[str]:
     wanted, refiner = run.settings.agree_within_nm, run.refiner
-    if run.voxel_size_nm or refiner is None or refiner.apply.dims == 3 or not wanted or run.shape[0] == 1:
+    if run.voxel_size_nm or refiner is None or refiner.apply.dims == 3 or run.shape[0] == 1:
+        return []
+    if refiner.apply.slices:
+        return [
+            f"{run.job.stem}: no file says how large a voxel is, so the lengths of {refiner.workdir} are those of voxels "
+            "of 5 nm; give --voxel_size_nm Z,Y,X"
+        ]
+    if not wanted or refiner.apply.context:
         return []
     return [
         f"{run.job.stem}: no file says how large a voxel is, so every slice is filled in by itself and nobody knows "

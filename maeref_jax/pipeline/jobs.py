@@ -103,6 +103,7 @@ class Settings(NamedTuple):
     disagreement: write what the members disagree about (mutual information), too: the networks work twice
     leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
     classes: names of the classes, background first, where no model says them; of a model they are a check
+    labelled_slices: slices whose given labels are the truth, numbers and ranges like "0:160:5": no refiner changes them
     label_map: what the ids of `labels` mean, where that is not plain, see label_ids.understand
     ask: how many places of the volume the refiner is tried at, before it is let loose (asking.py), at most; 0 for none
     strict: a warning stops, before anything is written where that can be known
@@ -134,6 +135,7 @@ class Settings(NamedTuple):
     disagreement: bool = False
     leave: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    labelled_slices: tuple = ()
     label_map: tuple = ()
     ask: int = 0
     strict: bool = False
@@ -185,6 +187,8 @@ def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tu
     agree (doubts.before says so).
     """
     if refiner is None or refiner.apply.dims == 3 or not settings.agree_within_nm or slices == 1 or not voxel_size_nm:
+        return 0
+    if refiner.apply.context or refiner.apply.slices:  # it has heard of them
         return 0
     return slices_within(settings.agree_within_nm, voxel_size_nm[0])
 
@@ -256,8 +260,19 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     own = sum(source is not None for source in (job.labels, job.probabilities or None))
     if (segmenter is not None) + own != 1 or (segmenter is not None and job.image is None):
         raise BadInput(f"{job.stem}: expected one of: an image and an ensemble, labels, or probabilities")
-    if (job.labels is not None) != (job.entropy is not None or job.hidden is not None):
-        raise BadInput(f"{job.stem}: labels need entropy, a hidden mask or both beside them; nothing else does")
+    beside, everywhere = job.entropy is not None or job.hidden is not None, bool(refiner and refiner.apply.everywhere)
+    if (job.labels is None and beside) or (job.labels is not None and not beside and not everywhere):
+        raise BadInput(
+            f"{job.stem}: labels need entropy, a hidden mask or both beside them, unless the refiner works everywhere "
+            "(continuity); nothing else does"
+        )
+    if settings.labelled_slices and job.labels is None:
+        raise BadInput(f"{job.stem}: labelled_slices says which slices of labels are the truth; give --labels")
+    if everywhere and (settings.foreignness or "red" in settings.leave):
+        raise BadInput(
+            f"foreignness and leave=red belong to the rating of repairs, which {refiner.workdir} has none of: it works "
+            "everywhere, not at hidden tokens alone"
+        )
     for name in THRESHOLDS:
         if not 0 <= getattr(settings, name) <= 1:
             raise BadInput(f"{name} is {getattr(settings, name)}, expected 0 to 1 (entropy is normalised)")
@@ -309,6 +324,13 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
                 f"{hint if 'probabilities' in missing else ''}"
             )
     shape = next(iter(volumes.values())).shape
+    along = refiner and (refiner.apply.slices or refiner.apply.context)
+    seen = 2 * refiner.apply.context + 1 if along else 1
+    if along and shape[0] < max(seen, 2):
+        raise BadInput(
+            f"{job.stem} has {shape[0]} slice{'s' * (shape[0] > 1)}, but {refiner.workdir} works along z, "
+            + (f"on {seen} slices at a time" if seen > 1 else "on two or more")
+        )
     for suffix in formats_of(settings):
         check_written(suffix)
     if settings.tiff_export and np.prod(shape, dtype=float) > LARGEST_BYTES:
@@ -355,7 +377,9 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
             name: value._asdict() if isinstance(value, Limits) else value
             for name, value in settings._asdict().items()
             # Of models the names are a check alone.
-            if name not in _HOW and (name != "classes" or not (segmenter or refiner))
+            if name not in _HOW
+            and (name != "classes" or not (segmenter or refiner))
+            and (name != "labelled_slices" or value)
         },
     }
 

@@ -10,7 +10,7 @@ from etils import epath
 
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline.jobs import Model, is_chosen
-from maeref_jax.refiners import autoencoder, crf, inpainter, mae, mae_image, morphology, nearest, unrefined
+from maeref_jax.refiners import autoencoder, continuity, crf, inpainter, mae, mae_image, morphology, nearest, unrefined
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training.checkpoint import load_model_variables
 from maeref_jax.training.workdir import read_config
@@ -31,6 +31,7 @@ UNLEARNED = {
     "nearest": nearest,
     "morphology": morphology,
     "unrefined": unrefined,
+    "continuity": continuity,
 }
 REFINERS = LEARNED | SEARCHED | UNLEARNED
 METHODS = SEGMENTERS | REFINERS
@@ -63,6 +64,11 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     summary = _beside(workdir, "summary.json", lambda found: isinstance(found, dict), "maeref train")
     verdict = summary.get("verdict") if summary else None
     return Model(str(workdir), name, settings, params, state, apply, config["facts"], calibration, chosen, verdict)
+
+
+def unlearned(name: str, settings: dict) -> Model:
+    """The Model of a refiner that learns nothing, of the settings of its config; no workdir is needed."""
+    return Model(name, name, settings, {}, {}, UNLEARNED[name].refiner(settings), {})
 
 
 def _with_foreground(workdir, settings) -> dict:

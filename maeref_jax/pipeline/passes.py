@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -71,9 +72,16 @@ class Run(NamedTuple):
         """The pass whose blocks must be finished as far as `reach` voxels around a block of `step`; {} for none."""
         if step != "refine":
             return {}
+        if self.refiner.apply.slices:
+            reach, _ = self.refiner.apply.slices(self.voxel_size_nm)
+            return {"before": "segment", "reach": (min(reach, self.shape[0]), *self.shape[1:])}
         beside = self.settings.token * self.settings.foreignness  # which tokens are tested, their neighbours decide
         reach = np.add(halo(self.refiner.apply), (self.rounds, beside, beside))
         return {"before": "segment", "reach": tuple(reach.tolist())}
+
+    def labelled(self, box: Box) -> np.ndarray:
+        """Bool (z, 1, 1): which slices of the box have labels that are the truth."""
+        return np.isin(np.arange(box.start[0], box.stop[0]), self.settings.labelled_slices)[:, None, None]
 
 
 def passes(run: Run) -> dict[str, Callable[[Box], None]]:
@@ -85,7 +93,11 @@ def passes(run: Run) -> dict[str, Callable[[Box], None]]:
     if run.refiner is not None:
         variables = jax.device_put((run.refiner.params, run.refiner.state))
         key = jax.random.key(run.settings.seed)
-        found["refine"] = functools.partial(_refine, run, variables, key, _seen_by_refiner(run, means))
+        volumes = _seen_by_refiner(run, means)
+        filled = functools.partial(_filled, run, variables, key, volumes)
+        if run.refiner.apply.slices:
+            filled = _WholeSlices(run, volumes["labels"]).filled
+        found["refine"] = functools.partial(_refine, run, filled, variables, key, volumes)
     return {step: found[step] for step in run.steps}
 
 
@@ -130,6 +142,9 @@ def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict
             # One painted voxel hides its token, whatever the threshold; the refiner hears full entropy there.
             painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
             entropy = np.where(painted, np.float32(1), entropy)
+    if settings.labelled_slices:  # nobody doubts them
+        unsure = ~run.labelled(box)
+        entropy, ambiguous, painted = entropy * unsure, ambiguous * unsure, painted & unsure
     limits = settings.token, settings.threshold, settings.ambiguous_threshold
     hidden, tokens = hide_and_count(entropy + painted, ambiguous, *limits)  # 2 is above any threshold
     return labels, entropy, hidden, tokens, windows
@@ -215,12 +230,48 @@ def known_to_refiner(labels: np.ndarray, scheme: dict) -> np.ndarray:
     return np.where(labels == scheme["ambiguous"], np.int16(-1), labels)
 
 
-def _refine(run, variables, key, volumes, box) -> None:
-    arrays, started = run.arrays, time.monotonic()
+def _filled(run, variables, key, volumes, box) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """What `refine_block` gives."""
     how = run.settings.batch, run.refiner.calibration, run.rounds
-    filled, sure, computed, windows = refine_block(run.refiner.apply, variables, key, volumes, box, *how)
+    return refine_block(run.refiner.apply, variables, key, volumes, box, *how)
+
+
+class _WholeSlices:
+    """The same of a refiner that works on whole slices. Blocks side by side share them, and the stream goes on where it
+    was for the blocks behind: asked in order, every slice is made once.
+    """
+
+    def __init__(self, run, labels: Volume):
+        plane = labels.shape[1:]
+        _, stream = run.refiner.apply.slices(run.voxel_size_nm)
+
+        def read(z):
+            return labels.read(Box((z, 0, 0), (z + 1, *plane)))[0]
+
+        self._begin = functools.partial(stream, read, labels.shape[0], run.settings.labelled_slices)
+        self._turn, self._span, self._slices, self._stream = threading.Lock(), (0, 0), None, self._begin(0)
+
+    def filled(self, box: Box) -> tuple[np.ndarray, np.ndarray, int, int]:
+        span = box.start[0], box.stop[0]
+        with self._turn:
+            if span != self._span:
+                stream = self._stream if self._span[1] == span[0] else self._begin(span[0])
+                self._slices = np.stack(list(itertools.islice(stream, span[1] - span[0])))
+                self._span, self._stream = span, stream
+            labels = self._slices[:, *box.slices[1:]]
+        # A rule is as sure of everything that it says.
+        return labels, np.where(labels >= 0, np.uint8(255), np.uint8(0)), 0, 0
+
+
+def _refine(run, filled, variables, key, volumes, box) -> None:
+    arrays, started = run.arrays, time.monotonic()
+    found, sure, computed, windows = filled(box)
     initial = arrays["initial"].read(box)
-    refined = np.where(arrays["hidden"].read(box) != 0, labels_to_disk(filled), initial)
+    replaced = arrays["hidden"].read(box) != 0
+    if run.refiner.apply.everywhere:
+        replaced = ~run.labelled(box) & np.ones(box.shape, bool)
+    replaced &= found >= 0
+    refined, sure = np.where(replaced, labels_to_disk(found), initial), np.where(replaced, sure, np.uint8(0))
     _write_refined(arrays, box, initial, refined)
     arrays["confidence"].write(box, sure)
     if "tested" in arrays:

@@ -38,6 +38,7 @@ from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
 from maeref_jax.results import maps, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.output import Output
+from maeref_jax.samples.labelled_slices import numbers_of
 from maeref_jax.volumes import inputs, progress
 from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.volume import Volume, open_volume
@@ -89,12 +90,15 @@ def open_run(
     forgotten = settings.threshold is None and given is not refiner and job.entropy is not None
     settings = settled(settings, refiner)
     volumes = check_job(job, segmenter, refiner, settings)
+    shape = next(iter(volumes.values())).shape
+    if settings.labelled_slices:
+        numbers = numbers_of(settings.labelled_slices, shape[0], job.labels.path)
+        settings = settings._replace(labelled_slices=tuple(numbers))
     place = Output(Path(job.output), job.stem, formats_of(settings))
     output.check_apart(place, volumes.values())
     output.check_directory(place.directory)
     made_by = identity(job, volumes, segmenter, refiner, settings)
     scheme = scheme_of(segmenter, refiner, settings.classes)
-    shape = next(iter(volumes.values())).shape
     voxel_size_nm = inputs.known_voxel_size(volumes.values())
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
@@ -163,7 +167,8 @@ def roles_of(settings: Settings, refiner: Model | None) -> tuple[str, ...]:
     roles = ("image",) * settings.copy_image + maps.SEGMENTED + (maps.REFINED if refiner else ())
     roles += ("disagreement",) * settings.disagreement
     if refiner:
-        roles += ("trust",) * settings.trust + ("tested",) * settings.foreignness
+        # What is changed everywhere is not rated: ratings are those of hidden places.
+        roles += ("trust",) * (settings.trust and not refiner.apply.everywhere) + ("tested",) * settings.foreignness
     if settings.objects:
         roles += ("objects_initial",) + ("objects_refined",) * (refiner is not None)
     return roles
@@ -238,7 +243,8 @@ def _summary(run) -> dict:
         "hidden_share": hidden / voxels,
         "undecided_share": undecided / voxels,
         "hidden_tokens": {rule: sum(record["hidden_tokens"][rule] for record in segmented) for rule in RULES},
-        **({"agreeing_slices": run.rounds} if refiner else {}),
+        **({"agreeing_slices": run.rounds, "everywhere": refiner.apply.everywhere} if refiner else {}),
+        **({"labelled_slices": list(run.settings.labelled_slices)} if run.settings.labelled_slices else {}),
         **table(refined, scheme["names"]),
         "windows": {"refine": sum(r["windows"] for r in refined), "computed": sum(r["computed"] for r in refined)},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},

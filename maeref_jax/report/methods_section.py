@@ -14,12 +14,16 @@ REFINERS = {
     "nearest": "copies of the nearest visible label",
     "unrefined": "taking the likeliest class",
     "morphology": "morphological filters",
+    "continuity": "morphology along z (published with arXiv 2206.02392)",
+    "continuity_network": "a U-Net that sees adjacent slices (published with arXiv 2206.02392)",
 }
 # What they fill in from; all others from the visible labels.
 SOURCES = {
     "mae_image": "the visible labels around them and the image",
     "autoencoder": "the labels around them, hidden ones included,",
     "crf": "the class probabilities and the image",
+    "continuity": "the labels of the slices above and below, and of labelled slices,",
+    "continuity_network": "the labels around them, in the slices above and below as well,",
     "unrefined": "the segmentation's own class probabilities",
 }
 # Where doubt comes from: entropy.KINDS of an ensemble, or what a user brought along.
@@ -31,6 +35,7 @@ DOUBTS = {
     "painted": "a mask painted by hand",
 }
 
+NOTHING = "nothing"  # no doubt was given: a refiner that works everywhere needs none
 BESIDE = " and painted"  # behind one of these: a painted mask beside it
 
 
@@ -51,11 +56,15 @@ def methods_paragraph(
     parameters=None,
     changed_share=None,
     agreeing_slices=0,
+    everywhere=False,
+    labelled_slices=0,
 ):
     """What was done, ready to be pasted; a str in which everything is a number that was used.
 
     volumes: how many. hidden_share, changed_share: of all their voxels, 0 … 1; None where nothing was refined.
-    doubt: one of DOUBTS, or one of them and BESIDE. threshold: τ, above which the mean doubt of a token hides it,
+    everywhere: whether the refiner replaced all voxels, not hidden ones alone; labelled_slices: how many it was given,
+    which stayed as they were.
+    doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: τ, above which the mean doubt of a token hides it,
     0 … 1; ambiguous_threshold: the same of the mean probability of an "ambiguous" class, None where there is none.
     token: its side in voxels.
     classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various.
@@ -72,7 +81,7 @@ def methods_paragraph(
     verb = f"{'hidden' if refiner else 'called unreliable'} (as by Sauer et al., CVPR Workshops 2024)"
     if doubt == "painted":
         sentences.append(f"Square tokens of {token} × {token} voxels that {DOUBTS[doubt]} touches were {verb}.")
-    else:
+    elif doubt != NOTHING:
         ambiguous = ambiguous_threshold is not None
         also = f", or their mean probability of “ambiguous” {ambiguous_threshold:g}" if ambiguous else ""
         also += f", or where {DOUBTS['painted']} touched them" if doubt.endswith(BESIDE) else ""
@@ -85,10 +94,18 @@ def methods_paragraph(
         learned = f" with {_count(parameters)} parameters" if parameters else ""
         what = REFINERS.get(refiner, refiner)
         source = SOURCES.get(refiner, "the visible labels around them")
-        changed = f"{changed_share:.2%} got another label. All other voxels were left as they were."
+        changed = f"{changed_share:.2%} got another label"
+        but = f" but those of {labelled_slices} labelled slices" if labelled_slices else ""
         nearest = f"{agreeing_slices} nearest slices" if agreeing_slices > 1 else "nearest slice"
         agree = f", in agreement with the {nearest} above and below" if agreeing_slices else ""
-        sentences.append(f"They were filled in from {source} by {what}{learned}{agree}; {shares} and {changed}")
+        if everywhere:
+            known = "" if doubt == NOTHING else f"; {shares}, and seen as well"
+            sentences.append(f"All voxels{but} were replaced, from {source} by {what}{learned}; {changed}{known}.")
+        else:
+            left = "All other voxels were left as they were."
+            sentences.append(
+                f"They were filled in from {source} by {what}{learned}{agree}; {shares} and {changed}. {left}"
+            )
     else:
         sentences.append(f"{shares} unreliable by this rule; none was changed.")
     software = ", ".join(f"{library} {version}" for library, version in versions.items())

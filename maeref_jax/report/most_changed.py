@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from maeref_jax.report.methods_section import NOTHING
 from maeref_jax.report.page import Picture, Slider
 from maeref_jax.report.panels import Slice, busiest_window, overlays, panels
 from maeref_jax.results import maps
@@ -37,7 +38,7 @@ def volume_pictures(
     weights = (arrays[role] for role in ("was", "hidden") if role in arrays)
     weight, counts = next(((v, n) for v in weights if (n := counts_by_block(v, block)).any()), (None, None))
     if weight is None:
-        return [f"{stem}: nothing was hidden"]
+        return [f"{stem}: nothing was hidden{', nothing changed' * bool(summary.get('everywhere'))}"]
     found: list = [stem]
     for z in choose_slices(counts.sum((1, 2))):
         box = _window(weight, z, counts[z], block)
@@ -58,7 +59,9 @@ def doubt_of(summary: dict) -> str:
     """Where the doubt of a finished volume comes from: one of methods_section.DOUBTS. summary: its sidecar."""
     inputs = summary["made_by"]["inputs"]
     own = [name for role, name in (("entropy", "given"), ("hidden", "painted")) if role in inputs]
-    return " and ".join(own) or summary["made_by"]["settings"]["entropy_kind"]
+    if "labels" in inputs:
+        return " and ".join(own) or NOTHING
+    return summary["made_by"]["settings"]["entropy_kind"]
 
 
 def counts_by_block(volume: Volume, block: Sequence[int]) -> np.ndarray:

@@ -39,6 +39,7 @@ HIDDEN_KEY = Key("hidden: filled in by the refiner", HIDDEN_COLOUR, "line")
 # What is shown where the doubt is no ensemble's, as of methods_section.DOUBTS.
 DOUBTS = {
     "given": "Entropy as given: bright = uncertain",
+    "nothing": "No entropy was given",
     "painted": "Painted mask: bright = to be refined",
     "given and painted": "Entropy as given, and what was painted: bright = uncertain, or to be refined",
 }

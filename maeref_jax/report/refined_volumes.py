@@ -131,8 +131,12 @@ def _lead(entries, done, refined, without_pictures, others) -> list[str]:
     many = f"{len(done)} volume{'s' * (len(done) != 1)}"
     first = f"{many}, {voxels:,} voxels: {hidden / voxels:.2%} hidden as unreliable"
     first += f", {changed / voxels:.2%} relabelled; all other voxels are as they were." if refined else "."
+    share = "hidden"
+    if any(entry.summary.get("everywhere") for entry in done):
+        first += " The refiner worked everywhere, not at hidden places alone."
+        share = "relabelled"
     doubts = (
-        "The truth is not known here: the pictures show what changed most, not whether it is right. Tell the hidden "
+        f"The truth is not known here: the pictures show what changed most, not whether it is right. Tell the {share} "
         "share beside every number that you measure in these volumes."
     )
     lead = [first, doubts] if refined else [first]
@@ -178,6 +182,8 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         token=settings["token"],
         refiner=refiner["method"] if refiner else "",
         parameters=models["parameters"],
+        everywhere=done[0].summary.get("everywhere", False),
+        labelled_slices=sum(len(entry.summary.get("labelled_slices", ())) for entry in done),
         hidden_share=hidden / voxels,
         changed_share=changed / voxels if refiner else None,
         agreeing_slices=max(e.summary.get("agreeing_slices", 0) for e in done) if refiner else 0,

@@ -10,7 +10,7 @@
     labels/objects_initial, labels/objects_refined    the objects of {stem}_objects.csv by their numbers
     labels/trust       of hidden voxels, how far to trust what they became: 1 green, 2 amber, 3 red, see trust.py
     labels/tested      visible voxels that were hidden as a test: 1 filled in rightly, 2 wrongly
-    confidence         value / 255 is the refiner's probability of the class that it chose; 0 where nothing was hidden
+    confidence         value / 255 is the refiner's probability of the class that it chose; 0 where it replaced nothing
 
 The colours and names of the labels are those of the models. Chunks are blocks, so that no two blocks share a file.
 """
