@@ -24,6 +24,7 @@ Other numbers of labelled slices: --config.data.train.labelled_slices=0:128:16 (
 import os
 
 from configs import ensemble
+from configs.continuity import MORPHOLOGY
 from configs.defaults import files, public
 
 MODES = ("", "small", "plain", "small_plain", "demo", "smoke")
@@ -39,15 +40,7 @@ def get_config(mode):
     config.use.symmetries = True
     if not plain:
         config.augmentation.update({"piecewise_share": 0.05, "rotation_degrees": 45.0})
-    # Areas, lengths, and nm in the plane for every nm along z; as published, of pixels of 5 nm (masking/continuity.py).
-    config.morphology = {
-        "smallest_nm2": 7500.0,
-        "carried_nm2": 11250.0,
-        "shrink": 3.0,
-        "reach_nm": 50.0,
-        "distances": (1, 2),
-        "order": "free",  # or original
-    }
+    config.morphology = MORPHOLOGY
     if mode in ("demo", "smoke"):
         config.data.phantom.update({"train": (0,), "validation": (1,)})
         config.data.train.labelled_slices = (0, "4:12:4" if mode == "smoke" else "4:24:4")
