@@ -23,7 +23,7 @@ Other numbers of labelled slices: --config.data.train.labelled_slices=0:128:16 (
 
 import os
 
-from configs import ensemble
+from configs import continuity_network, ensemble
 from configs.continuity import MORPHOLOGY
 from configs.defaults import files, public
 
@@ -41,6 +41,9 @@ def get_config(mode):
     if not plain:
         config.augmentation.update({"piecewise_share": 0.05, "rotation_degrees": 45.0})
     config.morphology = MORPHOLOGY
+    config.network = continuity_network.get_config("smoke" if mode == "smoke" else "small" * (small or mode == "demo"))
+    if mode == "demo":
+        config.network.update({"slices": 5, "window": config.window, "stride": config.stride, "steps": 300})
     if mode in ("demo", "smoke"):
         config.data.phantom.update({"train": (0,), "validation": (1,)})
         config.data.train.labelled_slices = (0, "4:12:4" if mode == "smoke" else "4:24:4")
