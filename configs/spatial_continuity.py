@@ -62,4 +62,6 @@ def get_config(mode):
         config.update({"stride": (256, 256), "batch": 4, "steps": 600, "evaluate_every": 150})
         config.model.update({"widths": (12, 24, 48, 96, 128), "strides": ((2, 2),) * 4})
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 30})
+        config.network.update({"stride": (256, 256), "steps": 400, "evaluate_every": 100})
+        config.network.model.widths = (12, 24, 48, 64)
     return config
