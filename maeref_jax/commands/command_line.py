@@ -8,6 +8,7 @@ import argparse
 import ast
 import difflib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -59,6 +60,15 @@ def load_config(spec: str, overrides: Iterable[str] = ()) -> ConfigDict:
 def is_workdir(text: str) -> bool:
     """Whether there is a model in that folder."""
     return (Path(text) / "config.json").is_file()
+
+
+def settings_in(workdir: str) -> dict:
+    """What its model was trained with, without waiting for jax; {} where that cannot be read, which loading it says."""
+    try:
+        found = json.loads((Path(workdir) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found.get("config", {}) if isinstance(found, dict) else {}
 
 
 def is_packaged(text: str) -> bool:

@@ -94,9 +94,7 @@ def works_everywhere(config) -> bool:
     if config.use.everywhere is not None or config.refiner == "none":
         return bool(config.use.everywhere)
     if command_line.is_workdir(config.refiner):
-        from maeref_jax.training.workdir import read_config
-
-        settings = read_config(config.refiner)["config"]
+        settings = command_line.settings_in(config.refiner)
     elif command_line.is_packaged(config.refiner):
         settings = command_line.load_config(config.refiner).to_dict()
     else:
@@ -149,6 +147,6 @@ def check_usage(config) -> None:
             raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
         if config.suggest_threshold:
             raise BadInput(
-                f"--suggest_threshold stores what it finds in the refiner's workdir, and --refiner {config[name]} has none; "
-                f"make one: maeref train --config {config[name]} --workdir DIR"
+                f"--suggest_threshold stores what it finds in the refiner's workdir; --refiner {config[name]} has "
+                f"none; make one: maeref train --config {config[name]} --workdir DIR"
             )

@@ -11,7 +11,7 @@ from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
-from maeref_jax.samples import sampling, training_volumes
+from maeref_jax.samples import adjacent_slices, sampling, training_volumes
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
@@ -42,6 +42,8 @@ def prepare(settings, workdir, indices):
     """
     if settings["method"] in methods.SEGMENTERS:
         return _segmenter_experiment(settings, indices)
+    if "targets" in settings["data"]["train"]:
+        return _slices_experiment(settings, indices)
     return _refiner_experiment(settings, epath.Path(workdir), indices)
 
 
@@ -120,6 +122,43 @@ def _refiner_experiment(settings, workdir, indices):
     }
     method = methods.REFINERS[settings["method"]].method(settings)
     return Experiment(method, batches, validation_batches, facts, f"{len(train)} label volumes, {facts['labels']}")
+
+
+def _slices_experiment(settings, indices):
+    """Of a network that sees adjacent slices of masks, and is asked for what they are to become."""
+    notes, data = Notes(), settings["data"]
+    context = methods.REFINERS[settings["method"]].refiner(settings).context
+    stacks = {
+        split: adjacent_slices.stacks(data, split, settings["classes"], notes) for split in ("train", "validation")
+    }
+    for stack in stacks["train"]:
+        if len(stack.masks) < 2 * context + 1:
+            raise BadInput(
+                f"{stack.targets.name} has {len(stack.masks)} slices, fewer than the {2 * context + 1} that the network "
+                "sees at a time; give a deeper stack, or set a smaller odd number of slices"
+            )
+    notes.of_classes([stack.targets for stack in stacks["train"]], settings["classes"])
+    crops = (tuple(settings["window"]), context, settings["min_foreground"], settings["anywhere_share"])
+
+    def batches(step):
+        return adjacent_slices.batch(stacks["train"], settings["seed"], step, indices, *crops)
+
+    seed, everything = settings["seed"] + VALIDATION_SEED, range(settings["batch"])
+    judged = [
+        adjacent_slices.batch(stacks["validation"], seed, step, everything, *crops)
+        for step in range(settings["validation_batches"])
+    ]
+    facts = {
+        "volumes": [stack.targets.name for stack in stacks["train"]],
+        "validation_volumes": [stack.targets.name for stack in stacks["validation"]],
+        "masks": [resolved(path) for path in data["train"]["labels"]],
+        "labelled_slices": [int(stack.labelled.sum()) for stack in stacks["train"]],
+        "foreground_threshold": data["foreground_threshold"],
+        "notes": notes.texts,
+    }
+    count, slices = len(stacks["train"]), sum(len(stack.masks) for stack in stacks["train"])
+    description = f"{count} stack{'s' * (count > 1)}, {slices} slices, {sum(facts['labelled_slices'])} of them labelled"
+    return Experiment(methods.REFINERS[settings["method"]].method(settings), batches, judged, facts, description)
 
 
 def validation_maps(settings, workdir):

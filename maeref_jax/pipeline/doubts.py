@@ -14,6 +14,7 @@ from maeref_jax.pipeline import asking
 from maeref_jax.pipeline.jobs import uses_symmetries
 from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
+from maeref_jax.uncertainty.foreground import EVEN
 from maeref_jax.volumes.inputs import doubt_about_scale, looks_like_a_mask
 from maeref_jax.volumes.label_ids import Reading
 
@@ -48,6 +49,12 @@ def notes(run: Run, asked: dict | None) -> list[str]:
     """What a user should know of the inputs, and of what was not asked."""
     job, refiner, found = run.job, run.refiner, []
     volumes = (job.image, job.labels, job.entropy, job.hidden, *job.probabilities)
+    learned = refiner.facts.get("foreground_threshold", EVEN) if refiner else EVEN
+    if learned != EVEN and job.labels is not None:
+        found.append(
+            f"{refiner.workdir} was trained on masks whose foreground begins at a probability of {learned:g}; where "
+            f"that of {job.labels.path} begins is not known"
+        )
     found += [f"{volume.path}: {volume.note}" for volume in volumes if volume is not None and volume.note]
     if job.entropy is not None and job.entropy.dtype == np.uint8:
         found.append(f"{job.entropy.path}: uint8 entropy is read as value / 255")
@@ -122,9 +129,30 @@ def _of_models(run) -> list[str]:
             f"{segmenter.workdir} has one member: its entropy knows nothing that another one would have seen "
             "otherwise; try --config.ensemble_symmetries=true"
         )
+    if refiner and run.shape[0] < (seen := 2 * refiner.apply.context + 1):
+        found.append(
+            f"{run.job.stem} has {run.shape[0]} slices, fewer than the {seen} that {refiner.workdir} sees at a time: "
+            "the first and the last are repeated"
+        )
+    found.append(_of_foreground(run))
     if refiner and refiner.verdict and refiner.verdict.get("harm"):
         found.append(f"{refiner.workdir}: {refiner.verdict['sentence']}")
     return [text for text in found if text]
+
+
+def _of_foreground(run) -> str:
+    """The doubt where a refiner learned from masks whose foreground begins at another threshold than it does here."""
+    learned = run.refiner and run.refiner.facts.get("foreground_threshold")
+    if learned is None or run.job.labels is not None:  # where that of a user's own labels begins nobody knows
+        return ""
+    use = run.segmenter.settings.get("use", {}) if run.segmenter else {}
+    found = use.get("foreground_threshold", EVEN)
+    if abs(found - learned) < 1e-6:
+        return ""
+    return (
+        f"{run.refiner.workdir} was trained on masks whose foreground begins at a probability of {learned:g}, and here "
+        f"it begins at {found:g}: train it on masks made so, or use the segmenter that made those"
+    )
 
 
 def _of_slices(run) -> list[str]:
@@ -133,8 +161,8 @@ def _of_slices(run) -> list[str]:
         return []
     if refiner.apply.slices:
         return [
-            f"{run.job.stem}: no file says how large a voxel is, so the lengths of {refiner.workdir} are those of voxels "
-            "of 5 nm; give --voxel_size_nm Z,Y,X"
+            f"{run.job.stem}: no file says how large a voxel is, so the lengths of {refiner.workdir} are those of "
+            "voxels of 5 nm; give --voxel_size_nm Z,Y,X"
         ]
     if not wanted or refiner.apply.context:
         return []

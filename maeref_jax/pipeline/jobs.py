@@ -325,11 +325,11 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
             )
     shape = next(iter(volumes.values())).shape
     along = refiner and (refiner.apply.slices or refiner.apply.context)
-    seen = 2 * refiner.apply.context + 1 if along else 1
-    if along and shape[0] < max(seen, 2):
+    least = max(refiner.apply.context + 1, 2) if along else 1  # fewer are not even half of what it sees
+    if shape[0] < least:
         raise BadInput(
-            f"{job.stem} has {shape[0]} slice{'s' * (shape[0] > 1)}, but {refiner.workdir} works along z, "
-            + (f"on {seen} slices at a time" if seen > 1 else "on two or more")
+            f"{job.stem} has {shape[0]} slice{'s' * (shape[0] > 1)}, but {refiner.workdir} works along z and needs "
+            f"{least} or more"
         )
     for suffix in formats_of(settings):
         check_written(suffix)

@@ -10,7 +10,18 @@ from etils import epath
 
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline.jobs import Model, is_chosen
-from maeref_jax.refiners import autoencoder, continuity, crf, inpainter, mae, mae_image, morphology, nearest, unrefined
+from maeref_jax.refiners import (
+    autoencoder,
+    continuity,
+    continuity_network,
+    crf,
+    inpainter,
+    mae,
+    mae_image,
+    morphology,
+    nearest,
+    unrefined,
+)
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training.checkpoint import load_model_variables
 from maeref_jax.training.workdir import read_config
@@ -23,6 +34,7 @@ LEARNED = {
     "mae_image": mae_image,
     "autoencoder": autoencoder,
     "inpainter": inpainter,
+    "continuity_network": continuity_network,
 }
 # Refiners without gradients: train.py chooses their parameters by trying them on validation data.
 SEARCHED = {"crf": crf}

@@ -22,7 +22,7 @@ SOURCES = {
     "mae_image": "the visible labels around them and the image",
     "autoencoder": "the labels around them, hidden ones included,",
     "crf": "the class probabilities and the image",
-    "continuity": "the labels of the slices above and below, and of labelled slices,",
+    "continuity": "the labels of the slices above and below",
     "continuity_network": "the labels around them, in the slices above and below as well,",
     "unrefined": "the segmentation's own class probabilities",
 }
@@ -64,9 +64,9 @@ def methods_paragraph(
     volumes: how many. hidden_share, changed_share: of all their voxels, 0 … 1; None where nothing was refined.
     everywhere: whether the refiner replaced all voxels, not hidden ones alone; labelled_slices: how many it was given,
     which stayed as they were.
-    doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: τ, above which the mean doubt of a token hides it,
-    0 … 1; ambiguous_threshold: the same of the mean probability of an "ambiguous" class, None where there is none.
-    token: its side in voxels.
+    doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: τ, above which the mean doubt of a token
+    hides it, 0 … 1; ambiguous_threshold: the same of the mean probability of an "ambiguous" class, None where there is
+    none. token: its side in voxels.
     classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various.
     segmented_by: the segmentation's origin in words, such as "an ensemble of U-Nets"; members: of the ensemble.
     agreeing_slices: above and below a voxel (slices.py), the most of any volume, 0 for none.
@@ -100,12 +100,13 @@ def methods_paragraph(
         agree = f", in agreement with the {nearest} above and below" if agreeing_slices else ""
         if everywhere:
             known = "" if doubt == NOTHING else f"; {shares}, and seen as well"
-            sentences.append(f"All voxels{but} were replaced, from {source} by {what}{learned}; {changed}{known}.")
-        else:
-            left = "All other voxels were left as they were."
+            also = " and of the labelled ones," if labelled_slices else ""
             sentences.append(
-                f"They were filled in from {source} by {what}{learned}{agree}; {shares} and {changed}. {left}"
+                f"All voxels{but} were replaced, from {source}{also} by {what}{learned}; {changed}{known}."
             )
+        else:
+            filled = f"They were filled in from {source} by {what}{learned}{agree}; {shares} and {changed}."
+            sentences.append(f"{filled} All other voxels were left as they were.")
     else:
         sentences.append(f"{shares} unreliable by this rule; none was changed.")
     software = ", ".join(f"{library} {version}" for library, version in versions.items())

@@ -18,8 +18,7 @@ def crop(volume, rng, size, min_foreground, anywhere_share=0.0):
     mirrored, labels are unknown, -1, and entropy is 0: nothing is undecided there.
     """
     box = (1,) * (3 - len(size)) + tuple(size)
-    anywhere = anywhere_share > 0 and rng.random() < anywhere_share
-    starts = _starts(volume, rng, box, 0.0 if anywhere else min_foreground)
+    starts = corner(volume, rng, box, min_foreground, anywhere_share)
     window = tuple(slice(start, start + s) for start, s in zip(starts, box, strict=True))
     arrays = {"image": volume.image, "labels": volume.labels, "entropy": volume.entropy}
     return {
@@ -27,6 +26,12 @@ def crop(volume, rng, size, min_foreground, anywhere_share=0.0):
         for name, array in arrays.items()
         if array is not None
     }
+
+
+def corner(volume, rng, box, min_foreground, anywhere_share=0.0):
+    """Where a random crop of shape `box` (z, y, x) begins in a TrainingVolume; the rest as of `crop`."""
+    anywhere = anywhere_share > 0 and rng.random() < anywhere_share
+    return _starts(volume, rng, box, 0.0 if anywhere else min_foreground)
 
 
 def _starts(volume, rng, box, min_foreground):
