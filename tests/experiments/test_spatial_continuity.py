@@ -11,14 +11,18 @@ import tifffile
 from maeref_jax.commands.command_line import load_config
 from maeref_jax.errors import BadInput
 from maeref_jax.experiments import run, spatial_continuity
-from maeref_jax.pipeline import methods
+from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.samples.labelled_slices import labelled_in
+from maeref_jax.volumes.volume import array_volume
+from maeref_jax.volumes.windows import whole
 
 
 def settings(*overrides):
     small = ("--config.steps=2", "--config.evaluate_every=2", "--config.augmentation.rotation_degrees=0")
     small += ("--config.augmentation.piecewise_share=0", "--config.use.symmetries=false")
-    return load_config("spatial_continuity:smoke", (*small, "--config.until=targets", *overrides)).to_dict()
+    small += ("--config.network.use.symmetries=false", "--config.network.evaluate_every=2")
+    return load_config("spatial_continuity:smoke", (*small, *overrides)).to_dict()
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +61,31 @@ def test_targets_are_the_truth_where_it_is_known_and_masks_made_continuous_elsew
     assert (target[~known] != masks[~known]).any() and target.shape == masks.shape
 
 
-def test_what_is_there_is_not_made_again_and_what_is_missing_is(workdir, monkeypatch):
-    def never(*_):
-        raise AssertionError("the segmenter was trained already")
+def test_the_network_knows_what_its_masks_were_made_with_and_refines_a_stack_that_nobody_labelled(workdir, tmp_path):
+    segmenter = methods.load_model(workdir / "segmenter", "segmenter")
+    network = methods.load_model(workdir / "refiner", "refiner")
+    assert network.facts["foreground_threshold"] == segmenter.settings["use"]["foreground_threshold"]
+    assert network.facts["labelled_slices"] == [3] and network.settings["classes"] == segmenter.settings["classes"]
+    new = array_volume(phantom(7, (6, 40, 70), (20.0, 10.0, 10.0)).image, "new", (20.0, 10.0, 10.0))
+    job = jobs.Job("new", tmp_path, image=new)
+    refining.refine_volume(job, segmenter, network, jobs.Settings(tiff_export=False), lambda text: None)
+    found = refining.open_result(tmp_path, "new", "refined").read(whole(new.shape))
+    assert found.shape == new.shape and set(np.unique(found)) <= {0, 1, 2, 3}
 
-    monkeypatch.setattr(run, "train", never)
+
+def test_what_is_there_is_not_made_again_and_what_is_missing_is(workdir, monkeypatch):
+    trained = []
+    monkeypatch.setattr(run, "train", lambda given, place: trained.append(place.name))
     path = workdir / "targets" / "train_phantom_0.tif"
     before = path.read_bytes()
     path.unlink()
     spatial_continuity.train(settings(), workdir)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and trained == []
+    finished = workdir / "refiner" / "summary.json"
+    finished.rename(finished.with_suffix(".away"))
+    spatial_continuity.train(settings(), workdir)
+    finished.with_suffix(".away").rename(finished)
+    assert trained == ["refiner"], "it goes on with the stage at which it was stopped"
 
 
 def test_a_workdir_of_other_settings_is_refused_but_not_for_going_further(workdir):
@@ -78,6 +97,8 @@ def test_a_workdir_of_other_settings_is_refused_but_not_for_going_further(workdi
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"network": {"slices": 13}}, "phantom_0 has 12 slices, but the network sees 13 at a time"),
+        ({"network": {"slices": 4}}, "slices is 4, expected an odd number"),
         ({"until": "network"}, "until is 'network', expected one of segmenter, targets, refiner"),
         ({"morphology": {"shrink": -1.0}}, "shrink must be a number from 0 on"),
         ({"data": {"train": {"labelled_slices": ("0:160:5",)}}}, "'0:160:5', but phantom_0 has 12 slices"),
