@@ -59,9 +59,10 @@ def get_config(mode):
     config.voxel_size_nm = (5.0, 10.0, 10.0) if small else (5.0, 5.0, 5.0)
     config.update({"window": (256, 256), "stride": (128, 128), "min_foreground": 0.03, "anywhere_share": 0.4})
     if small:
-        config.update({"stride": (256, 256), "batch": 4, "steps": 600, "evaluate_every": 150})
+        config.update({"stride": (256, 256), "batch": 1, "steps": 2400, "evaluate_every": 600})
         config.model.update({"widths": (12, 24, 48, 96, 128), "strides": ((2, 2),) * 4})
-        config.optimizer.update({"rate": 3e-3, "warmup_steps": 30})
-        config.network.update({"stride": (256, 256), "steps": 400, "evaluate_every": 100})
+        config.optimizer.update({"rate": 2e-3, "average": 0.99})
+        config.network.update({"stride": (256, 256), "batch": 2, "steps": 700, "evaluate_every": 175})
+        config.network.optimizer.update({"rate": 2e-3, "warmup_steps": 50})
         config.network.model.widths = (12, 24, 48, 64)
     return config
