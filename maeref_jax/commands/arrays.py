@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maeref_jax.commands.command_line import did_you_mean, load_config, set_value
-from maeref_jax.commands.load_models import pipeline_settings
+from maeref_jax.commands.command_line import did_you_mean, is_packaged, load_config, set_value
+from maeref_jax.commands.load_models import by_name, pipeline_settings
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap
 from maeref_jax.pipeline import methods, refining
@@ -29,6 +29,7 @@ from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results.output import check_stem
 from maeref_jax.training.workdir import read_config
+from maeref_jax.volumes.class_scheme import scheme_of_names
 from maeref_jax.volumes.label_ids import IDENTITY
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume, array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
@@ -56,7 +57,7 @@ class Refinement(NamedTuple):
 
     labels: int16, refined, -1 unknown; initial: int16, as they came in; hidden: bool, where they were filled in;
     entropy: float32 in [0, 1]; confidence: float32 in [0, 1], the refiner's probability of the class that it chose, 0
-    where nothing was hidden; changed: {class before: {class after: voxels}}; summary: what stands in STEM.json
+    where it replaced nothing; changed: {class before: {class after: voxels}}; summary: what stands in STEM.json
     """
 
     labels: np.ndarray
@@ -83,14 +84,17 @@ class Judgement(NamedTuple):
     repairs: dict[str, int] | None
 
 
-def load_model(workdir: str | Path) -> Model:
-    """The segmenter or refiner that `maeref train` made in `workdir`.
+def load_model(workdir: str | Path, classes: Sequence[str] = ()) -> Model:
+    """The segmenter or refiner that `maeref train` made in `workdir`; or, by its name in place of one, a refiner that
+    learns nothing, such as "continuity", for classes of these names, background first.
 
     Raises:
         BadInput: no such workdir, nothing saved in it yet, or damaged files.
     """
     if not isinstance(workdir, str | os.PathLike):
         raise BadInput(f"expected the path of a workdir, found {workdir!r}")
+    if is_packaged(str(workdir)):
+        return by_name(str(workdir), scheme_of_names(classes) if classes else None)
     kind = "segmenter" if read_config(workdir)["method"] in methods.SEGMENTERS else "refiner"
     return methods.load_model(workdir, kind)
 

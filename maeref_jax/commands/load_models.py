@@ -1,5 +1,7 @@
 """The models that refine.py works with, used as its config says, and the pipeline's settings."""
 
+from collections.abc import Sequence
+
 from maeref_jax.audit import trust
 from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
@@ -33,24 +35,29 @@ def pipeline_settings(config) -> Settings:
 
 
 def _refiner(config, segmenter: Model | None) -> Model:
-    """The refiner in a workdir; or by the name of its packaged config, if it learns nothing: for the classes and voxels
-    of the segmenter, or the classes that are given.
-    """
+    """The refiner in a workdir, or by its name for the classes and voxels of the segmenter, or the classes given."""
     if command_line.is_workdir(config.refiner):
         return _load(config.refiner, "refiner")
-    settings = command_line.load_config(config.refiner).to_dict()
-    name = settings.get("method")
-    if name not in methods.UNLEARNED:
-        raise BadInput(
-            f"--refiner {config.refiner} has to be trained first: maeref train --config {config.refiner}, and give its "
-            f"workdir; by name there are those that learn nothing: {', '.join(methods.UNLEARNED)}"
-        )
     if segmenter:
-        size = tuple(segmenter.settings["voxel_size_nm"] or ())
-        settings = class_settings.with_classes(settings, segmenter.settings["classes"]) | {"voxel_size_nm": size}
-    elif config.classes:
-        settings = class_settings.with_classes(settings, scheme_of_names(config.classes))
-    return methods.unlearned(name, settings)
+        return by_name(config.refiner, segmenter.settings["classes"], segmenter.settings["voxel_size_nm"])
+    return by_name(config.refiner, scheme_of_names(config.classes) if config.classes else None)
+
+
+def by_name(name: str, scheme: dict | None = None, voxel_size_nm: Sequence[float] | None = None) -> Model:
+    """The refiner of a packaged config that learns nothing, for these classes and voxels; None: as the config has them.
+
+    Raises:
+        BadInput: one that has to be trained.
+    """
+    settings = command_line.load_config(name).to_dict()
+    if settings.get("method") not in methods.UNLEARNED:
+        raise BadInput(
+            f"--refiner {name} has to be trained first: maeref train --config {name}, and give its workdir; by name "
+            f"there are those that learn nothing: {', '.join(methods.UNLEARNED)}"
+        )
+    settings = class_settings.with_classes(settings, scheme) if scheme else settings
+    settings = settings | {"voxel_size_nm": tuple(voxel_size_nm)} if voxel_size_nm else settings
+    return methods.unlearned(settings["method"], settings)
 
 
 def _load(workdir: str, kind: str) -> Model:

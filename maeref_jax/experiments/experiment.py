@@ -134,8 +134,8 @@ def _slices_experiment(settings, indices):
     for stack in stacks["train"]:
         if len(stack.masks) < 2 * context + 1:
             raise BadInput(
-                f"{stack.targets.name} has {len(stack.masks)} slices, fewer than the {2 * context + 1} that the network "
-                "sees at a time; give a deeper stack, or set a smaller odd number of slices"
+                f"{stack.targets.name} has {len(stack.masks)} slices, fewer than the {2 * context + 1} that the "
+                "network sees at a time; give a deeper stack, or set a smaller odd number of slices"
             )
     notes.of_classes([stack.targets for stack in stacks["train"]], settings["classes"])
     crops = (tuple(settings["window"]), context, settings["min_foreground"], settings["anywhere_share"])

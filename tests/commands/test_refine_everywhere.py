@@ -7,6 +7,8 @@ import pytest
 from fakes import SHAPE
 from stacks import SMALL, entropy_of, sidecar
 
+import maeref_jax
+from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import refining
 from maeref_jax.volumes.volume import open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
@@ -107,3 +109,12 @@ def test_labels_of_another_shape_and_a_threshold_without_a_workdir(refine, mask,
     assert code == 2 and "make one: maeref train --config nearest --workdir DIR" in err
     code, _, err = refine(*SMALL, *image, "--config.labelled_slices=0")
     assert code == 2 and "labelled_slices says which slices of labels are the truth; give --labels" in err
+
+
+def test_in_python_as_in_the_command(mask):
+    model = maeref_jax.load_model("continuity", classes=("background", "cell"))
+    found = maeref_jax.refine(model, (mask > 0).astype(np.uint8), voxel_size_nm=SIZE, labelled_slices=(4, 8))
+    assert found.labels[8, 1, 1] == 1 and (np.delete(found.labels, 8, 0) == np.delete(TRUTH, 8, 0) // 255).all()
+    assert not found.hidden.any() and found.summary["everywhere"]
+    with pytest.raises(BadInput, match="inpainter has to be trained first"):
+        maeref_jax.load_model("inpainter")

@@ -5,7 +5,7 @@ import threading
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fakes import SCHEME, label_job, refiner
+from fakes import SCHEME, image_job, label_job, refiner, segmenter
 
 from maeref_jax.errors import BadInput
 from maeref_jax.masking import continuity
@@ -149,7 +149,7 @@ def test_unknown_voxel_sizes_are_a_doubt_and_lengths_those_of_5_nm(tmp_path):
     [
         ({"labelled_slices": (11,)}, 11, "labelled_slices holds 11, but labels has 11 slices"),
         ({"labelled_slices": ("4:4",)}, 11, "a range without any slice"),
-        ({"labelled_slices": ()}, 1, "a has 1 slice, but continuity works along z, on two or more"),
+        ({"labelled_slices": ()}, 1, "a has 1 slice, but continuity works along z and needs 2 or more"),
         ({"foreignness": True, "trust": True}, 11, "works everywhere, not at hidden tokens alone"),
         ({"leave": ("red",), "trust": True}, 11, "works everywhere, not at hidden tokens alone"),
     ],
@@ -203,6 +203,38 @@ def test_a_network_of_adjacent_slices_sees_those_of_the_volume_with_its_ends_rep
         assert summary["agreeing_slices"] == 0, "it has heard of its neighbours"
 
 
-def test_a_stack_of_fewer_slices_than_a_network_sees_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="a has 3 slices, but runs/fill works along z, on 5 slices at a time"):
-        refining.refine_volume(label_job(tmp_path), None, along(True), settings(labelled_slices=(), label_map=()))
+def test_a_stack_of_fewer_slices_than_a_network_sees_is_doubted_and_of_half_as_many_refused(tmp_path):
+    how = settings(labelled_slices=(), label_map=())
+    summary = refining.refine_volume(label_job(tmp_path / "3"), None, along(True), how)
+    assert any("a has 3 slices, fewer than the 5 that runs/fill sees at a time" in text for text in summary["warnings"])
+    two = {name: array_volume(array[:2], name) for name, array in (("labels", made_labels()), ("entropy", zeros()))}
+    with pytest.raises(BadInput, match="a has 2 slices, but runs/fill works along z and needs 3 or more"):
+        refining.refine_volume(label_job(tmp_path / "2", **two), None, along(True), how)
+
+
+def made_labels():
+    return np.zeros((3, 29, 38), np.uint8)
+
+
+def zeros():
+    return np.zeros((3, 29, 38), np.float32)
+
+
+def test_masks_made_with_another_threshold_than_those_it_learned_from_are_doubted(tmp_path):
+    """The published network knows masks thresholded at .2 alone, and nothing says so."""
+    learned = along(True)._replace(facts={"foreground_threshold": 0.35})
+    made = segmenter()
+    for threshold, doubted in ((0.5, True), (0.35, False)):
+        known = made.settings | {"use": {"symmetries": False, "foreground_threshold": threshold}}
+        summary = refining.refine_volume(
+            image_job(tmp_path / str(threshold)),
+            made._replace(settings=known),
+            learned,
+            jobs.Settings(tiff_export=False),
+        )
+        said = any("begins at a probability of 0.35, and here it begins at 0.5" in text for text in summary["warnings"])
+        assert said == doubted
+    summary = refining.refine_volume(label_job(tmp_path / "own"), None, learned, jobs.Settings(tiff_export=False))
+    assert any(
+        "begins at a probability of 0.35; where that of labels begins is not known" in t for t in summary["notes"]
+    )
