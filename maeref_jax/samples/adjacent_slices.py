@@ -21,7 +21,8 @@ class Stack(NamedTuple):
 
 
 def stacks(data, split, scheme, say):
-    """The Stacks that data[split] names: labels, the masks, and targets, one file for each; labelled_slices, of all or of each.
+    """The Stacks that data[split] names: labels, the masks, and targets, one file for each; labelled_slices, of all of
+    them or of each.
 
     Raises:
         BadInput: none of them, unequal numbers, other shapes, slices that are not there.

@@ -47,7 +47,7 @@ def test_a_workdir_from_before_there_was_a_threshold_decides_evenly(workdir, tmp
     (old / "config.json").write_text(json.dumps(config))
     assert methods.load_model(old, "segmenter").settings["use"]["foreground_threshold"] == 0.5
     (old / "foreground.json").write_text('{"threshold": 2}')
-    with pytest.raises(BadInput, match="foreground.json is damaged, expected what maeref train"):
+    with pytest.raises(BadInput, match=r"foreground.json is damaged, expected what maeref train"):
         methods.load_model(old, "segmenter")
 
 
