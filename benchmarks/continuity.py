@@ -7,7 +7,7 @@ slices some are emptied, some get discs of a class that is not there, and some h
 labelled is the truth. Judged are the slices that are labelled in no row. Rows: nothing repaired; no labelled slice, so
 votes alone; every 16th, 8th and 4th one; in both orders, and for each reach (--reach 25 50 100, in nm). Columns: Dice
 and IoU of the foreground pooled over these slices, of the emptied ones alone, and of those with nothing wrong. About
-half a minute on one CPU core; no network takes part.
+two minutes on one CPU core; no network takes part.
 """
 
 import argparse
