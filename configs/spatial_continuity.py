@@ -23,7 +23,8 @@ Other numbers of labelled slices: --config.data.train.labelled_slices=0:128:16 (
 
 import os
 
-from configs import ensemble
+from configs import continuity_network, ensemble
+from configs.continuity import MORPHOLOGY
 from configs.defaults import files, public
 
 MODES = ("", "small", "plain", "small_plain", "demo", "smoke")
@@ -39,31 +40,29 @@ def get_config(mode):
     config.use.symmetries = True
     if not plain:
         config.augmentation.update({"piecewise_share": 0.05, "rotation_degrees": 45.0})
-    # Areas, lengths, and nm in the plane for every nm along z; as published, of pixels of 5 nm (masking/continuity.py).
-    config.morphology = {
-        "smallest_nm2": 7500.0,
-        "carried_nm2": 11250.0,
-        "shrink": 3.0,
-        "reach_nm": 50.0,
-        "distances": (1, 2),
-        "order": "free",  # or original
-    }
+    config.morphology = MORPHOLOGY
+    config.network = continuity_network.get_config("smoke" if mode == "smoke" else "small" * (small or mode == "demo"))
+    if mode == "demo":
+        config.network.update({"slices": 5, "window": config.window, "stride": config.stride, "steps": 300})
     if mode in ("demo", "smoke"):
         config.data.phantom.update({"train": (0,), "validation": (1,)})
-        config.data.train.labelled_slices = ("0:12:4",) if mode == "smoke" else ("0:24:4",)
+        config.data.train.labelled_slices = (0, "4:12:4" if mode == "smoke" else "4:24:4")
         return config
     folder, half = public("epfl_hippocampus"), "_half" if small else ""
     image, label = (os.path.join(folder, f"training{half}{name}.tif") for name in ("", "_groundtruth"))
     config.classes.update(CLASSES)
     config.class_weights = (1.0, 1.0)
     config.data.phantom.update({"train": (), "validation": ()})
-    config.data.train = files((f"{image}[0:128]",), (f"{label}[0:128]",), labelled_slices=("0:128:4",))
+    config.data.train = files((f"{image}[0:128]",), (f"{label}[0:128]",), labelled_slices=(0, "4:128:4"))
     config.data.validation = files((f"{image}[134:147]",), (f"{label}[134:147]",))
     config.data.axes = "ZYX"
     config.voxel_size_nm = (5.0, 10.0, 10.0) if small else (5.0, 5.0, 5.0)
     config.update({"window": (256, 256), "stride": (128, 128), "min_foreground": 0.03, "anywhere_share": 0.4})
     if small:
-        config.update({"stride": (256, 256), "batch": 4, "steps": 900, "evaluate_every": 150})
+        config.update({"stride": (256, 256), "batch": 1, "steps": 2400, "evaluate_every": 600})
         config.model.update({"widths": (12, 24, 48, 96, 128), "strides": ((2, 2),) * 4})
-        config.optimizer.update({"rate": 3e-3, "warmup_steps": 30})
+        config.optimizer.update({"rate": 2e-3, "average": 0.99})
+        config.network.update({"stride": (256, 256), "batch": 2, "steps": 700, "evaluate_every": 175})
+        config.network.optimizer.update({"rate": 2e-3, "warmup_steps": 50})
+        config.network.model.widths = (12, 24, 48, 64)
     return config

@@ -122,6 +122,10 @@ def flag_overrides(arguments, config):
     found = [
         f"--config.data.phantom.{split}=" for split in ("train", "validation") if own and split in config.data.phantom
     ]
+    # The slices that a config names are those of its own stacks.
+    found += [
+        f"--config.data.{split}.labelled_slices=" for split in ("train", "validation") if own and split in config.data
+    ]
     found += [f"--config.{FILES[flag]}={paths!r}" for flag, paths in own.items()]
     found += [f"--config.{SHORTHAND[flag]}={value}" for flag, value in given.items() if flag in SHORTHAND]
     found += command_line.reading_overrides(arguments, "data." if "data" in config else "")

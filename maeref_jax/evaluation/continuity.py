@@ -26,7 +26,7 @@ from maeref_jax.report.page import Picture, html_page
 from maeref_jax.report.panels import AGREEMENT_COLOURS, show_agreement
 from maeref_jax.training.workdir import flat, make_workdir, read_config, write_text
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
-from maeref_jax.volumes.windows import whole
+from maeref_jax.volumes.windows import Box, whole
 
 PLAIN, AFFINE = "U-Net", "+ affine, piecewise affine"
 MORPHOLOGY, NETWORK, AUTOENCODER = "+ morphology along z", "+ network", "+ masked autoencoder"
@@ -236,10 +236,9 @@ def _picture(case, maps, asked):
     """Three slices of a Case in AGREEMENT_COLOURS, one row each, one column for every map."""
     number = next(n for n in (asked["pictured"], *asked["columns"]) if (case.stem, n) in maps)
     shown, rows = maps[case.stem, number], []
-    depth = len(case.truth)
+    depth, *sides = case.truth.shape
     for z in sorted({depth * part // 6 for part in (1, 3, 5)}):
-        box = whole(case.truth.shape)
-        plane = case.inputs["image"].read(box)[z]
+        plane = case.inputs["image"].read(Box((z, 0, 0), (z + 1, *sides)))[0]
         row = [Panel(f"slice {z}", grey_image(plane))]
         row += [Panel(name, show_agreement(case.truth[z], labels[z])) for name, labels in shown.items()]
         rows.append(row)

@@ -14,13 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from maeref_jax.errors import BadInput, tell
-from maeref_jax.experiments import experiment, foreground_threshold, run, train_settings
+from maeref_jax.experiments import class_settings, experiment, foreground_threshold, run, train_settings
 from maeref_jax.masking import continuity
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.samples import training_volumes
 from maeref_jax.samples.labelled_slices import labelled_in, only_labelled
 from maeref_jax.training import workdir as folder
-from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, labels_to_disk, write_tiff
+from maeref_jax.volumes.label_ids import IDENTITY
+from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, labels_to_disk, resolved, write_tiff
 from maeref_jax.volumes.windows import whole
 
 METHOD = "spatial_continuity"
@@ -37,23 +39,32 @@ class Stack(NamedTuple):
     truth: np.ndarray
 
 
+class Made(NamedTuple):
+    """The files of a Stack that the network learns from: masks and targets; and the numbers of its labelled slices."""
+
+    masks: Path
+    targets: Path
+    labelled: tuple[int, ...]
+
+
 def train(settings, workdir):
     """All stages of a config of configs/spatial_continuity.py into `workdir`, or what is missing of them."""
     workdir = Path(workdir)
-    folder.check_same_run(workdir, settings)
+    lasting = {name: value for name, value in settings.items() if name != "until"}  # one may go further later
+    folder.check_same_run(workdir, lasting)
     first = of_segmenter(settings)
     check(settings, first)
     folder.check_starting_point(first, workdir / "segmenter")
     stacks = {split: stacks_of(settings, split) for split in SPLITS}
     for stack in stacks["train"]:
         check_stack(stack, settings)
-    folder.write_config(workdir, settings, {})
+    folder.write_config(workdir, lasting, {})
     segment(first, workdir / "segmenter")
     if settings["until"] != "segmenter":
         made = {split: targets(settings, workdir, split, stacks[split]) for split in SPLITS}
         print(f"{workdir / 'targets'} is ready", flush=True)
-    if settings["until"] == "refiner":
-        learn(settings, workdir, made)
+    if settings["until"] == "refiner" and not (workdir / "refiner" / "summary.json").exists():
+        run.train(of_network(settings, workdir, made), workdir / "refiner")
 
 
 def check(settings, first):
@@ -62,6 +73,7 @@ def check(settings, first):
         raise BadInput(f"until is {settings['until']!r}, expected one of {', '.join(STAGES)}")
     train_settings.check(first)
     methods.SEGMENTERS["ensemble"].method(first)
+    train_settings.check(of_network(settings))
     rules_of(settings)
 
 
@@ -73,11 +85,33 @@ def check_stack(stack, settings):
             f"{stack.stem} has one slice, expected a stack: nothing is continuous along z; train the config ensemble "
             "on single slices"
         )
+    if depth < settings["network"]["slices"]:
+        raise BadInput(
+            f"{stack.stem} has {depth} slices, but the network sees {settings['network']['slices']} at a time; set "
+            "--config.network.slices to a smaller odd number"
+        )
 
 
 def of_segmenter(settings):
     """The settings of the first stage, those of a config of configs/ensemble.py."""
     return {name: value for name, value in settings.items() if name not in OWN} | {"method": "ensemble"}
+
+
+def of_network(settings, workdir=None, made=None):
+    """The settings of the last stage, those of a config of configs/continuity_network.py. workdir, made: where the
+    stages before are, and the Made of their stacks; None where they are not there yet.
+    """
+    shared = {name: settings[name] for name in ("seed", "voxel_size_nm")}
+    network = class_settings.with_classes({**settings["network"], **shared}, settings["classes"])
+    data = {**network["data"], "axes": "ZYX", "label_map": IDENTITY}
+    for split, stacks in (made or {}).items():
+        masks, targets, labelled = zip(*stacks, strict=True)
+        given = {"labels": tuple(map(str, masks)), "targets": tuple(map(str, targets)), "labelled_slices": labelled}
+        data[split] = {**data[split], **given}
+    if made:
+        use = methods.load_model(workdir / "segmenter", "segmenter").settings["use"]
+        data["foreground_threshold"] = use["foreground_threshold"]
+    return {**network, "data": data}
 
 
 def rules_of(settings):
@@ -86,7 +120,9 @@ def rules_of(settings):
 
 
 def stacks_of(settings, split):
-    """The Stacks of a split: files, or annotated phantoms."""
+    """The Stacks of a split: files, or annotated phantoms. A file that is named several times, for members that learn
+    from other slices of it, is one Stack.
+    """
     data, scheme = settings["data"], settings["classes"]
     if data["phantom"]["train"]:
         shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
@@ -95,11 +131,18 @@ def stacks_of(settings, split):
         stems = [volume.name for volume in found]
     else:
         found = training_volumes.volumes_from_files(data[split], data, scheme, True, experiment.told_before)
-        stems = training_volumes.stems(data[split]["images"])
-    return [
-        Stack(stem, array_volume(volume.image, stem, tuple(settings["voxel_size_nm"])), known(volume.labels, scheme))
-        for stem, volume in zip(stems, found, strict=True)
-    ]
+        paths = [resolved(path) for path in data[split]["images"]]
+        once = list(dict.fromkeys(paths))
+        named = dict(zip(once, training_volumes.stems(once), strict=True))
+        stems = [named[path] for path in paths]
+    stacks = {}
+    for stem, volume in zip(stems, found, strict=True):
+        truth = known(volume.labels, scheme)
+        if stem in stacks:
+            stacks[stem] = stacks[stem]._replace(truth=np.where(truth >= 0, truth, stacks[stem].truth))
+        else:
+            stacks[stem] = Stack(stem, array_volume(volume.image, stem, tuple(settings["voxel_size_nm"])), truth)
+    return list(stacks.values())
 
 
 def known(labels, scheme):
@@ -118,7 +161,7 @@ def segment(first, workdir):
 
 
 def targets(settings, workdir, split, stacks):
-    """[(masks, targets)], the files of every Stack of a split: what the segmenter says, and that made continuous."""
+    """The Made of every Stack of a split: what the segmenter says, and that made continuous."""
     model = methods.load_model(workdir / "segmenter", "segmenter")
     (workdir / "targets").mkdir(exist_ok=True)
     asked, made = jobs.Settings(threshold=1.0, ambiguous_threshold=1.0), []
@@ -129,20 +172,18 @@ def targets(settings, workdir, split, stacks):
         found = target(labels_from_disk(masks.read(whole(masks.shape))), stack.truth, settings)
         path = workdir / "targets" / f"{split}_{stack.stem}.tif"
         write_tiff(path, labels_to_disk(found), stack.image.voxel_size_nm, settings["classes"]["colours"])
-        made.append((output / f"{stack.stem}_initial.tif", path))
+        made.append(Made(output / f"{stack.stem}_initial.tif", path, tuple(labelled_slices(stack.truth))))
     return made
 
 
 def target(masks, truth, settings):
-    """What a network is to make of masks int16 (z, y, x): continuous along z, the truth where it is known. A slice is a
-    labelled one where more than half of it is known.
-    """
+    """What a network is to make of masks int16 (z, y, x): continuous along z, the truth where it is known."""
     given = np.where(truth >= 0, truth, masks)
-    labelled = [z for z in labelled_in(truth) if (truth[z] >= 0).mean() > 0.5]
-    found = continuity.continued(given, labelled, len(settings["classes"]["names"]), rules_of(settings))
+    classes, labelled = real_classes(settings["classes"]), labelled_slices(truth)
+    found = continuity.continued(given, labelled, classes, rules_of(settings))
     return np.where(truth >= 0, truth, found).astype(np.int16)
 
 
-def learn(settings, workdir, made):
-    """The network, trained on what `targets` made."""
-    raise NotImplementedError
+def labelled_slices(truth):
+    """The numbers of the slices of a truth (z, y, x) of which more than half is known."""
+    return [z for z in labelled_in(truth) if (truth[z] >= 0).mean() > 0.5]

@@ -6,7 +6,7 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.samples import sampling
-from maeref_jax.samples.labelled_slices import numbers_of
+from maeref_jax.samples.labelled_slices import for_each, numbers_of
 from maeref_jax.samples.training_volumes import TrainingVolume, volumes_from_files
 
 
@@ -21,7 +21,8 @@ class Stack(NamedTuple):
 
 
 def stacks(data, split, scheme, say):
-    """The Stacks that data[split] names: labels, the masks, and targets, one file for each; labelled_slices of all.
+    """The Stacks that data[split] names: labels, the masks, and targets, one file for each; labelled_slices, of all of
+    them or of each.
 
     Raises:
         BadInput: none of them, unequal numbers, other shapes, slices that are not there.
@@ -32,14 +33,14 @@ def stacks(data, split, scheme, say):
             f"expected masks ({flag}labels) and what they are to become (--config.data.{split}.targets), as many of "
             f"both, found {len(given['labels'])} and {len(given['targets'])}"
         )
-    found = []
-    for mask, target in zip(given["labels"], given["targets"], strict=True):
+    found, each = [], for_each(given["labelled_slices"], len(given["labels"]))
+    for mask, target, slices in zip(given["labels"], given["targets"], each, strict=True):
         pair = {"images": (), "entropy": (), "labels": (mask, target), "labelled_slices": ()}
         masks, targets = volumes_from_files(pair, data, scheme, False, say)
         if masks.labels.shape != targets.labels.shape:
             shapes = masks.labels.shape, targets.labels.shape
             raise BadInput(f"{target} of shape {shapes[1]} is no target of {mask} of shape {shapes[0]}: give one of it")
-        labelled, slices = np.zeros(len(masks.labels), bool), given["labelled_slices"]
+        labelled = np.zeros(len(masks.labels), bool)
         if slices:
             labelled[numbers_of(slices, len(labelled), target)] = True
         found.append(Stack(masks.labels, targets, labelled))

@@ -19,14 +19,8 @@ def only_labelled(volumes, chosen):
     """
     if not chosen:
         return volumes
-    each = [isinstance(one, tuple | list) for one in chosen]
-    if any(each) and (not all(each) or len(chosen) != len(volumes)):
-        raise BadInput(
-            f"{SETTING} is {tuple(chosen)}, expected slices for every volume, like (0, 7, '20:30'), or such a tuple "
-            f"for each of the {len(volumes)} volumes"
-        )
     found = []
-    for volume, slices in zip(volumes, chosen if all(each) else [chosen] * len(volumes), strict=True):
+    for volume, slices in zip(volumes, for_each(chosen, len(volumes)), strict=True):
         numbers = numbers_of(slices, len(volume.labels), volume.name)
         labels = np.full_like(volume.labels, -1)
         labels[numbers] = volume.labels[numbers]
@@ -34,6 +28,17 @@ def only_labelled(volumes, chosen):
             raise BadInput(f"{SETTING}: no voxel of the slices {tuple(slices)} of {volume.name} has a known label")
         found.append(volume._replace(labels=labels))
     return found
+
+
+def for_each(chosen, volumes):
+    """The slices of each of so many volumes, as `only_labelled` is given them. Raises BadInput for another number."""
+    each = [isinstance(one, tuple | list) for one in chosen]
+    if any(each) and (not all(each) or len(chosen) != volumes):
+        raise BadInput(
+            f"{SETTING} is {tuple(chosen)}, expected slices for every volume, like (0, 7, '20:30'), or such a tuple "
+            f"for each of the {volumes} volumes"
+        )
+    return list(chosen) if any(each) else [chosen] * volumes
 
 
 def numbers_of(slices, count, name):

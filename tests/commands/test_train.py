@@ -182,6 +182,19 @@ def test_files_by_flag_are_those_of_the_config_without_phantoms(tmp_path):
     assert overrides("mae") == []
 
 
+def test_the_labelled_slices_of_a_config_are_those_of_its_own_stacks_and_may_be_typed_in_any_form():
+    typed = overrides("spatial_continuity", "--images", "a.tif", "--labels", "b.tif")
+    for text, expected in (
+        (None, ()),
+        ("0:160:5", ("0:160:5",)),
+        ("0,7,20:30", ("0", "7", "20:30")),
+        ("((0,10),(5,'20:30'))", ((0, 10), (5, "20:30"))),
+    ):
+        more = [] if text is None else [f"--config.data.train.labelled_slices={text}"]
+        data = command_line.load_config("spatial_continuity", [*typed, *more]).data
+        assert data.train.labelled_slices == expected and data.validation.labelled_slices == ()
+
+
 def test_flags_fit_every_config_or_are_refused_by_their_name():
     found = overrides("crf", "--ensemble", "runs/mine", "--validation_images", "a.tif", "--validation_labels", "b.tif")
     data = command_line.load_config("crf", found).data

@@ -48,3 +48,29 @@ def test_empty_one_voxel_and_boxes():
     assert number == 1 and one.labels.shape == (3, 3, 3) and not one.cut
     assert validity.counts(one.labels)["inner_edges"] == 6
     assert labels[one.place].shape == one.labels.shape
+
+
+def boxes(*places):
+    labels = np.zeros((6, 12, 24), np.int16)
+    for first, last in places:
+        labels[1:5, 2:10, first:last] = 1
+    return instances.of(labels)
+
+
+def test_pieces_and_bridges_are_counted():
+    truth = boxes((1, 8), (10, 16), (18, 23))
+    assert instances.splits_and_merges(truth, truth) == {"true": 3, "found": 3, "missed": 0, "split": 0, "merged": 0}
+    broken = boxes((1, 4), (5, 8), (10, 23))
+    assert instances.splits_and_merges(truth, broken) == {"true": 3, "found": 3, "missed": 2, "split": 1, "merged": 1}
+    nothing = instances.splits_and_merges(truth, 0 * truth)
+    assert nothing == {"true": 3, "found": 0, "missed": 3, "split": 0, "merged": 0}
+    assert instances.splits_and_merges(0 * truth, truth)["found"] == 3
+
+
+def test_specks_are_no_pieces():
+    truth = boxes((1, 8))
+    speckled = np.array(truth)
+    speckled[:, :, 4] = 0
+    speckled[2, 4, 5:8] = 0
+    assert instances.splits_and_merges(truth, instances.of(speckled))["split"] == 1
+    assert instances.splits_and_merges(truth, instances.of(boxes((1, 3), (4, 8))), 100)["split"] == 0

@@ -10,6 +10,7 @@ from small_settings import NOTHING
 from maeref_jax.errors import BadInput
 from maeref_jax.samples.intensities import normalised
 from maeref_jax.segmenters import ensemble
+from maeref_jax.uncertainty.foreground import shifted
 
 SETTINGS = {
     "members": 3,
@@ -329,3 +330,7 @@ def test_over_symmetries_a_turned_image_has_turned_probabilities_and_one_member_
     each = np.asarray(jax.jit(ensemble.segmenter(one).predict)(*alone, image))
     assert each.shape == (8 if shape[-1] == shape[-2] else 4, *shape, 3)
     np.testing.assert_allclose(each.mean(0), found[1], atol=1e-5)
+    assert len({view.tobytes() for view in each}) == len(each), "no view is there twice"
+    sooner = {**known, "use": {"symmetries": True, "foreground_threshold": 0.2}}
+    called = ensemble.segmenter(sooner).predict(params, state, image)
+    np.testing.assert_allclose(called, shifted(found, 0.2), atol=1e-5)
