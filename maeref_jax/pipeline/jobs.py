@@ -1,7 +1,5 @@
 """What one volume is refined from, by which models and how; and whether these fit together, before any work."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +13,6 @@ from maeref_jax.audit.trust import check as check_limits
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.slices import slices_within
 from maeref_jax.records import Refiner, Segmenter
-from maeref_jax.training.workdir import lasting
 from maeref_jax.uncertainty.confidence import Calibration
 from maeref_jax.uncertainty.entropy import KINDS
 from maeref_jax.volumes import inputs
@@ -31,8 +28,6 @@ from maeref_jax.volumes.writing import check_written
 
 LEAVE = ("red", "flagged")
 THRESHOLDS = ("threshold", "ambiguous_threshold")
-# Settings that decide nothing about the result.
-_HOW = ("overwrite", "num_parts", "part_id", "wait_minutes", "export", "strict", "ask")
 
 
 class Model(NamedTuple):
@@ -368,41 +363,3 @@ def check_same_scheme(one: Model, other: Model) -> None:
             f"{one.workdir} was trained with voxels of {sizes[0]} nm (z, y, x), {other.workdir} of {sizes[1]}; "
             "train them with the same voxel_size_nm"
         )
-
-
-def identity(job, volumes, segmenter, refiner, settings) -> dict:
-    """What decides about the result, as JSON: another one of these means another output."""
-    return {
-        "format": 3,
-        "inputs": {name: volume.identity() | _size_of(volume) for name, volume in volumes.items()},
-        "segmenter": segmenter and _model_identity(segmenter),
-        "refiner": refiner and _model_identity(refiner),
-        "members": job.members,
-        "settings": {
-            name: value._asdict() if isinstance(value, Limits) else value
-            for name, value in settings._asdict().items()
-            # Of models the names are a check alone.
-            if name not in _HOW
-            and (name != "classes" or not (segmenter or refiner))
-            and (name != "labelled_slices" or value)
-        },
-    }
-
-
-def _size_of(volume: Volume) -> dict:
-    """The voxel size as it was read, or given."""
-    size = volume.voxel_size_nm
-    return {"voxel_size_nm": [float(length) for length in size] if size else None}
-
-
-def _model_identity(model: Model) -> dict:
-    """Method and digests, not the path: a workdir may be moved, and may be trained further under the same path."""
-    leaves, structure = jax.tree.flatten((model.params, model.state))
-    digest = hashlib.sha256(str(structure).encode())
-    for leaf in leaves:
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    config = hashlib.sha256(json.dumps(lasting(model.settings), sort_keys=True).encode()).hexdigest()
-    found = {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}
-    found |= {"temperatures": list(model.calibration.temperatures)} if model.calibration else {}
-    # Other parameters under the same path: who is told that they differ should see why.
-    return found | ({"damaged_checkpoints": list(model.damaged)} if model.damaged else {})

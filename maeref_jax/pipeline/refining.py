@@ -21,6 +21,7 @@ from maeref_jax.audit.changes import table
 from maeref_jax.errors import MARK, BadInput, CannotGoOn, tell
 from maeref_jax.pipeline import doubts, parts, space
 from maeref_jax.pipeline.blockwise import RULES
+from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import (
     Job,
     Model,
@@ -29,7 +30,6 @@ from maeref_jax.pipeline.jobs import (
     check_chosen,
     check_job,
     formats_of,
-    identity,
     meant_for,
     object_rules,
     placement_of,
