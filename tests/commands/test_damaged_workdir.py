@@ -10,7 +10,7 @@ import pytest
 
 from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.phantom import phantom
-from maeref_jax.pipeline import jobs, methods
+from maeref_jax.pipeline import identity, jobs, methods
 from maeref_jax.results import claim
 from maeref_jax.training import checkpoint
 from maeref_jax.volumes.volume import array_volume, write_tiff
@@ -70,7 +70,7 @@ def everything_loaded(workdir):
     """What the pipeline reads of a model before any work."""
     model = methods.load_model(workdir, "refiner")
     settings = jobs.settled(jobs.Settings(), model)
-    return jobs.identity(jobs.Job("a", workdir), {}, None, model, settings)
+    return identity.identity(jobs.Job("a", workdir), {}, None, model, settings)
 
 
 def test_a_setting_of_another_type_or_value_is_refused(workdir):
