@@ -113,7 +113,10 @@ def check_stream(path: str | Path, packed: Callable[[], bytes], held: int, trust
             return  # damaged, which is told by who reads it
         data = stream.unconsumed_tail
         if count > most:
-            check_piece(path, "what it holds in one piece", count, held, trust)
+            raise BadInput(
+                f"{path}: a piece of it becomes more than {trust.piece_gb:g} GB when it is unpacked, whatever it says "
+                "of itself; if you know where it is from, allow it with --piece_gb N"
+            )
 
 
 def room_for(path: str | Path, needed: int) -> None:
