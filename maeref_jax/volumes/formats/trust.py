@@ -102,7 +102,7 @@ def check_stream(path: str | Path, packed: Callable[[], bytes], held: int, trust
     unpacked at once. Libraries unpack all of them, whatever size is stated elsewhere. They are looked at only where
     they could.
     """
-    most = int(trust.piece_gb * _GB)
+    most = max(int(trust.piece_gb * _GB), _NO_BOMB * held)
     if held * DEFLATE <= most:
         return
     stream, data, count = zlib.decompressobj(zlib.MAX_WBITS | 32), packed(), 0
@@ -114,7 +114,7 @@ def check_stream(path: str | Path, packed: Callable[[], bytes], held: int, trust
         data = stream.unconsumed_tail
         if count > most:
             raise BadInput(
-                f"{path}: a piece of it becomes more than {trust.piece_gb:g} GB when it is unpacked, whatever it says "
+                f"{path}: a piece of it becomes more than {most / _GB:.3g} GB when it is unpacked, whatever it says "
                 "of itself; if you know where it is from, allow it with --piece_gb N"
             )
 
