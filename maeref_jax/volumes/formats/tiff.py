@@ -152,7 +152,11 @@ def _check_pages_end(tif: tifffile.TiffFile) -> None:
     """Raises TiffFileError where the pages of a file follow one another without end, or overlap: a few bytes can be
     thousands of pages that way, which take minutes to be listed.
     """
-    file, form, offset, seen, taken = tif.filehandle, tif.tiff, tif.pages.first.offset, set(), 0
+    try:
+        offset = tif.pages.first.offset
+    except IndexError as error:
+        raise tifffile.TiffFileError("its first page cannot be read") from error
+    file, form, seen, taken = tif.filehandle, tif.tiff, set(), 0
     while 0 < offset < file.size:
         file.seek(offset)
         count = int.from_bytes(file.read(form.tagnosize), _ORDERS[form.byteorder])
