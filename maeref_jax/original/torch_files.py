@@ -161,12 +161,15 @@ def _read_zip(path):
             if key not in read:
                 read[key] = _numbers(file.read(f"{root}data/{key}"), STORAGES[kind], ">" if big else "<")
             if len(read[key]) < count:
-                raise BadInput(f"{path}: storage {key} has {len(read[key])} numbers, expected {count}: a damaged file")
+                raise BadInput(f"storage {key} has {len(read[key])} numbers, expected {count}: a damaged file")
             return read[key]
 
-        with file.open(pickles[0]) as content:
-            program = io.BytesIO(checked(content.read(LARGEST_BYTES + 1)))
-        return _Unpickler(program, storage).load()
+        try:
+            with file.open(pickles[0]) as content:
+                program = io.BytesIO(checked(content.read(LARGEST_BYTES + 1)))
+            return _Unpickler(program, storage).load()
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
 
 
 def _check_members(path, file):

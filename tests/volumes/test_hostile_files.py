@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 import os
 import struct
 import subprocess
@@ -91,15 +92,17 @@ def test_a_chunk_or_strip_that_holds_more_than_it_says_is_found_before_it_is_unp
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("a", (4, 8, 8), "u1", chunks=(4, 8, 8), compression="gzip")
         dataset.id.write_direct_chunk((0, 0, 0), bomb)
-    tifffile.imwrite(tmp_path / "a.tif", STACK[0], compression="zlib", photometric="minisblack", metadata=None)
-    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
-        tags = tif.pages[0].tags
-        tags["StripOffsets"].overwrite(tif.filehandle.size)
-        tags["StripByteCounts"].overwrite(len(bomb))
-    with (tmp_path / "a.tif").open("ab") as file:
-        file.write(bomb)
-    for name, axes in (("a.h5", "ZYX"), ("a.tif", "YX")):
-        with pytest.raises(BadInput, match=r"takes? [\d.]+ GB of memory.*--piece_gb"):
+    for name, number, strip in (("a.tif", 8, bomb), ("b.tif", 34925, lzma.compress(bytes(12_000_000)))):
+        tifffile.imwrite(tmp_path / name, STACK[0], compression="zlib", photometric="minisblack", metadata=None)
+        with tifffile.TiffFile(tmp_path / name, mode="r+b") as tif:
+            tags = tif.pages[0].tags
+            tags["Compression"].overwrite(number)
+            tags["StripOffsets"].overwrite(tif.filehandle.size)
+            tags["StripByteCounts"].overwrite(len(strip))
+        with (tmp_path / name).open("ab") as file:
+            file.write(strip)
+    for name, axes in (("a.h5", "ZYX"), ("a.tif", "YX"), ("b.tif", "YX")):
+        with pytest.raises(BadInput, match=r"becomes more than 0.001 GB.*--piece_gb"):
             read(tmp_path / name, FEW, axes)
 
 

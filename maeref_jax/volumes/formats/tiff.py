@@ -51,7 +51,7 @@ _LEFT_ASIDE = "its description cannot be understood and is left aside"
 _DAMAGE = re.compile(r"invalid page offset|corrupted|failed to reshape|invalid value offset|invalid offset")
 # How many bytes come out of one at most, by the number of the compression: none, packbits, LZW, deflate.
 _TIGHTEST = {1: 1, 32773: 64, 5: 1400, 8: DEFLATE, 32946: DEFLATE}
-_STREAMS = (8, 32946)
+_STREAMS, _LZMA = (8, 32946, 34925), 34925
 # The errors of imagecodecs, which tifffile uses where it is installed, are RuntimeErrors.
 _DECODE_ERRORS = (ValueError, zlib.error, lzma.LZMAError, tifffile.TiffFileError, RuntimeError)
 
@@ -152,7 +152,11 @@ def _check_pages_end(tif: tifffile.TiffFile) -> None:
     """Raises TiffFileError where the pages of a file follow one another without end, or overlap: a few bytes can be
     thousands of pages that way, which take minutes to be listed.
     """
-    file, form, offset, seen, taken = tif.filehandle, tif.tiff, tif.pages.first.offset, set(), 0
+    try:
+        offset = tif.pages.first.offset
+    except IndexError as error:
+        raise tifffile.TiffFileError("its first page cannot be read") from error
+    file, form, seen, taken = tif.filehandle, tif.tiff, set(), 0
     while 0 < offset < file.size:
         file.seek(offset)
         count = int.from_bytes(file.read(form.tagnosize), _ORDERS[form.byteorder])
@@ -296,7 +300,8 @@ def _check_page(path: Path, page: tifffile.TiffPage, trust: Trust) -> None:
 def _decode(path: Path, page: tifffile.TiffPage, trust: Trust) -> np.ndarray:
     if page.keyframe.compression in _STREAMS:
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            check_stream(path, lambda at=offset, n=count: _bytes(page, at, n), count, trust)
+            by_lzma = page.keyframe.compression == _LZMA
+            check_stream(path, lambda at=offset, n=count: _bytes(page, at, n), count, trust, by_lzma=by_lzma)
     try:
         return page.asarray()
     except _DECODE_ERRORS as error:

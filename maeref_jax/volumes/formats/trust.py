@@ -7,6 +7,7 @@ sign of one.
 """
 
 import contextlib
+import lzma
 import os
 import shutil
 import tempfile
@@ -21,7 +22,8 @@ from maeref_jax.errors import BadInput, CannotGoOn
 DEFLATE = 1032
 _NO_BOMB = 20
 _GB = 1e9
-_LOOKED_AT_BYTES = 1 << 24
+_LOOKED_AT_BYTES, _FED_BYTES = 1 << 24, 1 << 20
+_LZMA = 10_000  # that come out of a byte, about
 _LONGEST = 1000  # characters of a message
 
 
@@ -97,23 +99,30 @@ def check_piece(path: str | Path, what: str, needed: int, held: int, trust: Trus
         )
 
 
-def check_stream(path: str | Path, packed: Callable[[], bytes], held: int, trust: Trust) -> None:
-    """Raises BadInput where the `held` bytes that `packed` gives, packed by zlib or gzip, become more than may be
-    unpacked at once. Libraries unpack all of them, whatever size is stated elsewhere. They are looked at only where
-    they could.
+def check_stream(
+    path: str | Path, packed: Callable[[], bytes], held: int, trust: Trust, *, by_lzma: bool = False
+) -> None:
+    """Raises BadInput where the `held` bytes that `packed` gives, packed by zlib or gzip, or by LZMA, become more than
+    may be unpacked at once. Libraries unpack all of them, whatever size is stated elsewhere. They are looked at only
+    where they could.
     """
-    most = int(trust.piece_gb * _GB)
-    if held * DEFLATE <= most:
+    most, count = max(int(trust.piece_gb * _GB), _NO_BOMB * held), 0
+    if held * (_LZMA if by_lzma else DEFLATE) <= most:
         return
-    stream, data, count = zlib.decompressobj(zlib.MAX_WBITS | 32), packed(), 0
-    while data and not stream.eof:
-        try:
-            count += len(stream.decompress(data, _LOOKED_AT_BYTES))
-        except zlib.error:
-            return  # damaged, which is told by who reads it
-        data = stream.unconsumed_tail
-        if count > most:
-            check_piece(path, "what it holds in one piece", count, held, trust)
+    stream = lzma.LZMADecompressor() if by_lzma else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    data = memoryview(packed())
+    with contextlib.suppress(zlib.error, lzma.LZMAError, EOFError):  # damage, which is told by who reads it
+        for start in range(0, len(data), _FED_BYTES):
+            given = data[start : start + _FED_BYTES]
+            while given is not None and not stream.eof:
+                count += len(stream.decompress(given, _LOOKED_AT_BYTES))
+                if count > most:
+                    raise BadInput(
+                        f"{path}: a piece of it becomes more than {most / _GB:.3g} GB when it is unpacked, whatever it "
+                        "says of itself; if you know where it is from, allow it with --piece_gb N"
+                    )
+                left = b"" if by_lzma else stream.unconsumed_tail
+                given = left if left or (by_lzma and not stream.needs_input) else None
 
 
 def room_for(path: str | Path, needed: int) -> None:
