@@ -62,6 +62,7 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     if name not in methods:
         raise BadInput(f"{workdir} holds a model of method '{name}', expected a {kind}: {', '.join(methods)}")
     module, settings = methods[name], config["config"]
+    check_config(workdir, settings)
     settings = _with_foreground(workdir, settings) if kind == "segmenter" else settings
     try:
         apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
@@ -72,7 +73,6 @@ def load_model(workdir: str | Path, kind: str) -> Model:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{workdir}/config.json is damaged, no {kind} can be made of it: {error}") from error
-    check_config(workdir, settings)
     loaded = Loaded({}, {}, 0) if name in UNLEARNED else load_best(workdir)
     known = _beside(workdir, "calibration.json", is_calibration, "maeref calibrate")
     chosen = _beside(workdir, "threshold.json", is_chosen, "refine.py --suggest_threshold")

@@ -152,7 +152,7 @@ def test_a_voxel_size_is_given_to_every_method_by_the_same_flag(run, tmp_path):
 @pytest.mark.parametrize("theirs", ["[1]", '{"model_type": "bert"}'])
 def test_a_config_json_of_another_program_is_no_workdir(tmp_path, theirs):
     (tmp_path / "config.json").write_text(theirs)
-    with pytest.raises(BadInput, match="written by something else"):
+    with pytest.raises(BadInput, match=r"is not the workdir of a train\.py run: .*config\.json"):
         read_config(tmp_path)
 
 
