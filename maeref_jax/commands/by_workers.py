@@ -36,7 +36,8 @@ def _do_what_was_not_done(run) -> None:
 
 def serve(job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings) -> None:
     """What a worker does: the blocks that it is given of one input."""
-    run = refining.open_run(job, segmenter, refiner, settings._replace(overwrite=False), lambda line: None)
+    settings = settings._replace(overwrite=False)
+    run = refining.open_run(job, segmenter, refiner, settings, lambda line: None, serving=True)
     if run is not None:
         before = {step: run.before(step) for step in run.steps}
         workers.serve(passes.passes(run), run.place, run.shape, run.settings.block, before)

@@ -263,10 +263,12 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
         lines.append(f"  hidden, in {_SAMPLED_BLOCKS} blocks or fewer that were looked at: {found['hidden_share']:.2%}")
     elif "refine" in found["windows"]:
         lines.append("  what is hidden is not known before it is segmented: windows and hours of 'refine' are the most")
-    needed = f"memory: about {space.gb(found['block_bytes'])}, and at the end up to 0.8 GB for skeletons of objects"
+    needed = f"memory: about {space.size(found['block_bytes'])}, and at the end up to 0.8 GB for skeletons of objects"
     temporary = found["temporary_bytes"]
-    unpacked = f", and {space.gb(temporary)} in {tempfile.gettempdir()} (TMPDIR) to unpack inputs" if temporary else ""
-    return [*lines, f"  disk: at most {space.gb(found['disk_bytes'])}{unpacked}; {needed}"]
+    unpacked = (
+        f", and {space.size(temporary)} in {tempfile.gettempdir()} (TMPDIR) to unpack inputs" if temporary else ""
+    )
+    return [*lines, f"  disk: at most {space.size(found['disk_bytes'])}{unpacked}; {needed}"]
 
 
 def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts: int) -> list[str]:
@@ -277,7 +279,7 @@ def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts:
     if sum(one["export_bytes"] for one in found) > free:
         short = ": NOT enough, already for the exports"
     together = f", shared by {num_parts} parts" if num_parts > 1 else ""
-    lines = [f"all {len(found)}: disk at most {space.gb(disk)}, {space.gb(free)} free in {place}{short}"]
+    lines = [f"all {len(found)}: disk at most {space.size(disk)}, {space.size(free)} free in {place}{short}"]
     lines.append(f"hours of the networks{together} (reading, writing, objects, exports and asking come on top):")
     lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
     uncounted = not work and any(windows["computed"] for one in found for windows in one["windows"].values())

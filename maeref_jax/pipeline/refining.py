@@ -80,10 +80,16 @@ def refine_volume(
 
 
 def open_run(
-    job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, say: Callable[[str], None] = tell
+    job: Job,
+    segmenter: Model | None,
+    refiner: Model | None,
+    settings: Settings,
+    say: Callable[[str], None] = tell,
+    serving: bool = False,
 ) -> Run | None:
     """Checks everything and makes the output, or opens it again; None where it is complete. Raises as
-    `refine_volume` does. Several processes may do this at the same time.
+    `refine_volume` does. Several processes may do this at the same time. serving: this one is a worker, and whoever
+    started it has looked at the disk.
     """
     given, refiner = refiner, meant_for(refiner, job.labels is not None)
     check_chosen(job, segmenter, refiner, settings)
@@ -113,7 +119,7 @@ def open_run(
     if settings.overwrite:
         output.check_removable(place)
     state = "new" if settings.overwrite else output.state(place, made_by)
-    if state != "complete":
+    if state != "complete" and not serving:
         size = (shape, settings.block, voxel_size_nm, job.image, place.formats)
         found = space.needed(roles_of(settings, refiner), *size)
         space.check(place, found, space.share_done(place, run.steps, math.prod(block_grid(run)[0])), say)

@@ -62,7 +62,7 @@ def needed(
         tuple(-(-n // f) for n, f in zip(shape, factor, strict=True))
         for factor in level_factors(tuple(shape), voxel_size_nm, 64)
     ]
-    voxels, files = (sum(math.prod(size(level)) for level in levels) for size in (tuple, lambda n: _files(n, block)))
+    voxels, files = (sum(math.prod(of(level)) for level in levels) for of in (tuple, lambda n: _files(n, block)))
     arrays = 0
     for role in roles:
         dtype = maps.KINDS[role].dtype or (image.dtype if image is not None else "uint8")
@@ -97,13 +97,13 @@ def check(place: Output, found: Needed, share_done: float, say: Callable[[str], 
     left = found._replace(arrays=round((1 - share_done) * found.arrays), exports=exports)
     if left.least > free:
         raise CannotGoOn(
-            f"{place.stem}: the exports, which are not compressed, take {gb(left.least)}, and {gb(free)} are free in "
-            f"{there}; make room, choose another --output, or leave them out: --config.tiff_export=false, no --export"
+            f"{place.stem}: the exports, which are not compressed, take {size(left.least)}, and {size(free)} are free "
+            f"in {there}; make room, choose another --output, or leave out --export and set --config.tiff_export=false"
         )
     if left.most > free:
         say(
-            f"{MARK}{place.stem}: {gb(left.most)} are written if nothing can be compressed (usually it is a fraction), "
-            f"and {gb(free)} are free in {there}; if the disk is full before the end, make room and give the same "
+            f"{MARK}{place.stem}: {size(left.most)} are written if nothing can be compressed (usually a fraction), and "
+            f"{size(free)} are free in {there}; if the disk is full before the end, make room and give the same "
             "command again: it goes on"
         )
 
@@ -113,8 +113,10 @@ def share_done(place: Output, steps: Sequence[str], count: int) -> float:
     return sum(len(marks.finished(place, step)) for step in steps) / (len(steps) * count)
 
 
-def gb(size: float) -> str:
-    return f"{size / 1e9:.3g} GB"
+def size(count: float) -> str:
+    """Bytes as a person reads them."""
+    unit, name = next((one for one in ((1e9, "GB"), (1e6, "MB")) if count >= one[0]), (1e3, "kB"))
+    return f"{count / unit:.3g} {name}"
 
 
 def _files(shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
