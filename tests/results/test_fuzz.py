@@ -1,4 +1,4 @@
-"""JSON among the results, mutated a thousand times: a value, or BadInput in one line; nothing else."""
+"""JSON among the results, mutated five hundred times: a value, or BadInput in one line; nothing else."""
 
 import json
 import random
@@ -76,11 +76,12 @@ def asked(place, made_by):
     yield lambda: marks.digests(place, "segment", box) is not None
     yield lambda: marks.sweep(place, ("segment", "refine"), [box])[0] in (0, 1)
 
-    def claim():
-        with claimed(place.progress, "finish") as ours:
-            return ours in (True, False)
 
-    yield claim
+def claim(place):
+    with claimed(place.progress, "finish") as ours:
+        pass
+    (place.progress / "finish_2").unlink(missing_ok=True)
+    return ours in (True, False)
 
 
 @pytest.mark.parametrize("base", ["complete", "begun"])
@@ -94,10 +95,10 @@ def test_json_of_results_is_read_without_trust(finished, tmp_path, base, name):
     if not path.exists():
         return
     text = path.read_text()
-    for _ in range(70):
+    for _ in range(30):
         wrong = mutated(text, rng)
         path.write_text(wrong, encoding="utf-8", errors="surrogatepass")
-        for ask in asked(place, made_by):
+        for ask in [lambda: claim(place)] if path.name == "finish_1" else asked(place, made_by):
             try:
                 assert ask(), wrong[:300]
             except BadInput as error:
