@@ -118,3 +118,9 @@ def test_in_python_as_in_the_command(mask):
     assert not found.hidden.any() and found.summary["everywhere"]
     with pytest.raises(BadInput, match="inpainter has to be trained first"):
         maeref_jax.load_model("inpainter")
+
+
+def test_what_it_takes_is_said_without_a_network(refine, mask):
+    code, out, err = refine(*ALONE, "--dry_run")
+    assert code == 0 and not err and not Path("out").exists()
+    assert "mask: 12 x 20 x 24 voxels" in out and "windows to compute" not in out and "memory: about" in out
