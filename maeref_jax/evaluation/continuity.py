@@ -239,7 +239,7 @@ def _picture(case, maps, asked):
     depth, *sides = case.truth.shape
     for z in sorted({depth * part // 6 for part in (1, 3, 5)}):
         plane = case.inputs["image"].read(Box((z, 0, 0), (z + 1, *sides)))[0]
-        row = [Panel(f"slice {z}", grey_image(plane))]
+        row = [Panel(f"slice {z}", grey_image(plane), nm_per_pixel=case.voxel_size_nm and case.voxel_size_nm[2])]
         row += [Panel(name, show_agreement(case.truth[z], labels[z])) for name, labels in shown.items()]
         rows.append(row)
     keys = [Key(name, colour) for name, colour in AGREEMENT_COLOURS.items()]
