@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from maeref_jax.commands import command_line, nnunet, usage
 from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
+from maeref_jax.commands.system_errors import explained
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.results.output import check_stem
 from maeref_jax.volumes.dataset import Given, given_of
@@ -33,12 +34,16 @@ def one_of_several(stem: str, failed: dict[str, str], several: bool) -> Iterator
     """
     try:
         yield
-    except (BadInput, CannotGoOn, OSError) as error:
-        if not several and not isinstance(error, OSError):
+    except (BadInput, CannotGoOn) as error:
+        if not several:
             raise
-        # Of the file system: a full disk, one that is gone or must not be written to.
-        more = "; when that is mended, give the same command again: it goes on" if getattr(error, "errno", None) else ""
-        fail(stem, f"{error}{more}", failed)
+        fail(stem, error, failed)
+    except Exception as error:
+        # Of the file system: a full disk, one that is gone or must not be written to. Anything else is our own mistake.
+        reason = explained(error) or (str(error) if isinstance(error, OSError) else None)
+        if reason is None:
+            raise
+        fail(stem, reason, failed)
 
 
 def fail(stem: str, error: Exception | str, failed: dict[str, str]) -> None:
