@@ -162,12 +162,12 @@ def test_a_small_file_system_fills_up_and_is_made_larger(small, refine):
         resize(size)
         code, _, err = refine(*given, "--output", place)
         last = err.splitlines()[-1]
-        assert code == 1 and err.count("error: ") == 1 and last.startswith("error: a_labels: [Errno 28] No space left")
-        done.add(len(list(place.rglob("progress/*/*.json"))))
         assert (
-            last.endswith("give the same command again: it goes on where it was")
-            and not (place / "a_labels.json").exists()
+            code == 1 and err.count("error: ") == 1 and last.startswith("error: a_labels: ") and "No space left" in last
         )
+        done.add(len(list(place.rglob("progress/*/*.json"))))
+        assert last.endswith("give the same command again: it goes on where it was")
+        assert not (place / "a_labels.json").exists()
     assert len(done) > 1, "always full at the same moment"
     resize("100m")
     assert refine(*given, "--output", place)[0] == 0

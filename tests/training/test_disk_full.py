@@ -1,0 +1,52 @@
+"""A training whose disk is full ends in one line, and goes on when there is room."""
+
+import resource
+import sys
+
+import numpy as np
+import pytest
+from test_loop import batches, lines_of, train
+from test_state import line
+
+from maeref_jax.commands import command_line
+from maeref_jax.training import checkpoint
+
+
+def big():
+    """A method with numbers that are too many for a small file."""
+    small = line()
+    return small._replace(
+        init=lambda key, batch: (
+            {**small.init(key, batch)[0], "big": np.random.default_rng(0).normal(size=50_000)},
+            {},
+        ),
+    )
+
+
+def test_training_on_a_full_disk_is_one_line_and_goes_on_when_there_is_room(tmp_path, monkeypatch, capfd):
+    """What has no room here is a file of more than 64 kB, which works everywhere."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def filling(step):
+        if step == 9:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limit[1]))
+        return batches(step)
+
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+
+    def main(argv):
+        train(tmp_path / "run", 20, every=2, data=filling, method=big())
+
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            command_line.run(main)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    said = capfd.readouterr().err
+    assert exit_.value.code == 1 and "File too large; no file may be so large there" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert len(lines_of(tmp_path / "run")) >= 4
+    train(tmp_path / "run", 20, every=2, method=big())
+    train(tmp_path / "whole", 20, every=2, method=big())
+    whole, full = (checkpoint.load_best(tmp_path / name).params for name in ("whole", "run"))
+    assert all(np.array_equal(whole[name], full[name]) for name in whole)
