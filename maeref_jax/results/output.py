@@ -50,8 +50,8 @@ def check_stem(stem: str) -> None:
     if "\\" in stem or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in stem):
         raise BadInput(
             f"the name {stem!a} holds line breaks, backslashes, or bytes that are no text here; the results would have "
-            "it, too. Give the file another name, a link will do, or a stem in a --batch table (if other files with such "
-            "letters are refused, too, set the environment variable PYTHONUTF8=1)"
+            "it, too. Give the file another name, a link will do, or a stem in a --batch table (if other files with "
+            "such letters are refused, too, set the environment variable PYTHONUTF8=1)"
         )
 
 
