@@ -49,9 +49,9 @@ def check_stem(stem: str) -> None:
         raise BadInput(f"the stem '{stem}' is no file name")
     if "\\" in stem or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in stem):
         raise BadInput(
-            f"the name {stem!a} holds line breaks, backslashes, or bytes that are no text here; the results would have "
-            "it, too. Give the file another name, a link will do, or a stem in a --batch table (if other files with "
-            "such letters are refused, too, set the environment variable PYTHONUTF8=1)"
+            f"the name {stem!a} holds line breaks, backslashes, or bytes that are no text here, and would be that of "
+            "the results; give the file another name, a link will do, or a stem in a --batch table (if letters like "
+            "these are refused in all names, set the environment variable PYTHONUTF8=1)"
         )
 
 
