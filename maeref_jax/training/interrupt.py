@@ -61,14 +61,24 @@ def ignored(number: int) -> bool:
 def _stop(number, frame) -> NoReturn:
     # An exception: temporary files are removed and progress bars closed on the way out.
     _stopping.append(number)
+    if _importing(frame):
+        _leave(number)
+    sys.unraisablehook = lambda told: None  # where the exception is dropped, the thread ends us: nothing to tell
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
 
 
+def _importing(frame) -> bool:
+    """Whether something is being imported: libraries in C++ abort on an exception while they set themselves up."""
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
 def _leave(number: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads any more
+        with suppress(OSError, ValueError, RuntimeError):  # nobody reads any more, or it is being written to just now
             stream.flush()
     os._exit(128 + number)
 

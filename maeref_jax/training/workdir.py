@@ -173,7 +173,7 @@ def read_config(workdir):
             f"{path} is damaged, or was edited: its facts of the training data are others than were written; remove "
             "it, and give the train.py command again: it is written anew"
         )
-    return found
+    return {"facts": {}} | found
 
 
 def _is_config(found):

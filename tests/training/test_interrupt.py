@@ -25,6 +25,14 @@ BUSY = {
         "gc.callbacks.append(late)\n"
         "while True: gc.collect()"
     ),
+    "importing what aborts on an exception": (
+        "import pathlib, sys, tempfile\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    slow = 'import os, time\\ntry: time.sleep(60)\\nexcept BaseException: os.abort()'\n"
+        "    pathlib.Path(folder, 'slow_to_import.py').write_text(slow)\n"
+        "    sys.path.insert(0, folder)\n"
+        "    import slow_to_import"
+    ),
     "compiling": (
         "import jax, jax.numpy as jnp\n"
         "def deep(x):\n"
