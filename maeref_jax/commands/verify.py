@@ -1,12 +1,14 @@
-"""Compares results with the digests of what was written; what is damaged can be made again:
+"""Compares results, or a trained model, with the digests of what was written; damaged results can be made again:
 
     maeref verify refined
     maeref verify refined/cell.json
     maeref verify --repair refined
+    maeref verify runs/mae
 
-OUTPUT is a folder of results, or one result in it, STEM.json or STEM.ome.zarr. Reads all of it and changes nothing.
---repair makes room for what is damaged: blocks count as not done again, and changed files are put aside under another
-name. The refine command that is named then makes just these again. docs/robustness.md says more.
+OUTPUT is a folder of results, one result in it, STEM.json or STEM.ome.zarr, or a workdir, whose checkpoints are read.
+Reads all of it and changes nothing. --repair makes room for what is damaged: blocks count as not done again, and
+changed files are put aside under another name. The refine command that is named then makes just these again.
+docs/robustness.md says more.
 Exit codes: 0 all is whole, 1 something is damaged or not finished, 2 bad usage, or no result is there.
 """
 
@@ -18,7 +20,7 @@ from maeref_jax.commands import command_line
 from maeref_jax.report.table import Table, text_table
 from maeref_jax.results import repairing, verifying
 from maeref_jax.results.place import Output
-from maeref_jax.results.verifying import Part, Verdict
+from maeref_jax.results.verifying import Part, Verdict, places_in
 
 _MOST = 10  # lines about one volume
 
@@ -28,9 +30,27 @@ def main(argv: list[str]) -> int:
     flags.add_argument("output", nargs="+", metavar="OUTPUT", help="a folder of results, STEM.json or STEM.ome.zarr")
     flags.add_argument("--repair", action="store_true", help="make room for what is damaged to be made again")
     arguments = command_line.parse_flags(flags, argv)
-    places = [place for path in arguments.output for place in verifying.places_in(Path(path))]
-    found = [looked_at(place, arguments.repair) for place in places]
+    workdirs = [path for path in map(Path, arguments.output) if is_workdir(path)]
+    places = [place for path in map(Path, arguments.output) if path not in workdirs for place in places_in(path)]
+    found = [looked_at(place, arguments.repair) for place in places] + [tell_of_model(path) for path in workdirs]
     return 0 if all(found) else 1
+
+
+def is_workdir(path: Path) -> bool:
+    """Whether a folder is the workdir of a training that has saved once."""
+    return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
+
+
+def tell_of_model(workdir: Path) -> bool:
+    """Prints which checkpoints of a workdir are damaged. Whether all are whole."""
+    from maeref_jax.training import checkpoint
+
+    found, steps = checkpoint.verify(workdir), checkpoint.saved_steps(workdir)
+    damaged = any(one.damaged for one in found)
+    print(f"{workdir}: {verifying.DAMAGED if damaged else verifying.WHOLE}, {len(steps)} checkpoints")
+    for one in found:
+        print(f"{one.path} {one.text}")
+    return not damaged
 
 
 def looked_at(place: Output, repair: bool) -> bool:
@@ -45,9 +65,13 @@ def looked_at(place: Output, repair: bool) -> bool:
 def tell(verdict: Verdict, repair: bool) -> bool:
     """Prints what was found of an output, repairs it if asked to, and says what to do. Whether it is whole."""
     place = verdict.place
-    rows = tuple((part.name, str(part.count), str(len(part.damage) or "")) for part in verdict.parts)
-    title = f"{place.directory / place.stem}: {verdict.state}"
-    print(text_table(Table(title, ("", "blocks or files", "damaged"), rows)))
+    arrays = [part for part in verdict.parts if part.kind == "array"]
+    others, blocks = len(verdict.parts) - len(arrays), sum(part.count for part in arrays)
+    title = (
+        f"{place.directory / place.stem}: {verdict.state} ({len(arrays)} arrays, {blocks} blocks; {others} other parts)"
+    )
+    rows = tuple((part.name, str(part.count), str(len(part.damage))) for part in verdict.parts if part.damage)
+    print(text_table(Table(title, ("", "blocks or files", "damaged"), rows)) if rows else title)
     damage = [_line(place, part, name, why) for part in verdict.parts for name, why in part.damage.items()]
     for line in damage[:_MOST]:
         print(line)

@@ -52,7 +52,10 @@ def test_the_next_best_checkpoint_is_used_with_a_warning_and_is_another_model(ru
 
     best = checkpoint.load_best(workdir).step
     assert refine("before").returncode == 0
+    assert run("maeref", "verify", workdir).stdout == f"{workdir}: whole, 2 checkpoints\n"
     flip(workdir / "checkpoints" / str(best))
+    done = run("maeref", "verify", workdir)
+    assert done.returncode == 1 and f"{workdir / 'checkpoints' / str(best)} is damaged" in done.stdout
     done = refine("after")
     assert done.returncode == 0 and done.stderr.count(f"damaged is checkpoints/{best} (") == 1, done.stderr
     sidecar = json.loads((tmp_path / "after" / "labels.json").read_text())
