@@ -32,6 +32,7 @@ from maeref_jax.training.workdir import read_config
 from maeref_jax.volumes.class_scheme import scheme_of_names
 from maeref_jax.volumes.label_ids import IDENTITY
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume, array_volume, labels_from_disk
+from maeref_jax.volumes.voxel_size import checked_size
 from maeref_jax.volumes.windows import whole
 
 # What is of use to people who look at the folder, and changes no label: made where a folder is asked for.
@@ -265,15 +266,10 @@ class _Given:
     def _size(self, voxel_size_nm, model) -> tuple[float, float, float] | None:
         if voxel_size_nm is None:
             return None
-        try:
-            size = tuple(float(length) for length in voxel_size_nm)
-        except (TypeError, ValueError):
-            size = ()
-        if self.plane and len(size) == 2:  # how thick a single slice is matters to nobody
+        size = voxel_size_nm
+        if self.plane and np.shape(size) == (2,):  # how thick a single slice is matters to nobody
             size = (*(model.settings["voxel_size_nm"] or size)[:1], *size)
-        if len(size) != 3 or not all(0 < length < float("inf") for length in size):
-            raise BadInput(f"voxel_size_nm is {voxel_size_nm!r}, expected three positive lengths (z, y, x)")
-        return size
+        return checked_size(size, "voxel_size_nm")
 
     def back(self, array: np.ndarray) -> np.ndarray:
         """A result (z, y, x) in the shape that was given."""

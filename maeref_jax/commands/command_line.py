@@ -24,6 +24,7 @@ import maeref_jax
 from maeref_jax.commands import system_errors, terminal
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.training import interrupt
+from maeref_jax.volumes.voxel_size import checked_size
 
 _OVERRIDE = "--config."
 _PACKAGE = Path(maeref_jax.__file__).parent
@@ -110,8 +111,7 @@ def reading_overrides(arguments: argparse.Namespace, group: str) -> list[str]:
     """
     if arguments.voxel_size_nm is not None:
         size = _read_tuple(arguments.voxel_size_nm, (1.0,) * 3, "--voxel_size_nm Z,Y,X")
-        if len(size) != 3 or min(size) <= 0:
-            raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {arguments.voxel_size_nm}")
+        checked_size(size, "--voxel_size_nm")
     given = {name: getattr(arguments, name) for name in READING if getattr(arguments, name) is not None}
     return [f"{_OVERRIDE}{group}{name}={value}" for name, value in given.items()]
 

@@ -15,6 +15,7 @@ from maeref_jax.volumes.formats.store import is_url, join, split
 from maeref_jax.volumes.formats.stored import split_inner
 from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import FILES, FOLDERS, MAKERS, split_range, suffix_of
+from maeref_jax.volumes.voxel_size import checked_size
 
 SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
 ROLES = ("image", "labels", "entropy", "hidden", "probabilities")
@@ -148,19 +149,9 @@ def _request_of(row: dict, folder: Path, ensemble: bool, everywhere: bool) -> Re
     leading = next(paths[role] for role in ("image", "labels", "probabilities") if role in paths)
     stem = cells.get("stem") or stem_of(leading if isinstance(leading, str) else leading[0])
     check_stem(stem)
-    return Request(stem, paths, cells.get("axes", ""), _voxel_size(cells.get("voxel_size_nm", "")))
-
-
-def _voxel_size(text: str) -> tuple[float, ...]:
-    if not text:
-        return ()
-    try:
-        size = tuple(float(length) for length in text.replace(";", ",").split(","))
-    except ValueError:
-        size = ()
-    if len(size) != 3 or not all(0 < length < float("inf") for length in size):
-        raise BadInput(f"voxel_size_nm '{text}', expected three positive numbers z,y,x (quoted, or with semicolons)")
-    return size
+    typed = cells.get("voxel_size_nm", "")
+    size = checked_size(typed, "voxel_size_nm (quoted, or with semicolons)") if typed else ()
+    return Request(stem, paths, cells.get("axes", ""), size)
 
 
 def expand(patterns: tuple[str, ...]) -> list[str]:

@@ -4,6 +4,7 @@ import argparse
 
 from maeref_jax.commands import command_line, requests
 from maeref_jax.errors import BadInput
+from maeref_jax.volumes.voxel_size import checked_size
 
 
 def read_config(argv: list[str], description: str):
@@ -138,9 +139,8 @@ def check_usage(config) -> None:
             )
     if config.ensemble_symmetries is not None and not config.ensemble:
         raise BadInput("--config.ensemble_symmetries says how --ensemble predicts, which is missing; leave it out")
-    size = config.voxel_size_nm
-    if size and not (len(size) == 3 and all(isinstance(length, int | float) and length > 0 for length in size)):
-        raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {size}")
+    if config.voxel_size_nm:
+        checked_size(config.voxel_size_nm, "--voxel_size_nm")
     for name in ("ensemble", "refiner"):
         if config[name] in ("", "none") or command_line.is_workdir(config[name]):
             continue

@@ -13,6 +13,7 @@ from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.volumes import grey_values
 from maeref_jax.volumes.label_ids import label_map_of
 from maeref_jax.volumes.volume import share_slices
+from maeref_jax.volumes.voxel_size import checked_size
 
 RANGES = {
     "seed": (0, 2**32 - 2),
@@ -84,8 +85,8 @@ def check_common(settings):
             raise BadInput(f"{name} must be {expected}, found {found}")
     size = settings["voxel_size_nm"]
     any_size = not size and settings["method"] in methods.UNLEARNED  # a rule may follow the volume's own
-    if not any_size and (not size or min(size) <= 0):
-        raise BadInput(f"voxel_size_nm must be positive, found {size}")
+    if not any_size:
+        checked_size(size, "voxel_size_nm")
     dims = (2, 3) if settings["method"] in methods.SEGMENTERS else (2,)
     fits = len(window) in dims and len(stride) == len(window)
     if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):

@@ -17,6 +17,7 @@ from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import Progress, TrainState
 from maeref_jax.volumes.formats.numpy_files import read_npz
 from maeref_jax.volumes.formats.trust import CAUTIOUS
+from maeref_jax.volumes.voxel_size import checked_size
 
 # What only hyper-parameters say: our flag -> their name.
 REQUIRED = {
@@ -204,12 +205,4 @@ def _classes(count, usual, arguments):
 
 def _voxel_size(text):
     """(z, y, x) of --voxel_size_nm, () when it was not given: not known."""
-    if not text:
-        return ()
-    try:
-        size = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        size = ()
-    if len(size) != 3 or min(size) <= 0:
-        raise BadInput(f"--voxel_size_nm Z,Y,X expects three positive numbers, found {text}")
-    return size
+    return checked_size(text, "--voxel_size_nm") if text else ()

@@ -1,0 +1,20 @@
+"""The size of a voxel as people say it: checked in one place."""
+
+from collections.abc import Iterable
+from math import inf
+
+from maeref_jax.errors import BadInput
+
+
+def checked_size(found: str | Iterable[float], named: str) -> tuple[float, float, float]:
+    """(z, y, x) in nm: three numbers, or the text of three with commas or semicolons between them.
+
+    named: what said it, for the message. Raises BadInput where these are not three positive, finite numbers.
+    """
+    try:
+        size = tuple(map(float, found.replace(";", ",").split(",") if isinstance(found, str) else found))
+    except (TypeError, ValueError):
+        size = ()
+    if len(size) != 3 or not all(0 < length < inf for length in size):
+        raise BadInput(f"{named} expects three positive numbers z,y,x, found {found}")
+    return size
