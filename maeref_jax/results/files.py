@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,12 @@ def write_sealed(path: Path, content: dict[str, Any]) -> None:
     write_json(path, {**content, _CHECK: _seal(path, content)})
 
 
-def load_sealed(path: Path) -> dict[str, Any]:
-    """What `write_sealed` wrote there, or an earlier version, which sealed nothing. Raises BadInput where it was
-    damaged, edited, or is the file of another name.
+def load_sealed(path: Path, may_lack_it: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """What `write_sealed` wrote there. may_lack_it: whether a file without a seal is believed. Raises BadInput where it
+    was damaged, edited, or is the file of another name.
     """
     found = read_object(path, _SEALED_BYTES)
-    check = found.pop(_CHECK, None)
-    if check is not None and check != _seal(path, found):
+    if not (_CHECK not in found and may_lack_it()) and found.pop(_CHECK, None) != _seal(path, found):
         raise BadInput(f"{path} is damaged: it does not hold what was written")
     return found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.results import files
+from maeref_jax.results import files, ownership
 from maeref_jax.results.digests import damage, name_of
 from maeref_jax.results.place import Output, way_out
 from maeref_jax.volumes.view import Volume
@@ -60,7 +60,7 @@ def load(output: Output, step: str, box: Box) -> dict[str, Any] | None:
     version wrote it.
     """
     try:
-        found = files.load_sealed(path_of(output, step, box))
+        found = ownership.load_sealed(output, path_of(output, step, box))
     except BadInput:
         return None
     if not ("digests" in found or "seconds" in found or step == "copy"):  # of no version

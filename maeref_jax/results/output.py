@@ -182,7 +182,7 @@ def notes(output: Output, name: str) -> dict[str, Any]:
     """What `note` wrote under that name; {} where an earlier version began the output. BadInput where it is damaged."""
     path = output.progress / f"{name}.json"
     try:
-        return files.load_sealed(path) if path.exists() else {}
+        return ownership.load_sealed(output, path) if path.exists() else {}
     except BadInput as error:
         raise BadInput(f"{error}; {_ANEW}") from error
 

@@ -56,6 +56,18 @@ def is_without_digests(output: Output) -> bool:
     return bool(found) and not any(found)
 
 
+def load_sealed(output: Output, path: Path) -> dict[str, Any]:
+    """What `files.write_sealed` wrote among the progress. A file without a seal is believed where an earlier version,
+    which sealed nothing, began the output. Raises BadInput where it is damaged, edited, or that of another name.
+    """
+
+    def is_of_earlier_version():
+        begun = begun_by(output)
+        return begun is not None and not begun.get("digests")
+
+    return files.load_sealed(path, is_of_earlier_version)
+
+
 def noted(output: Output) -> dict[str, list[dict[str, Any]]]:
     """The fingerprints of what was written beside the OME-Zarr, by name, the newest last."""
     within = f"{output.folder.name}/"

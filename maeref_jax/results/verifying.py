@@ -129,7 +129,7 @@ def _notes(place, summary) -> Iterator[Part]:
     if not ownership.is_without_digests(place):
         wanted = _SEALED if summary else _SEALED[:-1]
         for path in (place.progress / f"{name}.json" for name in wanted):
-            found = _sealed(path)
+            found = _sealed(place, path)
             told = mapping(summary).get("arrays", {})
             if found is None or (path.stem == "digests" and not _agree(found, told)):
                 yield Part("note", f"{inside}/{path.name}", 1, {"": "is missing or damaged"})
@@ -149,9 +149,9 @@ def _agree(found, told) -> bool:
     return isinstance(told, dict) and {role: digests.over(mapping(of)) for role, of in found.items()} == told
 
 
-def _sealed(path) -> dict[str, Any] | None:
+def _sealed(place, path) -> dict[str, Any] | None:
     try:
-        return files.load_sealed(path)
+        return ownership.load_sealed(place, path)
     except BadInput:
         return None
 
@@ -193,7 +193,7 @@ def _marks(place, steps, boxes) -> Iterator[Part]:
 
 def _expected(place, summary, steps, boxes) -> dict[str, dict[str, set[str]]]:
     """By role and block, the digests of what may be there; where all is done, of what is."""
-    final = _sealed(place.progress / "digests.json") if summary else None
+    final = _sealed(place, place.progress / "digests.json") if summary else None
     if final is not None and _agree(final, mapping(summary).get("arrays")):
         return {role: {name: {digest} for name, digest in found.items()} for role, found in final.items()}
     found = {}

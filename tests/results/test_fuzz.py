@@ -57,6 +57,8 @@ def mutated(text, rng):
         del outer[key]
     else:
         outer[key] = rng.choice(VALUES)
+    if isinstance(content, dict) and rng.random() < 0.5:
+        content.pop("check", None)  # whoever edits by hand cannot seal
     return json.dumps(content)
 
 

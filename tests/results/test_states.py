@@ -89,6 +89,9 @@ STATES = {
         "1 marks of finished",
         "again",
     ),
+    "marks of blocks are damaged, edited, or of no block: without its seal": State(
+        "begun", {f"{PROGRESS}/refine/2_0_0.json": '{"seconds": 1, "digests": 5}'}, "1 marks of finished", "again"
+    ),
     "marks of blocks are damaged, edited, or of no block: of no block": State(
         "begun",
         {f"{PROGRESS}/segment/9_9_9.json": '{"voxels": 9, "seconds": 1}', f"{PROGRESS}/segment/x.json": "{}"},
