@@ -94,7 +94,8 @@ def _share_out(daisy, place, grid, steps, workers, command, local, given) -> Non
             summary=False,
             host=gate.LOOPBACK,
         )
-    for step, state in states.items():
+    for step in steps:  # daisy has them in another order; the first one that failed says why
+        state = states[step]
         if state.completed_count != state.total_block_count:
             failed = state.total_block_count - state.completed_count
             why = _last_line(state.last_worker_error or "")

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,21 @@ def test_workers_that_die_again_and_again_end_the_run_with_their_last_words(plac
     command = [sys.executable, "-c", "import sys; print('error: no memory left', file=sys.stderr); sys.exit(1)"]
     with pytest.raises(CannotGoOn, match="no memory left"):
         workers.share_out(place, (1, 1, 2), {"segment": (0, 0, 0)}, 1, command)
+
+
+def test_the_first_pass_that_failed_says_why_in_whatever_order_daisy_tells_of_them(place, monkeypatch):
+    import daisy
+
+    class Server:
+        def run_blockwise(self, *passes, **settings):
+            failed = {"completed_count": 0, "total_block_count": 4}
+            words = {"refine": "", "segment": "error: no memory left"}
+            return {step: SimpleNamespace(**failed, last_worker_error=said) for step, said in words.items()}
+
+    monkeypatch.setattr(daisy, "Server", Server)
+    steps = {"segment": (0, 0, 0), "refine": (0, 1, 1)}
+    with pytest.raises(CannotGoOn, match="4 blocks of the pass 'segment' could not be done; error: no memory left"):
+        workers.share_out(place, (1, 2, 2), steps, 1, ["nobody"])
 
 
 def test_without_daisy(place, monkeypatch):
