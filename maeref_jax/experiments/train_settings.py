@@ -82,8 +82,10 @@ def check_common(settings):
         if not least <= found <= most:
             expected = f"at least {least}" if most == inf else f"between {least} and {most}"
             raise BadInput(f"{name} must be {expected}, found {found}")
-    if not settings["voxel_size_nm"] or min(settings["voxel_size_nm"]) <= 0:
-        raise BadInput(f"voxel_size_nm must be positive, found {settings['voxel_size_nm']}")
+    size = settings["voxel_size_nm"]
+    any_size = not size and settings["method"] in methods.UNLEARNED  # a rule may follow the volume's own
+    if not any_size and (not size or min(size) <= 0):
+        raise BadInput(f"voxel_size_nm must be positive, found {size}")
     dims = (2, 3) if settings["method"] in methods.SEGMENTERS else (2,)
     fits = len(window) in dims and len(stride) == len(window)
     if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):

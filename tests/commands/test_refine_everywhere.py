@@ -8,6 +8,7 @@ from fakes import SHAPE
 from stacks import SMALL, entropy_of, sidecar
 
 import maeref_jax
+from maeref_jax.commands import train
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import refining
 from maeref_jax.volumes.volume import open_volume, write_tiff
@@ -118,3 +119,20 @@ def test_in_python_as_in_the_command(mask):
     assert not found.hidden.any() and found.summary["everywhere"]
     with pytest.raises(BadInput, match="inpainter has to be trained first"):
         maeref_jax.load_model("inpainter")
+
+
+def test_what_it_takes_is_said_without_a_network(refine, mask):
+    code, out, err = refine(*ALONE, "--dry_run")
+    assert code == 0 and not err and not Path("out").exists()
+    assert "mask: 12 x 20 x 24 voxels" in out and "windows to compute" not in out and "memory: about" in out
+
+
+def test_a_workdir_with_other_settings_is_a_model_as_well(tmp_path):
+    mask = TRUTH.copy()
+    mask[5] = 0
+    command = ["--config", "continuity", "--workdir", str(tmp_path / "rules"), "--classes", "background,cell"]
+    train.main([*command, "--config.morphology.distances=()", "--config.morphology.smallest_nm2=0"])
+    found = maeref_jax.refine(
+        maeref_jax.load_model(tmp_path / "rules"), (mask > 0).astype(np.uint8), voxel_size_nm=SIZE
+    )
+    np.testing.assert_array_equal(found.labels, mask > 0)  # nobody votes, nothing is small
