@@ -10,10 +10,10 @@ are for validation and thresholds; 150-164 for configs/evaluate.py:epfl_hippocam
 animal. Full width, meant for a GPU; not run yet. Modes:
 
     :small        the stack at half resolution (training_half.tif, training_half_groundtruth.tif), narrow networks;
-                  under an hour on 2 CPU cores
+                  about an hour on 2 shared CPU cores
     :plain        the first stage alone, without bending and rotation of slices: what the others are compared with
     :small_plain  the same, small
-    :demo         a phantom, small networks, two minutes on 2 CPU cores
+    :demo         a phantom, small networks, minutes on 2 CPU cores
     :smoke        seconds, learns nothing
 
 Other numbers of labelled slices: --config.data.train.labelled_slices=0:128:16 (8 of them). A stack of your own:
