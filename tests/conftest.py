@@ -34,6 +34,11 @@ if metadata.version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")):
 os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 
 
+# A shell that runs the tests in the background has Ctrl-C ignored, and programs that the tests start would ignore it too.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
+
 # A file belongs to one worker, as its fixtures do. What takes longest starts first, so that no worker is left alone
 # with it at the end; what trains the same models comes later, when the first one has compiled them.
 LONGEST = ("test_notebooks.py", "test_refiner_mae.py", "test_loop.py", "test_parallel.py", "test_ensemble.py")

@@ -85,7 +85,7 @@ def tell(verdict: Verdict, repair: bool) -> bool:
         print(f"to finish it ({verdict.waiting} blocks are to be done): {_command(verdict)}")
         return False
     if why := repairing.can_be_repaired(verdict):
-        print(f"{why}, so it cannot be repaired; to make it anew: {_command(verdict, '--overwrite')}")
+        print(f"{why}, so it cannot be repaired; to make it anew: {_command(verdict, repairing.ANEW)}")
     elif not repair:
         print(f"to make it again: maeref verify --repair {shlex.quote(str(place.folder))}, then: {_command(verdict)}")
     else:

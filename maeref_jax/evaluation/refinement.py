@@ -32,8 +32,8 @@ def judge(settings, workdir):
     claim.check_free(workdir / "claims", "evaluating", busy)
     judged, counted, refining, given = [], [], 0.0, cases.cases(settings, scheme, output)
     runs.check(given, ensemble, refiner, competitors, others, settings, output)
+    make_workdir(output)
     with claim.alone(workdir / "claims", "evaluating", busy):
-        make_workdir(output)
         openings_log.write_log(
             workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()}
         )

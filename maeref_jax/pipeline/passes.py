@@ -273,6 +273,7 @@ class _WholeSlices:
         with self._turn:
             if span != self._span:
                 stream = self._stream if self._span[1] == span[0] else self._begin(span[0])
+                self._span = (0, 0)  # one that fails is begun again
                 self._slices = np.stack(list(itertools.islice(stream, span[1] - span[0])))
                 self._span, self._stream = span, stream
             labels = self._slices[:, *box.slices[1:]]

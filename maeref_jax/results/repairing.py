@@ -17,6 +17,7 @@ from maeref_jax.volumes.windows import Box
 from maeref_jax.volumes.writing import remove_path
 
 _METADATA = ("zarr.json", ".zgroup", ".zattrs")
+ANEW = "--overwrite"  # where it cannot be repaired
 _FINAL = ("labels.json", "said.json")  # what nobody can make again
 
 

@@ -15,9 +15,11 @@ LARGEST_BYTES = 16 << 20
 DEEPEST = 100
 
 
-def read_object(path: str | Path, largest_bytes: int = LARGEST_BYTES) -> dict[str, Any]:
-    """The JSON object in a file. Raises BadInput where there is none, it cannot be read, or is larger than that."""
-    path = Path(path)
+def read_object(path: str | Path, largest_bytes: int | None = None) -> dict[str, Any]:
+    """The JSON object in a file. Raises BadInput where there is none, it cannot be read, or is larger than that
+    (LARGEST_BYTES, for None).
+    """
+    path, largest_bytes = Path(path), largest_bytes or LARGEST_BYTES
     try:
         with path.open("rb") as file:
             content = file.read(largest_bytes + 1)
@@ -26,7 +28,7 @@ def read_object(path: str | Path, largest_bytes: int = LARGEST_BYTES) -> dict[st
     return parse_object(content, path, largest_bytes)
 
 
-def parse_object(content: bytes, name: str | Path, largest_bytes: int = LARGEST_BYTES) -> dict[str, Any]:
+def parse_object(content: bytes, name: str | Path, largest_bytes: int | None = None) -> dict[str, Any]:
     """The JSON object in these bytes (UTF-8). NaN and Infinity, which Python writes, are numbers here too.
 
     name: what the bytes are called in the message.
@@ -34,8 +36,8 @@ def parse_object(content: bytes, name: str | Path, largest_bytes: int = LARGEST_
     Raises:
         BadInput: no JSON, no object, too long, or nested too deeply.
     """
-    if len(content) > largest_bytes:
-        raise BadInput(f"{name} is too long for JSON: over {largest_bytes} bytes")
+    if len(content) > (largest_bytes or LARGEST_BYTES):
+        raise BadInput(f"{name} is too long for JSON: over {largest_bytes or LARGEST_BYTES} bytes")
     try:
         found = json.loads(content.decode("utf-8-sig"))
     except RecursionError as error:

@@ -94,6 +94,8 @@ def test_a_method_without_gradients_is_searched_used_and_judged(run, smoke, tmp_
 def test_every_training_config_is_tried_above(root):
     methods = {path.stem for path in (root / "configs").glob("*.py")} - {"defaults", "evaluate", "refine"}
     methods -= {"rendered", "render_mef_cristae"}  # volumes, not methods
+    # In test_refine_everywhere.py, test_adjacent_stacks.py and test_spatial_continuity.py.
+    methods -= {"continuity", "continuity_network", "spatial_continuity"}
     # What an ensemble says of files is in test_experiment.py; of slices this large it would take minutes here.
     assert methods == {"ensemble", "mae", "mae_vnc_sstem", "crf", ORIGINAL, *REAL, *STACKS, *COMPETITORS}
 

@@ -11,7 +11,8 @@ from maeref_jax.errors import BadInput
 from maeref_jax.masking import continuity
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Refiner
-from maeref_jax.results import output
+from maeref_jax.results import marks
+from maeref_jax.results.place import Output
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import whole
 
@@ -105,19 +106,19 @@ def test_at_hidden_tokens_alone_it_sees_them_and_changes_nothing_else(tmp_path):
 def test_a_run_that_was_killed_and_two_parts_give_the_same_bytes(tmp_path, order, monkeypatch):
     once = tmp_path / "once"
     refining.refine_volume(job(once), None, model(order=order), settings())
-    killed, mark, marked = tmp_path / "killed", output.mark, []
+    killed, mark, marked = tmp_path / "killed", marks.mark, []
 
-    def mark_or_stop(place, step, box, record):
+    def mark_or_stop(place, step, box, *told):
         marked.append(step)
         if marked.count("refine") == 5:
             raise OSError("no space left")
-        mark(place, step, box, record)
+        mark(place, step, box, *told)
 
-    monkeypatch.setattr(output, "mark", mark_or_stop)
+    monkeypatch.setattr(marks, "mark", mark_or_stop)
     with pytest.raises(OSError, match="no space"):
         refining.refine_volume(job(killed), None, model(order=order), settings())
     monkeypatch.undo()
-    assert 0 < len(output.finished(output.Output(killed, "a"), "refine")) < 24
+    assert 0 < len(marks.finished(Output(killed, "a"), "refine")) < 24
     refining.refine_volume(job(killed), None, model(order=order), settings())
     parts = tmp_path / "parts"
     threads = [
