@@ -34,7 +34,7 @@ if metadata.version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")):
 os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 
 
-# A shell that runs the tests in the background has Ctrl-C ignored, and programs that the tests start would ignore it too.
+# A shell that runs the tests in the background has Ctrl-C ignored, and what the tests start would ignore it, too.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)

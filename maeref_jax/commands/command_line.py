@@ -111,7 +111,7 @@ def reading_overrides(arguments: argparse.Namespace, group: str) -> list[str]:
     """
     if arguments.voxel_size_nm is not None:
         size = _read_tuple(arguments.voxel_size_nm, (1.0,) * 3, "--voxel_size_nm Z,Y,X")
-        checked_size(size, "--voxel_size_nm")
+        checked_size(size, "--voxel_size_nm Z,Y,X")
     given = {name: getattr(arguments, name) for name in READING if getattr(arguments, name) is not None}
     return [f"{_OVERRIDE}{group}{name}={value}" for name, value in given.items()]
 

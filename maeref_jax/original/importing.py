@@ -205,4 +205,4 @@ def _classes(count, usual, arguments):
 
 def _voxel_size(text):
     """(z, y, x) of --voxel_size_nm, () when it was not given: not known."""
-    return checked_size(text, "--voxel_size_nm") if text else ()
+    return checked_size(text, "--voxel_size_nm Z,Y,X") if text else ()
