@@ -107,4 +107,4 @@ def _command(verdict: Verdict, *more: str) -> str:
     """What to type, where that is known."""
     if not verdict.typed:
         return " ".join(["the same command that made it", *(f"with {flag}" for flag in more)])
-    return shlex.join([*(word for word in verdict.typed if word != "--overwrite"), *more])
+    return shlex.join([*(word for word in verdict.typed if word != repairing.ANEW), *more])
