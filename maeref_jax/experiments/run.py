@@ -120,7 +120,7 @@ def judge(settings, workdir, facts, summary):
     found, tables = verdict.judge(settings, workdir) if settings["method"] in methods.REFINERS else (None, [])
     if found is None:
         if settings["method"] in methods.REFINERS:
-            print("no verdict: it is of hidden tokens in validation volumes, and none are known; see its validation metrics")
+            print("no verdict: it is of hidden tokens in validation volumes, and none are known; see the metrics above")
         return folder.write_summary(workdir, settings, facts, summary)
     texts = [report.text_table(one) for one in tables]
     folder.write_summary(
