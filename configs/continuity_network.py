@@ -9,7 +9,7 @@ that by itself. The published network, meant for a GPU; not timed yet. Modes:
 
     :small   narrow, for stacks at half resolution on 2 CPU cores
     :smoke   seconds, learns nothing
-"""  # noqa: E501
+"""  # noqa: E501 (a command to copy is one line)
 
 from ml_collections import ConfigDict
 

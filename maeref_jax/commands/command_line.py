@@ -163,7 +163,7 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         except BrokenPipeError:
             terminal.fall_silent()
             code = 141
-        except Exception as error:
+        except Exception as error:  # what the system is not the reason of is a bug, and keeps its traceback
             reason = system_errors.explained(error)
             if reason is None:
                 raise
