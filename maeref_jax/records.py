@@ -25,6 +25,9 @@ class Method(NamedTuple):
     preview(params, state, batch) -> {name: picture array} for a person to look at
     members: None, or k when every leaf of `params` carries a leading member axis
     member_state: names of the entries of `state`, then a dict, whose leaves carry it too
+    one_by_one: whether one CPU shall take the steps of members one after the other, by a program of one member: then
+        `loss` is given trees of one member, batches whose arrays are (b, k, …) but for `index`, and the number of the
+        member in shared["members"]
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -33,6 +36,7 @@ class Method(NamedTuple):
     preview: Callable[..., dict]
     members: int | None = None
     member_state: tuple[str, ...] = ()
+    one_by_one: bool = False
 
 
 class Segmenter(NamedTuple):

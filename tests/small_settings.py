@@ -41,3 +41,25 @@ def batch_of(token, classes, window, hidden_count, seed=0):
         "index": np.arange(2, dtype=np.int32),
         "shared": {"hidden_count": np.int32(hidden_count), "slots": np.arange(tokens, dtype=np.int32)},
     }
+
+
+VARIED = {**NOTHING, "symmetries": True, "brightness": 0.1, "noise": 0.1}
+# Of an ensemble, the smallest network there is: what it is made of is tested in test_unet.py.
+ENSEMBLE = {
+    "members": 3,
+    "member_mapping": "auto",
+    "member_chunk": 0,
+    "window": (8, 8),
+    "stride": (4, 4),
+    "voxel_size_nm": (20.0, 10.0, 10.0),
+    "classes": {"names": ("background", "inside", "ambiguous"), "ambiguous": 2},
+    "class_weights": (1.0, 1.0, 1.0),
+    "loss": "cross_entropy",
+    "ambiguous_as": "class",
+    "augmentation": NOTHING,
+    "use": {"symmetries": False, "foreground_threshold": 0.5},
+    "model": {
+        "widths": (4,), "strides": (), "plane_levels": 0, "norm": "batch", "block": "plain", "remat": False,
+        "compute_dtype": "float32",
+    },
+}  # fmt: skip

@@ -3,7 +3,6 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-import jax
 from etils import epath
 
 from maeref_jax import report
@@ -20,8 +19,6 @@ from maeref_jax.training.parallel import is_primary, own_share, primary_first
 from maeref_jax.volumes import progress
 
 CLAIMS = "claims"  # the folder of a workdir that says who trains in it
-LONG_HOURS = 0.5  # from which a CPU is warned about
-SAMPLED_STEPS = 3000  # fewer steps are not worth an estimate
 
 
 def train(settings, workdir, profile=False):
@@ -32,6 +29,7 @@ def train(settings, workdir, profile=False):
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
     folder.check_same_run(workdir, settings)
     check_place(workdir)
+    folder.keep_compiled(workdir)
     start_from = folder.starting_point(settings)
     if settings["method"] in methods.REFINERS:
         verdict.check(settings)
@@ -42,10 +40,6 @@ def train(settings, workdir, profile=False):
     with alone(workdir) if is_primary() else nullcontext():
         if is_primary():
             begin(workdir, settings, prepared)
-            if jax.default_backend() == "cpu" and settings["steps"] >= SAMPLED_STEPS:
-                with progress.showing("timing a step"):
-                    seconds = loop.seconds_per_step(prepared.method, optimizer, prepared.batches(0))
-                warn_of_slowness(seconds, settings["steps"])
         summary = loop.train(
             *(prepared.method, optimizer, prepared.batches, prepared.validation),
             *(settings, workdir, start_from, profile, prepared.judged_on),
@@ -147,11 +141,3 @@ def search(settings, workdir):
         summary = trials.search(*given, settings, workdir)
         judge(settings, workdir, prepared.facts, summary)
     print(f"{workdir} is ready; the best of {summary['steps']} trials: {summary['parameters']}, all in metrics.jsonl")
-
-
-def warn_of_slowness(seconds, steps):
-    """Says how long this will take on a CPU, when it is long."""
-    hours = seconds * steps / 3600
-    if hours > LONG_HOURS:
-        print(f"slow on this CPU: about {seconds:.1f} s a step, {hours:.1f} hours for {steps} steps;")
-        print("it is meant for a GPU or TPU, and a mode such as :demo is made for CPUs", flush=True)

@@ -41,23 +41,27 @@ def network(settings):
     )
 
 
-def map_members(function, *stacked, mapping="auto", chunk=0):
+def map_members(function, *stacked, mapping="auto", chunk=0, on_cpu="scan"):
     """function over the leading member axis of every argument, results stacked. The results are the same however:
 
     vmap    all members at once; convolutions become grouped ones, which are several times slower on CPUs
     unroll  one after another in one program, which takes longer to compile
-    scan    one after another in a loop, activations recomputed in the backward pass: the memory of one member
-    auto    unroll on CPU, vmap elsewhere
+    scan    one after another in a loop, activations recomputed in the backward pass: the memory of one member. On CPUs
+            as fast as unroll in use, and several times slower in training: gradients of kernels in a loop are slow
+    auto    vmap, but on CPUs scan in use, and in training one member after the other, each by one program that is
+            compiled once (training/one_by_one.py); where several CPU devices train together, unroll
 
     chunk: so many members at a time where all do not fit (0: all), each chunk as above and recomputed in the backward
-    pass. Raises BadInput for an unknown mapping.
+    pass; on_cpu: what auto is there. Raises BadInput for an unknown mapping.
     """
     if mapping not in MAPPINGS:
         raise BadInput(f"member_mapping must be one of {', '.join(MAPPINGS)}, found {mapping!r}")
+    if mapping == "auto":
+        mapping = on_cpu if jax.default_backend() == "cpu" else "vmap"
     members = jax.tree.leaves(stacked[0])[0].shape[0]
     if mapping == "scan":
         return jax.lax.map(lambda one: jax.checkpoint(function)(*one), stacked)
-    together = _vmapped if mapping == "vmap" or (mapping == "auto" and jax.default_backend() != "cpu") else _unrolled
+    together = _unrolled if mapping == "unroll" else _vmapped
     if not 0 < chunk < members:
         return together(function, *stacked)
     saving = jax.checkpoint(partial(together, function))
@@ -218,7 +222,9 @@ def method(settings):
         images, labels = (jnp.swapaxes(batch[name], 0, 1) for name in ("image", "labels"))
         one = partial(member_loss, batch=batch, state=state, key=key)
         members = batch["shared"]["members"]
-        total, weight, changed, right = mapped(one, params, _statistics(state), members, images, labels)
+        total, weight, changed, right = _mapping(settings, on_cpu="unroll")(
+            one, params, _statistics(state), members, images, labels
+        )
         return total, weight, {**state, **changed}, {"accuracy": jax.tree.map(jnp.sum, right)}
 
     def member_logits(params, state, batch):
@@ -259,7 +265,8 @@ def method(settings):
             "truth": batch["labels"],
         }
 
-    return Method(init, loss, evaluate, preview, members=settings["members"], member_state=STATISTICS)
+    one_by_one = settings["member_mapping"] == "auto"
+    return Method(init, loss, evaluate, preview, settings["members"], STATISTICS, one_by_one)
 
 
 def segmentation_loss(kind, logits, labels, class_weights):
@@ -297,8 +304,8 @@ def soft_dice_loss(probabilities, target, known, class_weights):
     return ((1 - dice) * present).sum(-1) / jnp.maximum(present.sum(-1), 1e-6)
 
 
-def _mapping(settings):
-    return partial(map_members, mapping=settings["member_mapping"], chunk=settings["member_chunk"])
+def _mapping(settings, on_cpu="scan"):
+    return partial(map_members, mapping=settings["member_mapping"], chunk=settings["member_chunk"], on_cpu=on_cpu)
 
 
 def _statistics(state):

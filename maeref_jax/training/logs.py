@@ -19,6 +19,8 @@ from maeref_jax.volumes import progress
 from maeref_jax.volumes.json_files import parse_object
 
 EVERY = 50  # steps between two lines of training metrics
+# From how many hours on a CPU is warned about, by the fastest of so many steps: others may have been compiled for.
+SLOW_HOURS, TIMED = 0.5, 12
 
 
 def mean_metrics(sums):
@@ -89,6 +91,7 @@ class Logs:
     def __init__(self, workdir, start, steps, batch, judged_on, primary=True):
         self.start, self.steps, self.batch, self.began = start, steps, batch, time.monotonic()
         self.judged_on, self.primary, self.sums, self.lines, self.board = judged_on, primary, [], [], None
+        self.seconds, self.last = [], None  # of the first steps, each; when the last one came
         self.path = workdir / "metrics.jsonl"
         if primary:
             self.lines = [line for line in read_lines(self.path) if line["step"] <= start]
@@ -112,6 +115,7 @@ class Logs:
         if self.shown.done == self.start * self.batch:
             self.shown.note(f"step {step + 1}")
         self.shown.advance(self.batch)
+        self._tell_if_slow(step, time.monotonic())
         self.sums.append(logs)
         if (step + 1) % EVERY == 0:
             means = mean_metrics(self.sums)
@@ -119,6 +123,19 @@ class Logs:
             losses = "".join(f", {name} {value:.4f}" for name, value in means.items())
             self.shown.note(f"step {step + 1}{losses}")
             self._write({"step": step + 1, **{f"train_{name}": value for name, value in means.items()}})
+
+    def _tell_if_slow(self, step, now):
+        """Says once how long the training will take on a CPU, when it is long."""
+        if len(self.seconds) < TIMED and self.last is not None:
+            self.seconds.append(now - self.last)
+            hours = min(self.seconds) * (self.steps - step) / 3600
+            if len(self.seconds) == TIMED and hours > SLOW_HOURS and jax.default_backend() == "cpu":
+                told = (
+                    f"about {min(self.seconds):.1f} s a step, {hours:.1f} hours for {self.steps - step - 1} more steps"
+                )
+                self.say(f"slow on this CPU: {told};")
+                self.say("it is meant for a GPU or TPU, and a mode such as :demo or :small is made for CPUs")
+        self.last = now
 
     def evaluated(self, step, metrics, preview, settings):
         """Validation metrics and the method's preview of some validation crops, at `step` steps taken."""

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.training import checkpoint
+from maeref_jax.training import checkpoint, one_by_one
 from maeref_jax.training.interrupt import Requests, agreed
 from maeref_jax.training.logs import Logs, mean_metrics
 from maeref_jax.training.members import improved, own_losses, untried
@@ -30,6 +30,8 @@ from maeref_jax.training.state import initial_state, update
 from maeref_jax.volumes import progress
 
 WARM_STEPS, PROFILED = 10, 5  # steps before a profile, which are compiled then, and how many it shows
+# Of what runs once: on CPUs, optimising it takes longer than it saves.
+RUNS_ONCE = {"xla_backend_optimization_level": 0}
 
 
 class Run(NamedTuple):
@@ -81,7 +83,10 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
         check_best(settings, method.evaluate, shapes, validation[0])
         restored = checkpoint.restore_latest(checkpoints, shapes, method.members)
         if restored is None:
-            train_state = started(jax.device_get(jax.jit(fresh)(key, first)), start_from, average)
+            options = RUNS_ONCE if jax.default_backend() == "cpu" else None
+            with progress.showing("drawing the first weights"):
+                train_state = jax.device_get(jax.jit(fresh, compiler_options=options)(key, first))
+            train_state = started(train_state, start_from, average)
             restored = train_state, untried(train_state, method.members)
         train_state, best = restored
         start = int(train_state.step)
@@ -90,7 +95,7 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
         saving = settings["checkpoint"]
         requests = Requests(saving["minutes"], is_primary(), saving["patience_s"])
         run = Run(
-            parallel(partial(stepping, sum_over_devices=sum_over_devices), first),
+            stepper(partial(stepping, sum_over_devices=sum_over_devices), method, first),
             pausing(method, validation, settings, checkpoints, logs, requests),
             partial(read, logs=logs, checkpoints=checkpoints),
             requests,
@@ -110,6 +115,12 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
     found = validated(parallel_sums(method.evaluate), best.params, best.state, validation)
     named = {f"validation_{name}": value for name, value in found.items()}
     return {**summary, "member_steps": best.step.tolist(), "validation": named}
+
+
+def stepper(stepping, method, batch):
+    """The step over all devices; of members on one CPU, one after the other."""
+    step = parallel(stepping, batch)
+    return one_by_one.one_by_one(step, method) if one_by_one.fits(method) else step
 
 
 def take_steps(run, train_state, best, batches, steps, settings, profile):
@@ -170,7 +181,8 @@ def pausing(method, validation, settings, checkpoints, logs, requests):
 
     def pause(train_state, best, evaluate, wait):
         # Copies: what the device holds is given away to the next step.
-        train_state, score = jax.tree.map(np.array, jax.device_get(train_state)), np.inf
+        train_state, score = one_by_one.together(jax.device_get(train_state), method), np.inf
+        train_state = jax.tree.map(np.array, train_state)
         if evaluate:
             model = train_state.used, train_state.state
             with progress.showing("validating"):
@@ -262,18 +274,6 @@ class Profile:
             jax.profiler.stop_trace()
             self.running = False
             print(f"wrote a profile to {self.folder}", file=sys.stderr, flush=True)
-
-
-def seconds_per_step(method, optimizer, batch, samples=2):
-    """About how long a step takes on one device: two samples of the batch are timed, once compiled, and scaled up."""
-    size, few = len(batch["index"]), samples_of(batch, 0, samples)
-    key = jax.random.key(0)
-    train_state = jax.jit(partial(initial_state, method, optimizer))(key, few)
-    step = jax.jit(partial(update, method, optimizer))
-    jax.block_until_ready(step(train_state, few, key))
-    began = time.monotonic()
-    jax.block_until_ready(step(train_state, few, key))
-    return (time.monotonic() - began) * size / min(samples, size)
 
 
 def prefetch(batches, steps):

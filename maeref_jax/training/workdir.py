@@ -1,5 +1,5 @@
 """The folder of a run, which is the model: config.json, checkpoints/, metrics.jsonl, summary.json, model_card.md; and
-compiled/, what using it has compiled, which may be removed.
+compiled/, what training and using it have compiled, which may be removed.
 """
 
 import hashlib
@@ -32,16 +32,19 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 def keep_compiled(workdir):
     """Has programs that are compiled from now on kept in the folder `compiled` of a workdir, for the next start. Where
     a folder was chosen before (JAX_COMPILATION_CACHE_DIR, or an earlier call), that one stays. A workdir that cannot be
-    written to, or is no folder of a file system, keeps none.
+    written to, or is no folder of a file system, keeps none. One that is not there yet is made with the first program.
     """
-    if jax.config.jax_compilation_cache_dir or not os.access(workdir, os.W_OK):
+    if jax.config.jax_compilation_cache_dir or "://" in str(workdir):
+        return
+    place = Path(workdir).absolute()
+    if not os.access(next(path for path in (place, *place.parents) if path.exists()), os.W_OK):
         return
     # Programs for another processor may use instructions that this one has not got.
     information = Path("/proc/cpuinfo")
     lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else [platform.processor()]
     abilities = next((line for line in lines if line.startswith(("flags", "Features"))), lines[0])
     machine = f"{platform.machine()}_{hashlib.sha256(abilities.encode()).hexdigest()[:8]}"
-    jax.config.update("jax_compilation_cache_dir", str(Path(workdir).absolute() / "compiled" / machine))
+    jax.config.update("jax_compilation_cache_dir", str(place / "compiled" / machine))
     # By default those are left out that take less than a second, which are nearly all on a CPU.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -5,34 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_settings import NOTHING
+from small_settings import ENSEMBLE, NOTHING, VARIED
 
 from maeref_jax.errors import BadInput
 from maeref_jax.samples.intensities import normalised
 from maeref_jax.segmenters import ensemble
 from maeref_jax.uncertainty.foreground import shifted
 
-SETTINGS = {
-    "members": 3,
-    "member_mapping": "auto",
-    "member_chunk": 0,
-    "window": (8, 8),
-    "stride": (4, 4),
-    "voxel_size_nm": (20.0, 10.0, 10.0),
-    "classes": {"names": ("background", "inside", "ambiguous"), "ambiguous": 2},
-    "class_weights": (1.0, 1.0, 1.0),
-    "loss": "cross_entropy",
-    "ambiguous_as": "class",
-    "augmentation": NOTHING,
-    "use": {"symmetries": False, "foreground_threshold": 0.5},
-    "model": {
-        # The smallest network there is: what it is made of is tested in test_unet.py.
-        "widths": (4,), "strides": (), "plane_levels": 0, "norm": "batch", "block": "plain", "remat": False,
-        "compute_dtype": "float32",
-    },
-}  # fmt: skip
+SETTINGS = ENSEMBLE
 KEY = jax.random.key(5)
-VARIED = {**NOTHING, "symmetries": True, "brightness": 0.1, "noise": 0.1}
 
 
 def of_members(batch, members):
