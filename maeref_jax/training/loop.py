@@ -83,9 +83,8 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
         check_best(settings, method.evaluate, shapes, validation[0])
         restored = checkpoint.restore_latest(checkpoints, shapes, method.members)
         if restored is None:
-            options = RUNS_ONCE if jax.default_backend() == "cpu" else None
             with progress.showing("drawing the first weights"):
-                train_state = jax.device_get(jax.jit(fresh, compiler_options=options)(key, first))
+                train_state = fresh_state(fresh, key, first)
             train_state = started(train_state, start_from, average)
             restored = train_state, untried(train_state, method.members)
         train_state, best = restored
@@ -115,6 +114,12 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
     found = validated(parallel_sums(method.evaluate), best.params, best.state, validation)
     named = {f"validation_{name}": value for name, value in found.items()}
     return {**summary, "member_steps": best.step.tolist(), "validation": named}
+
+
+def fresh_state(fresh, key, batch):
+    """What fresh(key, batch) gives, on the host."""
+    options = RUNS_ONCE if jax.default_backend() == "cpu" else None
+    return jax.device_get(jax.jit(fresh, compiler_options=options)(key, batch))
 
 
 def stepper(stepping, method, batch):

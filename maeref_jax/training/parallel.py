@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
@@ -76,7 +77,20 @@ def parallel(function, batch):
     Pass the carry as numpy the first time: it is donated, and must not belong to anybody else.
     """
     axes = (None, _batch_axes(batch), None, 0)
-    return jax.pmap(function, axis_name=DEVICES, in_axes=axes, out_axes=None, donate_argnums=(0,))
+    mapped = jax.pmap(function, axis_name=DEVICES, in_axes=axes, out_axes=None, donate_argnums=(0,))
+    placed = jax.pmap(_copied, axis_name=DEVICES, in_axes=(None, 0), out_axes=None)
+
+    def step(carry, *others):
+        # Of numpy arrays another program would be compiled than of what a step gives: the first step would cost twice.
+        on_devices = all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(carry))
+        return mapped(carry if on_devices else placed(carry, others[-1]), *others)
+
+    return step
+
+
+def _copied(tree, _):
+    """The tree, on the device; pmap wants something that devices share among them."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def parallel_sums(function):
