@@ -9,6 +9,7 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes import label_ids
 from maeref_jax.volumes.label_ids import Reading
+from maeref_jax.volumes.resolution import onto
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.windows import whole
 
@@ -34,7 +35,17 @@ def on_grid(mask: Volume, shape: tuple[int, int, int], voxel_size_nm: tuple | No
                 f"{sizes[1]} nm; a mask covers what the volume covers. Give the right size with --voxel_size_nm Z,Y,X"
             )
         return mask
-    raise BadInput(f"{mask.path} has shape {mask.shape}, but {name} has {tuple(shape)}; both must show the same voxels")
+    what = (
+        f"{mask.path} has shape {mask.shape}, but {name} has {tuple(shape)}: a mask on another grid needs voxel sizes"
+    )
+    if voxel_size_nm is None:
+        raise BadInput(f"{what}, and that of {name} is not known; give it: --voxel_size_nm Z,Y,X")
+    if mask.voxel_size_nm is None:
+        raise BadInput(
+            f"{what}, and its own is not known; save it in a format that keeps it, such as OME-Zarr or TIFF with "
+            f"a voxel size, or on the grid of {name}"
+        )
+    return onto(mask, shape, voxel_size_nm, "nearest")
 
 
 def inside_of(mask: Volume, labels: Volume) -> np.ndarray:

@@ -325,6 +325,43 @@ def test_masks_are_read_as_painted_ones_are(tmp_path, dtype, outside, inside):
     np.testing.assert_array_equal(result(tmp_path, "initial"), labels() * (tissue() > 0))
 
 
+def test_a_coarser_mask_says_of_every_voxel_what_lies_at_its_centre(tmp_path):
+    coarse = np.zeros((2, 8, 5), np.uint8)  # of 45 x 20 x 32 nm: of 1.5 slices, 4 rows, 8 columns
+    coarse[0, 1:3, :2] = coarse[1, 5, 3] = 255
+    z, y, x = np.ogrid[:3, :29, :38]
+    expected = coarse[np.array([0, 1, 1])[z], y // 4, x // 8] > 0  # the slice in the middle lies 45 nm deep
+    job = image_job(tmp_path, within=array_volume(coarse, "mask", (45.0, 20.0, 32.0)))
+    summary = refining.refine_volume(job, segmenter(), refiner(), settings(block=BLOCK), silent)
+    plain = made(tmp_path / "plain")[0]
+    np.testing.assert_array_equal(result(tmp_path, "initial"), plain["initial"] * expected)
+    assert summary["within"]["mask_shape"] == [2, 8, 5] and summary["voxels"] == expected.sum()
+    assert not any("coarse" in text for text in summary["warnings"])
+    inputs = summary["made_by"]["inputs"]["within"]
+    assert inputs["voxel_size_nm"] == [45.0, 20.0, 32.0], "the file itself is the input"
+    one = job._replace(within=array_volume(np.ones((1, 1, 1), np.uint8), "mask", (90.0, 145.0, 152.0)))
+    summary = refining.refine_volume(one._replace(output=tmp_path / "one"), segmenter(), None, settings(), silent)
+    assert any("mask is 38 times as coarse as a" in text for text in summary["warnings"])
+
+
+def test_masks_of_another_extent_or_unknown_size_are_refused(tmp_path):
+    for size, shape, why in (
+        ((30.0, 10.0, 8.0), (3, 15, 12), "mask"),
+        (
+            (30.0, 10.0, 8.0),
+            SHAPE,
+            r"mask has voxels of \(30.0, 10.0, 8.0\) nm .* a mask covers what the volume covers",
+        ),
+    ):
+        job = image_job(tmp_path, within=array_volume(np.ones(shape, np.uint8), "mask", size))
+        with pytest.raises(BadInput, match=why) as found:
+            refining.refine_volume(job, segmenter(), None, settings(), silent)
+        assert "\n" not in str(found.value)
+    job = label_job(tmp_path, within=array_volume(np.ones((3, 15, 19), np.uint8), "mask", (30.0, 10.0, 8.0)))
+    with pytest.raises(BadInput, match=r"that of a is not known; give it: --voxel_size_nm Z,Y,X"):
+        refining.refine_volume(job, None, None, settings(classes=("a", "b", "c", "d")), silent)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("mask", "why"),
     [
@@ -338,7 +375,7 @@ def test_masks_are_read_as_painted_ones_are(tmp_path, dtype, outside, inside):
             "expected 0 for what is outside and another number for what is",
         ),
         (np.where(tissue() > 0, 1, -3).astype(np.int8), "holds the labels"),
-        (np.ones((3, 29, 37), np.uint8), r"mask has shape \(3, 29, 37\), but a has \(3, 29, 38\)"),
+        (np.ones((3, 29, 37), np.uint8), r"mask has shape \(3, 29, 37\), but a has \(3, 29, 38\): .* its own is"),
     ],
 )
 def test_masks_that_cannot_be_used_are_refused_in_one_line(tmp_path, mask, why):
