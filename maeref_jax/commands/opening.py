@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax.commands import command_line, nnunet, usage
-from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
+from maeref_jax.commands.requests import Request, fill_in, leading_path, read_table, requests_of, with_masks
 from maeref_jax.commands.system_errors import explained
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.results.output import check_stem
@@ -54,11 +54,13 @@ def fail(stem: str, error: Exception | str, failed: dict[str, str]) -> None:
 def find_requests(config) -> tuple[list[Request], dict[str, str]]:
     """One Request per input, and what is wrong with rows of a batch, by stem or line."""
     if config.batch_table:
-        return read_table(config.batch_table, bool(config.ensemble), usage.works_everywhere(config))
-    if config.nnunet:
-        return _nnunet_requests(config)
-    roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
-    return requests_of(config.input, **roles), {}
+        found, wrong = read_table(config.batch_table, bool(config.ensemble), usage.works_everywhere(config))
+    elif config.nnunet:
+        found, wrong = _nnunet_requests(config)
+    else:
+        roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
+        found, wrong = requests_of(config.input, **roles), {}
+    return with_masks(found, config.within), wrong
 
 
 def _nnunet_requests(config) -> tuple[list[Request], dict[str, str]]:
@@ -100,11 +102,23 @@ def open_request(request: Request, config) -> dict[str, Any]:
     given = given_for(request, config)
     if config.nnunet:  # whose channels are files of their own
         given = given._replace(channel=None)
-    volumes = {role: given.open(path, role) for role, path in request.paths.items() if role != "probabilities"}
+    apart = ("probabilities", "within")
+    volumes = {role: given.open(path, role) for role, path in request.paths.items() if role not in apart}
     probabilities = map(given.open_probabilities, request.paths.get("probabilities", ()))
     if config.nnunet:
         probabilities = (nnunet.understood(volume, request.classes) for volume in probabilities)
-    return volumes | {"probabilities": tuple(probabilities)}
+    volumes |= {"probabilities": tuple(probabilities)}
+    if "within" in request.paths:
+        volumes["within"] = open_mask(request.paths["within"], given, all_of(volumes)[0])
+    return volumes
+
+
+def open_mask(path: str, given: Given, volume: Volume) -> Volume:
+    """A mask of what is worked on of a volume: on its grid, of the voxel size that is given, or on another one, whose
+    size the file has to say.
+    """
+    found = given._replace(voxel_size_nm=None).open(path, "within")
+    return given.open(path, "within") if found.shape == volume.shape else found
 
 
 def open_witness(request: Request, config, volumes: dict[str, Any], several: bool) -> Volume:
@@ -113,8 +127,7 @@ def open_witness(request: Request, config, volumes: dict[str, Any], several: boo
 
     said, given = config.witness, given_for(request, config)
     if "{" in said or is_url(said) or len(Path(said).parts) > 1 or Path(said).suffix or Path(said).exists():
-        leading = request.paths.get("image") or request.paths.get("labels") or request.paths["probabilities"][0]
-        found = given.open(fill_in(said, "witness", leading, several), "witness")
+        found = given.open(fill_in(said, "witness", leading_path(request.paths), several), "witness")
     elif "image" not in request.paths:
         raise BadInput(f"--witness {said} is no file, so it is a channel of the image; give --input, or a path")
     else:

@@ -77,7 +77,7 @@ def segment_block(
     """
     windows = windows_around(apply, image.shape, box)
     if wanted is not None:
-        windows = list(itertools.compress(windows, _hold_any(windows, wanted, box)))
+        windows = list(itertools.compress(windows, hold_any(windows, wanted, box)))
     frame = functools.reduce(Box.hull, windows)
     around = _read_padded(image, frame, mode="symmetric").astype(np.float32)
 
@@ -208,7 +208,7 @@ def refine_block(
     wanted = wanted & wanted[inner].any(0)  # columns are apart
     shape = volumes["labels"].shape
     touching = windows_around(apply, shape, box, rounds)
-    windows = list(itertools.compress(touching, _hold_any(touching, wanted, grown)))
+    windows = list(itertools.compress(touching, hold_any(touching, wanted, grown)))
     if not windows:
         return labels[inner], np.zeros(box.shape, np.uint8), 0, len(touching)
     frame = functools.reduce(Box.hull, windows)
@@ -246,7 +246,7 @@ def refine_block(
     return labels, sure, len(windows), len(touching)
 
 
-def _hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
+def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
     """Which windows hold a True of `wanted`, bool (z, y, x) of `frame`: counted by sums from the first voxel on."""
     sums = np.pad(wanted, ((1, 0),) * 3).astype(np.int32)
     for axis in range(3):

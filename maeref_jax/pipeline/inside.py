@@ -5,19 +5,66 @@ entropy 0 and not hidden; the shares in the sidecar are those of what lies insid
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline.blockwise import decide
+from maeref_jax.pipeline.blockwise import decide, hold_any, whole_tokens, windows_around
+from maeref_jax.pipeline.jobs import Job, as_read
 from maeref_jax.pipeline.passes import Run, means_of
-from maeref_jax.volumes import progress
+from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.volumes import progress, within
 from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.windows import Box, blocks, round_up, whole
 
 MOST_DROPPED = 0.005  # of the foreground of given labels: more outside is warned of
 COARSEST = 32  # voxels of the volume along a side of one of the mask: a larger one is warned of
+
+
+class Left(NamedTuple):
+    """What a mask leaves to be done, for a plan. blocks: those with a voxel inside, among so many that were looked at,
+    all of them or some spread over the volume; every: how many there are; share: of the voxels, inside; inside: of a
+    box, as Run.inside.
+    """
+
+    shape: tuple[int, int, int]
+    blocks: list[Box]
+    looked_at: int
+    every: int
+    share: float
+    inside: Callable[[Box], np.ndarray]
+
+    def windows(self, apply: Segmenter | Refiner, batch: int, around: Sequence[int]) -> tuple[int, int]:
+        """Windows that the blocks with a voxel inside touch; and those of them that show one, and are to be computed at
+        most, with what fills up the batches of every block. around: as in commands/plan.windows_of.
+        """
+        there = count = 0
+        for box in self.blocks:
+            grown = box.grow(around).intersect(whole(self.shape))
+            wanted = self.inside(grown)
+            if isinstance(apply, Refiner):
+                wanted = whole_tokens(wanted, apply.token)
+            windows = windows_around(apply, self.shape, grown)
+            there += len(windows)
+            count += round_up(int(hold_any(windows, wanted, grown).sum()), batch)
+        return tuple(math.ceil(one * self.every / self.looked_at) for one in (there, count))
+
+
+def left_by(job: Job, volumes: dict[str, Volume], block: tuple[int, int, int], most_vx: int) -> Left | None:
+    """What the mask of a job leaves; None without one. volumes: of check_job; most_vx: so many voxels are looked at."""
+    if job.within is None:
+        return None
+    mask = as_read(job, volumes, {"within": within.understand(job.within)}).within
+    shape = next(iter(volumes.values())).shape
+    every = blocks(shape, block)
+    chosen = np.linspace(0, len(every) - 1, min(len(every), max(8, most_vx // math.prod(block)))).round().astype(int)
+    boxes = [every[i] for i in np.unique(chosen)]
+    counts = [np.count_nonzero(mask.read(box)) for box in boxes]
+    share = sum(counts) / sum(math.prod(box.shape) for box in boxes)
+    inner = [box for box, count in zip(boxes, counts, strict=True) if count]
+    return Left(shape, inner, len(boxes), len(every), share, lambda box: mask.read(box) > 0)
 
 
 def measure(run: Run, mask: Volume) -> dict[str, Any] | None:

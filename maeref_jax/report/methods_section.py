@@ -58,10 +58,13 @@ def methods_paragraph(
     agreeing_slices=0,
     everywhere=False,
     labelled_slices=0,
+    inside_share=None,
 ):
     """What was done, ready to be pasted; a str in which everything is a number that was used.
 
     volumes: how many. hidden_share, changed_share: of all their voxels, 0 … 1; None where nothing was refined.
+    inside_share: of their voxels, what lay inside a mask of what was worked on, which these shares are of; None without
+    one.
     everywhere: whether the refiner replaced all voxels, not hidden ones alone; labelled_slices: how many it was given,
     which stayed as they were.
     doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: τ, above which the mean doubt of a token
@@ -78,6 +81,11 @@ def methods_paragraph(
     by += f" with {members} members" if members else ""
     names = ", ".join(classes)
     sentences = [f"{many} segmented into {names}{size} by {by}." if names else f"{many} segmented by {by}{size}."]
+    if inside_share is not None:
+        sentences.append(
+            f"Only the inside of a mask, {inside_share:.2%} of the voxels, was processed, and all shares are of this; "
+            "what lay outside was taken as background."
+        )
     verb = f"{'hidden' if refiner else 'called unreliable'} (as by Sauer et al., CVPR Workshops 2024)"
     if doubt == "painted":
         sentences.append(f"Square tokens of {token} × {token} voxels that {DOUBTS[doubt]} touches were {verb}.")

@@ -14,6 +14,7 @@ from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.windows import whole
 
 NAMES = ("outside", "inside")
+AUTO = "auto"  # in place of a path: a mask of the tissue is made first
 
 
 def understand(mask: Volume) -> Reading:
