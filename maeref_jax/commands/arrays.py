@@ -104,6 +104,7 @@ def segment(
     segmenter: Model,
     image: np.ndarray,
     *,
+    within: np.ndarray | None = None,
     voxel_size_nm: Sequence[float] | None = None,
     disagreement: bool = False,
     output: str | Path | None = None,
@@ -115,6 +116,7 @@ def segment(
     Args:
         segmenter: as `load_model` gives it.
         image: ([z,] y, x), any integer or floating type, in the units of the files that it was trained on.
+        within: of that shape, what to work on: where it is 0 is background, which is not computed. None for all.
         voxel_size_nm: (z, y, x), or (y, x) of a plane.
         disagreement: of the members, as well: the network works twice.
         output: a folder in which the results are to stay, as `stem`.*; None for none.
@@ -123,9 +125,9 @@ def segment(
     Raises:
         BadInput: an image that cannot be used, a setting that there is not, an output that is there already.
     """
-    given = _Given(image=image)
+    given = _Given(image=image, within=within)
     how = _settings({"disagreement": disagreement} | settings, output is not None)
-    job = {"image": given.volume("image", voxel_size_nm, segmenter)}
+    job = {role: given.volume(role, voxel_size_nm, segmenter) for role in given.roles}
     with _folder(output) as folder:
         summary, read = _run(job, segmenter, None, (folder, stem), how)
         found = {role: given.back(read(role)) for role in ("initial", "entropy", *["disagreement"] * disagreement)}
@@ -142,6 +144,7 @@ def refine(
     probabilities: np.ndarray | Sequence[np.ndarray] | None = None,
     image: np.ndarray | None = None,
     segmenter: Model | None = None,
+    within: np.ndarray | None = None,
     voxel_size_nm: Sequence[float] | None = None,
     output: str | Path | None = None,
     stem: str = "volume",
@@ -161,6 +164,7 @@ def refine(
         probabilities: (c, [z,] y, x) float in [0, 1], or a list of such, one per member of an ensemble.
         image: ([z,] y, x); beside labels or probabilities only where the refiner needs it.
         segmenter: as `load_model` gives it.
+        within: ([z,] y, x), what to work on, such as tissue: where it is 0 becomes background. None for all.
         voxel_size_nm: (z, y, x), or (y, x) of a plane.
         output: a folder in which the results are to stay, as `stem`.*; None for none.
         settings: of configs/refine.py, like threshold=0.4 or agree_within_nm=0.
@@ -171,9 +175,8 @@ def refine(
     """
     several = probabilities if isinstance(probabilities, list | tuple) else [probabilities]
     several = [one for one in several if one is not None]
-    given = _Given(image=image, labels=labels, entropy=entropy, hidden=hidden)
-    roles = [role for role, array in given.arrays.items() if array is not None]
-    job = {role: given.volume(role, voxel_size_nm, refiner) for role in roles}
+    given = _Given(image=image, labels=labels, entropy=entropy, hidden=hidden, within=within)
+    job = {role: given.volume(role, voxel_size_nm, refiner) for role in given.roles}
     members = _Given(**{f"probabilities_{i}": one for i, one in enumerate(several)}, classes=True)
     job["probabilities"] = tuple(members.volume(role, voxel_size_nm, refiner) for role in members.arrays)
     if labels is not None and not _is_mask(given.arrays["labels"]):
@@ -181,7 +184,7 @@ def refine(
     how = _settings(settings, output is not None)
     with _folder(output) as folder:
         summary, read = _run(job, segmenter, refiner, (folder, stem), how)
-        shown = given if roles else members
+        shown = given if given.roles else members
         found = {role: shown.back(read(role)) for role in ("refined", "initial", "hidden", "entropy", "confidence")}
     return Refinement(
         labels=labels_from_disk(found["refined"]),
@@ -252,6 +255,7 @@ class _Given:
             wanted = "(c, z, y, x)" if classes else "(z, y, x)"
             raise BadInput(f"expected arrays {wanted}, or all of planes, without z; found {found}")
         self.plane = dims == {2}
+        self.roles = [role for role, array in self.arrays.items() if array is not None]
 
     def volume(self, role: str, voxel_size_nm: Sequence[float] | None, model: Model) -> Volume:
         """One of the arrays as the pipeline reads it."""

@@ -166,3 +166,18 @@ def test_settings_are_those_that_would_be_typed_or_numbers_of_numpy():
     typed = maeref_jax.refine(refiner(), labels(0), label_map="0:0,1:1,2:2,3:3", block="1,16,16", **given)
     plain = maeref_jax.refine(refiner(), labels(0), threshold=np.float32(0.5), seed=np.int64(0), **given)
     np.testing.assert_array_equal(typed.labels, plain.labels)
+
+
+def test_what_lies_outside_of_a_mask_is_background():
+    mask = np.zeros(SHAPE, bool)
+    mask[:, :16, :20] = True
+    every, found = (maeref_jax.segment(segmenter(), image(0), within=one) for one in (None, mask))
+    np.testing.assert_array_equal(found.labels, every.labels * mask)
+    np.testing.assert_array_equal(found.entropy, every.entropy * mask)
+    repaired = maeref_jax.refine(refiner(), labels(0), entropy=entropy_of(0), within=mask)
+    np.testing.assert_array_equal(repaired.initial, labels(0) * mask)
+    assert not repaired.labels[~mask].any() and repaired.summary["voxels"] == mask.sum()
+    with pytest.raises(BadInput, match=r"within has shape \(3, 16, 20\), but volume has \(3, 29, 38\)"):
+        maeref_jax.segment(segmenter(), image(0), within=mask[:, :16, :20])
+    plane = maeref_jax.segment(segmenter(), image(0)[0], within=mask[0])
+    np.testing.assert_array_equal(plane.labels, found.labels[0])
