@@ -109,16 +109,8 @@ def open_request(request: Request, config) -> dict[str, Any]:
         probabilities = (nnunet.understood(volume, request.classes) for volume in probabilities)
     volumes |= {"probabilities": tuple(probabilities)}
     if "within" in request.paths:
-        volumes["within"] = open_mask(request.paths["within"], given, all_of(volumes)[0])
+        volumes["within"] = given.open_mask(request.paths["within"], all_of(volumes)[0])
     return volumes
-
-
-def open_mask(path: str, given: Given, volume: Volume) -> Volume:
-    """A mask of what is worked on of a volume: on its grid, of the voxel size that is given, or on another one, whose
-    size the file has to say.
-    """
-    found = given._replace(voxel_size_nm=None).open(path, "within")
-    return given.open(path, "within") if found.shape == volume.shape else found
 
 
 def open_witness(request: Request, config, volumes: dict[str, Any], several: bool) -> Volume:

@@ -4,6 +4,8 @@ It may be on another grid, mostly a coarser one, that covers the same extent; ev
 says at the voxel's centre. What it holds is read as painted masks are: 0 is outside, anything else inside.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from maeref_jax.errors import BadInput
@@ -49,14 +51,28 @@ def on_grid(mask: Volume, shape: tuple[int, int, int], voxel_size_nm: tuple | No
     return onto(mask, shape, voxel_size_nm, "nearest")
 
 
-def inside_of(mask: Volume, labels: Volume) -> np.ndarray:
-    """Bool (z, y, x) of the shape of `labels`: which of its voxels lie inside, all at once.
+def inside_of(mask: Volume, volume: Volume) -> np.ndarray:
+    """Bool (z, y, x) of the shape of a volume: which of its voxels lie inside, all at once.
 
     Raises:
         BadInput: a mask that cannot be read, as `understand` and `on_grid` say, and one with nothing inside.
     """
     classes = label_ids.as_classes(mask, understand(mask))
-    found = on_grid(classes, labels.shape, labels.voxel_size_nm, labels.path).read(whole(labels.shape)) > 0
+    found = on_grid(classes, volume.shape, volume.voxel_size_nm, volume.path).read(whole(volume.shape)) > 0
     if not found.any():
-        raise BadInput(f"{mask.path} excludes every voxel of {labels.path}; is it the right mask?")
+        raise BadInput(f"{mask.path} excludes every voxel of {volume.path}; is it the right mask?")
     return found
+
+
+def only_inside(labels: np.ndarray, mask: Volume, volume: Volume, say: Callable[[str], None]) -> np.ndarray:
+    """Labels int16 (z, y, x) of a volume, unknown, -1, outside of the mask. say: hears how much that leaves.
+
+    Raises:
+        BadInput: as `inside_of`; no known label inside.
+    """
+    inside = inside_of(mask, volume)
+    left = np.where(inside, labels, np.int16(-1))
+    if (left < 0).all():
+        raise BadInput(f"no voxel of {volume.path} inside of {mask.path} has a known label; is it the right mask?")
+    say(f"{mask.path}: {inside.mean():.2%} of {volume.path} lies inside; what is outside is left out, as unknown")
+    return left
