@@ -3,8 +3,8 @@
     {stem}_on_file_grid.ome.zarr    labels/initial, labels/refined, labels/hidden, entropy, confidence, as in
                                     {stem}.ome.zarr; from it come the exports
 
-It is written whole or not at all, when all blocks are there. Where labels were given, every voxel that the refiner did
-not change is as the file has it: to a coarser grid and back they would lose what is smaller than its voxels.
+It is written whole or not at all, when all blocks are there. Where labels were given, every voxel that nothing changed
+is as the file has it: to a coarser grid and back they would lose what is smaller than its voxels.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "me
 _IN_WORDS = (
     "labels, hidden and confidence by the nearest voxel (where the file's are larger: by vote), entropy linearly"
 )
-_KEPT = np.uint16(256)  # no label: the refiner changed nothing here
+_KEPT = np.uint16(256)  # no label: it is that of the user's own labels
 
 
 def inside(output: Output) -> Output:
@@ -75,25 +75,20 @@ def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
     if job.labels is None:
         return found
     own = back(job.labels.file or job.labels, "mode")
-    found["initial"] = _reading(found["initial"], lambda box: labels_to_disk(own.read(box)))
-    if "refined" not in arrays:
-        return found
 
-    def changed(box):
-        initial, refined = (arrays[role].read(box) for role in ("initial", "refined"))
-        return np.where(initial == refined, _KEPT, refined)
+    def with_own(array):
+        def changed(box):
+            labels = array.read(box)
+            return np.where(labels == labels_to_disk(job.labels.read(box)), _KEPT, labels)
 
-    changes = back(dataclasses.replace(arrays["refined"], dtype=_KEPT.dtype, _read=changed), "mode")
+        def read(box):
+            became = changes.read(box)
+            return np.where(became == _KEPT, labels_to_disk(own.read(box)), became).astype(np.uint8)
 
-    def refined(box):
-        became = changes.read(box)
-        return np.where(became == _KEPT, labels_to_disk(own.read(box)), became).astype(np.uint8)
+        changes = back(dataclasses.replace(array, dtype=_KEPT.dtype, _read=changed), "mode")
+        return dataclasses.replace(changes, dtype=array.dtype, _read=read)
 
-    return found | {"refined": _reading(found["refined"], refined)}
-
-
-def _reading(volume: Volume, read) -> Volume:
-    return dataclasses.replace(volume, _read=read)
+    return found | {role: with_own(arrays[role]) for role in ("initial", "refined") if role in arrays}
 
 
 def write(

@@ -45,8 +45,10 @@ class Given(NamedTuple):
         return self.brought(found, "probabilities")
 
     def brought(self, volume: Volume, role: str) -> Volume:
-        """A volume of that role at the size that all are read at. Raises BadInput as `at_voxel_size` does."""
-        if self.at_voxel_size_nm is None:
+        """A volume of that role at the size that all are read at; a mask of what is worked on ("within") may have any.
+        Raises BadInput as `at_voxel_size` does.
+        """
+        if self.at_voxel_size_nm is None or role == "within":
             return volume
         how = "mode" if role in VOTED else "largest" if role in MARKED else "mean"
         return at_voxel_size(volume, self.at_voxel_size_nm, how)
