@@ -72,9 +72,21 @@ def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
         return onto(array, file.shape, file.voxel_size_nm, how)
 
     found = {role: back(arrays[role], how) for role, how in HOW.items() if role in arrays}
-    left = None if job.within is None else back(job.within, "nearest")
-    if job.labels is None:
+    if job.labels is not None:
+        found |= _with_own(job, arrays, back)
+    if job.within is None:
         return found
+    mask = back(job.within, "nearest")
+
+    def inside(array):
+        """Nothing of it lies outside: no label of the file is kept there, and entropy does not reach across."""
+        return dataclasses.replace(array, _read=lambda box: array.read(box) * (mask.read(box) > 0))
+
+    return {role: inside(array) for role, array in found.items()}
+
+
+def _with_own(job, arrays, back) -> dict[str, Volume]:
+    """The maps of labels brought back, the user's own where nothing became of them."""
     own = back(job.labels.file or job.labels, "mode")
 
     def with_own(array):
@@ -84,14 +96,12 @@ def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
 
         def read(box):
             became = changes.read(box)
-            labels = np.where(became == _KEPT, labels_to_disk(own.read(box)), became).astype(np.uint8)
-            # What lies outside of a mask is background, and no label of the file is kept there.
-            return labels if left is None else np.where(left.read(box) > 0, labels, np.uint8(0))
+            return np.where(became == _KEPT, labels_to_disk(own.read(box)), became).astype(np.uint8)
 
         changes = back(dataclasses.replace(array, dtype=_KEPT.dtype, _read=changed), "mode")
         return dataclasses.replace(changes, dtype=array.dtype, _read=read)
 
-    return found | {role: with_own(arrays[role]) for role in ("initial", "refined") if role in arrays}
+    return {role: with_own(arrays[role]) for role in ("initial", "refined") if role in arrays}
 
 
 def write(
