@@ -32,6 +32,7 @@ from maeref_jax.pipeline.jobs import (
     agreeing_slices,
     check_chosen,
     check_job,
+    file_of,
     formats_of,
     meant_for,
     scheme_of,
@@ -43,6 +44,7 @@ from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.inputs import check_values, known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import blocks, lattice, round_up
 
 # Assumed, not measured: floating-point operations a second that such networks, in float32 (on an H100 its TF32), keep
@@ -112,7 +114,8 @@ def plan(
     """What refining `job` takes. speeds: `measure` of "segment" and "refine", for those models that there are.
 
     Returns:
-        "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "windows": {pass: {"all", "computed"}}, the second where
+        "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "file": shape and voxel size of the file, None where they
+        are the same; "windows": {pass: {"all", "computed"}}, the second where
         the labels' entropy or painted mask tells (`hidden_share` too, from up to 8 blocks), else all, and those of
         "segment again" where class probabilities are asked for once more;
         "disk_bytes" at most, "export_bytes" of these not compressed, "temporary_bytes" in TMPDIR; "block_bytes";
@@ -154,7 +157,8 @@ def plan(
         found["seconds"] += windows["computed"] * speed.seconds
         found["operations"] += windows["computed"] * speed.operations
     roles = refining.roles_of(settings, refiner)
-    disk = space.needed(roles, shape, settings.block, voxel_size_nm, job.image, formats_of(settings))
+    disk = space.needed(roles, shape, settings.block, voxel_size_nm, job.image, formats_of(settings), file_of(job))
+    found["file"] = file_of(job) and (file_of(job).shape, file_of(job).voxel_size_nm)
     found |= {"disk_bytes": disk.most, "temporary_bytes": space.temporary_bytes(volumes.values())}
     found["export_bytes"] = disk.least
     found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds, shape, voxel_size_nm)
@@ -259,9 +263,13 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
     """The plan of one input as lines for a person."""
     size = found["voxel_size_nm"]
     voxels = " x ".join(map(str, found["shape"]))
-    nm = f"{' x '.join(f'{length:g}' for length in size)} nm" if size else "unknown size"
+    nm = f"{size_text(size)} nm" if size else "unknown size"
     parts = f" in {num_parts} parts of up to {found['blocks_per_part']}" if num_parts > 1 else ""
     lines = [f"{stem}: {voxels} voxels of {nm} (z y x), {found['blocks']} blocks{parts}"]
+    if found["file"]:
+        shape, theirs = found["file"]
+        own = f"{' x '.join(map(str, shape))} voxels of {size_text(theirs)} nm"
+        lines.append(f"  the file has {own}: results are brought back to them, and exported so")
     for step, windows in found["windows"].items():
         # What fills a last batch up takes time as well, but is no window of the volume.
         lines.append(f"  {step}: {min(windows['computed'], windows['all']):,} of {windows['all']:,} windows to compute")

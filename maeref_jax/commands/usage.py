@@ -143,8 +143,9 @@ def check_usage(config) -> None:
             )
     if config.ensemble_symmetries is not None and not config.ensemble:
         raise BadInput("--config.ensemble_symmetries says how --ensemble predicts, which is missing; leave it out")
-    if config.voxel_size_nm:
-        checked_size(config.voxel_size_nm, "--voxel_size_nm Z,Y,X")
+    for name in command_line.SIZES:
+        if config[name]:
+            checked_size(config[name], f"--{name} Z,Y,X")
     for name in ("ensemble", "refiner"):
         if config[name] in ("", "none") or command_line.is_workdir(config[name]):
             continue

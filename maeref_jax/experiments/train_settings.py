@@ -91,6 +91,12 @@ def check_common(settings):
     any_size = not size and settings["method"] in rules  # a rule may follow the volume's own
     if not any_size:
         checked_size(size, "voxel_size_nm")
+    read_at = settings.get("data", {}).get("at_voxel_size_nm")
+    if read_at and tuple(read_at) != tuple(size):
+        raise BadInput(
+            f"data.at_voxel_size_nm is {read_at}, but voxel_size_nm, which the model remembers, is {size}; give both "
+            "with --at_voxel_size_nm Z,Y,X"
+        )
     dims = (2, 3) if settings["method"] in methods.SEGMENTERS else (2,)
     fits = len(window) in dims and len(stride) == len(window)
     if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline import asking
+from maeref_jax.pipeline import asking, file_grid
 from maeref_jax.pipeline.jobs import uses_symmetries
 from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
@@ -69,6 +69,8 @@ def notes(run: Run, asked: dict | None) -> list[str]:
             f"that of {job.labels.path} begins is not known"
         )
     found += [f"{volume.path}: {volume.note}" for volume in volumes if volume is not None and volume.note]
+    if text := file_grid.note(job):
+        found.append(text)
     if job.entropy is not None and job.entropy.dtype == np.uint8:
         found.append(f"{job.entropy.path}: uint8 entropy is read as value / 255")
     if refiner is None or not run.settings.ask:
