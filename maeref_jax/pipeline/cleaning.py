@@ -1,7 +1,7 @@
 """Clean-up of masks of any size, block by block: the same as masking/cleaning.py does to one that fits in memory.
 
 What depends on a neighbourhood reads as far around a block as that reaches. What depends on all of it, holes and
-pieces, is found by connected components of the blocks (volumes/components.py). Both are written to a folder for a while.
+pieces, is found by connected components of the blocks (volumes/components.py). Both are written to a folder meanwhile.
 """
 
 import functools
