@@ -47,7 +47,7 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
             f"the threshold {forgotten:g} stored in {run.refiner.workdir} was chosen for the entropy of an ensemble; "
             f"for labels of your own {run.settings.threshold:g} is used, as trained; --threshold sets another one"
         )
-    return Said(tuple(found), tuple(said), asked, statistics)
+    return Said(tuple(found), tuple(said), asked, statistics=statistics)
 
 
 def _statistics(run) -> dict | None:
