@@ -26,34 +26,39 @@ def outline_picture(mask: Volume, image: Volume | None = None) -> bytes:
     """PNG bytes: SLICES slices across z, y and x, the mask (0 is resin) outlined; over the image, of the same grid,
     where there is one, else over the mask itself. Voxels are drawn in their proportions, to a whole number.
     """
-    size = np.array(mask.voxel_size_nm or (1.0, 1.0, 1.0))
-    rows = []
+    rows, like = [], None
     for axis in range(3):
-        row, others = [], [i for i in range(3) if i != axis]
-        for number in range(SLICES):
-            at = min(mask.shape[axis] * (2 * number + 1) // (2 * SLICES), mask.shape[axis] - 1)
-            row.append(_panel(mask, image, axis, at, size[others]))
-        rows.append(row if mask.shape[axis] >= SLICES else row[:1])
-    keys = [Key("outline of the tissue mask", OUTLINE, "line")]
-    return compose(rows, keys)
+        slices = [mask.shape[axis] * (2 * number + 1) // (2 * SLICES) for number in range(SLICES)]
+        row = []
+        for at in dict.fromkeys(slices):
+            box = _slice(mask.shape, axis, at)
+            shown = None if image is None else image.read(box).squeeze(axis).astype(np.float32)
+            like = shown if like is None else like  # one contrast for all
+            row.append(_panel(mask, box, axis, shown, like, bool(row)))
+        rows.append(row)
+    return compose(rows, [Key("outline of the tissue mask", OUTLINE, "line")])
 
 
-def _panel(mask, image, axis, at, size) -> Panel:
-    start, stop = [0, 0, 0], list(mask.shape)
+def _slice(shape, axis, at) -> Box:
+    start, stop = [0, 0, 0], list(shape)
     start[axis], stop[axis] = at, at + 1
-    box = Box(tuple(start), tuple(stop))
+    return Box(tuple(start), tuple(stop))
+
+
+def _panel(mask, box, axis, shown, like, without_bar) -> Panel:
     inside = mask.read(box).squeeze(axis) != 0
-    shown = inside * 1.0 if image is None else image.read(box).squeeze(axis).astype(np.float32)
+    name = f"{_AXES[axis]} = {box.start[axis]}: {inside.mean():.0%} tissue"
+    size = np.delete(mask.voxel_size_nm or (1.0, 1.0, 1.0), axis)
+    grey = np.uint8(60 + 120 * inside)[..., None].repeat(3, -1) if shown is None else grey_image(shown, like)
     # What is longer is repeated; then all is thinned out or enlarged to a third of a page.
     repeats = np.maximum(np.rint(size / size.min()).astype(int), 1)
-    inside, shown = (array.repeat(repeats[0], 0).repeat(repeats[1], 1) for array in (inside, shown))
+    inside, grey = (array.repeat(repeats[0], 0).repeat(repeats[1], 1) for array in (inside, grey))
     room = (WIDTH - (SLICES + 1) * _GAP) // SLICES
-    step = -(-max(inside.shape) // room)
-    by = max(1, room // max(inside.shape))
-    inside, shown = inside[::step, ::step], shown[::step, ::step]
-    grey = grey_image(shown) if image is not None else np.uint8(60 + 120 * shown)[..., None].repeat(3, -1)
+    step, by = -(-max(inside.shape) // room), max(1, room // max(inside.shape))
+    inside, grey = inside[::step, ::step], grey[::step, ::step]
     picture = outlined(enlarged(grey, by), inside, by, OUTLINE)
-    return Panel(f"{_AXES[axis]} = {at}: {inside.mean():.0%} tissue", picture, by, "", size.min() * step / by)
+    bar = None if without_bar or not mask.voxel_size_nm else size.min() * step / by
+    return Panel(name, picture, by, "", bar)
 
 
 def write_page(directory: Path) -> Path | None:
