@@ -74,8 +74,9 @@ def settings_in(workdir: str) -> dict:
 
 
 def is_packaged(text: str) -> bool:
-    """Whether that is the name of a config of the package, and of no workdir."""
-    return not is_workdir(text) and text.isidentifier() and (CONFIGS / f"{text}.py").is_file()
+    """Whether that is the name of a config of the package, "NAME" or "NAME:MODE", and of no workdir."""
+    name = text.partition(":")[0]
+    return not is_workdir(text) and name.isidentifier() and (CONFIGS / f"{name}.py").is_file()
 
 
 def names_of(overrides: Iterable[str]) -> set[str]:

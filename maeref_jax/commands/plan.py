@@ -99,9 +99,7 @@ def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: boo
             check_chosen(job, segmenter, meant, settings)
             if not speeds:
                 asked = settled(settings, meant)
-                networks = {
-                    step: model for step, model in models.items() if model and not getattr(model.apply, "slices", None)
-                }
+                networks = {step: model for step, model in models.items() if model and not _is_a_rule(model)}
                 speeds = {step: measure(model, asked) for step, model in networks.items()}
             said = said_before(job, segmenter, refiner, settings)
             found.append(plan(job, segmenter, refiner, settings, speeds))
@@ -142,7 +140,7 @@ def plan(
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
             continue
-        if step == "refine" and model.apply.slices:  # no network: it goes through whole slices
+        if _is_a_rule(model):  # no network
             continue
         more = rounds if step == "refine" else 0
         everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, (more, 0, 0))
@@ -233,6 +231,9 @@ def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0
             continue
         window, _ = in_3d(model.apply)
         depth, *plane = settings.block
+        if step not in speeds and step == "segment":  # some numbers for every voxel and ballot
+            needed.append(threads.AT_ONCE * 8 * (3 * model.settings["members"] + 16) * math.prod(settings.block))
+            continue
         if step not in speeds:  # whole slices: labels and masks of those that are on their way
             reach, _ = model.apply.slices(voxel_size_nm)
             needed.append(2 * (depth + min(reach, shape[0])) * math.prod(shape[1:]))
@@ -247,6 +248,11 @@ def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     together = sum if _segments_again(segmenter, refiner) else max
     return together(needed) + held_bytes()
+
+
+def _is_a_rule(model: Model) -> bool:
+    """Whether it works in numpy: slice after slice, or by the image's statistics."""
+    return bool(getattr(model.apply, "slices", None) or getattr(model.apply, "statistics", None))
 
 
 def held_bytes() -> int:
@@ -274,12 +280,7 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
         shape, theirs = found["file"]
         own = f"{' x '.join(map(str, shape))} voxels of {size_text(theirs)} nm"
         lines.append(f"  the file has {own}: results are brought back to them, and exported so")
-    if left := found["within"]:
-        some = "" if left.looked_at == left.every else f", as {left.looked_at:,} of them say"
-        skipped = round((1 - len(left.blocks) / left.looked_at) * left.every)
-        lines.append(
-            f"  inside the mask: {left.share:.2%} of the voxels; {skipped:,} blocks are outside, skipped{some}"
-        )
+    lines += [found["within"].line] if found["within"] else []
     for step, windows in found["windows"].items():
         # What fills a last batch up takes time as well, but is no window of the volume.
         lines.append(f"  {step}: {min(windows['computed'], windows['all']):,} of {windows['all']:,} windows to compute")

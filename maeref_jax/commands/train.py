@@ -65,7 +65,7 @@ def main(argv):
             train_ensemble_first(settings, arguments)
         return run.search(settings, arguments.workdir)
     train_settings.check(settings)
-    if settings["method"] in methods.UNLEARNED:
+    if settings["method"] in methods.UNLEARNED | methods.RULES:
         folder.check_same_run(arguments.workdir, settings)
         run.check_place(arguments.workdir)
         folder.write_config(arguments.workdir, settings, {})

@@ -39,6 +39,9 @@ def check(settings):
     if method in methods.UNLEARNED:
         methods.UNLEARNED[method].refiner(settings)
         return
+    if method in methods.RULES:
+        methods.RULES[method].segmenter(settings)
+        return
     _check_training(settings)
     if "normalisation" in settings:
         grey_values.check(settings["normalisation"])
@@ -86,7 +89,8 @@ def check_common(settings):
             expected = f"at least {least}" if most == inf else f"between {least} and {most}"
             raise BadInput(f"{name} must be {expected}, found {found}")
     size = settings["voxel_size_nm"]
-    any_size = not size and settings["method"] in methods.UNLEARNED  # a rule may follow the volume's own
+    rules = methods.UNLEARNED | methods.RULES
+    any_size = not size and settings["method"] in rules  # a rule may follow the volume's own
     if not any_size:
         checked_size(size, "voxel_size_nm")
     read_at = settings.get("data", {}).get("at_voxel_size_nm")

@@ -15,6 +15,7 @@ from maeref_jax.pipeline.jobs import uses_symmetries
 from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
 from maeref_jax.uncertainty.foreground import EVEN
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.inputs import doubt_about_scale, looks_like_a_mask
 from maeref_jax.volumes.label_ids import Reading
 from maeref_jax.volumes.volume import Volume
@@ -32,8 +33,8 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     Raises:
         BadInput: nothing is left by the mask.
     """
-    left = inside.measure(run, mask)
-    run = run._replace(said=Said(within=left))
+    left, statistics = inside.measure(run, mask), _statistics(run)
+    run = run._replace(said=Said(within=left, statistics=statistics))
     asked = asking.ask(run)
     # That everything is inside is said once.
     read = [reading for role, reading in readings.items() if role != "within"]
@@ -47,12 +48,22 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
     said = [text for reading in readings.values() for text in reading.notes] + inside.notes(run.job.stem, left)
     said += notes(run, asked)
+    if statistics:
+        found, said = found + statistics.pop("doubts"), said + statistics.pop("notes")
     if forgotten is not None:
         said.append(
             f"the threshold {forgotten:g} stored in {run.refiner.workdir} was chosen for the entropy of an ensemble; "
             f"for labels of your own {run.settings.threshold:g} is used, as trained; --threshold sets another one"
         )
-    return Said(tuple(found), tuple(said), asked, left)
+    return Said(tuple(found), tuple(said), asked, left, statistics)
+
+
+def _statistics(run) -> dict | None:
+    """What a segmenter that learned nothing has to know of the whole image."""
+    if run.segmenter is None or run.segmenter.apply.statistics is None:
+        return None
+    with progress.showing(f"looking at {run.job.stem}"):
+        return run.segmenter.apply.statistics(run.job.image)
 
 
 def notes(run: Run, asked: dict | None) -> list[str]:
@@ -137,7 +148,8 @@ def _of_models(run) -> list[str]:
     if model := segmenter or refiner:
         sizes = run.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"]
         found.append(doubt_about_scale(run.job.stem, *sizes))
-    if segmenter and segmenter.settings.get("members") == 1 and not uses_symmetries(segmenter):
+    alone = segmenter and segmenter.settings.get("members") == 1 and not uses_symmetries(segmenter)
+    if alone and not segmenter.apply.statistics:
         found.append(
             f"{segmenter.workdir} has one member: its entropy knows nothing that another one would have seen "
             "otherwise; try --config.ensemble_symmetries=true"

@@ -36,6 +36,13 @@ class Left(NamedTuple):
     share: float
     inside: Callable[[Box], np.ndarray]
 
+    @property
+    def line(self) -> str:
+        """What a plan says of it."""
+        some = "" if self.looked_at == self.every else f", as {self.looked_at:,} of them say"
+        skipped = round((1 - len(self.blocks) / self.looked_at) * self.every)
+        return f"  inside the mask: {self.share:.2%} of the voxels; {skipped:,} blocks are outside, skipped{some}"
+
     def windows(self, apply: Segmenter | Refiner, batch: int, around: Sequence[int]) -> tuple[int, int]:
         """Windows that the blocks with a voxel inside touch; and those of them that show one, and are to be computed at
         most, with what fills up the batches of every block. around: as in commands/plan.windows_of.

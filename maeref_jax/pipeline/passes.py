@@ -41,14 +41,16 @@ UNDECIDED = 0.5  # of the threshold: an entropy above that is near it
 
 
 class Said(NamedTuple):
-    """What a user is told before a volume is refined. warnings, notes: sentences; asked: what asking.ask found, None
-    where the refiner was not asked; within: what inside.measure found, None without a mask of what is worked on.
+    """What is found and told before a volume is refined. warnings, notes: sentences; asked: what asking.ask found, None
+    where the refiner was not asked; within: what inside.measure found, None without a mask of what is worked on;
+    statistics: of the image, for a segmenter that needs them.
     """
 
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     asked: dict | None = None
     within: dict | None = None
+    statistics: dict | None = None
 
 
 class Run(NamedTuple):
@@ -204,7 +206,8 @@ def _segment(run, means, box) -> None:
     if run.job.hidden is None:  # a painted mask is no doubt of anybody's
         record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
     if run.job.within is not None:
-        there = len(windows_around(run.segmenter.apply, run.shape, box)) if run.segmenter else 0
+        network = run.segmenter is not None and not run.segmenter.apply.statistics
+        there = len(windows_around(run.segmenter.apply, run.shape, box)) if network else 0
         record |= {"outside": inside.size - record["voxels"], "all_windows": there * (1 + ("disagreement" in arrays))}
     _done(run, "segment", box, written, record, started)
 
@@ -215,6 +218,12 @@ def means_of(run) -> Callable[[Box, str, np.ndarray], tuple[np.ndarray, int]] | 
     blockwise.segment_block.
     """
     job, segmenter = run.job, run.segmenter
+    if segmenter is not None and segmenter.apply.statistics:
+
+        def ruled(box, kind, wanted):
+            return means_of_members(segmenter.apply.predict(run.said.statistics, job.image, box), kind), 0
+
+        return ruled
     if segmenter is not None:
         variables, image = jax.device_put((segmenter.params, segmenter.state)), seen_by(segmenter, job.image)
         source, batch, everything = (segmenter.apply, variables, job.members, image), run.settings.batch, not job.within

@@ -351,6 +351,7 @@ def _summary(run) -> dict:
         "warnings": list(said.warnings),
         "notes": list(said.notes),
         **({"asked": said.asked} if said.asked else {}),
+        **({"statistics": said.statistics} if said.statistics else {}),
         "made_by": json.loads(json.dumps(run.made_by)),
         "workdirs": {"segmenter": segmenter and segmenter.workdir, "refiner": refiner and refiner.workdir},
         "classes": scheme["names"],

@@ -17,6 +17,8 @@ REFINERS = {
     "continuity": "morphology along z (published with arXiv 2206.02392)",
     "continuity_network": "a U-Net that sees adjacent slices (published with arXiv 2206.02392)",
 }
+# The same of segmenters that are no ensembles.
+RULES = {"texture": "a vote on measures of texture with Otsu's thresholds (Otsu, 1979)"}
 # What they fill in from; all others from the visible labels.
 SOURCES = {
     "mae_image": "the visible labels around them and the image",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax.report import most_changed, what_changed
-from maeref_jax.report.methods_section import methods_paragraph
+from maeref_jax.report.methods_section import RULES, methods_paragraph
 from maeref_jax.report.page import html_page
 from maeref_jax.results import maps, output
 from maeref_jax.results.files import write_text
@@ -186,8 +186,10 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
     sizes = {open_volume(maps.path_of(Output(Path(directory), e.stem), "initial")).voxel_size_nm for e in done}
     own = {tuple(e.summary.get("file_grid", {}).get("voxel_size_nm", ())) or None for e in done}
     members = models["members"] if made_by["segmenter"] else sum(name.startswith("probabilities") for name in inputs)
+    members = 0 if made_by["segmenter"] and made_by["segmenter"]["method"] in RULES else members
     if made_by["segmenter"]:
-        origin, doubt = "an ensemble of U-Nets", settings["entropy_kind"]
+        origin = RULES.get(made_by["segmenter"]["method"], "an ensemble of U-Nets")
+        doubt = settings["entropy_kind"]
     elif "labels" in inputs:
         origin, doubt = "a segmentation given beforehand", most_changed.doubt_of(done[0].summary)
     else:
