@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maeref_jax.commands import command_line, nnunet, usage
+from maeref_jax.commands import command_line, nnunet, usage, within_auto
 from maeref_jax.commands.requests import Request, fill_in, leading_path, read_table, requests_of, with_masks
 from maeref_jax.commands.system_errors import explained
 from maeref_jax.errors import BadInput, CannotGoOn
@@ -14,6 +14,7 @@ from maeref_jax.results.output import check_stem
 from maeref_jax.volumes.dataset import Given, given_of
 from maeref_jax.volumes.formats.store import is_url
 from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.within import AUTO
 
 
 class Opened(NamedTuple):
@@ -87,7 +88,10 @@ def open_all(requests: list[Request], config, failed: dict[str, str], several: b
             volumes, witness = open_request(request, config), None
             if config.witness and not config.serve:
                 witness = open_witness(request, config, volumes, several)
-            opened.append(Opened(request.stem, volumes, witness, request.doubts))
+            doubts = request.doubts
+            if request.paths.get("within") == AUTO:
+                doubts += within_auto.doubts(request.stem, config)
+            opened.append(Opened(request.stem, volumes, witness, doubts))
     return opened
 
 
@@ -110,6 +114,9 @@ def open_request(request: Request, config) -> dict[str, Any]:
         probabilities = (nnunet.understood(volume, request.classes) for volume in probabilities)
     volumes |= {"probabilities": tuple(given.brought(volume, "probabilities") for volume in probabilities)}
     volumes = _met(volumes) if given.at_voxel_size_nm else volumes
+    if request.paths.get("within") == AUTO:
+        mask = within_auto.mask_of(request.stem, volumes, config)
+        return volumes if mask is None else volumes | {"within": mask}
     if "within" in request.paths:
         volumes["within"] = given.open_mask(request.paths["within"], all_of(volumes)[0])
     return volumes

@@ -33,8 +33,9 @@ def read_config(argv: list[str], description: str):
     add("--hidden", metavar="PATH", help="a painted mask of what to refine: nonzero is hidden")
     add(
         "--within",
-        metavar="MASK",
-        help="a mask of what to work on, such as tissue, on any grid of the same extent: the rest becomes background",
+        metavar="MASK|auto",
+        help="a mask of what to work on, such as tissue, on any grid of the same extent: the rest becomes background; "
+        "auto: of the tissue, made first",
     )
     add("--probabilities", nargs="+", metavar="PATH", help="your own class probabilities (axes CZYX)")
     add(

@@ -112,7 +112,7 @@ def _labels(run, means, box) -> np.ndarray:
     if means is None:
         return run.job.labels.read(box)
     kind = run.settings.entropy_kind
-    return decide(means(box, kind, None)[0], run.scheme["ambiguous"], kind)[0]
+    return decide(means(box, kind)[0], run.scheme["ambiguous"], kind)[0]
 
 
 def doubts(stem: str, shape: Sequence[int], found: dict[str, Any] | None) -> list[str]:

@@ -215,23 +215,23 @@ def _segment(run, means, box) -> None:
 def means_of(run) -> Callable[[Box, str, np.ndarray], tuple[np.ndarray, int]] | None:
     """Of a box, what a kind of entropy needs of the members, averaged over them, float32 (z, y, x, n), and how many
     windows that took; None where labels are given. The array is of the box, bool: where that means something, as of
-    blockwise.segment_block.
+    blockwise.segment_block; it may be left out.
     """
     job, segmenter = run.job, run.segmenter
     if segmenter is not None and segmenter.apply.statistics:
 
-        def ruled(box, kind, wanted):
+        def ruled(box, kind, wanted=None):
             return means_of_members(segmenter.apply.predict(run.said.statistics, job.image, box), kind), 0
 
         return ruled
     if segmenter is not None:
         variables, image = jax.device_put((segmenter.params, segmenter.state)), seen_by(segmenter, job.image)
         source, batch, everything = (segmenter.apply, variables, job.members, image), run.settings.batch, not job.within
-        return lambda box, kind, wanted: segment_block(*source, box, batch, kind, None if everything else wanted)
+        return lambda box, kind, wanted=None: segment_block(*source, box, batch, kind, None if everything else wanted)
     if not job.probabilities:
         return None
 
-    def given(box, kind, wanted):
+    def given(box, kind, wanted=None):
         members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
         return means_of_members(members, kind), 0
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import SHAPE, labels
+from scipy import ndimage
 from stacks import IMAGE, LABELS, SIZE, SMALL, mistakes, result, sidecar
 
 from maeref_jax.commands import verify
-from maeref_jax.volumes.volume import create_volume, write_tiff
+from maeref_jax.pipeline import refining
+from maeref_jax.volumes.volume import create_volume, open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
 
 COARSE = (3, 8, 10)  # of 4 x 4 voxels
@@ -146,3 +148,59 @@ def test_parts_work_within_the_mask(refine):
         np.testing.assert_array_equal(*found, role)
     told = [json.loads(Path(where, "a_labels.json").read_text())["within"] for where in ("parts", "alone")]
     assert told[0] == told[1]
+
+
+WIDE = (3, 96, 112)
+
+
+@pytest.fixture
+def resin(refine):
+    """wide.tif, half of it texture and half nearly flat, and the command that works on it."""
+    rng = np.random.default_rng(0)
+    image = np.where(np.arange(112) < 56, rng.normal(120, 50, WIDE), rng.normal(120, 2, WIDE))
+    write_tiff("wide.tif", image.astype(np.float32), (40.0, 40.0, 40.0))
+    return ["--input", "wide.tif", *IMAGE[2:], "--within", "auto", *SMALL]
+
+
+def stored(role, directory="out"):
+    return refining.open_result(directory, "wide", role).read(whole(WIDE))
+
+
+def test_auto_makes_a_mask_first_and_keeps_it(refine, resin):
+    code, out, _ = refine(*resin, "--dry_run")
+    assert code == 0 and "a dry run does not" in out and not Path("out").exists()
+    code, _, err = refine(*resin, "--num_parts", "2", "--part_id", "0")
+    assert code == 2 and "maeref tissue --input" in err and not Path("out").exists()
+    code, out, err = refine(*resin)
+    assert (code, mistakes(err)) == (0, "")
+    mask = open_volume("out/wide_tissue.ome.zarr").read(whole(WIDE)) > 0
+    assert mask[:, :, :50].all() and not mask[:, :, 70:].any()
+    assert not stored("initial")[~mask].any() and stored("initial")[mask].any()
+    assert sidecar("wide")["within"]["path"] == "out/wide_tissue.ome.zarr"
+    assert Path("out/tissue.html").exists() and Path("out/report.html").exists() is False
+    made = Path("out/wide_tissue.json").stat().st_mtime_ns
+    code, out, _ = refine(*resin)
+    assert code == 0 and "out/wide.json is complete already" in out
+    assert Path("out/wide_tissue.json").stat().st_mtime_ns == made
+    code, out, _ = refine(*resin, "--dry_run")
+    assert code == 0 and f"inside the mask: {mask.mean():.2%}" in out
+    named = [*resin[: resin.index("auto")], "out/wide_tissue.ome.zarr", *SMALL]
+    code, out, _ = refine(*named)
+    assert code == 0 and "complete already" in out, "it is the same mask, by its own name"
+    assert refine(*resin, "--overwrite")[0] == 0
+    code, _, err = refine(*LABELS, "--entropy", "stacks/a_entropy.tif", "--within", "auto", *SMALL)
+    assert code == 2 and "a_labels: --within auto makes a mask by the texture of the image; give --input" in err
+
+
+@pytest.mark.parametrize("smooth", [0, 2])
+def test_what_is_doubted_of_the_mask_is_doubted_of_the_result(refine, resin, smooth):
+    """Of one texture everywhere it is not known what it is; an empty mask leaves nothing to do."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=WIDE), (0, smooth, smooth))
+    write_tiff("wide.tif", (120 + 50 * noise / noise.std()).astype(np.float32), (40.0, 40.0, 40.0))
+    code, _, err = refine(*resin)
+    told = json.loads(Path("out/wide_tissue.json").read_text())["warnings"]
+    assert any("no two kinds of texture" in text for text in told) and f"warning: {told[0]}" in err
+    if smooth:
+        assert code == 0 and set(told) <= set(sidecar("wide")["warnings"])
+    else:
+        assert code == 2 and "excludes every voxel of wide" in err
