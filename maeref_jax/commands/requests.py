@@ -95,10 +95,15 @@ def with_masks(requests: list[Request], within: str) -> list[Request]:
     if not within:
         return requests
 
-    def path_for(paths):
-        return AUTO if within == AUTO else fill_in(within, "within", leading_path(paths), len(requests) > 1)
+    def path_for(request):
+        if within == AUTO:
+            return AUTO
+        # Of nnU-Net's cases the predictions are called as the case is, and the image is not.
+        paths = [leading_path(request.paths), *request.paths.get("probabilities", ())]
+        called = next((path for path in paths if stem_of(path) == request.stem), paths[0])
+        return fill_in(within, "within", called, len(requests) > 1)
 
-    return [one._replace(paths={"within": path_for(one.paths)} | one.paths) for one in requests]
+    return [one._replace(paths={"within": path_for(one)} | one.paths) for one in requests]
 
 
 def leading_path(paths: dict[str, Any]) -> str:

@@ -124,7 +124,11 @@ def flag_overrides(arguments, config):
             raise BadInput(
                 f"--{flag}: the config {arguments.config} has no {settings[flag]} to set; leave the flag out"
             )
-    own = {flag: tuple(expand(tuple(given.pop(flag)))) for flag in FILES if flag in given}
+
+    def paths(typed):  # "" is none, but says that a volume has no mask
+        return tuple(path for one in typed for path in (expand((one,)) if one else [""]))
+
+    own = {flag: paths(given.pop(flag)) for flag in FILES if flag in given}
     found = [
         f"--config.data.phantom.{split}=" for split in ("train", "validation") if own and split in config.data.phantom
     ]

@@ -213,8 +213,8 @@ def test_flags_fit_every_config_or_are_refused_by_their_name():
 
 
 def test_masks_by_flag_are_those_of_the_files():
-    typed = ["--images", "a.tif", "b.tif", "--within", "a_m.ome.zarr", "b_m.tif", "--validation_within", "c_m.tif"]
+    typed = ["--images", "a.tif", "b.tif", "--within", "a_m.ome.zarr", "", "--validation_within", "c_m.tif"]
     data = command_line.load_config("ensemble", overrides("ensemble", *typed)).data
-    assert data.train.within == ("a_m.ome.zarr", "b_m.tif") and data.validation.within == ("c_m.tif",)
+    assert data.train.within == ("a_m.ome.zarr", "") and data.validation.within == ("c_m.tif",)
     with pytest.raises(BadInput, match=r"--within: the config nearest has no data\.train\.within to set"):
         overrides("nearest", "--within", "a.tif")
