@@ -113,6 +113,11 @@ def test_boxes_change_no_bit(grid, how, block):
     assert found.tobytes() == expected.tobytes()
 
 
+def test_a_box_that_ends_with_the_volume_changes_no_sign():
+    volume = at(array_volume(np.array([[[1, 1, -0.0]]], np.float32), "a", (1, 1, 1)), (1, 1, 2), "mean")
+    assert read(volume)[..., 1:].tobytes() == volume.read(Box((0, 0, 1), (1, 1, 2))).tobytes()
+
+
 def test_what_is_read_at_once_changes_no_bit_and_is_bounded(monkeypatch):
     array = np.random.default_rng(0).normal(size=(20, 33, 29)).astype(np.float32)
     plain = array_volume(array, "a", (4.0, 3.0, 3.0))
