@@ -1,7 +1,7 @@
 """Results on the grid of the user's file, where it was worked at another voxel size: --at_voxel_size_nm.
 
-    {stem}_on_file_grid.ome.zarr    labels/initial, labels/refined, labels/hidden, entropy, confidence, as in
-                                    {stem}.ome.zarr; from it come the exports
+    {stem}_on_file_grid.ome.zarr    labels/initial, labels/refined, labels/hidden, entropy, disagreement,
+                                    confidence, as in {stem}.ome.zarr; from it come the exports
 
 It is written whole or not at all, when all blocks are there. Where labels were given, every voxel that nothing changed
 is as the file has it: to a coarser grid and back they would lose what is smaller than its voxels.
@@ -9,6 +9,7 @@ is as the file has it: to a coarser grid and back they would lose what is smalle
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ from maeref_jax.volumes import progress
 from maeref_jax.volumes.formats.ome_zarr import write_group
 from maeref_jax.volumes.resolution import onto
 from maeref_jax.volumes.view import Volume
+from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import Box, blocks
 from maeref_jax.volumes.writing import labels_to_disk
 
 # How each is brought back: see HOWS of resolution.py. Confidence is 0 where nothing was replaced, so it has no mean.
-HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "mean", "confidence": "nearest"}
+HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "mean", "disagreement": "mean"}
+HOW |= {"confidence": "nearest"}
 _IN_WORDS = (
     "labels, hidden and confidence by the nearest voxel (where the file's are larger: by vote), entropy linearly"
 )
@@ -62,6 +65,12 @@ def note(job: Job) -> str:
 
 def _size(job):
     return (job.image or job.labels or job.probabilities[0]).voxel_size_nm
+
+
+def open_result(directory: str | Path, stem: str, role: str) -> Volume:
+    """As refining.open_result, on the grid of what was given."""
+    place = Output(Path(directory), stem)
+    return open_volume(maps.path_of(inside(place) if place.on_file_grid.exists() else place, role))
 
 
 def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:

@@ -181,3 +181,24 @@ def test_what_lies_outside_of_a_mask_is_background():
         maeref_jax.segment(segmenter(), image(0), within=mask[:, :16, :20])
     plane = maeref_jax.segment(segmenter(), image(0)[0], within=mask[0])
     np.testing.assert_array_equal(plane.labels, found.labels[0])
+
+
+def test_arrays_come_back_in_their_own_voxels_from_another_size():
+    def fine(array):
+        return array.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+
+    half = tuple(length / 2 for length in SIZE)
+    sizes = {"voxel_size_nm": half, "at_voxel_size_nm": SIZE}
+    direct = maeref_jax.segment(segmenter(), image(0), voxel_size_nm=SIZE, disagreement=True)
+    found = maeref_jax.segment(segmenter(), fine(image(0)), **sizes, disagreement=True)
+    np.testing.assert_array_equal(found.labels, fine(direct.labels))
+    assert found.entropy.shape == found.disagreement.shape == found.labels.shape
+    direct = maeref_jax.refine(refiner(), labels(0), entropy=entropy_of(0), voxel_size_nm=SIZE)
+    found = maeref_jax.refine(refiner(), fine(labels(0)), entropy=fine(entropy_of(0)), **sizes)
+    for name in ("labels", "initial", "hidden", "confidence"):
+        np.testing.assert_array_equal(getattr(found, name), fine(getattr(direct, name)))
+    assert found.summary["changed_voxels"] == direct.summary["changed_voxels"]
+    plane = maeref_jax.segment(segmenter(), fine(image(0))[0], voxel_size_nm=half[1:], at_voxel_size_nm=SIZE[1:])
+    assert plane.labels.shape == fine(image(0))[0].shape
+    with pytest.raises(BadInput, match="image cannot be read at another voxel size, as its own is not known"):
+        maeref_jax.segment(segmenter(), image(0), at_voxel_size_nm=SIZE)
