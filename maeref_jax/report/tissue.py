@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maeref_jax.report.canvas import WIDTH, Key, Panel, compose, enlarged, grey_image, outlined
+from maeref_jax.report.canvas import Key, Panel, compose, enlarged, grey_image, outlined
 from maeref_jax.report.page import Picture, html_page
 from maeref_jax.report.table import Table
 from maeref_jax.results import ownership
@@ -19,7 +19,7 @@ GENERATOR = "maeref_jax tissue"
 OUTLINE = (255, 0, 170)
 SLICES = 3  # of every direction, evenly spread
 _AXES = ("z", "y", "x")
-_GAP = 14  # pixels between pictures, about
+_ROOM = 520  # pixels of the longer side of a picture, at most
 
 
 def outline_picture(mask: Volume, image: Volume | None = None) -> bytes:
@@ -50,11 +50,10 @@ def _panel(mask, box, axis, shown, like, without_bar) -> Panel:
     name = f"{_AXES[axis]} = {box.start[axis]}: {inside.mean():.0%} tissue"
     size = np.delete(mask.voxel_size_nm or (1.0, 1.0, 1.0), axis)
     grey = np.uint8(60 + 120 * inside)[..., None].repeat(3, -1) if shown is None else grey_image(shown, like)
-    # What is longer is repeated; then all is thinned out or enlarged to a third of a page.
+    # What is longer is repeated; then all is thinned out or enlarged to what is easily seen.
     repeats = np.maximum(np.rint(size / size.min()).astype(int), 1)
     inside, grey = (array.repeat(repeats[0], 0).repeat(repeats[1], 1) for array in (inside, grey))
-    room = (WIDTH - (SLICES + 1) * _GAP) // SLICES
-    step, by = -(-max(inside.shape) // room), max(1, room // max(inside.shape))
+    step, by = -(-max(inside.shape) // _ROOM), max(1, _ROOM // max(inside.shape))
     inside, grey = inside[::step, ::step], grey[::step, ::step]
     picture = outlined(enlarged(grey, by), inside, by, OUTLINE)
     bar = None if without_bar or not mask.voxel_size_nm else size.min() * step / by
