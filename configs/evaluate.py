@@ -118,6 +118,7 @@ def get_config(mode):
                 "entropy": (),
                 "hidden": (),
                 "low_signal": (),
+                "within": (),  # a mask for each truth, such as tissue, "" for none: outside nothing is judged
                 "shifts": (),  # what no training volume had, one for each truth, "" for none
                 "conditions": (),  # of the biology, one for each truth
                 "damage": 0.0,  # regions taken away per million voxels; 0 for none
@@ -129,6 +130,7 @@ def get_config(mode):
                 "shell_vx": 0.0,
                 "axes": "",
                 "voxel_size_nm": (),
+                "at_voxel_size_nm": (),  # that they are read at, whatever their own
                 "channel": placeholder(str),  # of files that have several: index from 0, or name
                 **trust(),
             },

@@ -5,6 +5,7 @@ import argparse
 from maeref_jax.commands import command_line, requests
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.voxel_size import checked_size
+from maeref_jax.volumes.within import AUTO
 
 
 def read_config(argv: list[str], description: str):
@@ -22,10 +23,20 @@ def read_config(argv: list[str], description: str):
     )
     add("--batch", metavar="TABLE.csv", help="a row for every input, columns image, labels, …: docs/formats.md")
     add("--output", metavar="DIR", help="where the results go")
-    add("--ensemble", metavar="DIR", help="workdir of the ensemble that segments the image")
+    add(
+        "--ensemble",
+        metavar="DIR|texture",
+        help="workdir of the ensemble that segments the image; or texture, which learns nothing and finds tissue",
+    )
     add("--labels", metavar="PATH", help="your own labels, instead of an ensemble")
     add("--entropy", metavar="PATH", help="entropy of your labels: float in [0, 1], or uint8")
     add("--hidden", metavar="PATH", help="a painted mask of what to refine: nonzero is hidden")
+    add(
+        "--within",
+        metavar="MASK|auto",
+        help="a mask of what to work on, such as tissue, on any grid of the same extent: the rest becomes background; "
+        "auto: of the tissue, made first",
+    )
     add("--probabilities", nargs="+", metavar="PATH", help="your own class probabilities (axes CZYX)")
     add(
         "--nnunet",
@@ -110,8 +121,9 @@ def check_usage(config) -> None:
         if not config[name]:
             raise BadInput(f"--{name} is missing (--help shows examples)")
     given = [name for name in ("input", "labels", "entropy", "hidden", "probabilities") if config[name]]
-    if config.batch_table and given:
-        raise BadInput(f"--batch and --{given[0]} both say what to refine; put the paths into {config.batch_table}")
+    beside = given + ["within"] * (config.within not in ("", AUTO))
+    if config.batch_table and beside:
+        raise BadInput(f"--batch and --{beside[0]} both say what to refine; put the paths into {config.batch_table}")
     if config.nnunet:
         wrong = [f"--{name}" for name in (*given, "ensemble") if name != "input" and config[name]]
         if wrong or config.batch_table:
@@ -139,12 +151,13 @@ def check_usage(config) -> None:
             )
     if config.ensemble_symmetries is not None and not config.ensemble:
         raise BadInput("--config.ensemble_symmetries says how --ensemble predicts, which is missing; leave it out")
-    if config.voxel_size_nm:
-        checked_size(config.voxel_size_nm, "--voxel_size_nm Z,Y,X")
+    for name in command_line.SIZES:
+        if config[name]:
+            checked_size(config[name], f"--{name} Z,Y,X")
     for name in ("ensemble", "refiner"):
         if config[name] in ("", "none") or command_line.is_workdir(config[name]):
             continue
-        if name == "ensemble" or not command_line.is_packaged(config[name]):
+        if not command_line.is_packaged(config[name]):
             raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
         if config.suggest_threshold:
             raise BadInput(

@@ -39,6 +39,9 @@ def check(settings):
     if method in methods.UNLEARNED:
         methods.UNLEARNED[method].refiner(settings)
         return
+    if method in methods.RULES:
+        methods.RULES[method].segmenter(settings)
+        return
     _check_training(settings)
     if "normalisation" in settings:
         grey_values.check(settings["normalisation"])
@@ -60,6 +63,8 @@ def _check_data(data):
         raise BadInput("both phantoms and files are given; for files only, add --config.data.phantom.train=")
     if data["phantom"]["train"] and not data["phantom"]["validation"]:
         raise BadInput("data.phantom.validation is empty; give a seed that is not in data.phantom.train")
+    if data["phantom"]["train"] and (data["train"].get("within") or data["validation"].get("within")):
+        raise BadInput("data.train.within and data.validation.within are masks of files, and phantoms have none")
     both = sorted({*data["phantom"]["train"]} & {*data["phantom"]["validation"]})
     if both:
         raise BadInput(f"phantoms {both} are both in data.phantom.train and in validation; keep whole volumes apart")
@@ -84,9 +89,16 @@ def check_common(settings):
             expected = f"at least {least}" if most == inf else f"between {least} and {most}"
             raise BadInput(f"{name} must be {expected}, found {found}")
     size = settings["voxel_size_nm"]
-    any_size = not size and settings["method"] in methods.UNLEARNED  # a rule may follow the volume's own
+    rules = methods.UNLEARNED | methods.RULES
+    any_size = not size and settings["method"] in rules  # a rule may follow the volume's own
     if not any_size:
         checked_size(size, "voxel_size_nm")
+    read_at = settings.get("data", {}).get("at_voxel_size_nm")
+    if read_at and tuple(read_at) != tuple(size):
+        raise BadInput(
+            f"data.at_voxel_size_nm is {read_at}, but voxel_size_nm, which the model remembers, is {size}; give both "
+            "with --at_voxel_size_nm Z,Y,X"
+        )
     dims = (2, 3) if settings["method"] in methods.SEGMENTERS else (2,)
     fits = len(window) in dims and len(stride) == len(window)
     if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):

@@ -19,7 +19,7 @@ import jax
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
 from maeref_jax.errors import MARK, BadInput, CannotGoOn, tell
-from maeref_jax.pipeline import doubts, parts, space
+from maeref_jax.pipeline import doubts, file_grid, inside, parts, space
 from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import (
@@ -27,14 +27,17 @@ from maeref_jax.pipeline.jobs import (
     Model,
     Settings,
     agreeing_slices,
+    as_read,
     check_chosen,
     check_job,
+    file_of,
     formats_of,
     meant_for,
     object_rules,
     placement_of,
     scheme_of,
     settled,
+    voxel_size_of,
 )
 from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
 from maeref_jax.results import digests, maps, marks, output, ownership, verifying
@@ -42,7 +45,6 @@ from maeref_jax.results.claim import claimed
 from maeref_jax.results.place import EXPORTS, Output, way_out
 from maeref_jax.samples.labelled_slices import numbers_of
 from maeref_jax.volumes import inputs, progress, threads
-from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.volume import Volume, open_volume
 
 
@@ -105,7 +107,7 @@ def open_run(
     output.check_directory(place.directory)
     made_by = identity(job, volumes, segmenter, refiner, settings)
     scheme = scheme_of(segmenter, refiner, settings.classes)
-    voxel_size_nm = inputs.known_voxel_size(volumes.values())
+    voxel_size_nm = voxel_size_of(volumes)
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
     run = Run(place, job, segmenter, refiner, settings, scheme, made_by, {}, voxel_size_nm, rounds)
@@ -120,14 +122,14 @@ def open_run(
         output.check_removable(place)
     state = "new" if settings.overwrite else output.state(place, made_by)
     if state != "complete" and not serving:
-        size = (shape, settings.block, voxel_size_nm, job.image, place.formats)
+        size = (shape, settings.block, voxel_size_nm, job.image, place.formats, file_of(job))
         found = space.needed(roles_of(settings, refiner), *size)
         space.check(place, found, space.share_done(place, run.steps, math.prod(block_grid(run)[0])), say)
     if state == "new":
         with progress.showing(f"reading {job.stem} to check its values"):
             readings = inputs.check_values(volumes, scheme, settings.label_map)
         chosen = given.chosen["threshold"] if forgotten else None
-        said = doubts.before(run._replace(job=_as_read(job, volumes, readings)), readings, chosen)
+        said = doubts.before(run._replace(job=as_read(job, volumes, readings)), readings, chosen, job.within)
         if settings.strict:
             doubts.stop(job.stem, said.warnings)  # an earlier output is still there
         output.remove(place) if settings.overwrite else None
@@ -157,7 +159,7 @@ def open_run(
         output.restore(place, *group)
         arrays = arrays_in(place)
     checked = marks.Checked(place, arrays)
-    return run._replace(job=_as_read(job, volumes, readings), arrays=arrays, said=said, checked=checked)
+    return run._replace(job=as_read(job, volumes, readings), arrays=arrays, said=said, checked=checked)
 
 
 @contextmanager
@@ -195,7 +197,7 @@ def _complete(run, say) -> None:
         with _damaged(place):
             arrays = maps.open_arrays(place, roles)
         _compare(marks.Checked(place, arrays), run)
-        maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
+        _export(run, arrays)
         summary = output.finish(place, summary)
     for name in ownership.lost(place, summary):
         say(f"{place.directory / name} is not there any more; --export with its format writes it again")
@@ -203,6 +205,15 @@ def _complete(run, say) -> None:
         say(f"{MARK}{place.directory / name} was changed since it was made; remove or move it to have it made again")
     what = f"wrote {len(missing)} exports" if missing else "nothing to do"
     say(f"{place.sidecar} is complete already, {what}")
+
+
+def _export(run: Run, arrays: dict[str, Volume]) -> None:
+    """Writes the exports that are missing, on the grid of the file."""
+    place, file, size = run.place, file_of(run.job), run.voxel_size_nm
+    if file is not None:
+        size = file.voxel_size_nm
+        arrays = file_grid.open_arrays(place, [role for role in EXPORTS if role in arrays])
+    maps.export(place, arrays, size, run.scheme["colours"], placement_of(run.job))
 
 
 def _compare(checked: marks.Checked, run: Run) -> None:
@@ -216,11 +227,6 @@ def _compare(checked: marks.Checked, run: Run) -> None:
     with progress.showing(f"{run.place.stem}: comparing with digests", len(run.boxes), "block") as shown:
         for _ in threads.in_order(work, run.boxes):
             shown.advance()
-
-
-def _as_read(job, volumes, readings) -> Job:
-    """The job with label files that hold classes."""
-    return job._replace(**{role: as_classes(volumes[role], reading) for role, reading in readings.items()})
 
 
 def grid_of(run: Run) -> dict:
@@ -312,7 +318,9 @@ def _finish(run, say) -> dict:
     if settings.objects:
         told = (run.voxel_size_nm, run.scheme["names"], rules, say)
         summary["objects"] = objects.measure_objects(place, arrays, settings.block, *told)
-    maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
+    if file_of(run.job) is not None:
+        file_grid.write(place, run.job, arrays, settings.block, run.scheme, settings.ome_zarr)
+    _export(run, arrays)
     levels = maps.write_pyramids(place, arrays)
     if blobs:
         trust.write_table(place, arrays, blobs, "red" in settings.leave)
@@ -339,12 +347,15 @@ def _summary(run) -> dict:
     packages = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "tifffile")
     return {
         "stem": place.stem,
+        **inside.summary(said.within, segmented),
         "warnings": list(said.warnings),
         "notes": list(said.notes),
         **({"asked": said.asked} if said.asked else {}),
+        **({"statistics": said.statistics} if said.statistics else {}),
         "made_by": json.loads(json.dumps(run.made_by)),
         "workdirs": {"segmenter": segmenter and segmenter.workdir, "refiner": refiner and refiner.workdir},
         "classes": scheme["names"],
+        **file_grid.facts(run.job, run.arrays),
         "voxels": voxels,
         "hidden_share": hidden / voxels,
         "undecided_share": undecided / voxels,

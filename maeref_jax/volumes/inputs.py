@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes import label_ids
+from maeref_jax.volumes import label_ids, within
 from maeref_jax.volumes.view import Volume
+from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import Box, blocks
 
 _SLAB = (8, 1024, 1024)
@@ -18,7 +19,7 @@ def check_same_grid(first: Volume, *others: Volume) -> None:
         if other.shape != first.shape:
             raise BadInput(
                 f"{other.path} has shape {other.shape}, but {first.path} has {first.shape}; "
-                "both must show the same voxels"
+                f"both must show the same voxels{_or_of_other_sizes(first, other)}"
             )
         sizes = (first.voxel_size_nm, other.voxel_size_nm)
         if None not in sizes and not np.allclose(*sizes, rtol=1e-3):
@@ -26,6 +27,17 @@ def check_same_grid(first: Volume, *others: Volume) -> None:
                 f"{other.path} has voxels of {sizes[1]} nm (z, y, x), but {first.path} of {sizes[0]} nm; "
                 "give the right one with --voxel_size_nm Z,Y,X"
             )
+
+
+def _or_of_other_sizes(first, other) -> str:
+    """What to do about two volumes of one place in voxels of different size, as the end of a sentence."""
+    if None in (first.voxel_size_nm, other.voxel_size_nm):
+        return ""
+    ends = [np.multiply(volume.shape, volume.voxel_size_nm) for volume in (first, other)]
+    if (np.abs(np.subtract(*ends)) > np.maximum(first.voxel_size_nm, other.voxel_size_nm)).any():
+        return ""
+    size = ",".join(f"{length:g}" for length in first.voxel_size_nm)
+    return f"; their voxels are of different size: --at_voxel_size_nm {size} reads both at one"
 
 
 def known_voxel_size(volumes: Iterable[Volume]) -> tuple[float, float, float] | None:
@@ -42,18 +54,19 @@ def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_n
     ratio = np.divide(found_nm, trained_nm)
     if (np.maximum(ratio, 1 / ratio) <= 1.25).all():
         return ""
-    sizes = (" x ".join(f"{length:g}" for length in size) for size in (found_nm, trained_nm))
+    sizes = map(size_text, (found_nm, trained_nm))
     return (
         f"{name} has voxels of {next(sizes)} nm (z y x), but {workdir} was trained on {next(sizes)} nm and knows "
-        "shapes of that size only; rescale the volume or train a model for it"
+        f"shapes of that size only; --at_voxel_size_nm {','.join(f'{length:g}' for length in trained_nm)} works at it "
+        "and brings the result back to the file's voxels; or train a model for it"
     )
 
 
 def check_values(volumes: dict[str, Volume], scheme: dict, label_map: Sequence = (), flag: str = "--label_map") -> dict:
-    """Checks every volume by its role: image, labels, entropy, hidden, probabilities_0, … Raises BadInput.
+    """Checks every volume by its role: image, labels, entropy, hidden, within, probabilities_0, … Raises BadInput.
 
     Returns:
-        {role: label_ids.Reading} of "labels", in that class scheme and by that label_map, and of "hidden".
+        {role: label_ids.Reading} of "labels", in that class scheme and by that label_map, and of "hidden" and "within".
     """
     readings = {}
     for role, volume in volumes.items():
@@ -61,6 +74,8 @@ def check_values(volumes: dict[str, Volume], scheme: dict, label_map: Sequence =
             readings[role] = label_ids.understand(volume, scheme, label_map, flag)
         elif role == "hidden":
             readings[role] = label_ids.understand_mask(volume)
+        elif role == "within":
+            readings[role] = within.understand(volume)
         elif role == "entropy":
             check_entropy(volume)
         elif role == "image":
