@@ -38,7 +38,8 @@ def first_steps(config, workdir, labels):
     laps, processor = [began, time.perf_counter()], None
     folder.keep_compiled(workdir)
     own = () if "ensemble" in config else ("train", "validation")
-    overrides = [f"--config.data.{split}.labels={labels}," for split in own]
+    overrides = [f"--config.data.{split}.labels=('{labels}',)" for split in own]
+    overrides += [f"--config.data.phantom.{split}=()" for split in own]
     settings = command_line.load_config(config, overrides).to_dict()
     ready = experiment.prepare(settings, workdir, own_share(settings["batch"]))
     optimizer = build_optimizer({**settings["optimizer"], "steps": settings["steps"]}, ready.method.members)

@@ -46,7 +46,7 @@ def get_config(mode):
             "steps": 10_000,
             "batch": 8,  # crops per member and step
             "members": 6,
-            "member_mapping": "auto",  # unroll on CPU, else vmap; or vmap, unroll, scan: the results are the same
+            "member_mapping": "auto",  # or vmap, unroll, scan: the results are the same (segmenters/ensemble.py)
             "member_chunk": 0,  # members computed at a time, where all do not fit into memory; 0 for all
             # Member i learns from the volumes i … i+3, counted around; or folds (disjoint), all_but_fold, bootstrap
             # (volumes_per_member draws with replacement), lists (as member_lists says, like ((0,1),(1,2),…)).

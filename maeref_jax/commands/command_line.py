@@ -299,7 +299,7 @@ def _read_tuple(text: str, old: tuple, flag: str) -> tuple:
     try:
         value = ast.literal_eval(text) if text.strip() else ()
     except (ValueError, SyntaxError):
-        value = tuple(part.strip() for part in text.split(","))
+        value = tuple(part.strip() for part in text.strip().removesuffix(",").split(","))  # "a," is a tuple of one
     value = tuple(value) if isinstance(value, tuple | list) else (value,)
     kinds = {type(element) for element in old}
     if len(kinds) != 1:

@@ -11,7 +11,7 @@ from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.samples.labelled_slices import only_labelled
-from maeref_jax.volumes import grey_values, inputs, within
+from maeref_jax.volumes import grey_values, inputs, threads, within
 from maeref_jax.volumes.dataset import given_of, mapped_labels
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import range_text
@@ -80,11 +80,12 @@ def places(labels, belongs):
 
 def annotated_phantoms(seeds, shape, voxel_size_nm):
     """Phantoms as an annotator would have drawn them: class 4, ambiguous, in part of the low-signal regions."""
-    volumes = []
-    for seed in seeds:
+
+    def one(seed):
         made = phantom(seed, shape, voxel_size_nm)
-        volumes.append(TrainingVolume(f"phantom_{seed}", made.image, annotate(made.labels, made.low_signal, seed)))
-    return volumes
+        return TrainingVolume(f"phantom_{seed}", made.image, annotate(made.labels, made.low_signal, seed))
+
+    return list(threads.in_order(one, seeds))
 
 
 def volumes_from_files(split, data, scheme, with_image, say=tell):

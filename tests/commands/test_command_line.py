@@ -57,6 +57,7 @@ def test_modes(spec):
         ("data.seeds=7", lambda c: c.data.seeds, (7,)),
         ("data.seeds=", lambda c: c.data.seeds, ()),
         ("data.files=b.tif,c=d.tif", lambda c: c.data.files, ("b.tif", "c=d.tif")),
+        ("data.files=b.tif,", lambda c: c.data.files, ("b.tif",)),
         ("data.files=1", lambda c: c.data.files, ("1",)),
         ("data.empty=x,y", lambda c: c.data.empty, ("x", "y")),
         ("data.spacing=4,5", lambda c: c.data.spacing, (4.0, 5.0)),
