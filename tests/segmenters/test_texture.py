@@ -52,15 +52,18 @@ def test_tissue_in_resin_is_found():
     assert (found[outside] > 0.5).mean() < 0.01
 
 
-@settings(max_examples=8)
+@settings(max_examples=12)
 @given(
     block=st.tuples(st.integers(1, 5), st.integers(7, 60), st.integers(7, 60)),
     config=st.sampled_from(["texture", "texture:differences", "texture:entropy"]),
+    lengths=st.sampled_from([(16384, 256, 128), (150, 50, 30), (100, 20, 40)]),
 )
-def test_votes_do_not_depend_on_blocks(block, config):
-    config = load_config(config).to_dict()
+def test_votes_do_not_depend_on_blocks(block, config, lengths):
+    lengths = dict(zip(("window_nm", "texture_nm", "edge_nm"), lengths, strict=True))
+    config = load_config(config).to_dict() | {"lengths": lengths}
     array = np.pad(tissue_in_resin((5, 51, 60))[0], ((0, 0), (7, 3), (0, 10)))
-    array[2:, 20:28, 30:36] = 255.0
+    for y, x in np.random.default_rng(1).integers(0, 55, (12, 2)):  # saturated
+        array[1:, y : y + 4, x : x + 5] = 255.0
     image = volume(array)
     found = json.loads(json.dumps(texture.statistics(image, config), sort_keys=True))
     at_once = texture.texture_votes(image, whole(image.shape), config, found)
