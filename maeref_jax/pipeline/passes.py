@@ -208,7 +208,7 @@ def _segment(run, means, box) -> None:
     if run.job.within is not None:
         network = run.segmenter is not None and not run.segmenter.apply.statistics
         there = len(windows_around(run.segmenter.apply, run.shape, box)) if network else 0
-        record |= {"outside": inside.size - record["voxels"], "all_windows": there * (1 + ("disagreement" in arrays))}
+        record["all_windows"] = there * (1 + ("disagreement" in arrays))
     _done(run, "segment", box, written, record, started)
 
 
