@@ -87,17 +87,25 @@ def read_config(argv: list[str]):
     return config
 
 
-def mask_for(image: Volume, directory: str | Path, stem: str, say=tell, typed: tuple[str, ...] = ()) -> Volume:
+def mask_for(
+    image: Volume,
+    directory: str | Path,
+    stem: str,
+    say=tell,
+    typed: tuple[str, ...] = (),
+    overwrite: bool = False,
+) -> Volume:
     """A mask of the tissue in an image, by texture and with the usual clean-up, made in a folder as {stem}_tissue.*, or
     the one that is there already: 1 tissue, 0 resin, at coarse voxels of the same extent.
 
-    image: at its own voxel size, which has to be known. say: hears what a user should know; typed: the command.
+    image: at its own voxel size, which has to be known. say: hears what a user should know; typed: the command;
+        overwrite: remove an earlier one first.
 
     Raises:
         BadInput: no voxel size, an image that cannot be used, or another mask is there.
     """
     config = command_line.load_config("tissue_mask")
-    config.output, config.typed = str(directory), typed
+    config.update({"output": str(directory), "typed": typed, "overwrite": overwrite})
     return make_mask(image, stem, config, Given(), say)
 
 

@@ -14,10 +14,8 @@ def mask_of(stem: str, volumes: dict[str, Any], config) -> Volume | None:
     Raises:
         BadInput: no image, or one that no mask can be made of; several processes of which each would make it.
     """
-    from maeref_jax.commands.command_line import load_config
-    from maeref_jax.commands.tissue import make_mask
+    from maeref_jax.commands.tissue import mask_for
     from maeref_jax.report import tissue as pictures
-    from maeref_jax.volumes.dataset import Given
 
     place = _place(stem, config)
     if "image" not in volumes:
@@ -31,10 +29,9 @@ def mask_of(stem: str, volumes: dict[str, Any], config) -> Volume | None:
             f"maeref tissue --input … --output {config.output}, then give --within {place.folder}"
         )
     anew = config.overwrite and not config.serve and not config.dry_run
-    how = load_config("tissue_mask")
-    how.update({"output": config.output, "typed": config.typed, "overwrite": anew})
     image = volumes["image"].file or volumes["image"]  # as it is stored: the mask has voxels of its own size
-    found = make_mask(image, stem, how, Given(), (lambda line: None) if config.serve else tell)
+    say = (lambda line: None) if config.serve else tell
+    found = mask_for(image, config.output, stem, say, config.typed, overwrite=anew)
     if not config.serve and not config.dry_run:
         pictures.write_page(Path(config.output))
     return found

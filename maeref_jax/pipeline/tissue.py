@@ -9,6 +9,7 @@ Two passes, "segment" and "clean". The clean-up looks at all of what was found, 
 again, but for blocks that are written.
 """
 
+import dataclasses
 import json
 import math
 import platform
@@ -30,7 +31,7 @@ from maeref_jax.pipeline import doubts, parts, space
 from maeref_jax.pipeline.blockwise import decide
 from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import Job, Model, Settings, settled
-from maeref_jax.pipeline.passes import Run, Said, means_of
+from maeref_jax.pipeline.passes import Run, Said, means_of, read_by_one
 from maeref_jax.results import digests, maps, marks, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.place import Output
@@ -139,7 +140,7 @@ def make(asked: Asked, say: Callable[[str], None] = tell) -> dict:
 
 def _run(asked: Asked) -> Run:
     """The mask on its way. Everything that decides about it is in made_by."""
-    volume = asked.volume
+    volume = dataclasses.replace(asked.volume, file=None, bring=None)  # it stays at its voxels
     settings = settled(Settings(block=clean_up.block_of(volume.shape), batch=asked.batch, ask=0), None)
     job = Job(asked.place.stem, asked.output, image=volume, typed=asked.typed, doubts=asked.doubts)
     made_by = identity(job, {"image" if asked.segmenter else "mask": volume}, asked.segmenter, None, settings)
@@ -190,6 +191,7 @@ def _write(run, step, role, box, array, started) -> None:
 
 def _segment(run) -> None:
     """What is tissue before any clean-up: of all classes but the first, or what is not 0 of a mask."""
+    run = run._replace(job=read_by_one(run.job))
     means = means_of(run)
 
     def work(box: Box) -> None:
