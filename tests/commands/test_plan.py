@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stacks import IMAGE, SIZE, use_models
 
-from maeref_jax.commands import plan
+from maeref_jax.commands import load_models, plan
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import jobs, passes, refining
 from maeref_jax.records import Refiner
@@ -137,6 +137,12 @@ def test_an_image_is_planned_for_the_worst_and_says_so(tmp_path):
     assert "not known before it is segmented" in lines
     total = "\n".join(plan.described_total([found, found], tmp_path / "new", 5))
     assert "measured" in total and total.count("estimate, not measured") == 2 and not (tmp_path / "new").exists()
+
+
+def test_where_no_network_is_at_work_no_hours_are_told(tmp_path):
+    texture = load_models.by_name("texture", kind="segmenter")
+    found = plan.plan(image_job(tmp_path), texture, None, settings(), {})
+    assert plan.described_total([found], tmp_path, 1)[1:] == ["hours: not estimated, as no network is at work"]
 
 
 def test_jobs_that_do_not_fit_are_refused(tmp_path):
