@@ -187,6 +187,9 @@ def test_auto_makes_a_mask_first_and_keeps_it(refine, resin):
     named = [*resin[: resin.index("auto")], "out/wide_tissue.ome.zarr", *SMALL]
     code, out, _ = refine(*named)
     assert code == 0 and "complete already" in out, "it is the same mask, by its own name"
+    code, _, err = refine(*resin, "--overwrite", "--num_parts", "2", "--part_id", "0")
+    assert code == 2 and "overwrite with several parts" in err
+    assert Path("out/wide_tissue.json").stat().st_mtime_ns == made, "the other parts use it"
     assert refine(*resin, "--overwrite")[0] == 0
     code, _, err = refine(*LABELS, "--entropy", "stacks/a_entropy.tif", "--within", "auto", *SMALL)
     assert code == 2 and "a_labels: --within auto makes a mask by the texture of the image; give --input" in err
