@@ -63,11 +63,11 @@ def by_name(
     settings = command_line.load_config(name).to_dict()
     known = methods.UNLEARNED if kind == "refiner" else methods.RULES
     if settings.get("method") not in known:
-        flag = "--refiner" if kind == "refiner" else "--ensemble"
         way = f"has to be trained first: maeref train --config {name}, and give its workdir"
         if settings.get("method") in methods.UNLEARNED | methods.RULES:
             way = f"is no {kind}"
-        raise BadInput(f"{flag} {name} {way}; by name there are those that learn nothing: {', '.join(known)}")
+        flag = "--refiner " if kind == "refiner" else ""  # a segmenter is named by several
+        raise BadInput(f"{flag}{name} {way}; by name there are those that learn nothing: {', '.join(known)}")
     settings = class_settings.with_classes(settings, scheme) if scheme else settings
     settings = settings | {"voxel_size_nm": tuple(voxel_size_nm)} if voxel_size_nm else settings
     return methods.unlearned(settings["method"], settings)

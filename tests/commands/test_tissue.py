@@ -162,6 +162,7 @@ def test_of_several_inputs_one_that_fails_does_not_stop_the_others(run, folder):
         (["--output", "o", "--mask", "a.tif", "--model", "texture"], "a --mask is only cleaned up"),
         (["--output", "o", "--input", "a.tif", "--model", "nowhere"], "nowhere is not the workdir"),
         (["--output", "o", "--input", "a.tif", "--model", "mae"], "has to be trained first"),
+        (["--output", "o", "--input", "a.tif", "--model", "nearest"], "error: nearest is no segmenter; by name"),
         (["--output", "o", "--input", "a.tif", "--keep", "some"], "keep is some"),
         (["--output", "o", "--input", "a.tif", "--open_nm", "-4"], "open_nm is -4"),
         (["--output", "o", "--input", "a.tif", "--open_nm", "wide"], "--config.open_nm must be a number"),
