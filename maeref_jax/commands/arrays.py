@@ -272,16 +272,17 @@ class _Given:
         array = np.expand_dims(array, self.lead) if self.plane else array
         if self.lead:
             array = array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
-        size, wanted = (self._size(size, model) for size in sizes)
+        named = ("voxel_size_nm", "at_voxel_size_nm")
+        size, wanted = (self._size(size, name, model) for size, name in zip(sizes, named, strict=True))
         return Given(at_voxel_size_nm=wanted).brought(array_volume(array, role, size), role)
 
-    def _size(self, voxel_size_nm, model) -> tuple[float, float, float] | None:
+    def _size(self, voxel_size_nm, named, model) -> tuple[float, float, float] | None:
         if voxel_size_nm is None:
             return None
         size = voxel_size_nm
         if self.plane and np.shape(size) == (2,):  # how thick a single slice is matters to nobody
             size = (*(model.settings["voxel_size_nm"] or size)[:1], *size)
-        return checked_size(size, "voxel_size_nm")
+        return checked_size(size, named)
 
     def back(self, array: np.ndarray) -> np.ndarray:
         """A result (z, y, x) in the shape that was given."""

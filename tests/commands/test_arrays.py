@@ -117,7 +117,14 @@ def test_a_judgement_by_hand():
         (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), treshold=1.0), "did you mean 'threshold'"),
         (lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), threshold="high"), "the setting threshold"),
         (lambda: maeref_jax.segment(segmenter(), image(0).astype(object)), "holds object"),
-        (lambda: maeref_jax.segment(segmenter(), image(0), voxel_size_nm=(1, 2)), "three positive numbers"),
+        (
+            lambda: maeref_jax.segment(segmenter(), image(0), voxel_size_nm=(1, 2)),
+            "^voxel_size_nm expects three positive",
+        ),
+        (
+            lambda: maeref_jax.segment(segmenter(), image(0), voxel_size_nm=SIZE, at_voxel_size_nm=(0, 1, 1)),
+            "^at_voxel_size_nm expects three positive numbers",
+        ),
         (lambda: maeref_jax.segment(segmenter(), image(0) * np.nan), "expected finite values"),
         (lambda: maeref_jax.judge(labels(0), labels(0)[1:]), "must have one shape"),
         (lambda: maeref_jax.judge(labels(0), labels(0) * 0.5), "expected labels of an integer type"),
