@@ -23,7 +23,7 @@ from maeref_jax.pipeline.blockwise import hide
 from maeref_jax.report.canvas import png_of_figure
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import inputs, label_ids, within
-from maeref_jax.volumes.dataset import given_of
+from maeref_jax.volumes.dataset import given_of, met
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
@@ -69,6 +69,8 @@ def suggest_threshold(given, config):
     truth, directory = None, Path(config.output)
     if config.suggest_threshold != "none":
         truth = given_of(config).open(config.suggest_threshold, "labels")
+        leading = given[0].image or given[0].probabilities[0]
+        truth = met({"given": leading, "truth": truth})["truth"] if config.at_voxel_size_nm else truth
     segmenter, refiner, settings = load_models(config)
     job = given[0]._replace(output=directory / "suggestion")
     found = suggest(job, segmenter, refiner, settings, truth, THRESHOLDS)

@@ -162,9 +162,13 @@ def test_a_threshold_is_suggested_at_that_size(files, refine, monkeypatch):
     monkeypatch.setattr(suggestion, "suggest", lambda *given: seen.append(given) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         refine("--input", "fine.tif", *MODELS, "--suggest_threshold", "fine_labels.tif", *AT)
-    ((job, _, _, _, truth, _),) = seen
+    job, _, _, _, truth, _ = seen.pop()
     assert job.image.shape == truth.shape == SHAPE
     np.testing.assert_array_equal(truth.read(whole(SHAPE)), labels())
+    write_tiff("odd.tif", fine(image())[:5, :57, :75], FINE)
+    with pytest.raises(ZeroDivisionError):
+        refine("--input", "odd.tif", *MODELS, "--suggest_threshold", "a_labels.tif", "--at_voxel_size_nm", "15,2.5,2")
+    assert seen[0][0].image.shape == seen[0][4].shape == (5, 57, 75), "a truth of coarse voxels ends half of one later"
 
 
 def test_a_model_is_trained_at_that_size_and_remembers_it(files):
