@@ -11,5 +11,7 @@ worker   one of N processes that this one starts, and gives a block after anothe
 
 refining.py is the course of it: open the run, do its passes, finish. Before that space.py looks at the disk, and
 asking.py tries the refiner on what is known of the volume; doubts.py is the one place of all that a user is warned of.
+inside.py says what a mask of what is worked on leaves out; file_grid.py brings results back to the voxels of the file
+where others were worked at. tissue.py makes such masks, by passes of its own: "segment", then "clean" (cleaning.py).
 Only this room composites: a voxel outside the hidden tokens keeps its initial label, bit for bit.
 """
