@@ -84,8 +84,8 @@ def check_config(workdir, settings):
 
 
 def differences(there, here, but=()):
-    """How two settings differ in what makes a run what it is, in words; "" where they do not. What one of them lacks, as
-    of an earlier version, is None or an empty list there. but: how names begin that do not count.
+    """How two settings differ in what makes a run what it is, in words; "" where they do not. What one of them lacks,
+    as of an earlier version, is None or an empty list there. but: how names begin that do not count.
     """
     there, here = (lasting(json.loads(json.dumps(settings))) for settings in (there, here))
     return "; ".join(
