@@ -9,6 +9,7 @@ Two passes, "segment" and "clean". The clean-up looks at all of what was found, 
 again, but for blocks that are written.
 """
 
+import dataclasses
 import json
 import math
 import platform
@@ -139,7 +140,7 @@ def make(asked: Asked, say: Callable[[str], None] = tell) -> dict:
 
 def _run(asked: Asked) -> Run:
     """The mask on its way. Everything that decides about it is in made_by."""
-    volume = asked.volume
+    volume = dataclasses.replace(asked.volume, file=None, bring=None)  # it stays at its voxels
     settings = settled(Settings(block=clean_up.block_of(volume.shape), batch=asked.batch, ask=0), None)
     job = Job(asked.place.stem, asked.output, image=volume, typed=asked.typed, doubts=asked.doubts)
     made_by = identity(job, {"image" if asked.segmenter else "mask": volume}, asked.segmenter, None, settings)
