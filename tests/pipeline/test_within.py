@@ -261,7 +261,7 @@ def test_windows_of_a_network_that_works_everywhere_are_those_that_show_tissue(t
 def test_the_refiner_is_tried_inside_only(tmp_path, monkeypatch):
     """Outside are labels that it gets wrong, which would be held against it."""
     mask = np.zeros(SHAPE, np.uint8)
-    mask[:, :16] = 1
+    mask[:, :18] = 1  # across tokens
     entropy = np.zeros(SHAPE, np.float32)
     entropy[:, 4:8, 8:16] = entropy[:, 20:24, 8:16] = 1.0
     given = np.where(mask > 0, rows(), labels())
@@ -279,7 +279,7 @@ def test_the_refiner_is_tried_inside_only(tmp_path, monkeypatch):
     plain = refining.refine_volume(job._replace(output=tmp_path / "plain"), None, model, settings(ask=64), silent)
     everywhere, seen[:] = len(seen), []
     found = refining.refine_volume(job._replace(within=within(mask)), None, model, settings(ask=64), silent)
-    assert plain["asked"]["right"]["refiner"] < 0.8 < 0.85 < found["asked"]["right"]["refiner"]
+    assert plain["asked"]["right"]["refiner"] < 0.75 < found["asked"]["right"]["refiner"]
     assert 0 < len(seen) <= everywhere and all(mask[box.slices].any() for box, _ in seen)
     assert found["asked"]["voxels"] == sum(count for _, count in seen)
 
