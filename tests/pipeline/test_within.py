@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from fakes import (
+    SCHEME,
     SHAPE,
     image,
     image_job,
@@ -208,6 +209,18 @@ def test_a_token_across_the_border_counts_zeros_and_is_hidden_to_the_refiner_as_
         tokens = np.asarray(covered).reshape(len(covered), 4, 4, 4, 4)
         assert (tokens.any((2, 4)) == tokens.all((2, 4))).all(), "hidden is constant inside a token"
         assert (np.asarray(shown)[np.asarray(covered)] == -1).all()
+
+
+def test_what_is_ambiguous_outside_hides_nothing_inside(tmp_path):
+    given, mask = labels(), np.zeros(SHAPE, np.uint8)
+    given[1, 8:12, 8:12] = SCHEME["ambiguous"]
+    mask[1, 8, 8:12] = 1  # a quarter of the token
+    given[1, 8, 8:12] = 1
+    job = label_job(tmp_path, labels=array_volume(given, "labels"), within=within(mask))
+    job = job._replace(entropy=array_volume(np.zeros(SHAPE, np.float32), "entropy"))
+    summary = refining.refine_volume(job, None, refiner(), settings(), silent)
+    assert summary["hidden_tokens"] == {"entropy": 0, "ambiguous": 0, "both": 0}
+    assert not result(tmp_path, "hidden").any()
 
 
 def test_painted_places_outside_are_not_hidden(tmp_path):
