@@ -113,6 +113,14 @@ def test_labels_of_ones_own_stay_as_they_are_where_the_refiner_left_them(tmp_pat
     assert (back["refined"] != drawn).any() and (back["refined"] == drawn).mean() > 0.5
 
 
+def test_a_larger_voxel_of_the_file_is_hidden_where_any_of_it_is(tmp_path):
+    hidden, size, file = np.zeros((1, 6, 6), np.uint8), (5.0, 5.0, 5.0), (5.0, 15.0, 15.0)
+    hidden[0, 4, 3] = 1
+    job = image_job(tmp_path, file, size, np.zeros((1, 2, 2), np.float32))
+    back = file_grid.brought_back(job, {"hidden": array_volume(hidden, "hidden", size)})["hidden"]
+    assert back.voxel_size_nm == file and back.read(whole(back.shape)).tolist() == [[[0, 0], [0, 1]]]
+
+
 def test_classes_vote_and_not_ids(tmp_path):
     """Two objects of one class are a majority together."""
     ids = np.random.default_rng(2).choice(np.array([0, 5, 7, 9], np.uint8), (2, 8, 8), p=(0.4, 0.2, 0.2, 0.2))
