@@ -24,14 +24,13 @@ from maeref_jax.commands.speed import Speed, measure
 from maeref_jax.errors import MARK, tell
 from maeref_jax.pipeline import doubts, inside, refining, space
 from maeref_jax.pipeline.blockwise import halo, hide, in_3d
+from maeref_jax.pipeline.checks import check_chosen, check_job
 from maeref_jax.pipeline.jobs import (
     Job,
     Model,
     Settings,
     agreeing_slices,
     as_read,
-    check_chosen,
-    check_job,
     file_of,
     formats_of,
     meant_for,

@@ -1,6 +1,7 @@
 """A whole volume, block by block, in bounded memory; stopped anywhere, it goes on where it was.
 
 job      one volume to refine: its inputs, and the folder and stem of its results                     jobs.py
+         whether inputs, models and settings fit together                                           checks.py
 method   a segmenter or a refiner by name; a model is one of them trained                             methods.py
 run      a job that was checked, with its models, settings and the arrays that it writes              passes.py
 pass     one way through the whole volume: "copy" (the image), "segment", then "refine"               passes.py

@@ -31,7 +31,8 @@ from maeref_jax.volumes.writing import labels_to_disk
 HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "mean", "disagreement": "mean"}
 HOW |= {"confidence": "nearest"}
 _IN_WORDS = (
-    "labels, hidden and confidence by the nearest voxel (where the file's are larger: by vote), entropy linearly"
+    "labels, hidden and confidence by the nearest voxel, entropy linearly; where the file's voxels are larger, labels "
+    "by vote, and hidden where any of it is"
 )
 _KEPT = np.uint16(256)  # no label: it is that of the user's own labels
 

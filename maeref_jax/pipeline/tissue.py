@@ -77,7 +77,7 @@ def coarse_size(shape: Sequence[int], voxel_size_nm: Sequence[float]) -> tuple[f
     """A voxel size (z, y, x) at which a volume is small: whole multiples of its own, near to cubes, so that the plane's
     shorter side has ACROSS voxels or somewhat more, and all of it at most MOST.
     """
-    wanted = max(min(n * size for n, size in zip(shape[1:], voxel_size_nm[1:], strict=True)) / ACROSS, 0)
+    wanted = min(n * size for n, size in zip(shape[1:], voxel_size_nm[1:], strict=True)) / ACROSS
     while True:
         factors = [max(1, math.floor(wanted / size * (1 + 1e-9))) for size in voxel_size_nm]
         if math.prod(-(-n // f) for n, f in zip(shape, factors, strict=True)) <= MOST:
