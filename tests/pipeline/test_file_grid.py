@@ -8,7 +8,7 @@ import tifffile
 from fakes import SHAPE, image, label_job, labels, refiner, segmenter, settings
 
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.pipeline import file_grid, jobs, refining, space
+from maeref_jax.pipeline import checks, file_grid, jobs, refining, space
 from maeref_jax.results import maps, repairing, verifying
 from maeref_jax.results.place import Output
 from maeref_jax.volumes.resolution import at_voxel_size, onto
@@ -215,7 +215,7 @@ def test_disk_is_counted(tmp_path):
 
 
 def test_exports_of_the_file_too_large_for_tiff_are_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "LARGEST_BYTES", 2 * np.prod(SHAPE))
+    monkeypatch.setattr(checks, "LARGEST_BYTES", 2 * np.prod(SHAPE))
     with pytest.raises(BadInput, match=r"a of shape \(6, 58, 76\) is too large for TIFF"):
         run(image_job(tmp_path))
 
