@@ -97,7 +97,7 @@ def as_seen(image: Volume, normalisation: str) -> Volume:
         return image
     shown = shown_range(image, normalisation)
     return dataclasses.replace(
-        image, dtype=np.dtype(np.float32), _read=lambda box: scaled(image.read(box), shown), _write=None
+        image, dtype=np.dtype(np.float32), _read=lambda box: scaled(image.read(box), shown), _write=None, levels=tuple
     )
 
 

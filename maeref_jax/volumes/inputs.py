@@ -7,6 +7,7 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes import label_ids
 from maeref_jax.volumes.view import Volume
+from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import Box, blocks
 
 _SLAB = (8, 1024, 1024)
@@ -42,7 +43,7 @@ def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_n
     ratio = np.divide(found_nm, trained_nm)
     if (np.maximum(ratio, 1 / ratio) <= 1.25).all():
         return ""
-    sizes = (" x ".join(f"{length:g}" for length in size) for size in (found_nm, trained_nm))
+    sizes = map(size_text, (found_nm, trained_nm))
     return (
         f"{name} has voxels of {next(sizes)} nm (z y x), but {workdir} was trained on {next(sizes)} nm and knows "
         "shapes of that size only; rescale the volume or train a model for it"

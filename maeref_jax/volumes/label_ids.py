@@ -284,4 +284,4 @@ def _converted(volume, convert, what):
         return convert(volume.read(box))
 
     view = f"{volume.view}, labels {what}" if what else volume.view
-    return replace(volume, dtype=np.dtype(np.int16), _read=read, view=view, colours=(), _write=None)
+    return replace(volume, dtype=np.dtype(np.int16), _read=read, view=view, colours=(), levels=tuple, _write=None)

@@ -26,6 +26,7 @@ class Volume:
     view: which axes and channel of the file this is; note: what a user should hear about how it is read
     placement: where its voxels lie in the world, axes "X", "Y", "Z", None where the file does not say
     colours: of one sample of an RGB picture, what reads the other ones; labels are no colours (label_ids.py)
+    levels: what opens the coarser levels of the same, where it has some: means of its voxels (resolution.py)
     """
 
     path: str
@@ -40,6 +41,7 @@ class Volume:
     _write: Callable[[Box, np.ndarray], None] | None = None
     placement: Placement | None = None
     colours: tuple[Callable[[Box], np.ndarray], ...] = ()
+    levels: Callable[[], tuple["Volume", ...]] = tuple
 
     def read(self, box: Box) -> np.ndarray:
         """The voxels of `box`, (z, y, x) of `dtype`; probabilities (c, z, y, x) float32 in [0, 1].
@@ -184,6 +186,20 @@ def select(
         missing = [n for n, axis in enumerate(axes) if axis not in order]
         stored.write(stored_slices(box), np.expand_dims(array, missing))
 
+    def levels() -> tuple[Volume, ...]:
+        asked = {"channel": channel, "only_of_several": only_of_several, "keep_classes": keep_classes}
+        return tuple(
+            select(level, axes, None, voxel_size_nm=scaled_size(level), as_probabilities=as_probabilities, **asked)
+            for level in (opened() for opened in stored.levels)
+            if level.voxel_size_nm and len(level.shape) == len(axes)
+        )
+
+    def scaled_size(level: Stored) -> tuple[float, float, float]:
+        if voxel_size_nm is None:
+            return level.voxel_size_nm
+        coarser = zip(voxel_size_nm, level.voxel_size_nm, stored.voxel_size_nm, strict=True)
+        return tuple(given * coarse / fine for given, coarse, fine in coarser)
+
     name = f"{stored.path}{range_text(z_range)}"
     size = voxel_size_nm or (
         stored.voxel_size_nm and (stored.voxel_size_nm[0] * chosen.step, *stored.voxel_size_nm[1:])
@@ -206,6 +222,7 @@ def select(
         write if stored.write else None,
         _placed(stored.placement, axes, chosen),
         tuple(functools.partial(read, fixed=fixed | other) for other in _other_colours(stored, axes, fixed)),
+        levels if stored.levels and stored.voxel_size_nm and z_range is None else tuple,
     )
 
 

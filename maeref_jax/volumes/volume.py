@@ -201,11 +201,21 @@ def _open(path: str | Path, axes: str | None, trust: Trust) -> tuple[Stored, sli
     if stored.dtype.kind not in "buif":
         raise BadInput(f"{path} holds {stored.dtype}, expected whole or real numbers")
 
+    return _guarded(stored, path), z_range
+
+
+def _guarded(stored: Stored, path: Path | str) -> Stored:
+    """It, its levels included, where whatever stumbles over the file is bad input."""
+
     def read(slices: tuple[slice, ...]) -> np.ndarray:
         with stumbling_means_bad_input(path):
             return stored.read(slices)
 
-    return stored._replace(read=read), z_range
+    def level(opener: Callable[[], Stored]) -> Stored:
+        with stumbling_means_bad_input(path):
+            return _guarded(opener(), path)
+
+    return stored._replace(read=read, levels=tuple(functools.partial(level, opener) for opener in stored.levels))
 
 
 def _stored(path: Path | str, axes: str | None, trust: Trust) -> Stored:

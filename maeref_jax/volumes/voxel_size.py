@@ -18,3 +18,8 @@ def checked_size(found: str | Iterable[float], named: str) -> tuple[float, float
     if len(size) != 3 or not all(0 < length < inf for length in size):
         raise BadInput(f"{named} expects three positive numbers z,y,x, found {found}")
     return size
+
+
+def size_text(voxel_size_nm: Iterable[float]) -> str:
+    """As a sentence says it, z y x: "30 x 4.6 x 4.6"."""
+    return " x ".join(f"{length:g}" for length in voxel_size_nm)

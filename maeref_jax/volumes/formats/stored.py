@@ -39,6 +39,7 @@ class Stored(NamedTuple):
     size_doubt: what to hear where nobody gives a voxel size, as the file's own cannot be used, or ""
     placement: where its voxels lie in the world, of formats that say so
     write: as `read`, with the array behind the slices; None where nothing can be written. Durable when it returns.
+    levels: what opens its coarser levels, where they are means of this one
     """
 
     path: Path | str
@@ -53,6 +54,7 @@ class Stored(NamedTuple):
     size_doubt: str = ""
     write: Callable[[tuple[slice, ...], np.ndarray], None] | None = None
     placement: Placement | None = None
+    levels: tuple[Callable[[], "Stored"], ...] = ()
 
 
 def joined(*notes: str) -> str:

@@ -4,6 +4,7 @@ What is written is on disk when the write returns.
 """
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from maeref_jax.volumes.formats.store import (
 from maeref_jax.volumes.formats.stored import Stored
 from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust, check_inside
 
+_NO_MEANS = ("nearest", "mode")  # types of pyramid whose levels are no means of the finest, as pyramid.py writes them
 _OPTIONAL = ("attributes", "dimension_names")  # of zarr.json
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
 
@@ -63,7 +65,21 @@ def open_zarr(location: str | Path, trust: Trust = CAUTIOUS) -> Stored:
     is_array, metadata, own = metadata_of(inner)
     if not is_array:
         raise BadInput(f"{location}: its OME metadata name the array '{paths[0]}', which is not there; copy it again")
-    return _open_array(location, inner, metadata, own, attributes, paths[0], trust)
+    found = _open_array(location, inner, metadata, own, attributes, paths[0], trust)
+    if said.text(images(attributes)[0].get("type")) in _NO_MEANS:
+        return found
+    return found._replace(levels=tuple(functools.partial(_open_level, location, path, trust) for path in paths[1:]))
+
+
+def _open_level(location: str | Path, path: str, trust: Trust) -> Stored:
+    inner = join(location, path)
+    if not is_url(location):
+        check_inside(Path(location), Path(inner), trust, path[:200])
+    try:
+        return open_zarr(inner, trust)
+    except BadInput as error:
+        finest = join(location, dataset_paths(metadata_of(location)[2], str(location))[0])
+        raise BadInput(f"{error}; to do without coarser levels, give {finest}") from error
 
 
 def create_bare_zarr(
