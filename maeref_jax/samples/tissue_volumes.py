@@ -3,6 +3,7 @@ texture of a real image, whose columns (x) are shared out between training, vali
 """
 
 import functools
+import itertools
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def check(asked: dict) -> None:
     for name, (first, last) in parts:
         if not 0 <= first < last <= 1:
             raise BadInput(f"tissue.texture.columns.{name} is {(first, last)}; expected shares of the width, 0 to 1")
-    for (one, (_, end)), (other, (start, _)) in zip(parts, parts[1:], strict=False):
+    for (one, (_, end)), (other, (start, _)) in itertools.pairwise(parts):
         if start < end:
             raise BadInput(f"tissue.texture.columns: {one} and {other} overlap; keep them apart")
 
