@@ -42,12 +42,17 @@ class Segmenter(NamedTuple):
         (b, [z,] y, x) in the units of the file: the normalisation is the segmenter's own. Jit-able.
     window, stride: the model's input box and its lattice step in voxels, `dims` numbers each
     dims: 2 (slice by slice) or 3
+    statistics: of a segmenter that learns nothing and works in numpy: statistics(image) -> what it has to know of the
+        whole Volume `image`, as JSON, with sentences in "doubts" and "notes"; found once, when the output is made, and
+        kept there. `predict` is then predict(found, image, box) -> float32 (k, z, y, x, c) in the Box of the Volume,
+        of which it reads as much around as it needs; the same to the bit whatever the boxes.
     """
 
     predict: Callable[..., Any]
     window: tuple[int, ...]
     stride: tuple[int, ...]
     dims: int
+    statistics: Callable[..., dict] | None = None
 
 
 class Refiner(NamedTuple):

@@ -105,7 +105,8 @@ def onto(volume: Volume, shape: tuple[int, int, int], voxel_size_nm: tuple[float
         start, stop = (tuple(int(end(axis.index)) for axis in axes) for end in (np.min, np.max))
         hull = Box(start, tuple(last + 1 for last in stop))
         longest = int(np.argmax(box.shape))
-        if math.prod(hull.shape) * (volume.classes or 1) > _AT_ONCE and box.shape[longest] > 1:
+        most = max(math.prod(hull.shape), math.prod(box.shape)) * (volume.classes or 1)
+        if most > _AT_ONCE and box.shape[longest] > 1:
             return np.concatenate([read(half, reader) for half in _halves(box, longest)], axis=longest - 3)
         axes = [axis._replace(index=axis.index - first) for axis, first in zip(axes, start, strict=True)]
         return _gather(reader(hull), axes, how)
