@@ -91,8 +91,8 @@ def check(settings):
     phantoms = any(data.get("phantom", {}).get(split) for split in ("train", "validation"))
     if phantoms and "tissue" in data["phantom"] and count != 2:
         raise BadInput(
-            f"blocks of tissue have two classes, resin and tissue, but the classes are {listed(scheme)}; give volumes of "
-            "your own (--images, --labels, --validation_images, --validation_labels), or leave --classes out"
+            f"blocks of tissue have two classes, resin and tissue, but the classes are {listed(scheme)}; give volumes "
+            "of your own (--images, --labels, --validation_images, --validation_labels), or leave --classes out"
         )
     phantoms = phantoms and "tissue" not in data["phantom"]
     if phantoms and not (is_mitochondria(scheme["names"]) and real_classes(scheme) == 4):

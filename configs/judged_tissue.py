@@ -1,0 +1,72 @@
+"""Not an experiment: what the modes :tissue… of configs/evaluate.py judge, and on what."""
+
+import os
+
+from configs import texture, tissue
+
+LENGTHS = ("window_nm", "texture_nm", "edge_nm")
+# Of LENGTHS: how far around a voxel its texture is looked at, and two widths of smoothing.
+SIZES = ((1000.0, 80.0, 40.0), (1000.0, 160.0, 80.0), (560.0, 80.0, 40.0), (560.0, 160.0, 80.0))
+SMOOTHED = ((1000.0, 80.0, 40.0), (1000.0, 160.0, 80.0), (1000.0, 320.0, 160.0))
+NETWORKS = {"tissue": "tissue", "tissue_small": "tissue_small"}  # mode: folder of runs/
+
+
+def group(seeds, kind="mixed", real="", voxel_nm=80.0, shift=""):
+    """Blocks of one column. kind, shift: of phantoms/tissue.py, or pasted, with real: one of `textures`."""
+    return {"seeds": tuple(seeds), "kind": kind, "texture": real, "voxel_nm": voxel_nm, "shift": shift}
+
+
+def settings(mode):
+    """`tissue` of configs/evaluate.py."""
+    smoke = mode == "tissue_smoke"
+    published = texture.get_config("")
+    unseen = tissue.texture("vnc_sstem", "image.tif", (45.0, 4.6, 4.6), {"test": (0.0, 1.0)})
+    found = {
+        "networks": {} if smoke else {"network": os.path.join("runs", NETWORKS[mode])},
+        # Rows: settings of configs/texture.py, or a feature alone, and the sizes that are tried on validation blocks.
+        "texture": {
+            "texture": (published, (tuple(published.lengths[name] for name in LENGTHS),)),
+            "texture, other sizes": (published, SIZES),
+        },
+        "features": {
+            "local entropy": ("entropy", SMOOTHED),
+            "difference of Gaussians": ("differences", SMOOTHED),
+        },
+        "textures": {"seen": tissue.seen_texture(), "unseen": unseen},
+        "shape": (40, 112, 112),
+        "validation": {
+            "blocks": group(range(300, 303)),
+            "resin": group(range(310, 312), "resin"),
+            "texture": group((320,), "pasted", "seen"),
+        },
+        "test": {
+            "phantoms": group(range(400, 404)),
+            "resin": group(range(410, 413), "resin"),
+            "seen texture": group(range(420, 422), "pasted", "seen"),
+            "unseen texture": group(range(430, 432), "pasted", "unseen"),
+            "phantoms, 40 nm": group(range(440, 442), voxel_nm=40.0),
+            "phantoms, 160 nm": group(range(450, 452), voxel_nm=160.0),
+            "unseen, 40 nm": group((460,), "pasted", "unseen", 40.0),
+            "unseen, 160 nm": group((470,), "pasted", "unseen", 160.0),
+            "inverted": group(range(480, 482), shift="inverted"),
+            "gradient": group(range(490, 492), shift="gradient"),
+            "fluorescence": group(range(500, 502), shift="fluorescence"),
+        },
+        # Titles, and their columns.
+        "tables": (
+            ("Voxels of 80 nm", ("phantoms", "resin", "seen texture", "unseen texture")),
+            ("Other voxel sizes", ("phantoms, 40 nm", "phantoms, 160 nm", "unseen, 40 nm", "unseen, 160 nm")),
+            ("What no training volume had", ("inverted", "gradient", "fluorescence")),
+        ),
+        "pictured": ("phantoms", "unseen texture"),
+    }
+    if smoke:
+        found |= {"textures": {}, "shape": (12, 32, 32), "pictured": ("phantoms",)}
+        found["validation"] = {"blocks": group((300,)), "resin": group((310,), "resin")}
+        found["test"] = {
+            name: found["test"][name] | {"seeds": (400 + i,)} for i, name in enumerate(("phantoms", "resin"))
+        }
+        found["tables"] = (("Voxels of 80 nm", ("phantoms", "resin")),)
+        found["texture"].pop("texture, other sizes")
+        found["features"] = {"local entropy": ("entropy", SMOOTHED[:1])}
+    return found
