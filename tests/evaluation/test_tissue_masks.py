@@ -1,0 +1,131 @@
+"""Masks of tissue: chosen by what may not be lost, counted over all blocks, on blocks that no model has seen."""
+
+import json
+
+import numpy as np
+import pytest
+
+from maeref_jax.commands import evaluate
+from maeref_jax.commands.command_line import load_config
+from maeref_jax.errors import BadInput
+from maeref_jax.evaluation import tissue_blocks, tissue_masks
+from maeref_jax.phantoms.tissue_imaging import SHIFTS
+from maeref_jax.pipeline.jobs import Model
+
+
+def ball(radius=6.0, side=24):
+    z, y, x = np.ogrid[:side, :side, :side]
+    return np.sqrt((z - 11.5) ** 2 + (y - 11.5) ** 2 + (x - 11.5) ** 2) < radius
+
+
+def test_a_mask_grows_by_its_length():
+    for by, mask in zip((0.0, 2.0), tissue_masks.grown(ball(6.0), (0.0, 2.0)), strict=True):
+        radius = (3 * np.count_nonzero(mask) / 4 / np.pi) ** (1 / 3)
+        assert abs(radius - 6 - by) < 0.5
+    assert not tissue_masks.grown(np.zeros((3, 3, 3), bool), (4.0,))[0].any(), "nothing does not grow"
+
+
+def test_counts_are_shares_of_what_they_say():
+    truth = np.zeros((1, 4, 5), int)
+    truth[0, :2] = 1
+    mask = np.zeros((1, 4, 5), bool)
+    mask[0, 1:3, :4] = True
+    counted = tissue_masks.counts(truth, mask)
+    assert counted.tolist() == [[6, 4], [6, 4]]
+    assert tissue_masks.dice(counted) == pytest.approx(8 / 18) and tissue_masks.recall(counted) == 0.4
+    assert tissue_masks.false_share(counted) == 0.4 and tissue_masks.kept(counted) == 0.4
+    resin = tissue_masks.counts(np.zeros((1, 2, 2), int), np.ones((1, 2, 2), bool))
+    assert np.isnan(tissue_masks.dice(resin)) and np.isnan(tissue_masks.recall(resin))
+    assert tissue_masks.false_share(resin) == 1
+
+
+def test_the_safe_mask_loses_next_to_nothing_and_the_closest_is_the_closest():
+    truth = ball(7.0)
+    # A score that misses the rim and the inside of the tissue alike.
+    score = np.where(ball(5.5), 0.8, np.where(ball(7.5), 0.12, 0.0)) * np.where(ball(2.0), 0.3, 1)
+    chosen = tissue_masks.choose({None: [(truth.astype(int), score)]}, True)
+    closest, safe = chosen["closest"], chosen["safe"]
+    assert closest.grown_vx == 0 and tissue_masks.recall(safe.counted) >= tissue_masks.RECALL
+    assert tissue_masks.dice(closest.counted) >= 0.9 and tissue_masks.dice(safe.counted) > 0.8
+    again = tissue_masks.counts(truth.astype(int), tissue_masks.mask_of(score, safe))
+    assert np.array_equal(again, safe.counted)
+
+
+def test_sizes_are_chosen_too_and_a_unit_of_its_own_has_thresholds_of_its_own():
+    truth, noise = ball(7.0), np.random.default_rng(0).normal(size=(24, 24, 24))
+    scored = {"poor": [(truth.astype(int), noise)], "good": [(truth.astype(int), 1000 * truth + noise)]}
+    chosen = tissue_masks.choose(scored, False)
+    assert {one.sizes for one in chosen.values()} == {"good"}
+    assert tissue_masks.dice(chosen["closest"].counted) > 0.95
+
+
+def test_where_nothing_is_safe_the_mask_that_loses_least_is_told():
+    truth = np.zeros((4, 20, 20), int)
+    truth[:, :10] = 1
+    score = np.zeros(truth.shape)
+    score[:, 0] = 1.0
+    safe = tissue_masks.choose({None: [(truth, score)]}, True)["safe"]
+    assert tissue_masks.recall(safe.counted) == 0.5 and safe.grown_vx == max(tissue_masks.GROWN_VX)
+
+
+def settings(mode="tissue_small"):
+    return load_config(f"evaluate:{mode}").to_dict()["tissue"]
+
+
+def model(volumes=(), validation=(), texture=None):
+    data = {"phantom": {"tissue": {"texture": texture}} if texture else {}}
+    facts = {"volumes": list(volumes), "validation_volumes": list(validation)}
+    return Model("runs/one", "ensemble", {"data": data}, {}, {}, None, facts)
+
+
+def test_what_a_model_has_seen_is_not_judged_on():
+    asked = settings()
+    learned = load_config("tissue:small").to_dict()["data"]["phantom"]
+    tissue_blocks.check(asked, [model(texture=learned["tissue"]["texture"])])
+    for given in ({"volumes": ["tissue_mixed_401"]}, {"validation": ["tissue_resin_410"]}):
+        with pytest.raises(BadInput, match="expected volumes that no model has seen"):
+            tissue_blocks.check(asked, [model(**given)])
+    columns = {"train": (0.0, 0.8), "validation": (0.9, 1.0)}
+    with pytest.raises(BadInput, match="test columns of the texture 'seen' were learned"):
+        tissue_blocks.check(asked, [model(texture={**learned["tissue"]["texture"], "columns": columns})])
+
+
+def test_seeds_of_validation_and_test_are_apart():
+    asked = settings()
+    asked["test"]["phantoms"]["seeds"] = asked["validation"]["blocks"]["seeds"]
+    with pytest.raises(BadInput, match="both in validation and in test"):
+        tissue_blocks.check(asked, [])
+    asked = settings()
+    asked["test"]["phantoms"]["texture"] = "another"
+    with pytest.raises(BadInput, match="has the texture 'another'; there are seen, unseen"):
+        tissue_blocks.check(asked, [])
+
+
+def test_the_shifts_are_on_no_training_or_validation_block():
+    asked = settings()
+    assert not any(group["shift"] for group in asked["validation"].values())
+    assert {group["shift"] for group in asked["test"].values()} == {"", *SHIFTS}
+    columns = {name for _, names in asked["tables"] for name in names}
+    assert columns == set(asked["test"]), "no group is judged and not shown"
+
+
+def test_a_network_that_is_not_there_is_named(root, tmp_path):
+    with pytest.raises(BadInput, match="there is no model in .*tissue_small; train it"):
+        evaluate.main(["--config", "evaluate:tissue_small", "--workdir", str(tmp_path / "table"), *_nowhere(tmp_path)])
+
+
+def _nowhere(tmp_path):
+    return [f"--config.tissue.networks.network={tmp_path / 'tissue_small'}"]
+
+
+def test_the_smoke_mode_writes_tables_pictures_and_the_log(tmp_path, capsys):
+    evaluate.main(["--config", "evaluate:tissue_smoke", "--workdir", str(tmp_path)])
+    printed, text = capsys.readouterr().out, (tmp_path / "tables.txt").read_text()
+    assert text.strip() in printed and "texture, safe" in text and "local entropy, closest" in text
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert sum(map(sum, found["resin, texture, safe"]["voxels"])) == 12 * 32 * 32
+    assert found["resin, texture, safe"]["dice"] is None, "there is no tissue to be found"
+    assert (tmp_path / "picture_1.png").read_bytes()[:4] == b"\x89PNG"
+    log = (tmp_path / "openings.log").read_text().splitlines()
+    assert len(log) == 1 and "tissue_mixed_400 (phantoms)" in log[0]
+    assert "tissue_mixed_300" not in log[0], "validation is no opening"
