@@ -67,8 +67,8 @@ def get_config(mode):
     config.update({"steps": 20_000, "evaluate_every": 1000, "validation_slices": 12})
     config.model.update({"widths": (16, 32, 64, 128, 256), "strides": ((2, 2, 2),) * 4})
     if mode == "small":
-        config.update({"window": (32, 32, 32), "stride": (16, 16, 16), "batch": 2, "members": 3})
-        config.update({"steps": 1200, "evaluate_every": 200, "volumes_per_member": 12})
+        config.update({"window": (32, 32, 32), "stride": (16, 16, 16), "batch": 1, "members": 3})
+        config.update({"steps": 1000, "evaluate_every": 250, "volumes_per_member": 12, "validation_slices": 6})
         config.model.update({"widths": (8, 16, 32), "strides": ((2, 2, 2),) * 2})
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 50})
         config.data.phantom.update({"train": tuple(range(18)), "shape": (40, 96, 96)})
