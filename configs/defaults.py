@@ -31,6 +31,7 @@ def reading():
     return {
         "axes": "",  # as stored, e.g. ZYX
         "voxel_size_nm": placeholder(tuple),  # z, y, x of the files; the model's own is another setting
+        "at_voxel_size_nm": placeholder(tuple),  # z, y, x that they are read at; the model's own is the same then
         "channel": placeholder(str),  # of files that have several: index from 0, or name
         **trust(),
     }

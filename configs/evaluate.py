@@ -137,6 +137,7 @@ def get_config(mode):
                 "shell_vx": 0.0,
                 "axes": "",
                 "voxel_size_nm": (),
+                "at_voxel_size_nm": (),  # that they are read at, whatever their own
                 "channel": placeholder(str),  # of files that have several: index from 0, or name
                 **trust(),
             },

@@ -30,6 +30,8 @@ def get_config(mode=""):
             "batch_table": "",  # --batch: a CSV file with a row for every input, instead of the paths above
             "axes": "",  # as stored, e.g. "ZYX", for files that do not say
             "voxel_size_nm": (),  # (z, y, x), for files that do not say
+            # (z, y, x) to work at, whatever the files' own, which the result is brought back to (docs/formats.md).
+            "at_voxel_size_nm": (),
             # Names of the classes, background first, where no model says them: refiner "none" with your own labels.
             "classes": (),
             # What the ids of your labels mean, where that is not plain: "0:0,255:1", instances or identity.

@@ -34,6 +34,7 @@ def get_config(mode):
             "axes": "ZYX",
             "channel": placeholder(str),  # of label files that have several: index from 0, or name
             "voxel_size_nm": (5.0, 5.0, 5.0),
+            "at_voxel_size_nm": (),  # that they are read and rendered at, whatever their own
             **trust(),
             "z_step": 2,  # every second slice is kept: neighbours differ little
             "pad_vx": 24,  # cytoplasm on all sides in the plane

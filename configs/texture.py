@@ -24,6 +24,8 @@ def get_config(mode):
             "votes": votes,
             "ballots": ballots,  # of each vote, so many members as the pipeline counts them
             "members": sum(ballots),
+            "window": (64, 64),  # of nothing: it works on blocks of any size
+            "stride": (64, 64),
             "lengths": {"window_nm": 64 * VOXEL_NM, "texture_nm": VOXEL_NM, "edge_nm": VOXEL_NM / 2},
             "classes": {
                 "names": ("resin", "tissue"),

@@ -95,7 +95,8 @@ def load_model(workdir: str | Path, classes: Sequence[str] = ()) -> Model:
     if not isinstance(workdir, str | os.PathLike):
         raise BadInput(f"expected the path of a workdir, found {workdir!r}")
     if is_packaged(str(workdir)):
-        return by_name(str(workdir), scheme_of_names(classes) if classes else None)
+        kind = "segmenter" if str(workdir).partition(":")[0] in methods.RULES else "refiner"
+        return by_name(str(workdir), scheme_of_names(classes) if classes else None, kind=kind)
     kind = "segmenter" if read_config(workdir)["method"] in methods.SEGMENTERS else "refiner"
     return methods.load_model(workdir, kind)
 

@@ -74,8 +74,9 @@ def settings_in(workdir: str) -> dict:
 
 
 def is_packaged(text: str) -> bool:
-    """Whether that is the name of a config of the package, and of no workdir."""
-    return not is_workdir(text) and text.isidentifier() and (CONFIGS / f"{text}.py").is_file()
+    """Whether that is the name of a config of the package, "NAME" or "NAME:MODE", and of no workdir."""
+    name = text.partition(":")[0]
+    return not is_workdir(text) and name.isidentifier() and (CONFIGS / f"{name}.py").is_file()
 
 
 def names_of(overrides: Iterable[str]) -> set[str]:
@@ -91,11 +92,15 @@ def parser(description: str) -> argparse.ArgumentParser:
 READING = {
     "axes": ("ZYX", "axes as stored, for files that do not say; they win over the file's own"),
     "voxel_size_nm": ("Z,Y,X", "for files that do not say; it wins over the file's own"),
+    "at_voxel_size_nm": ("Z,Y,X", "read the volumes at this voxel size, averaged or interpolated; labels by vote"),
     "channel": ("N|NAME", "which channel, of files that have several: index from 0, or name"),
     "unpacked_gb": ("N", "what a packed file may become on disk, in TMPDIR (default 16)"),
     "piece_gb": ("N", "memory for what is unpacked at once, a chunk or a plane (default 0.5)"),
     "follow_links": (None, "let files lead to files outside of themselves: links, detached data, parts of HDF5"),
 }
+
+
+SIZES = ("voxel_size_nm", "at_voxel_size_nm")
 
 
 def add_reading_flags(flags: argparse.ArgumentParser) -> None:
@@ -109,9 +114,9 @@ def reading_overrides(arguments: argparse.Namespace, group: str) -> list[str]:
     """The reading flags that were given, as overrides of a group of the config ("data."), or of the config itself ("").
     Raises BadInput for what is no voxel size.
     """
-    if arguments.voxel_size_nm is not None:
-        size = _read_tuple(arguments.voxel_size_nm, (1.0,) * 3, "--voxel_size_nm Z,Y,X")
-        checked_size(size, "--voxel_size_nm Z,Y,X")
+    for name in SIZES:
+        if (text := getattr(arguments, name)) is not None:
+            checked_size(_read_tuple(text, (1.0,) * 3, f"--{name} Z,Y,X"), f"--{name} Z,Y,X")
     given = {name: getattr(arguments, name) for name in READING if getattr(arguments, name) is not None}
     return [f"{_OVERRIDE}{group}{name}={value}" for name, value in given.items()]
 

@@ -17,8 +17,10 @@ def load_models(config) -> tuple[Model | None, Model | None, Settings]:
     """The segmenter and the refiner, None where there is none, and how the pipeline is to use them."""
     if config.ensemble or config.refiner != "none":
         keep_compiled(config.ensemble if config.refiner == "none" else config.refiner)
-    segmenter = _load(config.ensemble, "segmenter") if config.ensemble else None
+    segmenter = _segmenter(config.ensemble) if config.ensemble else None
     if segmenter and config.ensemble_symmetries is not None:
+        if segmenter.name in methods.RULES:
+            raise BadInput(f"--config.ensemble_symmetries: {segmenter.workdir} looks in one way only; leave it out")
         use = {**segmenter.settings["use"], "symmetries": config.ensemble_symmetries}
         known = {**segmenter.settings, "use": use}
         segmenter = segmenter._replace(settings=known, apply=methods.SEGMENTERS[segmenter.name].segmenter(known))
@@ -34,6 +36,11 @@ def pipeline_settings(config) -> Settings:
     return Settings(**given | {"trust_limits": trust.Limits(**config.trust_limits)})
 
 
+def _segmenter(named: str) -> Model:
+    """The segmenter in a workdir, or by its name."""
+    return _load(named, "segmenter") if command_line.is_workdir(named) else by_name(named, kind="segmenter")
+
+
 def _refiner(config, segmenter: Model | None) -> Model:
     """The refiner in a workdir, or by its name for the classes and voxels of the segmenter, or the classes given."""
     if command_line.is_workdir(config.refiner):
@@ -43,18 +50,24 @@ def _refiner(config, segmenter: Model | None) -> Model:
     return by_name(config.refiner, scheme_of_names(config.classes) if config.classes else None)
 
 
-def by_name(name: str, scheme: dict | None = None, voxel_size_nm: Sequence[float] | None = None) -> Model:
-    """The refiner of a packaged config that learns nothing, for these classes and voxels; None: as the config has them.
+def by_name(
+    name: str, scheme: dict | None = None, voxel_size_nm: Sequence[float] | None = None, kind: str = "refiner"
+) -> Model:
+    """What a packaged config that learns nothing makes, for these classes and voxels; None: as the config has them.
+
+    kind: "refiner" or "segmenter".
 
     Raises:
-        BadInput: one that has to be trained.
+        BadInput: one that has to be trained, or of the other kind.
     """
     settings = command_line.load_config(name).to_dict()
-    if settings.get("method") not in methods.UNLEARNED:
-        raise BadInput(
-            f"--refiner {name} has to be trained first: maeref train --config {name}, and give its workdir; by name "
-            f"there are those that learn nothing: {', '.join(methods.UNLEARNED)}"
-        )
+    known = methods.UNLEARNED if kind == "refiner" else methods.RULES
+    if settings.get("method") not in known:
+        flag = "--refiner" if kind == "refiner" else "--ensemble"
+        way = f"has to be trained first: maeref train --config {name}, and give its workdir"
+        if settings.get("method") in methods.UNLEARNED | methods.RULES:
+            way = f"is no {kind}"
+        raise BadInput(f"{flag} {name} {way}; by name there are those that learn nothing: {', '.join(known)}")
     settings = class_settings.with_classes(settings, scheme) if scheme else settings
     settings = settings | {"voxel_size_nm": tuple(voxel_size_nm)} if voxel_size_nm else settings
     return methods.unlearned(settings["method"], settings)

@@ -101,10 +101,26 @@ def open_request(request: Request, config) -> dict[str, Any]:
     if config.nnunet:  # whose channels are files of their own
         given = given._replace(channel=None)
     volumes = {role: given.open(path, role) for role, path in request.paths.items() if role != "probabilities"}
-    probabilities = map(given.open_probabilities, request.paths.get("probabilities", ()))
+    as_stored = given._replace(at_voxel_size_nm=None)
+    probabilities = map(as_stored.open_probabilities, request.paths.get("probabilities", ()))
     if config.nnunet:
         probabilities = (nnunet.understood(volume, request.classes) for volume in probabilities)
-    return volumes | {"probabilities": tuple(probabilities)}
+    volumes |= {"probabilities": tuple(given.brought(volume, "probabilities") for volume in probabilities)}
+    return _met(volumes) if given.at_voxel_size_nm else volumes
+
+
+def _met(volumes: dict[str, Any]) -> dict[str, Any]:
+    """Volumes read at one voxel size, all on the grid of the first: one of coarser voxels may end half of one later.
+    Raises BadInput for one that shows another extent.
+    """
+    shape = all_of(volumes)[0].shape
+
+    def met(volume):
+        if isinstance(volume, tuple):
+            return tuple(map(met, volume))
+        return volume if volume.shape == shape or volume.bring is None else volume.bring(volume.file, shape=shape)
+
+    return {role: met(volume) for role, volume in volumes.items()}
 
 
 def open_witness(request: Request, config, volumes: dict[str, Any], several: bool) -> Volume:

@@ -32,6 +32,7 @@ from maeref_jax.pipeline.jobs import (
     agreeing_slices,
     check_chosen,
     check_job,
+    file_of,
     formats_of,
     meant_for,
     scheme_of,
@@ -43,6 +44,7 @@ from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.inputs import check_values, known_voxel_size, read_entropy
 from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import blocks, lattice, round_up
 
 # Assumed, not measured: floating-point operations a second that such networks, in float32 (on an H100 its TF32), keep
@@ -95,9 +97,7 @@ def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: boo
             check_chosen(job, segmenter, meant, settings)
             if not speeds:
                 asked = settled(settings, meant)
-                networks = {
-                    step: model for step, model in models.items() if model and not getattr(model.apply, "slices", None)
-                }
+                networks = {step: model for step, model in models.items() if model and not _is_a_rule(model)}
                 speeds = {step: measure(model, asked) for step, model in networks.items()}
             said = said_before(job, segmenter, refiner, settings)
             found.append(plan(job, segmenter, refiner, settings, speeds))
@@ -114,7 +114,8 @@ def plan(
     """What refining `job` takes. speeds: `measure` of "segment" and "refine", for those models that there are.
 
     Returns:
-        "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "windows": {pass: {"all", "computed"}}, the second where
+        "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "file": shape and voxel size of the file, None where they
+        are the same; "windows": {pass: {"all", "computed"}}, the second where
         the labels' entropy or painted mask tells (`hidden_share` too, from up to 8 blocks), else all, and those of
         "segment again" where class probabilities are asked for once more;
         "disk_bytes" at most, "export_bytes" of these not compressed, "temporary_bytes" in TMPDIR; "block_bytes";
@@ -135,7 +136,7 @@ def plan(
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
             continue
-        if step == "refine" and model.apply.slices:  # no network: it goes through whole slices
+        if _is_a_rule(model):  # no network
             continue
         more = rounds if step == "refine" else 0
         everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, (more, 0, 0))
@@ -156,7 +157,8 @@ def plan(
         found["seconds"] += windows["computed"] * speed.seconds
         found["operations"] += windows["computed"] * speed.operations
     roles = refining.roles_of(settings, refiner)
-    disk = space.needed(roles, shape, settings.block, voxel_size_nm, job.image, formats_of(settings))
+    disk = space.needed(roles, shape, settings.block, voxel_size_nm, job.image, formats_of(settings), file_of(job))
+    found["file"] = file_of(job) and (file_of(job).shape, file_of(job).voxel_size_nm)
     found |= {"disk_bytes": disk.most, "temporary_bytes": space.temporary_bytes(volumes.values())}
     found["export_bytes"] = disk.least
     found["block_bytes"] = block_bytes(segmenter, refiner, settings, speeds, rounds, shape, voxel_size_nm)
@@ -219,6 +221,9 @@ def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0
             continue
         window, _ = in_3d(model.apply)
         depth, *plane = settings.block
+        if step not in speeds and step == "segment":  # some numbers for every voxel and ballot
+            needed.append(threads.AT_ONCE * 8 * (3 * model.settings["members"] + 16) * math.prod(settings.block))
+            continue
         if step not in speeds:  # whole slices: labels and masks of those that are on their way
             reach, _ = model.apply.slices(voxel_size_nm)
             needed.append(2 * (depth + min(reach, shape[0])) * math.prod(shape[1:]))
@@ -233,6 +238,11 @@ def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     together = sum if _segments_again(segmenter, refiner) else max
     return together(needed) + held_bytes()
+
+
+def _is_a_rule(model: Model) -> bool:
+    """Whether it works in numpy: slice after slice, or by the image's statistics."""
+    return bool(getattr(model.apply, "slices", None) or getattr(model.apply, "statistics", None))
 
 
 def held_bytes() -> int:
@@ -253,9 +263,13 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
     """The plan of one input as lines for a person."""
     size = found["voxel_size_nm"]
     voxels = " x ".join(map(str, found["shape"]))
-    nm = f"{' x '.join(f'{length:g}' for length in size)} nm" if size else "unknown size"
+    nm = f"{size_text(size)} nm" if size else "unknown size"
     parts = f" in {num_parts} parts of up to {found['blocks_per_part']}" if num_parts > 1 else ""
     lines = [f"{stem}: {voxels} voxels of {nm} (z y x), {found['blocks']} blocks{parts}"]
+    if found["file"]:
+        shape, theirs = found["file"]
+        own = f"{' x '.join(map(str, shape))} voxels of {size_text(theirs)} nm"
+        lines.append(f"  the file has {own}: results are brought back to them, and exported so")
     for step, windows in found["windows"].items():
         # What fills a last batch up takes time as well, but is no window of the volume.
         lines.append(f"  {step}: {min(windows['computed'], windows['all']):,} of {windows['all']:,} windows to compute")

@@ -61,7 +61,7 @@ def main(argv):
             train_ensemble_first(settings, arguments)
         return run.search(settings, arguments.workdir)
     train_settings.check(settings)
-    if settings["method"] in methods.UNLEARNED:
+    if settings["method"] in methods.UNLEARNED | methods.RULES:
         folder.check_same_run(arguments.workdir, settings)
         run.check_place(arguments.workdir)
         folder.write_config(arguments.workdir, settings, {})
@@ -129,8 +129,8 @@ def flag_overrides(arguments, config):
     found += [f"--config.{FILES[flag]}={paths!r}" for flag, paths in own.items()]
     found += [f"--config.{SHORTHAND[flag]}={value}" for flag, value in given.items() if flag in SHORTHAND]
     found += command_line.reading_overrides(arguments, "data." if "data" in config else "")
-    if arguments.voxel_size_nm:  # of the files, and so of the model
-        found.append(f"--config.voxel_size_nm={arguments.voxel_size_nm}")
+    if size := arguments.at_voxel_size_nm or arguments.voxel_size_nm:  # of what is read, and so of the model
+        found.append(f"--config.voxel_size_nm={size}")
     return found
 
 

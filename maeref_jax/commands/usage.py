@@ -22,7 +22,11 @@ def read_config(argv: list[str], description: str):
     )
     add("--batch", metavar="TABLE.csv", help="a row for every input, columns image, labels, …: docs/formats.md")
     add("--output", metavar="DIR", help="where the results go")
-    add("--ensemble", metavar="DIR", help="workdir of the ensemble that segments the image")
+    add(
+        "--ensemble",
+        metavar="DIR|texture",
+        help="workdir of the ensemble that segments the image; or texture, which learns nothing and finds tissue",
+    )
     add("--labels", metavar="PATH", help="your own labels, instead of an ensemble")
     add("--entropy", metavar="PATH", help="entropy of your labels: float in [0, 1], or uint8")
     add("--hidden", metavar="PATH", help="a painted mask of what to refine: nonzero is hidden")
@@ -139,12 +143,13 @@ def check_usage(config) -> None:
             )
     if config.ensemble_symmetries is not None and not config.ensemble:
         raise BadInput("--config.ensemble_symmetries says how --ensemble predicts, which is missing; leave it out")
-    if config.voxel_size_nm:
-        checked_size(config.voxel_size_nm, "--voxel_size_nm Z,Y,X")
+    for name in command_line.SIZES:
+        if config[name]:
+            checked_size(config[name], f"--{name} Z,Y,X")
     for name in ("ensemble", "refiner"):
         if config[name] in ("", "none") or command_line.is_workdir(config[name]):
             continue
-        if name == "ensemble" or not command_line.is_packaged(config[name]):
+        if not command_line.is_packaged(config[name]):
             raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
         if config.suggest_threshold:
             raise BadInput(

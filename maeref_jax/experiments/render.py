@@ -41,18 +41,23 @@ def rendered(labels, seed, settings, low_signal, artefact=""):
     labels: as `shapes` gives them, every z_step-th slice is kept; low_signal: fields of LowSignalSettings to replace.
     """
     imaging = ImagingSettings(low_signal=LowSignalSettings(**low_signal), artefact=artefact)
-    image, regions = render(labels, seed, tuple(settings["voxel_size_nm"]), imaging)
+    image, regions = render(labels, seed, _size(settings), imaging)
     kept = slice(None, None, settings["z_step"])
     truth, regions = labels[kept], regions[kept]
     annotated = annotate(truth, regions, seed)
     return {"image": image[kept], "truth": truth, "annotated": annotated, "low_signal": regions}
 
 
+def _size(settings):
+    """The voxel size of labels as they are read."""
+    return tuple(settings.get("at_voxel_size_nm") or settings["voxel_size_nm"])
+
+
 def write_volumes(settings, output):
     """Writes what a config like configs/render_mef_cristae.py asks for into the folder `output`; a line to be printed
     for every volume.
     """
-    z, y, x = settings["voxel_size_nm"]
+    z, y, x = _size(settings)
     size = (z * settings["z_step"], y, x)
     for split, given in settings["splits"].items():
         folder = output / split

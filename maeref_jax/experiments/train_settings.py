@@ -40,6 +40,9 @@ def check(settings):
     if method in methods.UNLEARNED:
         methods.UNLEARNED[method].refiner(settings)
         return
+    if method in methods.RULES:
+        methods.RULES[method].segmenter(settings)
+        return
     _check_training(settings)
     if "normalisation" in settings:
         grey_values.check(settings["normalisation"])
@@ -87,9 +90,16 @@ def check_common(settings):
             expected = f"at least {least}" if most == inf else f"between {least} and {most}"
             raise BadInput(f"{name} must be {expected}, found {found}")
     size = settings["voxel_size_nm"]
-    any_size = not size and settings["method"] in methods.UNLEARNED  # a rule may follow the volume's own
+    rules = methods.UNLEARNED | methods.RULES
+    any_size = not size and settings["method"] in rules  # a rule may follow the volume's own
     if not any_size:
         checked_size(size, "voxel_size_nm")
+    read_at = settings.get("data", {}).get("at_voxel_size_nm")
+    if read_at and tuple(read_at) != tuple(size):
+        raise BadInput(
+            f"data.at_voxel_size_nm is {read_at}, but voxel_size_nm, which the model remembers, is {size}; give both "
+            "with --at_voxel_size_nm Z,Y,X"
+        )
     dims = (2, 3) if settings["method"] in methods.SEGMENTERS else (2,)
     fits = len(window) in dims and len(stride) == len(window)
     if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):

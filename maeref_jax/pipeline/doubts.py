@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline import asking
+from maeref_jax.pipeline import asking, file_grid
 from maeref_jax.pipeline.jobs import uses_symmetries
 from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
 from maeref_jax.uncertainty.foreground import EVEN
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.inputs import doubt_about_scale, looks_like_a_mask
 from maeref_jax.volumes.label_ids import Reading
 
@@ -28,6 +29,8 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     the ids of label files were read, by role; forgotten: a chosen threshold that does not belong to these inputs, None
     for none.
     """
+    statistics = _statistics(run)
+    run = run._replace(said=Said(statistics=statistics))
     asked = asking.ask(run)
     found = [*run.job.doubts, *(text for reading in readings.values() for text in reading.doubts)]
     if run.job.entropy and looks_like_a_mask(run.job.entropy):
@@ -37,12 +40,22 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     found += doubts_about_image(run.job.stem, run.job.image, run.segmenter, run.refiner)
     found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
     said = [text for reading in readings.values() for text in reading.notes] + notes(run, asked)
+    if statistics:
+        found, said = found + statistics.pop("doubts"), said + statistics.pop("notes")
     if forgotten is not None:
         said.append(
             f"the threshold {forgotten:g} stored in {run.refiner.workdir} was chosen for the entropy of an ensemble; "
             f"for labels of your own {run.settings.threshold:g} is used, as trained; --threshold sets another one"
         )
-    return Said(tuple(found), tuple(said), asked)
+    return Said(tuple(found), tuple(said), asked, statistics)
+
+
+def _statistics(run) -> dict | None:
+    """What a segmenter that learned nothing has to know of the whole image."""
+    if run.segmenter is None or run.segmenter.apply.statistics is None:
+        return None
+    with progress.showing(f"looking at {run.job.stem}"):
+        return run.segmenter.apply.statistics(run.job.image)
 
 
 def notes(run: Run, asked: dict | None) -> list[str]:
@@ -56,6 +69,8 @@ def notes(run: Run, asked: dict | None) -> list[str]:
             f"that of {job.labels.path} begins is not known"
         )
     found += [f"{volume.path}: {volume.note}" for volume in volumes if volume is not None and volume.note]
+    if text := file_grid.note(job):
+        found.append(text)
     if job.entropy is not None and job.entropy.dtype == np.uint8:
         found.append(f"{job.entropy.path}: uint8 entropy is read as value / 255")
     if refiner is None or not run.settings.ask:
@@ -125,7 +140,8 @@ def _of_models(run) -> list[str]:
     if model := segmenter or refiner:
         sizes = run.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"]
         found.append(doubt_about_scale(run.job.stem, *sizes))
-    if segmenter and segmenter.settings.get("members") == 1 and not uses_symmetries(segmenter):
+    alone = segmenter and segmenter.settings.get("members") == 1 and not uses_symmetries(segmenter)
+    if alone and not segmenter.apply.statistics:
         found.append(
             f"{segmenter.workdir} has one member: its entropy knows nothing that another one would have seen "
             "otherwise; try --config.ensemble_symmetries=true"

@@ -333,8 +333,9 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
         )
     for suffix in formats_of(settings):
         check_written(suffix)
-    if settings.tiff_export and np.prod(shape, dtype=float) > LARGEST_BYTES:
-        raise BadInput(f"{job.stem} of shape {shape} is too large for TIFF export; set tiff_export to false")
+    exported = (file_of(job) or next(iter(volumes.values()))).shape
+    if settings.tiff_export and np.prod(exported, dtype=float) > LARGEST_BYTES:
+        raise BadInput(f"{job.stem} of shape {exported} is too large for TIFF export; set tiff_export to false")
     return volumes
 
 
@@ -345,9 +346,17 @@ def formats_of(settings) -> tuple[str, ...]:
 
 
 def placement_of(job: Job) -> Placement | None:
-    """Where the voxels of a job lie in the world, as the first of its files that says so does."""
-    volumes = (job.image, job.labels, job.entropy, job.hidden, *job.probabilities)
-    return next((volume.placement for volume in volumes if volume is not None and volume.placement), None)
+    """Where the exported voxels of a job lie in the world, as the first of its files that says so does."""
+    given = [volume for volume in (job.image, job.labels, job.entropy, job.hidden, *job.probabilities) if volume]
+    volumes, shape = [volume.file or volume for volume in given], (file_of(job) or given[0]).shape
+    return next((volume.placement for volume in volumes if volume.placement and volume.shape == shape), None)
+
+
+def file_of(job: Job) -> Volume | None:
+    """The first volume of a job on the grid of its file, where it is read at another voxel size; None where it is not.
+    Results are brought back to that.
+    """
+    return (job.image or job.labels or job.probabilities[0]).file
 
 
 def check_same_scheme(one: Model, other: Model) -> None:

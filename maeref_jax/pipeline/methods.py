@@ -21,14 +21,16 @@ from maeref_jax.refiners import (
     nearest,
     unrefined,
 )
-from maeref_jax.segmenters import ensemble
+from maeref_jax.segmenters import ensemble, texture
 from maeref_jax.training.checkpoint import Loaded, load_best
 from maeref_jax.training.workdir import check_config, read_config
 from maeref_jax.uncertainty import foreground
 from maeref_jax.uncertainty.confidence import Calibration, is_calibration
 from maeref_jax.volumes.json_files import parse_object
 
-SEGMENTERS = {"ensemble": ensemble}
+# Segmenters that learn nothing: the workdir is a config.json, and there need not be one.
+RULES = {"texture": texture}
+SEGMENTERS = {"ensemble": ensemble, **RULES}
 LEARNED = {
     "mae": mae,
     "mae_image": mae_image,
@@ -38,7 +40,7 @@ LEARNED = {
 }
 # Refiners without gradients: train.py chooses their parameters by trying them on validation data.
 SEARCHED = {"crf": crf}
-# These learn nothing: the workdir is a config.json.
+# Refiners that learn nothing, likewise.
 UNLEARNED = {
     "nearest": nearest,
     "morphology": morphology,
@@ -61,11 +63,12 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     name, methods = config["method"], _KINDS[kind]
     if name not in methods:
         raise BadInput(f"{workdir} holds a model of method '{name}', expected a {kind}: {', '.join(methods)}")
-    module, settings = methods[name], config["config"]
+    settings = config["config"]
     check_config(workdir, settings)
-    settings = _with_foreground(workdir, settings) if kind == "segmenter" else settings
+    by_rule = name in UNLEARNED or name in RULES
+    settings = _with_foreground(workdir, settings) if kind == "segmenter" and not by_rule else settings
     try:
-        apply = module.segmenter(settings) if kind == "segmenter" else module.refiner(settings)
+        apply = _applied(name, settings)
     except KeyError as error:
         older = f"{workdir} was trained by a version that had no setting {error}, expected one in its config.json"
         raise BadInput(f"{older}; train it again, or use that version") from error
@@ -73,7 +76,7 @@ def load_model(workdir: str | Path, kind: str) -> Model:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{workdir}/config.json is damaged, no {kind} can be made of it: {error}") from error
-    loaded = Loaded({}, {}, 0) if name in UNLEARNED else load_best(workdir)
+    loaded = Loaded({}, {}, 0) if by_rule else load_best(workdir)
     known = _beside(workdir, "calibration.json", is_calibration, "maeref calibrate")
     chosen = _beside(workdir, "threshold.json", is_chosen, "refine.py --suggest_threshold")
     fits = known and known["use"] == settings.get("use")
@@ -97,8 +100,13 @@ def _is_summary(found) -> bool:
 
 
 def unlearned(name: str, settings: dict) -> Model:
-    """The Model of a refiner that learns nothing, of the settings of its config; no workdir is needed."""
-    return Model(name, name, settings, {}, {}, UNLEARNED[name].refiner(settings), {})
+    """The Model of a method that learns nothing, of the settings of its config; no workdir is needed."""
+    return Model(name, name, settings, {}, {}, _applied(name, settings), {})
+
+
+def _applied(name, settings):
+    """The Segmenter or Refiner of a method."""
+    return SEGMENTERS[name].segmenter(settings) if name in SEGMENTERS else REFINERS[name].refiner(settings)
 
 
 def _with_foreground(workdir, settings) -> dict:

@@ -37,13 +37,14 @@ UNDECIDED = 0.5  # of the threshold: an entropy above that is near it
 
 
 class Said(NamedTuple):
-    """What a user is told before a volume is refined. warnings, notes: sentences; asked: what asking.ask found, None
-    where the refiner was not asked.
+    """What is found and told before a volume is refined. warnings, notes: sentences; asked: what asking.ask found, None
+    where the refiner was not asked; statistics: of the image, for a segmenter that needs them.
     """
 
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     asked: dict | None = None
+    statistics: dict | None = None
 
 
 class Run(NamedTuple):
@@ -191,6 +192,12 @@ def means_of(run) -> Callable[[Box, str], tuple[np.ndarray, int]] | None:
     windows that took; None where labels are given.
     """
     job, segmenter = run.job, run.segmenter
+    if segmenter is not None and segmenter.apply.statistics:
+
+        def ruled(box, kind):
+            return means_of_members(segmenter.apply.predict(run.said.statistics, job.image, box), kind), 0
+
+        return ruled
     if segmenter is not None:
         variables, image = jax.device_put((segmenter.params, segmenter.state)), seen_by(segmenter, job.image)
         source = segmenter.apply, variables, job.members, image

@@ -19,7 +19,7 @@ import jax
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
 from maeref_jax.errors import MARK, BadInput, CannotGoOn, tell
-from maeref_jax.pipeline import doubts, parts, space
+from maeref_jax.pipeline import doubts, file_grid, parts, space
 from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import (
@@ -29,6 +29,7 @@ from maeref_jax.pipeline.jobs import (
     agreeing_slices,
     check_chosen,
     check_job,
+    file_of,
     formats_of,
     meant_for,
     object_rules,
@@ -120,7 +121,7 @@ def open_run(
         output.check_removable(place)
     state = "new" if settings.overwrite else output.state(place, made_by)
     if state != "complete" and not serving:
-        size = (shape, settings.block, voxel_size_nm, job.image, place.formats)
+        size = (shape, settings.block, voxel_size_nm, job.image, place.formats, file_of(job))
         found = space.needed(roles_of(settings, refiner), *size)
         space.check(place, found, space.share_done(place, run.steps, math.prod(block_grid(run)[0])), say)
     if state == "new":
@@ -195,7 +196,7 @@ def _complete(run, say) -> None:
         with _damaged(place):
             arrays = maps.open_arrays(place, roles)
         _compare(marks.Checked(place, arrays), run)
-        maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
+        _export(run, arrays)
         summary = output.finish(place, summary)
     for name in ownership.lost(place, summary):
         say(f"{place.directory / name} is not there any more; --export with its format writes it again")
@@ -203,6 +204,15 @@ def _complete(run, say) -> None:
         say(f"{MARK}{place.directory / name} was changed since it was made; remove or move it to have it made again")
     what = f"wrote {len(missing)} exports" if missing else "nothing to do"
     say(f"{place.sidecar} is complete already, {what}")
+
+
+def _export(run: Run, arrays: dict[str, Volume]) -> None:
+    """Writes the exports that are missing, on the grid of the file."""
+    place, file, size = run.place, file_of(run.job), run.voxel_size_nm
+    if file is not None:
+        size = file.voxel_size_nm
+        arrays = file_grid.open_arrays(place, [role for role in EXPORTS if role in arrays])
+    maps.export(place, arrays, size, run.scheme["colours"], placement_of(run.job))
 
 
 def _compare(checked: marks.Checked, run: Run) -> None:
@@ -312,7 +322,9 @@ def _finish(run, say) -> dict:
     if settings.objects:
         told = (run.voxel_size_nm, run.scheme["names"], rules, say)
         summary["objects"] = objects.measure_objects(place, arrays, settings.block, *told)
-    maps.export(place, arrays, run.voxel_size_nm, run.scheme["colours"], placement_of(run.job))
+    if file_of(run.job) is not None:
+        file_grid.write(place, run.job, arrays, settings.block, run.scheme, settings.ome_zarr)
+    _export(run, arrays)
     levels = maps.write_pyramids(place, arrays)
     if blobs:
         trust.write_table(place, arrays, blobs, "red" in settings.leave)
@@ -342,9 +354,11 @@ def _summary(run) -> dict:
         "warnings": list(said.warnings),
         "notes": list(said.notes),
         **({"asked": said.asked} if said.asked else {}),
+        **({"statistics": said.statistics} if said.statistics else {}),
         "made_by": json.loads(json.dumps(run.made_by)),
         "workdirs": {"segmenter": segmenter and segmenter.workdir, "refiner": refiner and refiner.workdir},
         "classes": scheme["names"],
+        **file_grid.facts(run.job, run.arrays),
         "voxels": voxels,
         "hidden_share": hidden / voxels,
         "undecided_share": undecided / voxels,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maeref_jax.errors import MARK, CannotGoOn
+from maeref_jax.pipeline import file_grid
 from maeref_jax.results import maps, marks
 from maeref_jax.results.place import EXPORTS, Output
 from maeref_jax.volumes.components import scratch_bytes
@@ -56,27 +57,41 @@ def needed(
     voxel_size_nm: tuple | None,
     image: Volume | None,
     formats: Iterable[str],
+    file: Volume | None = None,
 ) -> Needed:
-    """What refining a volume of that shape writes. roles: of the arrays, see maps.KINDS; formats: suffixes."""
+    """What refining a volume of that shape writes. roles: of the arrays, see maps.KINDS; formats: suffixes; file: what
+    the result is brought back to the grid of, None where it is the same.
+    """
+    arrays = _arrays(roles, shape, block, voxel_size_nm, image)
+    made = itertools.product((name for name in EXPORTS if name in roles), formats)
+    exported = math.prod(file.shape if file is not None else shape)
+    exports = {one: exported * UNCOMPRESSED.get(one[1], 1) for one in made}
+    steps = 2 + ("image" in roles)
+    beside = _FILE * steps * len(blocks(shape, block)) + scratch_bytes(shape, block) + _REST
+    if file is not None:
+        back = [role for role in file_grid.HOW if role in roles]
+        beside += _arrays(back, file.shape, block, file.voxel_size_nm, None)
+    return Needed(arrays, exports, beside + _SKELETON * math.prod(shape) * ("objects_initial" in roles))
+
+
+def _arrays(roles, shape, block, voxel_size_nm, image) -> int:
+    """Bytes of arrays of that shape with their coarser levels."""
     levels = [
         tuple(-(-n // f) for n, f in zip(shape, factor, strict=True))
         for factor in level_factors(tuple(shape), voxel_size_nm, 64)
     ]
     voxels, files = (sum(math.prod(of(level)) for level in levels) for of in (tuple, lambda n: _files(n, block)))
-    arrays = 0
+    found = 0
     for role in roles:
         dtype = maps.KINDS[role].dtype or (image.dtype if image is not None else "uint8")
-        arrays += voxels * np.dtype(dtype).itemsize + _FILE * files
-    made = itertools.product((name for name in EXPORTS if name in roles), formats)
-    exports = {one: math.prod(shape) * UNCOMPRESSED.get(one[1], 1) for one in made}
-    steps = 2 + ("image" in roles)
-    beside = _FILE * steps * len(blocks(shape, block)) + scratch_bytes(shape, block) + _REST
-    return Needed(arrays, exports, beside + _SKELETON * math.prod(shape) * ("objects_initial" in roles))
+        found += voxels * np.dtype(dtype).itemsize + _FILE * files
+    return found
 
 
 def temporary_bytes(volumes: Iterable[Volume]) -> int:
     """What packed inputs take in the folder for temporary files (TMPDIR) while one process reads them, at most."""
-    packed = (v for v in volumes if v.source and (is_packed(v.source) or v.source.suffix.lower() in _UNPACKED))
+    filed = [volume.file or volume for volume in volumes]
+    packed = (v for v in filed if v.source and (is_packed(v.source) or v.source.suffix.lower() in _UNPACKED))
     return sum(math.prod(v.shape) * (v.classes or 1) * np.dtype(v.dtype).itemsize for v in packed)
 
 

@@ -17,6 +17,8 @@ REFINERS = {
     "continuity": "morphology along z (published with arXiv 2206.02392)",
     "continuity_network": "a U-Net that sees adjacent slices (published with arXiv 2206.02392)",
 }
+# The same of segmenters that are no ensembles.
+RULES = {"texture": "a vote on measures of texture with Otsu's thresholds (Otsu, 1979)"}
 # What they fill in from; all others from the visible labels.
 SOURCES = {
     "mae_image": "the visible labels around them and the image",
@@ -50,6 +52,7 @@ def methods_paragraph(
     classes,
     versions,
     voxel_size_nm=None,
+    file_voxel_size_nm=None,
     segmented_by="",
     members=None,
     refiner="",
@@ -67,17 +70,23 @@ def methods_paragraph(
     doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: τ, above which the mean doubt of a token
     hides it, 0 … 1; ambiguous_threshold: the same of the mean probability of an "ambiguous" class, None where there is
     none. token: its side in voxels.
-    classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various.
+    classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various;
+    file_voxel_size_nm: of the files, where they were resampled to that and the result brought back, else None.
     segmented_by: the segmentation's origin in words, such as "an ensemble of U-Nets"; members: of the ensemble.
     agreeing_slices: above and below a voxel (slices.py), the most of any volume, 0 for none.
     refiner: a method of REFINERS or in words, "" for none; parameters: how many it has learned, None for none.
     """
     many = f"{volumes} volume{'s were' if volumes != 1 else ' was'}"
-    size = f" (voxels of {' × '.join(f'{side:g}' for side in voxel_size_nm)} nm, z y x)" if voxel_size_nm else ""
+    size = f" (voxels of {_lengths(voxel_size_nm)} nm, z y x)" if voxel_size_nm else ""
     by = segmented_by or "a segmentation of our own"
     by += f" with {members} members" if members else ""
     names = ", ".join(classes)
     sentences = [f"{many} segmented into {names}{size} by {by}." if names else f"{many} segmented by {by}{size}."]
+    if file_voxel_size_nm:
+        sentences.append(
+            f"They were resampled to that voxel size from {_lengths(file_voxel_size_nm)} nm, and the result was "
+            "brought back to the voxels of the files, labels by the nearest voxel."
+        )
     verb = f"{'hidden' if refiner else 'called unreliable'} (as by Sauer et al., CVPR Workshops 2024)"
     if doubt == "painted":
         sentences.append(f"Square tokens of {token} × {token} voxels that {DOUBTS[doubt]} touches were {verb}.")
@@ -111,6 +120,10 @@ def methods_paragraph(
         sentences.append(f"{shares} unreliable by this rule; none was changed.")
     software = ", ".join(f"{library} {version}" for library, version in versions.items())
     return " ".join([*sentences, f"Software: {software}."])
+
+
+def _lengths(size):
+    return " × ".join(f"{side:g}" for side in size)
 
 
 def _count(number):

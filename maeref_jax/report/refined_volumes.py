@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax.report import most_changed, what_changed
-from maeref_jax.report.methods_section import methods_paragraph
+from maeref_jax.report.methods_section import RULES, methods_paragraph
 from maeref_jax.report.page import html_page
 from maeref_jax.results import maps, output
 from maeref_jax.results.files import write_text
@@ -19,6 +19,7 @@ from maeref_jax.results.made_by import differences_of
 from maeref_jax.results.place import Output
 from maeref_jax.training.workdir import flat
 from maeref_jax.volumes.volume import Volume, labels_from_disk, open_volume
+from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import blocks
 
 GENERATOR = "maeref_jax refine.py"
@@ -142,6 +143,7 @@ def _lead(entries, done, refined, without_pictures, others) -> list[str]:
         "share beside every number that you measure in these volumes."
     )
     lead = [first, doubts] if refined else [first]
+    lead += _brought_back(done)
     if red := what_changed.red_share(done):
         lead.insert(1, f"{red:.0%} of the hidden voxels lie in red repairs, which are not to be trusted.")
     if failed := [entry for entry in entries if entry.trouble]:
@@ -151,6 +153,21 @@ def _lead(entries, done, refined, without_pictures, others) -> list[str]:
     if others:
         lead.append(f"Made with other models or settings, and not counted here: {', '.join(others)}.")
     return lead
+
+
+def _brought_back(done) -> list[str]:
+    """A sentence for every pair of sizes that volumes were worked at and brought back to."""
+    stems: dict[tuple, list[str]] = {}
+    for entry in done:
+        if found := entry.summary.get("file_grid"):
+            pair = tuple(size_text(found[name]) for name in ("worked_at_nm", "voxel_size_nm"))
+            stems.setdefault(pair, []).append(entry.stem)
+    return [
+        f"Worked at {worked} nm (z y x), as all that is told and shown here; brought back to the file's {own} nm in "
+        "the exports and STEM_on_file_grid.ome.zarr, labels by the nearest voxel and entropy linearly: "
+        f"{', '.join(found)}."
+        for (worked, own), found in stems.items()
+    ]
 
 
 def _sums(done):
@@ -164,9 +181,12 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
     made_by = done[0].summary["made_by"]
     settings, refiner, inputs = made_by["settings"], made_by["refiner"], _inputs(done[0].summary)
     sizes = {open_volume(maps.path_of(Output(Path(directory), e.stem), "initial")).voxel_size_nm for e in done}
+    own = {tuple(e.summary.get("file_grid", {}).get("voxel_size_nm", ())) or None for e in done}
     members = models["members"] if made_by["segmenter"] else sum(name.startswith("probabilities") for name in inputs)
+    members = 0 if made_by["segmenter"] and made_by["segmenter"]["method"] in RULES else members
     if made_by["segmenter"]:
-        origin, doubt = "an ensemble of U-Nets", settings["entropy_kind"]
+        origin = RULES.get(made_by["segmenter"]["method"], "an ensemble of U-Nets")
+        doubt = settings["entropy_kind"]
     elif "labels" in inputs:
         origin, doubt = "a segmentation given beforehand", most_changed.doubt_of(done[0].summary)
     else:
@@ -175,6 +195,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
     return methods_paragraph(
         volumes=len(done),
         voxel_size_nm=next(iter(sizes)) if len(sizes) == 1 else None,
+        file_voxel_size_nm=next(iter(own)) if len(own) == 1 else None,
         segmented_by=origin,
         members=members or None,
         classes=[name for i, name in enumerate(classes["names"]) if i != ambiguous],

@@ -12,6 +12,7 @@
     {stem}_{name}.tif, .nii.gz, …                    exports
     {stem}_repairs.csv                               the table of repaired blobs
     {stem}_objects.csv, {stem}_skeletons             the table of objects, a folder with a SWC file for each
+    {stem}_on_file_grid.ome.zarr                     where voxels of another size were worked on, see file_grid.py
     {stem}.json                                      the sidecar, written last: there = complete
     report.html                                      of all volumes in the folder, see report/refinement.py
 
@@ -124,10 +125,11 @@ def state(output: Output, made_by: dict) -> str:
 
 
 def made_again(output: Output, summary: dict) -> list[str]:
-    """The names of what a completed output lacks and the same command makes again: tables, skeletons, coarser levels.
+    """The names of what a completed output lacks and the same command makes again: tables, skeletons, coarser levels,
+    the folder on the file's grid.
     Exports may have been asked for once.
     """
-    tables = (output.objects.name, output.skeletons.name, output.repairs.name)
+    tables = {path.name for path in (output.objects, output.skeletons, output.repairs, output.on_file_grid)}
     return [name for name in ownership.lost(output, summary) if name in tables or _is_within(output, name)]
 
 

@@ -42,10 +42,14 @@ class Output(NamedTuple):
         return self.directory / f"{self.stem}_skeletons"
 
     @property
+    def on_file_grid(self) -> Path:
+        return self.directory / f"{self.stem}_on_file_grid.ome.zarr"
+
+    @property
     def beside(self) -> tuple[Path, ...]:
         """All that is made beside the OME-Zarr and the sidecar."""
         exports = (self.export(name, suffix) for suffix in self.formats for name in EXPORTS)
-        return (*exports, self.objects, self.skeletons, self.repairs)
+        return (*exports, self.objects, self.skeletons, self.repairs, self.on_file_grid)
 
     def export(self, name: str, suffix: str = ".tif") -> Path:
         return self.directory / f"{self.stem}_{name}{suffix}"

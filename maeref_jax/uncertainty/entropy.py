@@ -18,7 +18,7 @@ KINDS = ("mean", "votes", "mutual_information")
 
 def mean_probability(probabilities):
     """Member probabilities (k, ..., c) -> their mean (..., c)."""
-    return probabilities.mean(0)
+    return _mean(probabilities)
 
 
 def vote_shares(probabilities):
@@ -46,8 +46,15 @@ def member_means(probabilities, kind):
     if kind == "votes":
         return jnp.concatenate([mean, vote_shares(probabilities)], -1)
     if kind == "mutual_information":
-        return jnp.concatenate([mean, normalised_entropy(probabilities).mean(0)[..., None]], -1)
+        return jnp.concatenate([mean, _mean(normalised_entropy(probabilities))[..., None]], -1)
     return mean
+
+
+def _mean(members):
+    """Over the first axis, in one order: a compiler adds up in another one where it has more threads, and with many
+    members the last bit would depend on how many processes share the machine.
+    """
+    return sum(members[i] for i in range(members.shape[0])) / members.shape[0]
 
 
 def class_count(channels, kind):

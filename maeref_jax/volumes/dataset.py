@@ -10,19 +10,26 @@ from maeref_jax.errors import tell
 from maeref_jax.volumes import label_ids
 from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 from maeref_jax.volumes.labels import derive_shell
+from maeref_jax.volumes.resolution import at_voxel_size
 from maeref_jax.volumes.volume import Volume, open_probabilities, open_volume
+from maeref_jax.volumes.voxel_size import checked_size
 from maeref_jax.volumes.windows import whole
+
+# Coarser voxels, by role: labels by vote, masks so that nothing that is marked is lost; all else is averaged.
+VOTED = ("labels", "truths")
+MARKED = ("hidden", "low_signal")
 
 
 class Given(NamedTuple):
     """axes: as stored, "ZYX"; voxel_size_nm: (z, y, x); channel: index from 0, or name. None where nothing is said;
-    trust: of the files.
+    trust: of the files; at_voxel_size_nm: (z, y, x), which they are all read at, None for their own.
     """
 
     axes: str | None = None
     voxel_size_nm: tuple[float, float, float] | None = None
     channel: int | str | None = None
     trust: Trust = CAUTIOUS
+    at_voxel_size_nm: tuple[float, float, float] | None = None
 
     def open(self, path: str | Path, role: str = "image") -> Volume:
         """A file of that role. An image needs the channel that is given; what lies beside it (labels, hidden, …) may
@@ -30,11 +37,21 @@ class Given(NamedTuple):
         """
         beside = role not in ("image", "images")
         given = {"axes": self.axes, "voxel_size_nm": self.voxel_size_nm, "channel": self.channel}
-        return open_volume(path, **given, only_of_several=beside, trust=self.trust)
+        return self.brought(open_volume(path, **given, only_of_several=beside, trust=self.trust), role)
 
     def open_probabilities(self, path: str | Path) -> Volume:
         """Class probabilities, whose channels are the classes. Raises BadInput as its namesake does."""
-        return open_probabilities(path, axes=self.axes, voxel_size_nm=self.voxel_size_nm, trust=self.trust)
+        found = open_probabilities(path, axes=self.axes, voxel_size_nm=self.voxel_size_nm, trust=self.trust)
+        return self.brought(found, "probabilities")
+
+    def brought(self, volume: Volume, role: str) -> Volume:
+        """A volume of that role at the size that all are read at; a mask of what is worked on ("within") may have any.
+        Raises BadInput as `at_voxel_size` does.
+        """
+        if self.at_voxel_size_nm is None or role == "within":
+            return volume
+        how = "mode" if role in VOTED else "largest" if role in MARKED else "mean"
+        return at_voxel_size(volume, self.at_voxel_size_nm, how)
 
 
 def given_of(settings: Mapping[str, Any]) -> Given:
@@ -42,7 +59,8 @@ def given_of(settings: Mapping[str, Any]) -> Given:
     channel = settings.get("channel")
     index = int(channel) if isinstance(channel, str) and channel.isdecimal() else channel
     trust = Trust(**{name: settings[name] for name in Trust._fields if name in settings})
-    return Given(settings.get("axes") or None, tuple(settings.get("voxel_size_nm") or ()) or None, index, trust)
+    own, wanted = (tuple(settings.get(name) or ()) or None for name in ("voxel_size_nm", "at_voxel_size_nm"))
+    return Given(settings.get("axes") or None, own, index, trust, wanted and checked_size(wanted, "at_voxel_size_nm"))
 
 
 def mapped_labels(volume, data, scheme, say=tell, flag="--label_map"):

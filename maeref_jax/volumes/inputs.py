@@ -19,7 +19,7 @@ def check_same_grid(first: Volume, *others: Volume) -> None:
         if other.shape != first.shape:
             raise BadInput(
                 f"{other.path} has shape {other.shape}, but {first.path} has {first.shape}; "
-                "both must show the same voxels"
+                f"both must show the same voxels{_or_of_other_sizes(first, other)}"
             )
         sizes = (first.voxel_size_nm, other.voxel_size_nm)
         if None not in sizes and not np.allclose(*sizes, rtol=1e-3):
@@ -27,6 +27,17 @@ def check_same_grid(first: Volume, *others: Volume) -> None:
                 f"{other.path} has voxels of {sizes[1]} nm (z, y, x), but {first.path} of {sizes[0]} nm; "
                 "give the right one with --voxel_size_nm Z,Y,X"
             )
+
+
+def _or_of_other_sizes(first, other) -> str:
+    """What to do about two volumes of one place in voxels of different size, as the end of a sentence."""
+    if None in (first.voxel_size_nm, other.voxel_size_nm):
+        return ""
+    ends = [np.multiply(volume.shape, volume.voxel_size_nm) for volume in (first, other)]
+    if (np.abs(np.subtract(*ends)) > np.maximum(first.voxel_size_nm, other.voxel_size_nm)).any():
+        return ""
+    size = ",".join(f"{length:g}" for length in first.voxel_size_nm)
+    return f"; their voxels are of different size: --at_voxel_size_nm {size} reads both at one"
 
 
 def known_voxel_size(volumes: Iterable[Volume]) -> tuple[float, float, float] | None:
@@ -46,7 +57,8 @@ def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_n
     sizes = map(size_text, (found_nm, trained_nm))
     return (
         f"{name} has voxels of {next(sizes)} nm (z y x), but {workdir} was trained on {next(sizes)} nm and knows "
-        "shapes of that size only; rescale the volume or train a model for it"
+        f"shapes of that size only; --at_voxel_size_nm {','.join(f'{length:g}' for length in trained_nm)} works at it "
+        "and brings the result back to the file's voxels; or train a model for it"
     )
 
 

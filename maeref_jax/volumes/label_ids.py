@@ -110,7 +110,9 @@ def understand_mask(volume: Volume) -> Reading:
 
 
 def as_classes(volume: Volume, reading: Reading) -> Volume:
-    """The volume, whose `read` gives int16 classes, -1 unknown."""
+    """The volume, whose `read` gives int16 classes, -1 unknown; of one that is read on another grid than its file's,
+    classes vote and not ids.
+    """
     if tuple(reading.label_map) == INSTANCES:
         return _converted(volume, lambda labels: np.sign(labels.astype(np.int64)).astype(np.int16), "instances")
     pairs = sorted(map(tuple, reading.label_map))
@@ -133,6 +135,7 @@ class _Ids:
     more than could be listed."""
 
     def __init__(self, volume, scheme, flag):
+        volume = volume.file or volume  # on another grid rare ids are lost
         self.path, self.dtype, self.flag = volume.path, volume.dtype, flag
         self.scheme, self.classes, self.real = scheme, len(scheme["names"]), real_classes(scheme)
         self.ids, self.many = set(), False
@@ -279,6 +282,8 @@ def _countable(dtype):
 
 def _converted(volume, convert, what):
     """The volume with its labels converted; what was done to them is part of its identity."""
+    if volume.file is not None:
+        return volume.bring(_converted(volume.file, convert, what))
 
     def read(box):
         return convert(volume.read(box))

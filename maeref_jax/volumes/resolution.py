@@ -4,6 +4,7 @@ Both grids share the corner of their first voxel, not its centre. What a voxel b
 whole numbers in one order, so that it is the same whatever box it is read in.
 """
 
+import functools
 import math
 from dataclasses import replace
 from fractions import Fraction
@@ -43,31 +44,47 @@ def coarser_shape(
     return tuple(max(1, math.ceil(size / ratio)) for size, ratio in zip(shape, ratios, strict=True))
 
 
-def at_voxel_size(volume: Volume, wanted_nm: tuple[float, float, float], how: str) -> Volume:
-    """The volume on the grid of voxels of `wanted_nm` (z, y, x) that covers it; itself where that is its own.
+def at_voxel_size(
+    volume: Volume, wanted_nm: tuple[float, float, float], how: str, shape: tuple[int, int, int] | None = None
+) -> Volume:
+    """The volume on the grid of voxels of `wanted_nm` (z, y, x) that covers it; itself where that is its own. An axis
+    that is shorter than one voxel has one, and the note says so.
 
     Of an OME-Zarr image the coarsest level is read that is of that size, or half of it or less, by "mean" only, and the
     note says so: its levels are means already, while a vote of votes is another vote.
 
+    Args:
+        shape: of another volume that shows the same, whose grid is to be met.
+
     Raises:
-        BadInput: no voxel size is known; or as in `onto`.
+        BadInput: no voxel size is known, nothing would be left of a plane; or as in `onto`.
     """
-    found = _known(volume)
-    shape = coarser_shape(volume.shape, found, wanted_nm)
+    found, bring = _known(volume), functools.partial(at_voxel_size, wanted_nm=wanted_nm, how=how, shape=shape)
+    shape = shape or coarser_shape(volume.shape, found, wanted_nm)
+    if any(few == 1 < many for few, many in zip(shape[1:], volume.shape[1:], strict=True)):
+        raise BadInput(
+            f"{volume.path} of shape {volume.shape} and voxels of {size_text(found)} nm (z y x) would have shape "
+            f"{shape} at {size_text(wanted_nm)} nm: nothing is left of it; ask for smaller voxels"
+        )
     source, note = _level(volume, wanted_nm) if how == "mean" else (volume, "")
     read = onto(source, shape, wanted_nm, how)
     if read is volume:
         return volume
     # It is still the file that was given, and its identity is the whole of it.
-    view = joined(volume.view, f"at {size_text(wanted_nm)} nm by {how}", f"from {note}" * bool(note))
+    at = f"at {size_text(wanted_nm)} nm"
+    slices, thick = volume.shape[0], volume.shape[0] * found[0]
+    thin = f"{at} its {slices} slice{'s are' * (slices > 1) or ' is'} one, of {thick:g} nm together"
+    thin = thin if thick < wanted_nm[0] * 0.999 else ""
     return replace(
         read,
         path=volume.path,
         source=volume.source,
         voxel_size_nm=tuple(wanted_nm),
-        view=view,
-        note=joined(volume.note, note and f"at {size_text(wanted_nm)} nm it is read from its {note}"),
+        view=joined(volume.view, f"{at} by {how}", note and f"from {note}"),
+        note=joined(volume.note, note and f"{at} it is read from its {note}", thin),
         levels=tuple,
+        file=volume,
+        bring=bring,
         placement=_placed(volume, list(map(_ratio, found, wanted_nm))),
         _write=None,
     )

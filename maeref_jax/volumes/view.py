@@ -27,6 +27,7 @@ class Volume:
     placement: where its voxels lie in the world, axes "X", "Y", "Z", None where the file does not say
     colours: of one sample of an RGB picture, what reads the other ones; labels are no colours (label_ids.py)
     levels: what opens the coarser levels of the same, where it has some: means of its voxels (resolution.py)
+    file: the same on the grid of its file, where it is read on another one, and bring: what does that to a volume
     """
 
     path: str
@@ -42,6 +43,8 @@ class Volume:
     placement: Placement | None = None
     colours: tuple[Callable[[Box], np.ndarray], ...] = ()
     levels: Callable[[], tuple["Volume", ...]] = tuple
+    file: "Volume | None" = None
+    bring: Callable[..., "Volume"] | None = None
 
     def read(self, box: Box) -> np.ndarray:
         """The voxels of `box`, (z, y, x) of `dtype`; probabilities (c, z, y, x) float32 in [0, 1].

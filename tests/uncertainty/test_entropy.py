@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -71,3 +72,14 @@ def test_the_mean_probability_comes_first_whatever_the_kind(kind):
     means = np.asarray(member_means(GOLDEN["probs"], kind))
     assert entropy.class_count(means.shape[-1], kind) == 5
     np.testing.assert_allclose(means[..., :5], GOLDEN["probs"].mean(0), atol=1e-6)
+
+
+def test_members_are_added_up_in_one_order():
+    members = np.random.default_rng(0).random((10, 4096, 2), np.float32)
+    expected = members[0]
+    for member in members[1:]:
+        expected = expected + member
+    found = jax.jit(entropy.mean_probability)(members)
+    np.testing.assert_allclose(found, expected / np.float32(10), rtol=1.2e-7)  # a division may be a product
+    program = str(jax.make_jaxpr(entropy.mean_probability)(members))
+    assert "reduce" not in program, "which adds in another order where it has more threads"

@@ -21,6 +21,11 @@ from maeref_jax.volumes.windows import Box, blocks, whole
 ratios = st.tuples(st.integers(1, 7), st.integers(1, 4)).map(lambda pair: Fraction(*pair))
 
 
+def at(volume, wanted, how):
+    """As `at_voxel_size`, also where little is left."""
+    return onto(volume, coarser_shape(volume.shape, volume.voxel_size_nm, wanted), wanted, how)
+
+
 def read(volume):
     return volume.read(whole(volume.shape))
 
@@ -86,7 +91,7 @@ def by_hand(array, size, wanted, how):
 @given(grids(), st.sampled_from(HOWS))
 def test_every_voxel_is_what_a_plain_loop_finds(grid, how):
     array, size, wanted = grid
-    found = read(at_voxel_size(array_volume(array, "a", size), wanted, how))
+    found = read(at(array_volume(array, "a", size), wanted, how))
     assert found.dtype == array.dtype
     for one, other in zip(found if array.ndim == 4 else [found], array if array.ndim == 4 else [array], strict=True):
         expected = by_hand(other, size, wanted, how)
@@ -100,9 +105,7 @@ def test_every_voxel_is_what_a_plain_loop_finds(grid, how):
 @given(grids(), st.sampled_from(HOWS), st.tuples(*[st.integers(1, 6)] * 3))
 def test_boxes_change_no_bit(grid, how, block):
     array, size, wanted = grid
-    volume = at_voxel_size(
-        array_volume(array * np.float32(0.1) if array.dtype.kind == "f" else array, "a", size), wanted, how
-    )
+    volume = at(array_volume(array * np.float32(0.1) if array.dtype.kind == "f" else array, "a", size), wanted, how)
     expected = read(volume)
     found = np.full_like(expected, 77)
     for box in blocks(volume.shape, block):
@@ -113,16 +116,16 @@ def test_boxes_change_no_bit(grid, how, block):
 def test_what_is_read_at_once_changes_no_bit_and_is_bounded(monkeypatch):
     array = np.random.default_rng(0).normal(size=(20, 33, 29)).astype(np.float32)
     plain = array_volume(array, "a", (4.0, 3.0, 3.0))
-    expected = [read(at_voxel_size(plain, (10.0, 7.0, 2.0), how)) for how in HOWS]
+    expected = [read(at(plain, (10.0, 7.0, 2.0), how)) for how in HOWS]
     asked = []
     watched = array_volume(array, "a", (4.0, 3.0, 3.0))
     object.__setattr__(watched, "_read", lambda box: asked.append(box) or array[box.slices])
     monkeypatch.setattr("maeref_jax.volumes.resolution._AT_ONCE", 600)
     for how, before in zip(HOWS, expected, strict=True):
-        assert read(at_voxel_size(watched, (10.0, 7.0, 2.0), how)).tobytes() == before.tobytes()
+        assert read(at(watched, (10.0, 7.0, 2.0), how)).tobytes() == before.tobytes()
     assert max(math.prod(box.shape) for box in asked) <= 600
     asked.clear()
-    at_voxel_size(watched, (8.0, 6.0, 6.0), "mean").read(Box((1, 2, 3), (2, 4, 5)))
+    at(watched, (8.0, 6.0, 6.0), "mean").read(Box((1, 2, 3), (2, 4, 5)))
     assert asked == [Box((2, 4, 6), (4, 8, 10))], "only what the box covers"
 
 
@@ -134,11 +137,11 @@ def test_integer_ratios_equal_the_pyramid_where_they_divide(grid):
     if array.size == 0:
         return
     volume = array_volume(array, "a", size)
-    np.testing.assert_array_equal(read(at_voxel_size(volume, wanted, "mean")), downsample(array, step, "mean"))
+    np.testing.assert_array_equal(read(at(volume, wanted, "mean")), downsample(array, step, "mean"))
     votes = np.stack([array == value for value in np.unique(array)]).astype(np.float64)
     votes = np.sort(np.stack([downsample(v, step, "mean") for v in votes]), axis=0)
     sole = votes[-1] > votes[-2] if len(votes) > 1 else np.ones(votes.shape[1:], bool)
-    found = read(at_voxel_size(volume, wanted, "mode"))
+    found = read(at(volume, wanted, "mode"))
     np.testing.assert_array_equal(found[sole], downsample(array, step, "mode")[sole], "but for ties")
 
 
@@ -271,4 +274,14 @@ def test_what_cannot_be_read_at_another_size_is_said():
     with pytest.raises(BadInput, match=r"covers 20 x 250 x 300 nm, but .2, 25, 20. voxels of 10 x 10 x 10 nm cover"):
         onto(volume, (2, 25, 20), (10, 10, 10), "mean")
     with pytest.raises(BadInput, match="16,777,216 voxels of a, which are of 5 x 5 x 5 nm; ask for smaller"):
-        at_voxel_size(volume, (8000, 8000, 8000), "mean")
+        onto(volume, (1, 1, 1), (8000, 8000, 8000), "mean")
+    with pytest.raises(BadInput, match=r"would have shape .1, 1, 2. at 200 x 250 x 200 nm: nothing is left"):
+        at_voxel_size(volume, (200, 250, 200), "mean")
+    assert (
+        at_voxel_size(volume, (40, 40, 40), "mode").note == "at 40 x 40 x 40 nm its 4 slices are one, of 20 nm together"
+    )
+    assert (
+        "its 1 slice is one, of 5 nm"
+        in at_voxel_size(array_volume(array[:1], "a", (5.0, 5.0, 5.0)), (40,) * 3, "mean").note
+    )
+    assert at_voxel_size(volume, (20, 20, 20), "mean").note == ""
