@@ -6,8 +6,8 @@ from configs import texture, tissue
 
 LENGTHS = ("window_nm", "texture_nm", "edge_nm")
 # Of LENGTHS: how far around a voxel its texture is looked at, and two widths of smoothing.
-SIZES = ((1000.0, 80.0, 40.0), (1000.0, 160.0, 80.0), (560.0, 80.0, 40.0), (560.0, 160.0, 80.0))
-SMOOTHED = ((1000.0, 80.0, 40.0), (1000.0, 160.0, 80.0), (1000.0, 320.0, 160.0))
+SIZES = ((900.0, 80.0, 40.0), (900.0, 160.0, 80.0), (500.0, 80.0, 40.0), (500.0, 160.0, 80.0))
+SMOOTHED = ((900.0, 80.0, 40.0), (900.0, 240.0, 120.0))
 NETWORKS = {"tissue": "tissue", "tissue_small": "tissue_small"}  # mode: folder of runs/
 
 
@@ -32,8 +32,9 @@ def settings(mode):
             "local entropy": ("entropy", SMOOTHED),
             "difference of Gaussians": ("differences", SMOOTHED),
         },
+        "cleaning": {"open_nm": 100.0, "smallest_um3": 0.2},
         "textures": {"seen": tissue.seen_texture(), "unseen": unseen},
-        "shape": (40, 112, 112),
+        "shape": (32, 96, 96),
         "validation": {
             "blocks": group(range(300, 303)),
             "resin": group(range(310, 312), "resin"),

@@ -76,5 +76,5 @@ def get_config(mode):
         config.update({"window": (16, 16, 16), "stride": (8, 8, 8), "batch": 2, "members": 2})
         config.update({"steps": 4, "evaluate_every": 2, "validation_slices": 2, "volumes_per_member": 2})
         config.model.update({"widths": (4, 8), "strides": ((2, 2, 2),)})
-        config.data.phantom.update({"train": (0, 1, 2), "validation": (100,), "shape": (20, 32, 32)})
+        config.data.phantom.update({"train": (0, 1, 2), "validation": (102,), "shape": (20, 32, 32)})
     return config

@@ -34,13 +34,13 @@ def judge(settings, workdir):
     validation = [
         block for group in asked["validation"].values() for block in tissue_blocks.made(group, "validation", asked)
     ]
-    chosen = {}
+    chosen, rules = {}, tissue_masks.Rules(**asked["cleaning"])
     for row, method in rows.items():
         print(f"choosing by {len(validation)} validation blocks: {row}", flush=True)
         scored = {
             sizes: [(block.tissue, method.score(block, sizes).score) for block in validation] for sizes in method.sizes
         }
-        chosen[row] = tissue_masks.choose(scored, method.probability)
+        chosen[row] = tissue_masks.choose(scored, method.probability, rules, validation[0].voxel_size_nm)
     make_workdir(workdir)
     stems = [f"{one} ({name})" for name, group in asked["test"].items() for one in tissue_blocks.names(group)]
     openings_log.write_log(workdir, stems, {row: model.workdir for row, model in models.items()})
@@ -73,7 +73,7 @@ def _of_group(name, group, asked, rows, chosen):
     "blocks": how many, "pictures"} of one group of test blocks.
     """
     print(f"judging: {name}", flush=True)
-    blocks = tissue_blocks.made(group, "test", asked)
+    blocks, rules = tissue_blocks.made(group, "test", asked), tissue_masks.Rules(**asked["cleaning"])
     counted, warned, seconds, pictures = {}, dict.fromkeys(rows, 0), dict.fromkeys(rows, 0.0), []
     for block in blocks:
         safe = {}
@@ -81,7 +81,7 @@ def _of_group(name, group, asked, rows, chosen):
             scores = {choice.sizes: None for choice in chosen[row].values()}
             scores = {sizes: method.score(block, sizes) for sizes in scores}
             for kind, choice in chosen[row].items():
-                safe[row] = mask = tissue_masks.mask_of(scores[choice.sizes].score, choice)
+                safe[row] = mask = tissue_masks.mask_of(scores[choice.sizes].score, choice, rules, block.voxel_size_nm)
                 counted[row, kind] = counted.get((row, kind), 0) + tissue_masks.counts(block.tissue, mask)
             warned[row] += any(one.doubts for one in scores.values())
             each = 1e6 / block.tissue.size / len(blocks) / len(scores)
@@ -122,7 +122,9 @@ def _tables(asked, rows, chosen, found, seed):
     note = (
         "Every cell: Dice of tissue · share of the tissue that the mask has (recall) · share of what is no tissue that "
         "it has (false), in %, pooled over the blocks of a column. The closest mask has the highest Dice on validation "
-        f"blocks; the safe one is grown and has a recall of {100 * tissue_masks.RECALL:g} % there. Seed {seed}, "
+        f"blocks, not grown; the safe one the highest of those with a recall of {100 * tissue_masks.RECALL:g} % there. "
+        f"Either may be cleaned (what is thinner than {2 * asked['cleaning']['open_nm']:g} nm or smaller than "
+        f"{asked['cleaning']['smallest_um3']:g} cubic micrometres goes, holes are filled). Seed {seed}, "
         f"{datetime.now(UTC):%Y-%m-%d}."
     )
     tables = []
@@ -155,9 +157,10 @@ def _of_choices(rows, chosen, found):
             one = chosen[row][kind]
             sizes = " / ".join(f"{size:g}" for size in one.sizes) if one.sizes else "-"
             trained_for = "-" if trained is None else f"{trained:,.0f}"
-            cells = (sizes, f"{one.threshold:.3g}", f"{one.grown_vx:g}", _cell(one.counted), f"{seconds:.1f}")
+            made = f"{'cleaned, ' * one.cleaned}{one.grown_nm:g} nm"
+            cells = (sizes, f"{one.threshold:.3g}", made, _cell(one.counted), f"{seconds:.1f}")
             body.append((f"{row}, {kind}", *cells, trained_for))
-    header = ("", "window / texture / edge, nm", "threshold", "grown, voxels", "on validation", "s a million voxels")
+    header = ("", "window / texture / edge, nm", "threshold", "grown", "on validation", "s a million voxels")
     return report.Table("What was chosen on validation blocks", (*header, "s of training"), tuple(body))
 
 
@@ -184,7 +187,7 @@ def _write(workdir, tables, pictures, found, chosen, settings, models, seconds):
         for (row, kind), one in group["counts"].items()
     }
     summary["chosen"] = {
-        f"{row}, {kind}": {"sizes": one.sizes, "threshold": one.threshold, "grown_vx": one.grown_vx}
+        f"{row}, {kind}": {name: value for name, value in one._asdict().items() if name != "counted"}
         for row, choices in chosen.items()
         for kind, one in choices.items()
     }

@@ -15,6 +15,9 @@ def check(settings: dict, models) -> None:
         if group["texture"] and group["texture"] not in settings["textures"]:
             known = ", ".join(settings["textures"]) or "none"
             raise BadInput(f"tissue: the group '{name}' has the texture '{group['texture']}'; there are {known}")
+    sizes = {group["voxel_nm"] for group in settings["validation"].values()}
+    if len(sizes) != 1:
+        raise BadInput(f"tissue.validation has voxels of {sorted(sizes)} nm; masks are chosen at one size")
     chosen = {one for group in settings["validation"].values() for one in names(group)}
     judged = {one for group in settings["test"].values() for one in names(group)}
     if chosen & judged:

@@ -5,29 +5,42 @@ another threshold, grown by a length, with the highest Dice among those that los
 for everything after.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
+from maeref_jax.masking import cleaning
+from maeref_jax.masking.cleaning import Cleaning
 from maeref_jax.metrics import overlap
 
 RECALL = 0.995  # of the safe mask, on validation blocks
-THRESHOLDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a probability
-QUANTILES = np.linspace(0.05, 0.95, 19)  # of other scores, over all validation blocks
-GROWN_VX = (0.0, 1.0, 2.0, 3.0, 4.0)  # by so many voxels
+THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # of a probability
+QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of other scores, over all validation blocks
+GROWN_NM = (0.0, 80.0, 160.0, 240.0, 320.0)
 KINDS = ("closest", "safe")
 
 
 class Choice(NamedTuple):
-    """A mask: tissue where the score is at least `threshold`, grown by so many voxels; `sizes`: which of a method's
-    filters' sizes. counted: on validation blocks, as `counts` gives them.
+    """A mask: tissue where the score is at least `threshold`, cleaned or not and then grown by a length; `sizes`: which
+    of a method's filters' sizes. counted: on validation blocks, as `counts` gives them.
     """
 
     sizes: Any
     threshold: float
-    grown_vx: float
+    cleaned: bool
+    grown_nm: float
     counted: np.ndarray
+
+
+class Rules(NamedTuple):
+    """The clean-up that is tried: what is thinner than twice open_nm goes, and what is smaller than smallest_um3; what
+    the rest encloses is filled.
+    """
+
+    open_nm: float
+    smallest_um3: float
 
 
 def counts(truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -55,34 +68,45 @@ def kept(counted: np.ndarray) -> float:
     return _share(counted[:, 1].sum(), counted.sum())
 
 
-def grown(mask: np.ndarray, by_vx: tuple[float, ...] = GROWN_VX) -> list[np.ndarray]:
-    """The mask, bool (z, y, x), grown by each of these lengths, in voxels, which are as long along every axis."""
+def masks(score, threshold, cleaned, grown_nm, rules: Rules, voxel_size_nm) -> list[np.ndarray]:
+    """bool (z, y, x) of a score of that shape for each of the lengths grown_nm."""
+    mask = score >= threshold
+    if cleaned:
+        smallest = round(1e9 * rules.smallest_um3 / np.prod(voxel_size_nm))
+        asked = Cleaning(fill_holes="3d", open_nm=rules.open_nm, smallest_vx=smallest)
+        mask = cleaning.cleaned(mask, asked, voxel_size_nm)
     if not mask.any():
-        return [mask] * len(by_vx)
-    distance = ndimage.distance_transform_edt(~mask)
-    return [distance <= by for by in by_vx]
+        return [mask] * len(grown_nm)
+    distance = ndimage.distance_transform_edt(~mask, sampling=voxel_size_nm)  # once, as cleaning.grown does each time
+    return [distance <= length * (1 + 1e-9) for length in grown_nm]
 
 
-def mask_of(score: np.ndarray, choice: Choice) -> np.ndarray:
+def mask_of(score: np.ndarray, choice: Choice, rules: Rules, voxel_size_nm) -> np.ndarray:
     """bool (z, y, x): the chosen mask of another block."""
-    return grown(score >= choice.threshold, (choice.grown_vx,))[0]
+    return masks(score, choice.threshold, choice.cleaned, (choice.grown_nm,), rules, voxel_size_nm)[0]
 
 
-def choose(validation: dict[Any, list[tuple[np.ndarray, np.ndarray]]], probability: bool) -> dict[str, Choice]:
-    """{kind of KINDS: Choice}. validation: {sizes: [(truth, score) of every block]}; probability: whether scores are
-    probabilities, with THRESHOLDS, or in a unit of their own, with QUANTILES. Of equal ones the first is taken.
+def choose(
+    validation: dict[Any, list[tuple[np.ndarray, np.ndarray]]], probability: bool, rules: Rules, voxel_size_nm
+) -> dict[str, Choice]:
+    """{kind of KINDS: Choice}. validation: {sizes: [(truth, score) of every block]}, all of one voxel size.
+
+    probability: whether scores are probabilities, with THRESHOLDS, or in a unit of their own, with QUANTILES. Of equal
+    ones the first is taken.
 
     Where nothing reaches RECALL, the safe mask is the one that loses least.
     """
     tried = []
     for sizes, blocks in validation.items():
         values = np.concatenate([score[::2, ::2, ::2].ravel() for _, score in blocks])
-        for threshold in THRESHOLDS if probability else np.quantile(values, QUANTILES).tolist():
-            counted = np.zeros((len(GROWN_VX), 2, 2), np.int64)
+        thresholds = THRESHOLDS if probability else np.quantile(values, QUANTILES).tolist()
+        for threshold, cleaned in itertools.product(thresholds, (False, True)):
+            counted = np.zeros((len(GROWN_NM), 2, 2), np.int64)
             for truth, score in blocks:
-                counted += np.stack([counts(truth, mask) for mask in grown(score >= threshold)])
-            tried += [Choice(sizes, threshold, by, one) for by, one in zip(GROWN_VX, counted, strict=True)]
-    closest = max((one for one in tried if not one.grown_vx), key=lambda one: dice(one.counted))
+                found = masks(score, threshold, cleaned, GROWN_NM, rules, voxel_size_nm)
+                counted += np.stack([counts(truth, mask) for mask in found])
+            tried += [Choice(sizes, threshold, cleaned, by, one) for by, one in zip(GROWN_NM, counted, strict=True)]
+    closest = max((one for one in tried if not one.grown_nm), key=lambda one: dice(one.counted))
     good = [one for one in tried if recall(one.counted) >= RECALL]
     safe = max(good, key=lambda one: dice(one.counted)) if good else max(tried, key=lambda one: recall(one.counted))
     return {"closest": closest, "safe": safe}

@@ -9,6 +9,7 @@ from maeref_jax.commands import evaluate
 from maeref_jax.commands.command_line import load_config
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import tissue_blocks, tissue_masks
+from maeref_jax.masking import cleaning
 from maeref_jax.phantoms.tissue_imaging import SHIFTS
 from maeref_jax.pipeline.jobs import Model
 
@@ -18,11 +19,23 @@ def ball(radius=6.0, side=24):
     return np.sqrt((z - 11.5) ** 2 + (y - 11.5) ** 2 + (x - 11.5) ** 2) < radius
 
 
-def test_a_mask_grows_by_its_length():
-    for by, mask in zip((0.0, 2.0), tissue_masks.grown(ball(6.0), (0.0, 2.0)), strict=True):
-        radius = (3 * np.count_nonzero(mask) / 4 / np.pi) ** (1 / 3)
-        assert abs(radius - 6 - by) < 0.5
-    assert not tissue_masks.grown(np.zeros((3, 3, 3), bool), (4.0,))[0].any(), "nothing does not grow"
+RULES, VOXEL = tissue_masks.Rules(open_nm=100.0, smallest_um3=0.01), (80.0, 80.0, 80.0)
+
+
+def test_a_mask_is_cleaned_and_grows_as_masks_do_elsewhere():
+    score = np.where(ball(7.0), 1.0, 0.0) * np.where(ball(2.0), 0.0, 1.0)
+    score[2, 2] = 1.0  # a line
+    found = tissue_masks.masks(score, 0.5, False, (0.0, 160.0), RULES, VOXEL)
+    assert np.array_equal(found[0], score > 0) and np.array_equal(found[1], cleaning.grown(score > 0, 160.0, VOXEL))
+    cleaned, larger = tissue_masks.masks(score, 0.5, True, (0.0, 160.0), RULES, VOXEL)
+    assert (
+        np.count_nonzero(cleaned ^ ball(7.0)) < 0.05 * ball(7.0).sum()
+        and cleaned[12, 12, 12]
+        and not cleaned[2, 2].any()
+    )
+    assert np.array_equal(larger, cleaning.grown(cleaned, 160.0, VOXEL))
+    nothing = tissue_masks.masks(np.zeros((3, 3, 3)), 0.5, True, (320.0,), RULES, VOXEL)
+    assert not nothing[0].any(), "nothing does not grow"
 
 
 def test_counts_are_shares_of_what_they_say():
@@ -43,18 +56,18 @@ def test_the_safe_mask_loses_next_to_nothing_and_the_closest_is_the_closest():
     truth = ball(7.0)
     # A score that misses the rim and the inside of the tissue alike.
     score = np.where(ball(5.5), 0.8, np.where(ball(7.5), 0.12, 0.0)) * np.where(ball(2.0), 0.3, 1)
-    chosen = tissue_masks.choose({None: [(truth.astype(int), score)]}, True)
+    chosen = tissue_masks.choose({None: [(truth.astype(int), score)]}, True, RULES, VOXEL)
     closest, safe = chosen["closest"], chosen["safe"]
-    assert closest.grown_vx == 0 and tissue_masks.recall(safe.counted) >= tissue_masks.RECALL
+    assert closest.grown_nm == 0 and tissue_masks.recall(safe.counted) >= tissue_masks.RECALL
     assert tissue_masks.dice(closest.counted) >= 0.9 and tissue_masks.dice(safe.counted) > 0.8
-    again = tissue_masks.counts(truth.astype(int), tissue_masks.mask_of(score, safe))
+    again = tissue_masks.counts(truth.astype(int), tissue_masks.mask_of(score, safe, RULES, VOXEL))
     assert np.array_equal(again, safe.counted)
 
 
 def test_sizes_are_chosen_too_and_a_unit_of_its_own_has_thresholds_of_its_own():
     truth, noise = ball(7.0), np.random.default_rng(0).normal(size=(24, 24, 24))
     scored = {"poor": [(truth.astype(int), noise)], "good": [(truth.astype(int), 1000 * truth + noise)]}
-    chosen = tissue_masks.choose(scored, False)
+    chosen = tissue_masks.choose(scored, False, RULES, VOXEL)
     assert {one.sizes for one in chosen.values()} == {"good"}
     assert tissue_masks.dice(chosen["closest"].counted) > 0.95
 
@@ -64,8 +77,8 @@ def test_where_nothing_is_safe_the_mask_that_loses_least_is_told():
     truth[:, :10] = 1
     score = np.zeros(truth.shape)
     score[:, 0] = 1.0
-    safe = tissue_masks.choose({None: [(truth, score)]}, True)["safe"]
-    assert tissue_masks.recall(safe.counted) == 0.5 and safe.grown_vx == max(tissue_masks.GROWN_VX)
+    safe = tissue_masks.choose({None: [(truth, score)]}, True, RULES, VOXEL)["safe"]
+    assert tissue_masks.recall(safe.counted) == 0.5 and safe.grown_nm == max(tissue_masks.GROWN_NM)
 
 
 def settings(mode="tissue_small"):
@@ -110,7 +123,7 @@ def test_the_shifts_are_on_no_training_or_validation_block():
 
 
 def test_a_network_that_is_not_there_is_named(root, tmp_path):
-    with pytest.raises(BadInput, match="there is no model in .*tissue_small; train it"):
+    with pytest.raises(BadInput, match=r"there is no model in .*tissue_small; train it"):
         evaluate.main(["--config", "evaluate:tissue_small", "--workdir", str(tmp_path / "table"), *_nowhere(tmp_path)])
 
 

@@ -54,7 +54,10 @@ def test_texture_is_that_of_the_columns_of_a_split(given, monkeypatch, split):
         ({"kinds": ()}, "expected some of"),
         ({"drawn_at_nm": (80.0, 0.0)}, "sizes of voxels in nm"),
         ({"texture": {"path": "", "columns": COLUMNS}}, "tissue.texture.path names no image"),
-        ({"texture": {"path": "a.tif", "columns": {"train": (0.0, 0.6), "test": (0.5, 1.0)}}}, "train and test overlap"),
+        (
+            {"texture": {"path": "a.tif", "columns": {"train": (0.0, 0.6), "test": (0.5, 1.0)}}},
+            "train and test overlap",
+        ),
         ({"texture": {"path": "a.tif", "columns": {"train": (0.6, 0.2)}}}, "shares of the width"),
     ],
 )
