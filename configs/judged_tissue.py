@@ -19,13 +19,13 @@ def group(seeds, kind="mixed", real="", voxel_nm=80.0, shift=""):
 def settings(mode):
     """`tissue` of configs/evaluate.py."""
     smoke = mode == "tissue_smoke"
-    published = texture.get_config("")
+    published = texture.get_config("").to_dict()
     unseen = tissue.texture("vnc_sstem", "image.tif", (45.0, 4.6, 4.6), {"test": (0.0, 1.0)})
     found = {
         "networks": {} if smoke else {"network": os.path.join("runs", NETWORKS[mode])},
         # Rows: settings of configs/texture.py, or a feature alone, and the sizes that are tried on validation blocks.
         "texture": {
-            "texture": (published, (tuple(published.lengths[name] for name in LENGTHS),)),
+            "texture": (published, (tuple(published["lengths"][name] for name in LENGTHS),)),
             "texture, other sizes": (published, SIZES),
         },
         "features": {

@@ -21,7 +21,6 @@ from maeref_jax.report.canvas import Key, Panel, compose, enlarged, grey_image, 
 from maeref_jax.report.page import Picture, html_page
 from maeref_jax.training.workdir import flat, make_workdir, write_text
 
-NETWORK = "learned"
 TRUTH_COLOUR, MASK_COLOUR = (0, 190, 255), (255, 0, 170)
 
 
@@ -52,13 +51,15 @@ def judge(settings, workdir):
 
 
 def methods_of(asked):
-    """{row: tissue_methods.Method} of `tissue` of a config: texture's votes, single features, a network if named."""
+    """{row: tissue_methods.Method} of `tissue` of a config: texture's votes, single features, networks."""
     rows = {}
     for row, (votes, sizes) in asked["texture"].items():
         rows[row] = tissue_methods.votes(votes, sizes)
     for row, (name, sizes) in asked["features"].items():
         rows[row] = tissue_methods.feature(name, sizes)
     for row, workdir in asked["networks"].items():
+        if not workdir:
+            continue
         if not (Path(workdir) / "config.json").exists():
             raise BadInput(
                 f"tissue.networks: there is no model in {workdir}; train it (configs/tissue.py), name another one, or "
