@@ -6,7 +6,7 @@ from configs import texture, tissue
 
 LENGTHS = ("window_nm", "texture_nm", "edge_nm")
 # Of LENGTHS: how far around a voxel its texture is looked at, and two widths of smoothing.
-SIZES = ((900.0, 80.0, 40.0), (900.0, 160.0, 80.0), (500.0, 80.0, 40.0), (500.0, 160.0, 80.0))
+SIZES = ((900.0, 80.0, 40.0), (500.0, 80.0, 40.0), (500.0, 160.0, 80.0))
 SMOOTHED = ((900.0, 80.0, 40.0), (900.0, 240.0, 120.0))
 NETWORKS = {"tissue": "tissue", "tissue_small": "tissue_small"}  # mode: folder of runs/
 
