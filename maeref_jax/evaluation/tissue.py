@@ -102,7 +102,8 @@ def picture(name, block, masks):
         at = block.image.shape[axis] // 2
         plane = enlarged(grey_image(block.image.take(at, axis), block.image), by)
         shown = [(f"{across}: truth", block.tissue > 0, TRUTH_COLOUR)]
-        shown += [(row, mask, MASK_COLOUR) for row, mask in masks.items()]
+        # A mask of everything has no outline, as one of nothing has none.
+        shown += [(f"{row}: {mask.mean():.0%} of all voxels", mask, MASK_COLOUR) for row, mask in masks.items()]
         rows.append(
             [
                 Panel(
