@@ -17,13 +17,15 @@ def public(name):
     return os.path.join(os.environ.get("MAEREF_DATA", "data"), name)
 
 
-def files(images=(), labels=(), entropy=(), labelled_slices=()):
+def files(images=(), labels=(), entropy=(), labelled_slices=(), within=()):
     """Volumes given as files; a path may end in a range of slices, like stack.tif[0:8].
 
     labelled_slices: what of the labels counts, of a path with a range counted from its first slice: numbers and ranges
     for every volume, ("0:160:5",) or (0, 7, "20:30"); or such a tuple for each; () all. Of phantoms too.
+    within: a mask for every volume, such as tissue (docs/tissue.md), "" for none: outside nothing is known or learned.
     """
-    return {"images": images, "labels": labels, "entropy": entropy, "labelled_slices": labelled_slices}
+    given = {"images": images, "labels": labels, "entropy": entropy, "labelled_slices": labelled_slices}
+    return {**given, "within": within}
 
 
 def reading():

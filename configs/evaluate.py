@@ -126,6 +126,7 @@ def get_config(mode):
                 "entropy": (),
                 "hidden": (),
                 "low_signal": (),
+                "within": (),  # a mask for each truth, such as tissue, "" for none: outside nothing is judged
                 "shifts": (),  # what no training volume had, one for each truth, "" for none
                 "conditions": (),  # of the biology, one for each truth
                 "damage": 0.0,  # regions taken away per million voxels; 0 for none

@@ -26,6 +26,10 @@ def get_config(mode=""):
             "entropy": "",
             "hidden": "",
             "probabilities": (),
+            # A mask of what to work on, such as tissue (docs/tissue.md), on any grid of the same extent: 0 is outside
+            # and becomes background. Blocks and windows outside are not computed. auto: a mask of the tissue is made
+            # first, by texture, and stays beside the results.
+            "within": "",
             "nnunet": (),  # nnU-Net's folders of predictions, instead of the paths above but for input, its images
             "batch_table": "",  # --batch: a CSV file with a row for every input, instead of the paths above
             "axes": "",  # as stored, e.g. "ZYX", for files that do not say

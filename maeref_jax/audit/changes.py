@@ -9,7 +9,7 @@ from maeref_jax.volumes.volume import UNKNOWN_ON_DISK
 
 
 def changes(initial: np.ndarray, refined: np.ndarray, confidence: np.ndarray) -> dict[str, list]:
-    """Counts of one block; arrays uint8 (z, y, x) as stored.
+    """Counts of some voxels; arrays uint8 of one shape, as stored.
 
     Returns:
         "changed": [before, after, voxels, sum of their confidence] for every pair of labels that occurs;

@@ -24,12 +24,13 @@ from maeref_jax.commands.command_line import did_you_mean, is_packaged, load_con
 from maeref_jax.commands.load_models import by_name, pipeline_settings
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics import overlap
-from maeref_jax.pipeline import methods, refining
+from maeref_jax.pipeline import file_grid, methods, refining
 from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results.output import check_stem
 from maeref_jax.training.workdir import read_config
 from maeref_jax.volumes.class_scheme import scheme_of_names
+from maeref_jax.volumes.dataset import Given
 from maeref_jax.volumes.label_ids import IDENTITY
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume, array_volume, labels_from_disk
 from maeref_jax.volumes.voxel_size import checked_size
@@ -105,7 +106,9 @@ def segment(
     segmenter: Model,
     image: np.ndarray,
     *,
+    within: np.ndarray | None = None,
     voxel_size_nm: Sequence[float] | None = None,
+    at_voxel_size_nm: Sequence[float] | None = None,
     disagreement: bool = False,
     output: str | Path | None = None,
     stem: str = "volume",
@@ -116,7 +119,9 @@ def segment(
     Args:
         segmenter: as `load_model` gives it.
         image: ([z,] y, x), any integer or floating type, in the units of the files that it was trained on.
+        within: of that shape, what to work on: where it is 0 is background, which is not computed. None for all.
         voxel_size_nm: (z, y, x), or (y, x) of a plane.
+        at_voxel_size_nm: likewise, to work at; what comes back has the shape that was given all the same.
         disagreement: of the members, as well: the network works twice.
         output: a folder in which the results are to stay, as `stem`.*; None for none.
         settings: of configs/refine.py, like block=(8, 512, 512).
@@ -124,9 +129,9 @@ def segment(
     Raises:
         BadInput: an image that cannot be used, a setting that there is not, an output that is there already.
     """
-    given = _Given(image=image)
+    given, sizes = _Given(image=image, within=within), (voxel_size_nm, at_voxel_size_nm)
     how = _settings({"disagreement": disagreement} | settings, output is not None)
-    job = {"image": given.volume("image", voxel_size_nm, segmenter)}
+    job = {role: given.volume(role, sizes, segmenter) for role in given.roles}
     with _folder(output) as folder:
         summary, read = _run(job, segmenter, None, (folder, stem), how)
         found = {role: given.back(read(role)) for role in ("initial", "entropy", *["disagreement"] * disagreement)}
@@ -143,7 +148,9 @@ def refine(
     probabilities: np.ndarray | Sequence[np.ndarray] | None = None,
     image: np.ndarray | None = None,
     segmenter: Model | None = None,
+    within: np.ndarray | None = None,
     voxel_size_nm: Sequence[float] | None = None,
+    at_voxel_size_nm: Sequence[float] | None = None,
     output: str | Path | None = None,
     stem: str = "volume",
     **settings: Any,
@@ -162,7 +169,9 @@ def refine(
         probabilities: (c, [z,] y, x) float in [0, 1], or a list of such, one per member of an ensemble.
         image: ([z,] y, x); beside labels or probabilities only where the refiner needs it.
         segmenter: as `load_model` gives it.
+        within: ([z,] y, x), what to work on, such as tissue: where it is 0 becomes background. None for all.
         voxel_size_nm: (z, y, x), or (y, x) of a plane.
+        at_voxel_size_nm: likewise, to work at; what comes back has the shape that was given all the same.
         output: a folder in which the results are to stay, as `stem`.*; None for none.
         settings: of configs/refine.py, like threshold=0.4 or agree_within_nm=0.
 
@@ -172,17 +181,17 @@ def refine(
     """
     several = probabilities if isinstance(probabilities, list | tuple) else [probabilities]
     several = [one for one in several if one is not None]
-    given = _Given(image=image, labels=labels, entropy=entropy, hidden=hidden)
-    roles = [role for role, array in given.arrays.items() if array is not None]
-    job = {role: given.volume(role, voxel_size_nm, refiner) for role in roles}
+    given = _Given(image=image, labels=labels, entropy=entropy, hidden=hidden, within=within)
+    sizes = voxel_size_nm, at_voxel_size_nm
+    job = {role: given.volume(role, sizes, refiner) for role in given.roles}
     members = _Given(**{f"probabilities_{i}": one for i, one in enumerate(several)}, classes=True)
-    job["probabilities"] = tuple(members.volume(role, voxel_size_nm, refiner) for role in members.arrays)
+    job["probabilities"] = tuple(members.volume(role, sizes, refiner) for role in members.arrays)
     if labels is not None and not _is_mask(given.arrays["labels"]):
         settings = {"label_map": IDENTITY} | settings
     how = _settings(settings, output is not None)
     with _folder(output) as folder:
         summary, read = _run(job, segmenter, refiner, (folder, stem), how)
-        shown = given if roles else members
+        shown = given if given.roles else members
         found = {role: shown.back(read(role)) for role in ("refined", "initial", "hidden", "entropy", "confidence")}
     return Refinement(
         labels=labels_from_disk(found["refined"]),
@@ -253,16 +262,18 @@ class _Given:
             wanted = "(c, z, y, x)" if classes else "(z, y, x)"
             raise BadInput(f"expected arrays {wanted}, or all of planes, without z; found {found}")
         self.plane = dims == {2}
+        self.roles = [role for role, array in self.arrays.items() if array is not None]
 
-    def volume(self, role: str, voxel_size_nm: Sequence[float] | None, model: Model) -> Volume:
-        """One of the arrays as the pipeline reads it."""
+    def volume(self, role: str, sizes: tuple, model: Model) -> Volume:
+        """One of the arrays as the pipeline reads it. sizes: its own, and that to work at, None for no size."""
         array = self.arrays[role]
         if array.dtype.kind not in "buif":
             raise BadInput(f"{role} holds {array.dtype}, expected whole or real numbers")
         array = np.expand_dims(array, self.lead) if self.plane else array
         if self.lead:
             array = array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
-        return array_volume(array, role, self._size(voxel_size_nm, model))
+        size, wanted = (self._size(size, model) for size in sizes)
+        return Given(at_voxel_size_nm=wanted).brought(array_volume(array, role, size), role)
 
     def _size(self, voxel_size_nm, model) -> tuple[float, float, float] | None:
         if voxel_size_nm is None:
@@ -295,7 +306,7 @@ def _run(
     summary = refining.refine_volume(Job(stem, Path(folder), **job), segmenter, refiner, settings)
 
     def read(role: str) -> np.ndarray:
-        result = refining.open_result(folder, stem, role)
+        result = file_grid.open_result(folder, stem, role)
         return result.read(whole(result.shape))
 
     return summary, read

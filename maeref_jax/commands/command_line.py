@@ -92,7 +92,10 @@ def parser(description: str) -> argparse.ArgumentParser:
 READING = {
     "axes": ("ZYX", "axes as stored, for files that do not say; they win over the file's own"),
     "voxel_size_nm": ("Z,Y,X", "for files that do not say; it wins over the file's own"),
-    "at_voxel_size_nm": ("Z,Y,X", "read the volumes at this voxel size, averaged or interpolated; labels by vote"),
+    "at_voxel_size_nm": (
+        "Z,Y,X",
+        "work at this voxel size; refine brings results back to the files' own",
+    ),
     "channel": ("N|NAME", "which channel, of files that have several: index from 0, or name"),
     "unpacked_gb": ("N", "what a packed file may become on disk, in TMPDIR (default 16)"),
     "piece_gb": ("N", "memory for what is unpacked at once, a chunk or a plane (default 0.5)"),

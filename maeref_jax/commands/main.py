@@ -17,6 +17,7 @@ from maeref_jax.errors import BadInput
 COMMANDS = {
     "train": "train a segmenter or a refiner",
     "refine": "segment volumes, and fill in their unreliable places",
+    "tissue": "masks of the tissue in volumes of resin",
     "verify": "compare results with what was written, and have what is damaged made again",
     "evaluate": "judge a refinement by the truth",
     "calibrate": "make the confidence of a refiner honest",

@@ -6,14 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maeref_jax.commands import command_line, nnunet, usage
-from maeref_jax.commands.requests import Request, fill_in, read_table, requests_of
+from maeref_jax.commands import command_line, nnunet, usage, within_auto
+from maeref_jax.commands.requests import Request, fill_in, leading_path, read_table, requests_of, with_masks
 from maeref_jax.commands.system_errors import explained
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.results.output import check_stem
 from maeref_jax.volumes.dataset import Given, given_of
 from maeref_jax.volumes.formats.store import is_url
 from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.within import AUTO
 
 
 class Opened(NamedTuple):
@@ -54,11 +55,13 @@ def fail(stem: str, error: Exception | str, failed: dict[str, str]) -> None:
 def find_requests(config) -> tuple[list[Request], dict[str, str]]:
     """One Request per input, and what is wrong with rows of a batch, by stem or line."""
     if config.batch_table:
-        return read_table(config.batch_table, bool(config.ensemble), usage.works_everywhere(config))
-    if config.nnunet:
-        return _nnunet_requests(config)
-    roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
-    return requests_of(config.input, **roles), {}
+        found, wrong = read_table(config.batch_table, bool(config.ensemble), usage.works_everywhere(config))
+    elif config.nnunet:
+        found, wrong = _nnunet_requests(config)
+    else:
+        roles = {role: config[role] for role in ("labels", "entropy", "hidden", "probabilities")}
+        found, wrong = requests_of(config.input, **roles), {}
+    return with_masks(found, config.within), wrong
 
 
 def _nnunet_requests(config) -> tuple[list[Request], dict[str, str]]:
@@ -85,7 +88,10 @@ def open_all(requests: list[Request], config, failed: dict[str, str], several: b
             volumes, witness = open_request(request, config), None
             if config.witness and not config.serve:
                 witness = open_witness(request, config, volumes, several)
-            opened.append(Opened(request.stem, volumes, witness, request.doubts))
+            doubts = request.doubts
+            if request.paths.get("within") == AUTO:
+                doubts += within_auto.doubts(request.stem, config)
+            opened.append(Opened(request.stem, volumes, witness, doubts))
     return opened
 
 
@@ -100,13 +106,20 @@ def open_request(request: Request, config) -> dict[str, Any]:
     given = given_for(request, config)
     if config.nnunet:  # whose channels are files of their own
         given = given._replace(channel=None)
-    volumes = {role: given.open(path, role) for role, path in request.paths.items() if role != "probabilities"}
+    apart = ("probabilities", "within")
+    volumes = {role: given.open(path, role) for role, path in request.paths.items() if role not in apart}
     as_stored = given._replace(at_voxel_size_nm=None)
     probabilities = map(as_stored.open_probabilities, request.paths.get("probabilities", ()))
     if config.nnunet:
         probabilities = (nnunet.understood(volume, request.classes) for volume in probabilities)
     volumes |= {"probabilities": tuple(given.brought(volume, "probabilities") for volume in probabilities)}
-    return _met(volumes) if given.at_voxel_size_nm else volumes
+    volumes = _met(volumes) if given.at_voxel_size_nm else volumes
+    if request.paths.get("within") == AUTO:
+        mask = within_auto.mask_of(request.stem, volumes, config)
+        return volumes if mask is None else volumes | {"within": mask}
+    if "within" in request.paths:
+        volumes["within"] = given.open_mask(request.paths["within"], all_of(volumes)[0])
+    return volumes
 
 
 def _met(volumes: dict[str, Any]) -> dict[str, Any]:
@@ -129,8 +142,7 @@ def open_witness(request: Request, config, volumes: dict[str, Any], several: boo
 
     said, given = config.witness, given_for(request, config)
     if "{" in said or is_url(said) or len(Path(said).parts) > 1 or Path(said).suffix or Path(said).exists():
-        leading = request.paths.get("image") or request.paths.get("labels") or request.paths["probabilities"][0]
-        found = given.open(fill_in(said, "witness", leading, several), "witness")
+        found = given.open(fill_in(said, "witness", leading_path(request.paths), several), "witness")
     elif "image" not in request.paths:
         raise BadInput(f"--witness {said} is no file, so it is a channel of the image; give --input, or a path")
     else:

@@ -23,13 +23,14 @@ import numpy as np
 from maeref_jax.commands.load_models import load_models
 from maeref_jax.commands.opening import one_of_several
 from maeref_jax.errors import MARK, tell
-from maeref_jax.pipeline import doubts, refining, space
+from maeref_jax.pipeline import doubts, inside, refining, space
 from maeref_jax.pipeline.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
 from maeref_jax.pipeline.jobs import (
     Job,
     Model,
     Settings,
     agreeing_slices,
+    as_read,
     check_chosen,
     check_job,
     file_of,
@@ -37,12 +38,13 @@ from maeref_jax.pipeline.jobs import (
     meant_for,
     scheme_of,
     settled,
+    voxel_size_of,
 )
 from maeref_jax.pipeline.passes import Run, Said
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress, threads
-from maeref_jax.volumes.inputs import check_values, known_voxel_size, read_entropy
+from maeref_jax.volumes.inputs import check_values, read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import blocks, lattice, round_up
@@ -117,7 +119,8 @@ def plan(
         "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "file": shape and voxel size of the file, None where they
         are the same; "windows": {pass: {"all", "computed"}}, the second where
         the labels' entropy or painted mask tells (`hidden_share` too, from up to 8 blocks), else all, and those of
-        "segment again" where class probabilities are asked for once more;
+        "segment again" where class probabilities are asked for once more; "within": inside.Left, None without a
+        mask;
         "disk_bytes" at most, "export_bytes" of these not compressed, "temporary_bytes" in TMPDIR; "block_bytes";
         "seconds" of the networks here; "operations".
 
@@ -127,11 +130,12 @@ def plan(
     settings = settled(settings, meant_for(refiner, job.labels is not None))
     volumes = check_job(job, segmenter, refiner, settings)
     shape = next(iter(volumes.values())).shape
-    voxel_size_nm = known_voxel_size(volumes.values())
+    voxel_size_nm = voxel_size_of(volumes)
+    left = inside.left_by(job, volumes, settings.block, READ_VX)
     count = len(blocks(shape, settings.block))
     found: dict[str, Any] = {"shape": shape, "voxel_size_nm": voxel_size_nm, "blocks": count, "windows": {}}
     found["blocks_per_part"] = -(-count // settings.num_parts)
-    found |= {"hidden_share": None, "seconds": 0.0, "operations": 0.0}
+    found |= {"hidden_share": None, "seconds": 0.0, "operations": 0.0, "within": left}
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     for step, model in (("segment", segmenter), ("refine", refiner)):
         if model is None:
@@ -140,9 +144,12 @@ def plan(
             continue
         more = rounds if step == "refine" else 0
         everything, computed = windows_of(model.apply, shape, settings.block, settings.batch, (more, 0, 0))
+        touched = everything
+        if left:
+            touched, computed = left.windows(model.apply, settings.batch, (more, 0, 0))
         if step == "refine" and (job.entropy or job.hidden) is not None and not model.apply.everywhere:
-            found["hidden_share"], share = _sampled(job, refiner, settings, shape)
-            computed = math.ceil(everything * share)
+            found["hidden_share"], share = _sampled(job, refiner, settings, shape, left)
+            computed = math.ceil(touched * share)
         # The same windows once more, or a few more.
         if settings.foreignness if step == "refine" else settings.disagreement:
             everything, computed = 2 * everything, 2 * computed
@@ -150,6 +157,7 @@ def plan(
     if _segments_again(segmenter, refiner):
         around = np.add(halo(refiner.apply), (rounds, 0, 0)).tolist()
         counts = windows_of(segmenter.apply, shape, settings.block, settings.batch, around)
+        counts = (counts[0], left.windows(segmenter.apply, settings.batch, around)[1]) if left else counts
         times = 2 if settings.foreignness else 1  # those of the test too
         found["windows"]["segment again"] = {"all": times * counts[0], "computed": times * counts[1]}
     for step, windows in found["windows"].items():
@@ -175,14 +183,16 @@ def said_before(job: Job, segmenter: Model | None, refiner: Model | None, settin
     refiner = meant_for(refiner, job.labels is not None)
     settings = settled(settings, refiner)._replace(ask=0)
     volumes = check_job(job, segmenter, refiner, settings)
-    size, shape = known_voxel_size(volumes.values()), next(iter(volumes.values())).shape
+    size, shape, mask = voxel_size_of(volumes), next(iter(volumes.values())).shape, job.within
     scheme, readings = scheme_of(segmenter, refiner, settings.classes), {}
     if len(volumes) * math.prod(shape) <= READ_VX:
         readings = check_values(volumes, scheme, settings.label_map)
+        job = as_read(job, volumes, readings)
     else:
-        job = job._replace(entropy=None)  # of which nobody knows whether it is a mask
+        # Of which nobody knows whether it is a mask, and what it leaves out.
+        job = job._replace(entropy=None, within=None)
     made = (Output(job.output, job.stem), job, segmenter, refiner, settings, scheme, {}, {}, size)
-    return doubts.before(Run(*made, agreeing_slices(settings, refiner, size, shape[0])), readings)
+    return doubts.before(Run(*made, agreeing_slices(settings, refiner, size, shape[0])), readings, mask=mask)
 
 
 def windows_of(
@@ -270,6 +280,7 @@ def described(stem: str, found: dict[str, Any], num_parts: int) -> list[str]:
         shape, theirs = found["file"]
         own = f"{' x '.join(map(str, shape))} voxels of {size_text(theirs)} nm"
         lines.append(f"  the file has {own}: results are brought back to them, and exported so")
+    lines += [found["within"].line] if found["within"] else []
     for step, windows in found["windows"].items():
         # What fills a last batch up takes time as well, but is no window of the volume.
         lines.append(f"  {step}: {min(windows['computed'], windows['all']):,} of {windows['all']:,} windows to compute")
@@ -350,21 +361,23 @@ def _call(model: Model, settings: Settings, members) -> tuple[Callable, Callable
     return functools.partial(one_refinement, apply.refine), make
 
 
-def _sampled(job: Job, refiner: Model, settings: Settings, shape) -> tuple[float, float]:
-    """In a few blocks spread over the volume: the share of voxels that are hidden, and of windows that go through the
-    network because they show one (or to fill a batch).
+def _sampled(job: Job, refiner: Model, settings: Settings, shape, left: inside.Left | None) -> tuple[float, float]:
+    """In a few blocks spread over what is worked on: the share of its voxels that are hidden, and of their windows that
+    go through the network because they show one (or to fill a batch).
     """
-    boxes = blocks(shape, settings.block)
+    boxes = left.blocks if left else blocks(shape, settings.block)
+    if not boxes:
+        return 0.0, 0.0
     chosen = [boxes[i] for i in np.unique(np.linspace(0, len(boxes) - 1, _SAMPLED_BLOCKS).astype(int))]
     in_tokens = (shape[0], *(round_up(n, settings.token) for n in shape[1:]))
     hidden_vx = voxels = computed = windows = 0
     for box in chosen:
         none = np.zeros(box.shape, np.float32)
-        hidden = np.zeros(box.shape, bool)
+        hidden, shown = np.zeros(box.shape, bool), left.inside(box) if left else none == 0
         if job.hidden is not None:
-            hidden |= hide(job.hidden.read(box) != 0, none, settings.token, 0.0, 1.0)
+            hidden |= hide((job.hidden.read(box) != 0) & shown, none, settings.token, 0.0, 1.0)
         if job.entropy is not None:
-            hidden |= hide(read_entropy(job.entropy, box), none, settings.token, settings.threshold, 1.0)
+            hidden |= hide(read_entropy(job.entropy, box) * shown, none, settings.token, settings.threshold, 1.0)
         counts = hidden.astype(np.int32)
         for axis, (size, window, step) in enumerate(zip(in_tokens, *in_3d(refiner.apply), strict=True)):
             # The sums over every window's part of the block, one axis after the other.
@@ -373,7 +386,7 @@ def _sampled(job: Job, refiner: Model, settings: Settings, shape) -> tuple[float
             sums = np.insert(np.cumsum(counts, axis), 0, 0, axis)
             last = np.minimum(starts + window, box.shape[axis])
             counts = np.take(sums, last, axis) - np.take(sums, np.maximum(starts, 0), axis)
-        hidden_vx, voxels = hidden_vx + int(hidden.sum()), voxels + hidden.size
+        hidden_vx, voxels = hidden_vx + int((hidden & shown).sum()), voxels + int(shown.sum())
         computed, windows = computed + round_up(int((counts > 0).sum()), settings.batch), windows + counts.size
     return hidden_vx / voxels, computed / windows
 

@@ -15,6 +15,8 @@
   which threshold of entropy, tried on a volume whose truth is known (or, without a path, shown as pictures):
     maeref refine --input image.tif --output DIR --ensemble runs/ensemble --refiner runs/mae
                      --suggest_threshold truth.tif
+  only the tissue, of a volume that is mostly resin (docs/tissue.md):
+    maeref refine --input image.tif --output DIR --ensemble runs/ensemble --refiner runs/mae --within mask.ome.zarr
   several volumes:
     maeref refine --input 'stacks/*.tif' --labels '{stem}_labels.tif' --entropy '{stem}_entropy.tif' ...
     maeref refine --batch table.csv --output DIR --refiner runs/mae
@@ -91,6 +93,8 @@ def refine_all(config, opened: list[Opened], failed: dict[str, str], several: bo
         warned += [one.stem] * bool(summary.get("warnings"))
         stem, share, changed = one.stem, summary["hidden_share"], summary["changed_voxels"] / summary["voxels"]
         where = "every voxel open to the refiner" if summary.get("everywhere") else f"{share:.2%} of the voxels hidden"
+        if "within" in summary:
+            where = f"{summary['within']['inside_share']:.2%} of the volume worked on; of this {where}"
         print(f"{stem}: {where}, {changed:.2%} relabelled; see {config.output}/{stem}.json")
         for name, found in summary["witness"]["near_hidden"].items() if one.witness else ():
             print(f"{stem}: {name} outlines against the stain, near hidden tokens: AUROC {found['auroc']}")

@@ -16,9 +16,10 @@ from maeref_jax.volumes.formats.stored import split_inner
 from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import FILES, FOLDERS, MAKERS, split_range, suffix_of
 from maeref_jax.volumes.voxel_size import checked_size
+from maeref_jax.volumes.within import AUTO
 
 SUFFIXES = sorted({*FILES, *MAKERS, ".ome.tif", ".ome.tiff"}, key=len, reverse=True)
-ROLES = ("image", "labels", "entropy", "hidden", "probabilities")
+ROLES = ("image", "labels", "entropy", "hidden", "within", "probabilities")
 COLUMNS = (*ROLES, "stem", "axes", "voxel_size_nm")
 
 
@@ -64,7 +65,9 @@ def check_sources(given: Sequence[str], mark: str = "", everywhere: bool = False
 def requests_of(
     images: tuple[str, ...], labels: str, entropy: str, hidden: str, probabilities: tuple[str, ...]
 ) -> list[Request]:
-    """One Request per input; the labels take the place of the images where no image is given."""
+    """One Request per input; the labels take the place of the images where no image is given. Masks of what is worked
+    on come with `with_masks`.
+    """
     if not images and not labels:
         return [Request(stem_of(probabilities[0]), {"probabilities": probabilities})]
     leading, patterns = ("image", images) if images else ("labels", (labels,))
@@ -83,6 +86,29 @@ def requests_of(
     if twice:
         raise BadInput(f"several inputs are called '{twice[0]}' and would share one result; give each its own --output")
     return requests
+
+
+def with_masks(requests: list[Request], within: str) -> list[Request]:
+    """The requests, each with its mask of what is worked on, where it has none yet. within: a path, a name pattern,
+    within.AUTO, or "" for none.
+    """
+    if not within:
+        return requests
+
+    def path_for(request):
+        if within == AUTO:
+            return AUTO
+        # Of nnU-Net's cases the predictions are called as the case is, and the image is not.
+        paths = [leading_path(request.paths), *request.paths.get("probabilities", ())]
+        called = next((path for path in paths if stem_of(path) == request.stem), paths[0])
+        return fill_in(within, "within", called, len(requests) > 1)
+
+    return [one._replace(paths={"within": path_for(one)} | one.paths) for one in requests]
+
+
+def leading_path(paths: dict[str, Any]) -> str:
+    """The path that an input goes by: that of its image, else of its labels, else of its first probabilities."""
+    return paths.get("image") or paths.get("labels") or paths["probabilities"][0]
 
 
 def read_table(table: str | Path, ensemble: bool, everywhere: bool = False) -> tuple[list[Request], dict[str, str]]:
@@ -141,13 +167,12 @@ def _request_of(row: dict, folder: Path, ensemble: bool, everywhere: bool) -> Re
     check_sources([*given, *["ensemble"] * ensemble], everywhere=everywhere)
 
     def path_of(cell):
-        return cell if is_url(cell) else str(folder / cell)
+        return cell if is_url(cell) or cell == AUTO else str(folder / cell)
 
     paths: dict[str, Any] = {role: path_of(cells[role]) for role in ROLES[:-1] if role in cells}
     if "probabilities" in cells:
         paths["probabilities"] = tuple(path_of(part.strip()) for part in cells["probabilities"].split(";"))
-    leading = next(paths[role] for role in ("image", "labels", "probabilities") if role in paths)
-    stem = cells.get("stem") or stem_of(leading if isinstance(leading, str) else leading[0])
+    stem = cells.get("stem") or stem_of(leading_path(paths))
     check_stem(stem)
     typed = cells.get("voxel_size_nm", "")
     size = checked_size(typed, "voxel_size_nm (quoted, or with semicolons)") if typed else ()

@@ -22,7 +22,7 @@ from maeref_jax.pipeline import jobs, refining
 from maeref_jax.pipeline.blockwise import hide
 from maeref_jax.report.canvas import png_of_figure
 from maeref_jax.training.workdir import write_text
-from maeref_jax.volumes import inputs, label_ids
+from maeref_jax.volumes import inputs, label_ids, within
 from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
@@ -36,7 +36,8 @@ SHOWN = (0.1, 0.25, 0.4, 0.6, 0.8)  # thresholds of the pictures
 
 class Tried(NamedTuple):
     """One threshold. hidden: share of the voxels; of the truth, or None without: caught, the share of all errors that
-    is hidden; repaired, broken: voxels that became right, and wrong; net: repaired minus broken of every slice.
+    is hidden; repaired, broken: voxels that became right, and wrong; net: repaired minus broken of every slice. Of the
+    voxels inside, where there is a mask of what is worked on.
     """
 
     threshold: float
@@ -118,9 +119,17 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
         for role in ("initial", "entropy", "hidden")
     }
     initial, entropy = labels_from_disk(read["initial"]), read["entropy"].astype(np.float32) / 255
+    inside = _inside(job, initial.shape)
+    if known is not None:
+        known = np.where(inside, known, np.int16(-1))
+        if (known < 0).all():
+            raise BadInput(
+                f"{truth.path} holds no known label inside of {job.within.path}; nothing can be judged there"
+            )
     tried, masks = [], []
     for threshold in thresholds:
-        masks.append(hide(entropy, entropy * 0, refiner.apply.token, threshold, 1.0) | (read["hidden"] > 0))
+        hidden = hide(entropy, entropy * 0, refiner.apply.token, threshold, 1.0) | (read["hidden"] > 0)
+        masks.append(hidden & inside)
         caught, repaired, broken, net = None, None, None, ()
         if known is not None:
             refined = _refined(job, initial, masks[-1], refiner, plain, threshold)
@@ -130,7 +139,8 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
             counts = [overlap.repairs(*one) for one in slices]
             repaired, broken = (sum(one[name] for one in counts) for name in ("wrong_to_right", "right_to_wrong"))
             net = tuple(one["wrong_to_right"] - one["right_to_wrong"] for one in counts)
-        tried.append(Tried(threshold, float(masks[-1].mean()), caught, repaired, broken, net))
+        share = float(masks[-1].sum() / inside.sum())
+        tried.append(Tried(threshold, share, caught, repaired, broken, net))
         say(f"threshold {threshold:g}: {tried[-1].hidden:.2%} hidden")
     image = None if job.image is None else job.image.read(whole(initial.shape))
     return Found(tried, masks, image, best(tried))
@@ -257,12 +267,21 @@ def _refined(job, initial, hidden, refiner, settings, threshold):
         "labels": array_volume(initial, f"{stem}_labels", _size(job)),
         "hidden": array_volume(hidden.astype(np.uint8), f"{stem}_hidden", _size(job)),
         "image": job.image if "image" in refiner.apply.needs else None,
+        "within": job.within,
     }
     painted = jobs.Job(stem, job.output, **given)
     limits = {"threshold": 1.0, "ambiguous_threshold": 1.0, "entropy_kind": "mean", "overwrite": True}
     limits["label_map"] = label_ids.IDENTITY  # these are classes already
     refining.refine_volume(painted, None, refiner, settings._replace(**limits), lambda text: None)
     return labels_from_disk(refining.open_result(job.output, stem, "refined").read(whole(initial.shape)))
+
+
+def _inside(job, shape):
+    """Bool of that shape: what is worked on."""
+    if job.within is None:
+        return np.ones(shape, bool)
+    mask = label_ids.as_classes(job.within, within.understand(job.within))
+    return within.on_grid(mask, shape, _size(job), job.stem).read(whole(shape)) > 0
 
 
 def _shape(job):

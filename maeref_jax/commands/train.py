@@ -17,6 +17,8 @@ checkpoint was; Ctrl-C and SIGTERM save first.
   several processes anywhere:   --coordinator HOST:PORT --processes 2 --process_id 0    (and 1 on the other machine)
 """
 
+import itertools
+
 from etils import epath
 
 from maeref_jax.commands import command_line
@@ -25,8 +27,10 @@ from maeref_jax.errors import BadInput
 FILES = {
     "images": "data.train.images",
     "labels": "data.train.labels",
+    "within": "data.train.within",
     "validation_images": "data.validation.images",
     "validation_labels": "data.validation.labels",
+    "validation_within": "data.validation.within",
 }
 # Flags that are shorthand for a setting, which not every config has.
 SHORTHAND = {**FILES, "ensemble": "data.ensemble", "label_map": "data.label_map", "init_from": "init_from"}
@@ -89,6 +93,8 @@ def flags():
     found.add_argument("--workdir", required=True, help="where the model goes; gs://… as well (untested)")
     for name, setting in FILES.items():
         what = f"files of {setting.split('.')[1]}; instead of phantoms, in place of --config.{setting}"
+        if setting.endswith("within"):
+            what = f"masks, one for each volume: nothing outside is learned, or judged by; as --config.{setting}"
         found.add_argument(f"--{name}", nargs="+", metavar="PATH", help=what)
     found.add_argument("--ensemble", metavar="DIR", help="of a refiner: the ensemble that segments its images")
     found.add_argument("--classes", metavar="NAMES", help="names, background first: background,mitochondria")
@@ -118,14 +124,17 @@ def flag_overrides(arguments, config):
             raise BadInput(
                 f"--{flag}: the config {arguments.config} has no {settings[flag]} to set; leave the flag out"
             )
-    own = {flag: tuple(expand(tuple(given.pop(flag)))) for flag in FILES if flag in given}
+
+    def paths(typed):  # "" is none, but says that a volume has no mask
+        return tuple(path for one in typed for path in (expand((one,)) if one else [""]))
+
+    own = {flag: paths(given.pop(flag)) for flag in FILES if flag in given}
     found = [
         f"--config.data.phantom.{split}=" for split in ("train", "validation") if own and split in config.data.phantom
     ]
-    # The slices that a config names are those of its own stacks.
-    found += [
-        f"--config.data.{split}.labelled_slices=" for split in ("train", "validation") if own and split in config.data
-    ]
+    # The slices and masks that a config names are those of its own stacks.
+    of_stacks = itertools.product(("train", "validation"), ("labelled_slices", "within"))
+    found += [f"--config.data.{split}.{name}=" for split, name in of_stacks if own and split in config.data]
     found += [f"--config.{FILES[flag]}={paths!r}" for flag, paths in own.items()]
     found += [f"--config.{SHORTHAND[flag]}={value}" for flag, value in given.items() if flag in SHORTHAND]
     found += command_line.reading_overrides(arguments, "data." if "data" in config else "")

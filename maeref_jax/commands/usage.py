@@ -5,6 +5,7 @@ import argparse
 from maeref_jax.commands import command_line, requests
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.voxel_size import checked_size
+from maeref_jax.volumes.within import AUTO
 
 
 def read_config(argv: list[str], description: str):
@@ -30,6 +31,12 @@ def read_config(argv: list[str], description: str):
     add("--labels", metavar="PATH", help="your own labels, instead of an ensemble")
     add("--entropy", metavar="PATH", help="entropy of your labels: float in [0, 1], or uint8")
     add("--hidden", metavar="PATH", help="a painted mask of what to refine: nonzero is hidden")
+    add(
+        "--within",
+        metavar="MASK|auto",
+        help="a mask of what to work on, such as tissue, on any grid of the same extent: the rest becomes background; "
+        "auto: of the tissue, made first",
+    )
     add("--probabilities", nargs="+", metavar="PATH", help="your own class probabilities (axes CZYX)")
     add(
         "--nnunet",
@@ -114,8 +121,9 @@ def check_usage(config) -> None:
         if not config[name]:
             raise BadInput(f"--{name} is missing (--help shows examples)")
     given = [name for name in ("input", "labels", "entropy", "hidden", "probabilities") if config[name]]
-    if config.batch_table and given:
-        raise BadInput(f"--batch and --{given[0]} both say what to refine; put the paths into {config.batch_table}")
+    beside = given + ["within"] * (config.within not in ("", AUTO))
+    if config.batch_table and beside:
+        raise BadInput(f"--batch and --{beside[0]} both say what to refine; put the paths into {config.batch_table}")
     if config.nnunet:
         wrong = [f"--{name}" for name in (*given, "ensemble") if name != "input" and config[name]]
         if wrong or config.batch_table:

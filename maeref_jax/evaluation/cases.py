@@ -11,6 +11,7 @@ from maeref_jax.phantoms.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.phantoms.phantom import PhantomSettings, phantom
 from maeref_jax.samples.training_volumes import stems
 from maeref_jax.training.workdir import make_workdir
+from maeref_jax.volumes import within
 from maeref_jax.volumes.class_scheme import is_mitochondria, listed
 from maeref_jax.volumes.dataset import given_of, mapped_labels
 from maeref_jax.volumes.inputs import check_values
@@ -51,7 +52,7 @@ def check(settings):
     numbers out of range.
     """
     files, seeds, crops = settings["files"], settings["phantom"]["seeds"], settings["validity"]
-    given = [f"files.{role}" for role in ("truths", *ROLES, "damage", "shifts", "conditions") if files[role]]
+    given = [f"files.{role}" for role in ("truths", *ROLES, "within", "damage", "shifts", "conditions") if files[role]]
     if seeds and given:
         raise BadInput(
             f"both phantoms (phantom.seeds {seeds}) and {', '.join(given)} are given; for files only, add "
@@ -138,7 +139,7 @@ def cases(settings, classes, output):
     files = settings["files"]
     if not files["truths"]:
         raise BadInput("nothing to evaluate: set phantom.seeds, or files.truths and files.images, in the config")
-    for role in (*ROLES, "shifts", "conditions"):
+    for role in (*ROLES, "within", "shifts", "conditions"):
         if files[role] and len(files[role]) != len(files["truths"]):
             raise BadInput(
                 f"expected as many files.{role} as files.truths ({len(files['truths'])}), found {len(files[role])}"
@@ -178,6 +179,9 @@ def _file_case(index, files, classes):
     source = opened("truths")
     notes = []
     truth = mapped_labels(source, files, classes, notes.append)
+    if files["within"] and files["within"][index]:  # outside nothing is judged
+        mask = given_of(files).open_mask(files["within"][index], source)
+        truth = within.only_inside(truth, mask, source, notes.append)
     if classes["ambiguous"] >= 0:
         truth[truth == classes["ambiguous"]] = -1
     if (truth < 0).all():

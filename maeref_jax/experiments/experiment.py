@@ -15,6 +15,7 @@ from maeref_jax.samples import adjacent_slices, sampling, tissue_volumes, traini
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
+from maeref_jax.volumes import within
 from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.volume import array_volume, resolved
 from maeref_jax.volumes.windows import whole
@@ -223,7 +224,7 @@ def _label_maps(settings, predict, with_image, split, say):
     data = settings["data"]
     if predict is not None:
         images = _phantom_images(settings, split) if data["phantom"]["train"] else _image_files(settings, split)
-        found = [predict(name, stem, image) for name, stem, image in images]
+        found = [predict(*one) for one in images]
         found = found if with_image else [volume._replace(image=None) for volume in found]
     else:
         found = _from_files(settings, split, with_image, say)
@@ -259,25 +260,27 @@ def needs_ensemble(settings):
 
 
 def _phantom_images(settings, split):
-    """(name, stem of its results, Volume) of every phantom of a split."""
+    """(name, stem of its results, Volume, no mask) of every phantom of a split."""
     shape, size = tuple(settings["data"]["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
     for seed in settings["data"]["phantom"][split]:
         name = f"phantom_{seed}"
-        yield name, name, array_volume(phantom(seed, shape, size).image, name, size)
+        yield name, name, array_volume(phantom(seed, shape, size).image, name, size), None
 
 
 def _image_files(settings, split):
-    """The same of every image file of a split."""
+    """The same of every image file of a split, with its mask of what is learned from, None where it has none."""
     paths, given = settings["data"][split]["images"], given_of(settings["data"])
+    masks = training_volumes.masks_of(settings["data"][split], len(paths))
     if not paths:
         raise BadInput(f"no volumes to learn from: give {_flag(split)}images, which the ensemble segments")
-    for path, stem in zip(paths, training_volumes.stems(paths), strict=True):
-        yield resolved(path), stem, given.open(path)
+    for path, stem, mask in zip(paths, training_volumes.stems(paths), masks, strict=True):
+        image = given.open(path)
+        yield resolved(path), stem, image, given.open_mask(mask, image) if mask else None
 
 
 def _predictor(settings, ensemble, output, say=tell):
-    """(name, stem, image) -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated.
-    say: hears what refining.refine_volume says.
+    """(name, stem, image, mask) -> TrainingVolume of what the ensemble says of it, out of fold if it was annotated;
+    outside of the mask, where there is one, nothing is known. say: hears what refining.refine_volume says.
 
     Tokens that the ensemble calls ambiguous are unknown, and undecided (entropy 1): the label it has for them is only
     its second choice, so they are hidden in training as in use, and never a target.
@@ -286,15 +289,17 @@ def _predictor(settings, ensemble, output, say=tell):
     # No mean entropy is above 1: "ambiguous" alone hides tokens here.
     only_ambiguous = jobs.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)
 
-    def predict(name, stem, image):
+    def predict(name, stem, image, mask):
         names = {name, *training_volumes.labels_of(name, model.settings["data"]["train"])}
         members = methods.SEGMENTERS["ensemble"].out_of_fold(names, model.facts["member_volumes"])
-        job = jobs.Job(stem=stem, output=output, image=image, members=members)
+        job = jobs.Job(stem=stem, output=output, image=image, members=members, within=mask)
         refining.refine_volume(job, model, None, only_ambiguous, say)
         everything = whole(image.shape)
         labels, entropy, ambiguous = (
             refining.open_result(output, stem, role).read(everything) for role in ("initial", "entropy", "hidden")
         )
+        if mask is not None:
+            labels = within.only_inside(labels.astype(np.int16), mask, image, say)
         return training_volumes.TrainingVolume(
             name,
             image.read(everything).astype(np.float32),

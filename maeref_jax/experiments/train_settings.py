@@ -66,6 +66,8 @@ def _check_data(data):
         raise BadInput("both phantoms and files are given; for files only, add --config.data.phantom.train=")
     if data["phantom"]["train"] and not data["phantom"]["validation"]:
         raise BadInput("data.phantom.validation is empty; give a seed that is not in data.phantom.train")
+    if data["phantom"]["train"] and (data["train"].get("within") or data["validation"].get("within")):
+        raise BadInput("data.train.within and data.validation.within are masks of files, and phantoms have none")
     both = sorted({*data["phantom"]["train"]} & {*data["phantom"]["validation"]})
     if both:
         raise BadInput(f"phantoms {both} are both in data.phantom.train and in validation; keep whole volumes apart")

@@ -25,10 +25,10 @@ from maeref_jax.masking.slices import agreed
 from maeref_jax.metrics import comparison, scores
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import jobs, methods
+from maeref_jax.pipeline.asked_back import asked_back
 from maeref_jax.pipeline.asking import REACH, cannot_be_asked
 from maeref_jax.pipeline.blockwise import decide, hide, real_probabilities, refine_block, segment_block
 from maeref_jax.pipeline.doubts import HARM
-from maeref_jax.pipeline.passes import asked_back
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.report.dice_tables import dice_table, repair_table
 from maeref_jax.segmenters.ensemble import out_of_fold

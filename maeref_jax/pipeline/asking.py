@@ -13,17 +13,18 @@ after SECONDS.
 """
 
 import functools
+import itertools
 import math
 import time
 
 import jax
 import numpy as np
 
-from maeref_jax.audit import trust
 from maeref_jax.metrics import comparison, overlap
 from maeref_jax.metrics.baselines import nearest_visible_label
+from maeref_jax.pipeline.asked_back import asked_back, tested_volume
 from maeref_jax.pipeline.blockwise import in_3d
-from maeref_jax.pipeline.passes import Run, asked_back, known_to_refiner, means_of, segmented
+from maeref_jax.pipeline.passes import Run, known_to_refiner, means_of, segmented
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
@@ -87,7 +88,7 @@ def ask(run: Run) -> dict | None:
 
 def _places(run, classes):
     """Confusions (c, c) of the refiner and of the nearest label, against the visible one, of cells that have any."""
-    apply, shape, token = run.refiner.apply, run.shape, run.settings.token
+    apply, shape = run.refiner.apply, run.shape
     stride = in_3d(apply)[1]
     side = (stride[0], TILE * stride[1], TILE * stride[2])
     grid = tuple(-(-size // step) for size, step in zip(shape, side, strict=True))
@@ -97,17 +98,24 @@ def _places(run, classes):
     key, rng, total = jax.random.key(run.settings.seed), np.random.default_rng(run.settings.seed), math.prod(grid)
     most, spent, places, began = max(SHARE * _windows(run), LEAST_WINDOWS), 0, 0, None
     tries = (TRIES if run.segmenter else CHEAP_TRIES) * run.settings.ask
-    for number in rng.choice(total, min(total, tries), replace=False):
+
+    def box_of(number):
+        start = tuple(int(i) * step for i, step in zip(np.unravel_index(number, grid), side, strict=True))
+        return Box(start, tuple(a + s for a, s in zip(start, side, strict=True))).intersect(whole(shape))
+
+    # With a mask of what is worked on, places outside of it are no tries.
+    drawn = rng.choice(total, total if run.job.within else min(total, tries), replace=False)
+    inside = (box for box in map(box_of, drawn) if run.inside(box).any())
+    for box in itertools.islice(inside, tries):
         if places == run.settings.ask or spent >= most or (began and time.monotonic() - began > SECONDS):
             return
-        start = tuple(int(i) * step for i, step in zip(np.unravel_index(number, grid), side, strict=True))
-        box = Box(start, tuple(a + s for a, s in zip(start, side, strict=True))).intersect(whole(shape))
         volumes, seen, windows = _around(run, means, image, box)
         spent += windows
-        tested = trust.tested_volume(volumes["hidden"], volumes["labels"], token, REACH)
-        if not (tested.read(box) & (volumes["labels"].read(box) >= 0)).any():
+        tested = tested_volume(run, volumes, REACH)
+        if not (tested.read(box) & (volumes["labels"].read(box) >= 0) & run.inside(box)).any():
             continue
         asked, labels, filled, windows = asked_back(apply, variables, key, volumes, tested, box, run.settings.batch)
+        asked &= run.inside(box)
         spent, places = spent + windows, places + 1
         began = began or time.monotonic()  # the first one compiles
         hidden = volumes["hidden"].read(seen) | tested.read(seen)
@@ -143,7 +151,11 @@ def _around(run, means, image, box) -> tuple[dict[str, Volume], Box, int]:
     return volumes, seen.intersect(whole(shape)), windows
 
 
-def _windows(run) -> int:
+def _windows(run) -> float:
     """How many windows the networks of a run have, at most."""
     models = [model for model in (run.segmenter, run.refiner) if model]
-    return sum(math.prod(len(lattice(*one)) for one in zip(run.shape, *in_3d(m.apply), strict=True)) for m in models)
+    left = run.said.within
+    share = left["voxels"] / (left["voxels"] + left["outside"]) if left else 1
+    return share * sum(
+        math.prod(len(lattice(*one)) for one in zip(run.shape, *in_3d(m.apply), strict=True)) for m in models
+    )

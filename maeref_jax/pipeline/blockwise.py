@@ -47,17 +47,37 @@ def in_3d(apply: Segmenter | Refiner) -> tuple[tuple[int, ...], tuple[int, ...]]
     return lead + tuple(apply.window), lead + tuple(apply.stride)
 
 
+def windows_around(apply: Segmenter | Refiner, shape: Sequence[int], box: Box, rounds: int = 0) -> list[Box]:
+    """The windows of a model that touch `box` of a volume of that shape, and so many slices on either side of it."""
+    grown = box.grow((rounds, 0, 0)).intersect(whole(shape))
+    return windows_touching(_in_tokens(apply, shape), *in_3d(apply), grown)
+
+
+def _in_tokens(apply, shape) -> tuple[int, int, int]:
+    """The shape of the volume in whole tokens, where a model has any."""
+    return (shape[0], *(round_up(size, getattr(apply, "token", 1)) for size in shape[1:]))
+
+
 def segment_block(
-    apply: Segmenter, variables, members, image: Volume, box: Box, batch: int, kind: str = "mean"
+    apply: Segmenter,
+    variables,
+    members,
+    image: Volume,
+    box: Box,
+    batch: int,
+    kind: str = "mean",
+    wanted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, int]:
     """The members' mean probabilities and whatever else the kind of entropy needs of them (entropy.member_means),
     float32 (z, y, x, n) in `box`, and how many windows that took.
 
     variables: (params, state); members: indices to average, None for all. An image smaller than the window is
-    mirrored at its far faces.
+    mirrored at its far faces. wanted: bool (z, y, x) of the box with some True, None for all: windows that show no such
+    voxel are not computed. Wanted voxels get the same bits, as all their windows are; the others mean nothing.
     """
-    window, stride = in_3d(apply)
-    windows = windows_touching(image.shape, window, stride, box)
+    windows = windows_around(apply, image.shape, box)
+    if wanted is not None:
+        windows = list(itertools.compress(windows, hold_any(windows, wanted, box)))
     frame = functools.reduce(Box.hull, windows)
     around = _read_padded(image, frame, mode="symmetric").astype(np.float32)
 
@@ -152,6 +172,11 @@ def hide_and_count(
     return exact.spread(undecided | called, token, entropy.shape), counts
 
 
+def whole_tokens(hidden: np.ndarray, token: int) -> np.ndarray:
+    """Bool (z, y, x) of a box that starts at tokens: every token with a True is True as a whole."""
+    return exact.spread(exact.any_in_tokens(hidden, token), token, hidden.shape)
+
+
 def refine_block(
     apply: Refiner,
     variables,
@@ -161,6 +186,7 @@ def refine_block(
     batch: int,
     calibration: Calibration | None = None,
     rounds: int = 0,
+    inside: Callable[[Box], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Labels int16 (z, y, x) of `box` with hidden voxels filled in, all of them by a refiner that works everywhere; how
     sure the refiner is of those; windows computed; windows there are.
@@ -171,24 +197,25 @@ def refine_block(
 
     volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image"
     and "probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box are not computed.
+    inside: of a refiner that works everywhere, which voxels of a box (bool) it is asked for, None for all.
     """
     grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
     inner = box.within(grown).slices
     labels, hidden = volumes["labels"].read(grown), volumes["hidden"].read(grown)
-    # Columns are apart.
-    wanted = np.ones_like(hidden) if apply.everywhere else hidden & hidden[inner].any(0)
-    window, stride = in_3d(apply)
-    _, height, width = shape = volumes["labels"].shape
-    in_tokens = (shape[0], round_up(height, apply.token), round_up(width, apply.token))
-    touching = windows_touching(in_tokens, window, stride, grown)
-    windows = list(itertools.compress(touching, _hold_any(touching, wanted, grown)))
+    wanted = hidden
+    if apply.everywhere:
+        wanted = np.ones_like(hidden) if inside is None else inside(grown)
+    wanted = wanted & wanted[inner].any(0)  # columns are apart
+    shape = volumes["labels"].shape
+    touching = windows_around(apply, shape, box, rounds)
+    windows = list(itertools.compress(touching, hold_any(touching, wanted, grown)))
     if not windows:
         return labels[inner], np.zeros(box.shape, np.uint8), 0, len(touching)
     frame = functools.reduce(Box.hull, windows)
     around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
     around |= {name: around[name].astype(np.float32) for name in ("image",) if name in around}
     # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
-    around["hidden"] = _complete_tokens(around["hidden"], frame, shape, in_tokens)
+    around["hidden"] = _complete_tokens(around["hidden"], frame, shape, _in_tokens(apply, shape))
     if not apply.sees_hidden:
         # No refiner can look at them by mistake: hidden means hidden (design law 3).
         around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
@@ -219,7 +246,7 @@ def refine_block(
     return labels, sure, len(windows), len(touching)
 
 
-def _hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
+def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
     """Which windows hold a True of `wanted`, bool (z, y, x) of `frame`: counted by sums from the first voxel on."""
     sums = np.pad(wanted, ((1, 0),) * 3).astype(np.int32)
     for axis in range(3):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline import asking, file_grid
+from maeref_jax.pipeline import asking, file_grid, inside
 from maeref_jax.pipeline.jobs import uses_symmetries
 from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
@@ -18,28 +18,36 @@ from maeref_jax.uncertainty.foreground import EVEN
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.inputs import doubt_about_scale, looks_like_a_mask
 from maeref_jax.volumes.label_ids import Reading
+from maeref_jax.volumes.volume import Volume
 
 HARM = "this refiner does harm on your validation data"
 FEWEST_VX = 500  # a class of fewer voxels may come and go
 MOST_HIDDEN = 0.25  # of the voxels
 
 
-def before(run: Run, readings: dict[str, Reading], forgotten: float | None = None) -> Said:
+def before(run: Run, readings: dict[str, Reading], forgotten: float | None = None, mask: Volume | None = None) -> Said:
     """What is to be said before a volume is refined. The refiner is asked what it makes of this volume. readings: how
     the ids of label files were read, by role; forgotten: a chosen threshold that does not belong to these inputs, None
-    for none.
+    for none; mask: of what is worked on, as it is on disk.
+
+    Raises:
+        BadInput: nothing is left by the mask.
     """
-    statistics = _statistics(run)
-    run = run._replace(said=Said(statistics=statistics))
+    left, statistics = inside.measure(run, mask), _statistics(run)
+    run = run._replace(said=Said(within=left, statistics=statistics))
     asked = asking.ask(run)
-    found = [*run.job.doubts, *(text for reading in readings.values() for text in reading.doubts)]
+    # That everything is inside is said once.
+    read = [reading for role, reading in readings.items() if role != "within"]
+    found = [*run.job.doubts, *(text for reading in read for text in reading.doubts)]
+    found += inside.doubts(run.job.stem, run.shape, left)
     if run.job.entropy and looks_like_a_mask(run.job.entropy):
         found.append(
             f"{run.job.entropy.path} holds 0 and 1 of 255, hardly any entropy; is it a mask? give it as --hidden"
         )
     found += doubts_about_image(run.job.stem, run.job.image, run.segmenter, run.refiner)
     found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
-    said = [text for reading in readings.values() for text in reading.notes] + notes(run, asked)
+    said = [text for reading in readings.values() for text in reading.notes] + inside.notes(run.job.stem, left)
+    said += notes(run, asked)
     if statistics:
         found, said = found + statistics.pop("doubts"), said + statistics.pop("notes")
     if forgotten is not None:
@@ -47,7 +55,7 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
             f"the threshold {forgotten:g} stored in {run.refiner.workdir} was chosen for the entropy of an ensemble; "
             f"for labels of your own {run.settings.threshold:g} is used, as trained; --threshold sets another one"
         )
-    return Said(tuple(found), tuple(said), asked, statistics)
+    return Said(tuple(found), tuple(said), asked, left, statistics)
 
 
 def _statistics(run) -> dict | None:
@@ -61,7 +69,7 @@ def _statistics(run) -> dict | None:
 def notes(run: Run, asked: dict | None) -> list[str]:
     """What a user should know of the inputs, and of what was not asked."""
     job, refiner, found = run.job, run.refiner, []
-    volumes = (job.image, job.labels, job.entropy, job.hidden, *job.probabilities)
+    volumes = (job.image, job.labels, job.entropy, job.hidden, job.within, *job.probabilities)
     learned = refiner.facts.get("foreground_threshold", EVEN) if refiner else EVEN
     if learned != EVEN and job.labels is not None:
         found.append(

@@ -1,7 +1,7 @@
 """Results on the grid of the user's file, where it was worked at another voxel size: --at_voxel_size_nm.
 
-    {stem}_on_file_grid.ome.zarr    labels/initial, labels/refined, labels/hidden, entropy, confidence, as in
-                                    {stem}.ome.zarr; from it come the exports
+    {stem}_on_file_grid.ome.zarr    labels/initial, labels/refined, labels/hidden, entropy, disagreement,
+                                    confidence, as in {stem}.ome.zarr; from it come the exports
 
 It is written whole or not at all, when all blocks are there. Where labels were given, every voxel that nothing changed
 is as the file has it: to a coarser grid and back they would lose what is smaller than its voxels.
@@ -9,6 +9,7 @@ is as the file has it: to a coarser grid and back they would lose what is smalle
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ from maeref_jax.volumes import progress
 from maeref_jax.volumes.formats.ome_zarr import write_group
 from maeref_jax.volumes.resolution import onto
 from maeref_jax.volumes.view import Volume
+from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import Box, blocks
 from maeref_jax.volumes.writing import labels_to_disk
 
 # How each is brought back: see HOWS of resolution.py. Confidence is 0 where nothing was replaced, so it has no mean.
-HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "mean", "confidence": "nearest"}
+HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "mean", "disagreement": "mean"}
+HOW |= {"confidence": "nearest"}
 _IN_WORDS = (
     "labels, hidden and confidence by the nearest voxel (where the file's are larger: by vote), entropy linearly"
 )
@@ -64,6 +67,12 @@ def _size(job):
     return (job.image or job.labels or job.probabilities[0]).voxel_size_nm
 
 
+def open_result(directory: str | Path, stem: str, role: str) -> Volume:
+    """As refining.open_result, on the grid of what was given."""
+    place = Output(Path(directory), stem)
+    return open_volume(maps.path_of(inside(place) if place.on_file_grid.exists() else place, role))
+
+
 def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
     """The arrays, by role, on the grid of the job's file, to be read. job.labels: classes, see label_ids.as_classes."""
     file = file_of(job)
@@ -72,8 +81,21 @@ def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
         return onto(array, file.shape, file.voxel_size_nm, how)
 
     found = {role: back(arrays[role], how) for role, how in HOW.items() if role in arrays}
-    if job.labels is None:
+    if job.labels is not None:
+        found |= _with_own(job, arrays, back)
+    if job.within is None:
         return found
+    mask = back(job.within, "nearest")
+
+    def inside(array):
+        """Nothing of it lies outside: no label of the file is kept there, and entropy does not reach across."""
+        return dataclasses.replace(array, _read=lambda box: array.read(box) * (mask.read(box) > 0))
+
+    return {role: inside(array) for role, array in found.items()}
+
+
+def _with_own(job, arrays, back) -> dict[str, Volume]:
+    """The maps of labels brought back, the user's own where nothing became of them."""
     own = back(job.labels.file or job.labels, "mode")
 
     def with_own(array):
@@ -88,7 +110,7 @@ def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
         changes = back(dataclasses.replace(array, dtype=_KEPT.dtype, _read=changed), "mode")
         return dataclasses.replace(changes, dtype=array.dtype, _read=read)
 
-    return found | {role: with_own(arrays[role]) for role in ("initial", "refined") if role in arrays}
+    return {role: with_own(arrays[role]) for role in ("initial", "refined") if role in arrays}
 
 
 def write(

@@ -15,12 +15,12 @@ from maeref_jax.masking.slices import slices_within
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.uncertainty.confidence import Calibration
 from maeref_jax.uncertainty.entropy import KINDS
-from maeref_jax.volumes import inputs
+from maeref_jax.volumes import inputs, within
 from maeref_jax.volumes.class_scheme import check_same_names, scheme_of_names
 from maeref_jax.volumes.formats.ome_metadata import VERSIONS
 from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.formats.tiff import LARGEST_BYTES
-from maeref_jax.volumes.label_ids import label_map_of
+from maeref_jax.volumes.label_ids import Reading, as_classes, label_map_of
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
@@ -65,6 +65,7 @@ class Job(NamedTuple):
     Either `image` and a segmenter; or `labels` with `entropy`, with `hidden` (a painted mask, nonzero is hidden) or
     with both (what either hides is hidden); or `probabilities`, one volume or one per member. `image` may accompany the
     last two for a refiner that needs it.
+    within: a mask of what is worked on, on any grid of the same extent; what lies outside becomes background.
     members: which members of the ensemble to average, None for all (out-of-fold predictions use some).
     doubts: what to warn of, known from where the files were found.
     typed: the command, word by word, for whoever is told to type it again; () where it was another one.
@@ -76,6 +77,7 @@ class Job(NamedTuple):
     labels: Volume | None = None
     entropy: Volume | None = None
     hidden: Volume | None = None
+    within: Volume | None = None
     probabilities: tuple[Volume, ...] = ()
     members: tuple[int, ...] | None = None
     doubts: tuple[str, ...] = ()
@@ -255,8 +257,24 @@ def round_block(block, token: int) -> tuple[int, int, int]:
     return (block[0], round_up(block[1], token), round_up(block[2], token))
 
 
+def voxel_size_of(volumes: dict[str, Volume]) -> tuple[float, float, float] | None:
+    """That of the volumes of a job, by role: a mask of what is worked on may have its own."""
+    return inputs.known_voxel_size(volume for role, volume in volumes.items() if role != "within")
+
+
+def as_read(job: Job, volumes: dict[str, Volume], readings: dict[str, Reading]) -> Job:
+    """The job with label files and masks that hold classes, all on its own grid. volumes, readings: by role."""
+    found = {role: as_classes(volumes[role], reading) for role, reading in readings.items()}
+    if "within" in found:
+        shape = next(iter(volumes.values())).shape
+        found["within"] = within.on_grid(found["within"], shape, voxel_size_of(volumes), job.stem)
+    return job._replace(**found)
+
+
 def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
-    """The volumes of the job by role. Raises BadInput where they, the models and the settings do not fit together."""
+    """The volumes of the job by role, a mask of what is worked on last, as it is. Raises BadInput where they, the
+    models and the settings do not fit together.
+    """
     own = sum(source is not None for source in (job.labels, job.probabilities or None))
     if (segmenter is not None) + own != 1 or (segmenter is not None and job.image is None):
         raise BadInput(f"{job.stem}: expected one of: an image and an ensemble, labels, or probabilities")
@@ -336,6 +354,9 @@ def check_job(job, segmenter, refiner, settings) -> dict[str, Volume]:
     exported = (file_of(job) or next(iter(volumes.values()))).shape
     if settings.tiff_export and np.prod(exported, dtype=float) > LARGEST_BYTES:
         raise BadInput(f"{job.stem} of shape {exported} is too large for TIFF export; set tiff_export to false")
+    if job.within is not None:
+        within.on_grid(job.within, shape, voxel_size_of(volumes), job.stem)
+        volumes["within"] = job.within
     return volumes
 
 

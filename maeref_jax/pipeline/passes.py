@@ -12,7 +12,9 @@ import jax
 import numpy as np
 
 from maeref_jax.audit import changes, objects, trust
+from maeref_jax.pipeline import asked_back
 from maeref_jax.pipeline.blockwise import (
+    RULES,
     decide,
     halo,
     hide,
@@ -21,6 +23,8 @@ from maeref_jax.pipeline.blockwise import (
     real_probabilities,
     refine_block,
     segment_block,
+    whole_tokens,
+    windows_around,
 )
 from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.pipeline.parts import needed
@@ -38,12 +42,14 @@ UNDECIDED = 0.5  # of the threshold: an entropy above that is near it
 
 class Said(NamedTuple):
     """What is found and told before a volume is refined. warnings, notes: sentences; asked: what asking.ask found, None
-    where the refiner was not asked; statistics: of the image, for a segmenter that needs them.
+    where the refiner was not asked; within: what inside.measure found, None without a mask of what is worked on;
+    statistics: of the image, for a segmenter that needs them.
     """
 
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     asked: dict | None = None
+    within: dict | None = None
     statistics: dict | None = None
 
 
@@ -88,6 +94,10 @@ class Run(NamedTuple):
         reach = np.add(halo(self.refiner.apply), (self.rounds, beside, beside))
         return {"before": "segment", "reach": tuple(reach.tolist())}
 
+    def inside(self, box: Box) -> np.ndarray:
+        """Bool (z, y, x): which voxels of the box are worked on; the others are background, and nobody doubts it."""
+        return np.ones(box.shape, bool) if self.job.within is None else self.job.within.read(box) > 0
+
     def labelled(self, box: Box) -> np.ndarray:
         """Bool (z, 1, 1): which slices of the box have labels that are the truth."""
         return np.isin(np.arange(box.start[0], box.stop[0]), self.settings.labelled_slices)[:, None, None]
@@ -121,7 +131,7 @@ def _read_by_one(job: Job) -> Job:
 
         return dataclasses.replace(volume, _read=read)
 
-    own = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden")}
+    own = {name: getattr(job, name) for name in ("image", "labels", "entropy", "hidden", "within")}
     found = {name: guarded(volume) for name, volume in own.items() if volume is not None}
     return job._replace(**found, probabilities=tuple(guarded(volume) for volume in job.probabilities))
 
@@ -146,11 +156,17 @@ def _digests(written: dict[str, np.ndarray]) -> dict[str, str]:
 def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, int], int]:
     """Labels int16, entropy float32 in [0, 1], hidden bool (z, y, x) of `box`, which begins at tokens; how many tokens
     are hidden, as of `hide_and_count`; windows that took. means: what `means_of(run)` gives.
+
+    Outside of what is worked on labels are background and entropy is 0. A token across its border is hidden where its
+    mean is above the threshold with these zeros, and as a whole, as refiners want it.
     """
     job, settings, scheme = run.job, run.settings, run.scheme
-    windows, kind, painted = 0, settings.entropy_kind, False
+    inside, windows, kind, painted = run.inside(box), 0, settings.entropy_kind, False
+    if not inside.any():
+        none = np.zeros(box.shape, np.float32)
+        return none.astype(np.int16), none, none > 0, dict.fromkeys(RULES, 0), 0
     if means is not None:
-        found, windows = means(box, kind)
+        found, windows = means(box, kind, inside)
         labels, entropy, ambiguous = decide(found, scheme["ambiguous"], kind)
     else:
         labels = job.labels.read(box)  # classes: see refining.open_run
@@ -160,8 +176,9 @@ def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict
             entropy = read_entropy(job.entropy, box)
         if job.hidden is not None:
             # One painted voxel hides its token, whatever the threshold; the refiner hears full entropy there.
-            painted = hide(job.hidden.read(box) != 0, ambiguous * 0, settings.token, 0.0, 1.0)
+            painted = hide((job.hidden.read(box) != 0) & inside, ambiguous * 0, settings.token, 0.0, 1.0)
             entropy = np.where(painted, np.float32(1), entropy)
+    labels, entropy, ambiguous = np.where(inside, labels, np.int16(0)), entropy * inside, ambiguous * inside
     if settings.labelled_slices:  # nobody doubts them
         unsure = ~run.labelled(box)
         entropy, ambiguous, painted = entropy * unsure, ambiguous * unsure, painted & unsure
@@ -173,39 +190,48 @@ def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict
 def _segment(run, means, box) -> None:
     arrays, started = run.arrays, time.monotonic()
     labels, entropy, hidden, tokens, windows = segmented(run, means, box)
+    inside = run.inside(box)
+    hidden &= inside
     stored = np.round(entropy * 255).astype(np.uint8)
     written = {"initial": labels_to_disk(labels), "entropy": stored, "hidden": hidden.astype(np.uint8)}
     if "disagreement" in arrays:
+        written["disagreement"] = np.zeros(box.shape, np.uint8)
+    if "disagreement" in arrays and inside.any():
         # Not from the same call: with another number of channels the last bit of a mean may be another one.
-        found, more = means(box, "mutual_information")
+        found, more = means(box, "mutual_information", inside)
         _, disagreement, _ = decide(found, run.scheme["ambiguous"], "mutual_information")
-        written["disagreement"] = np.round(disagreement * 255).astype(np.uint8)
+        written["disagreement"] = np.round(disagreement * 255 * inside).astype(np.uint8)
         windows += more
-    record = {"voxels": hidden.size, "hidden": int(hidden.sum()), "hidden_tokens": tokens, "windows": windows}
+    record = {"voxels": int(inside.sum()), "hidden": int(hidden.sum()), "hidden_tokens": tokens, "windows": windows}
     if run.job.hidden is None:  # a painted mask is no doubt of anybody's
         record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
+    if run.job.within is not None:
+        network = run.segmenter is not None and not run.segmenter.apply.statistics
+        there = len(windows_around(run.segmenter.apply, run.shape, box)) if network else 0
+        record |= {"outside": inside.size - record["voxels"], "all_windows": there * (1 + ("disagreement" in arrays))}
     _done(run, "segment", box, written, record, started)
 
 
-def means_of(run) -> Callable[[Box, str], tuple[np.ndarray, int]] | None:
+def means_of(run) -> Callable[[Box, str, np.ndarray], tuple[np.ndarray, int]] | None:
     """Of a box, what a kind of entropy needs of the members, averaged over them, float32 (z, y, x, n), and how many
-    windows that took; None where labels are given.
+    windows that took; None where labels are given. The array is of the box, bool: where that means something, as of
+    blockwise.segment_block; it may be left out.
     """
     job, segmenter = run.job, run.segmenter
     if segmenter is not None and segmenter.apply.statistics:
 
-        def ruled(box, kind):
+        def ruled(box, kind, wanted=None):
             return means_of_members(segmenter.apply.predict(run.said.statistics, job.image, box), kind), 0
 
         return ruled
     if segmenter is not None:
         variables, image = jax.device_put((segmenter.params, segmenter.state)), seen_by(segmenter, job.image)
-        source = segmenter.apply, variables, job.members, image
-        return lambda box, kind: segment_block(*source, box, run.settings.batch, kind)
+        source, batch, everything = (segmenter.apply, variables, job.members, image), run.settings.batch, not job.within
+        return lambda box, kind, wanted=None: segment_block(*source, box, batch, kind, None if everything else wanted)
     if not job.probabilities:
         return None
 
-    def given(box, kind):
+    def given(box, kind, wanted=None):
         members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
         return means_of_members(members, kind), 0
 
@@ -220,10 +246,15 @@ def _probabilities(run, means) -> Volume:
     """
     scheme, kind = run.scheme, run.settings.entropy_kind
     classes = real_classes(scheme)
+    background = np.eye(classes, dtype=np.float32)[0]
 
     def read(box):
-        found, _ = means(box, kind)
-        return np.moveaxis(real_probabilities(found, scheme["ambiguous"], kind), -1, 0)
+        inside = run.inside(box)
+        if not inside.any():
+            return np.broadcast_to(background[:, None, None, None], (classes, *box.shape))
+        found, _ = means(box, kind, inside)
+        found = np.where(inside[..., None], real_probabilities(found, scheme["ambiguous"], kind), background)
+        return np.moveaxis(found, -1, 0)
 
     return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, classes, read)
 
@@ -238,7 +269,8 @@ def _seen_by_refiner(run, means) -> dict[str, Volume]:
     volumes = {
         "labels": view("initial", np.int16, lambda labels: known_to_refiner(labels_from_disk(labels), run.scheme)),
         "entropy": view("entropy", np.float32, lambda entropy: entropy.astype(np.float32) / 255),
-        "hidden": view("hidden", bool, lambda hidden: hidden != 0),
+        # A token that is hidden in part, where a mask of what is worked on cuts it, is hidden to the refiner.
+        "hidden": view("hidden", bool, lambda hidden: whole_tokens(hidden != 0, run.settings.token)),
     }
     if "image" in run.refiner.apply.needs:
         volumes["image"] = seen_by(run.refiner, run.job.image)
@@ -256,7 +288,7 @@ def known_to_refiner(labels: np.ndarray, scheme: dict) -> np.ndarray:
 
 def _filled(run, variables, key, volumes, box) -> tuple[np.ndarray, np.ndarray, int, int]:
     """What `refine_block` gives."""
-    how = run.settings.batch, run.refiner.calibration, run.rounds
+    how = run.settings.batch, run.refiner.calibration, run.rounds, run.inside
     return refine_block(run.refiner.apply, variables, key, volumes, box, *how)
 
 
@@ -289,22 +321,31 @@ class _WholeSlices:
 
 
 def _refine(run, filled, variables, key, volumes, box) -> None:
-    arrays, started = run.arrays, time.monotonic()
-    for box_read in _boxes(run, needed(box, run.shape, run.settings.block, run.before("refine")["reach"])):
-        run.checked.compare("segment", box_read)
-    found, sure, computed, windows = filled(box)
+    arrays, started, inside = run.arrays, time.monotonic(), run.inside(box)
+    if inside.any():
+        for box_read in _boxes(run, needed(box, run.shape, run.settings.block, run.before("refine")["reach"])):
+            run.checked.compare("segment", box_read)
+        found, sure, computed, windows = filled(box)
+    else:
+        found, sure, computed = np.full(box.shape, -1, np.int16), np.zeros(box.shape, np.uint8), 0
+        windows = 0 if run.refiner.apply.slices else len(windows_around(run.refiner.apply, run.shape, box, run.rounds))
     initial = arrays["initial"].read(box)
     replaced = arrays["hidden"].read(box) != 0
     if run.refiner.apply.everywhere:
-        replaced = ~run.labelled(box) & np.ones(box.shape, bool)
+        replaced = ~run.labelled(box) & inside
     replaced &= found >= 0
     refined, sure = np.where(replaced, labels_to_disk(found), initial), np.where(replaced, sure, np.uint8(0))
     written = _refined_maps(initial, refined) | {"confidence": sure}
     if "tested" in arrays:
-        tested = trust.tested_volume(volumes["hidden"], volumes["labels"], run.settings.token)
-        written["tested"] = _tested(run, variables, key, volumes, tested, box)
-    record = changes.changes(initial, refined, sure) | {"windows": windows, "computed": computed}
+        written["tested"] = asked_back.tested(run, variables, key, volumes, box)
+    record = _changes(run, box, initial, refined, sure) | {"windows": windows, "computed": computed}
     _done(run, "refine", box, written, record, started)
+
+
+def _changes(run, box, *maps) -> dict[str, list]:
+    """changes.changes of what is worked on."""
+    inside = run.inside(box)
+    return changes.changes(*(one[inside] for one in maps))
 
 
 def _boxes(run, starts) -> list[Box]:
@@ -318,28 +359,6 @@ def _refined_maps(initial, refined) -> dict[str, np.ndarray]:
     changed, none = initial != refined, np.uint16(0)
     was, became = (np.where(changed, labels + np.uint16(1), none) for labels in (initial, refined))
     return {"refined": refined, "was": was, "became": became}
-
-
-def _tested(run, variables, key, volumes, tested, box) -> np.ndarray:
-    """Where the refiner is wrong about visible tokens beside the hidden ones, as stored."""
-    asked, labels, filled, _ = asked_back(run.refiner.apply, variables, key, volumes, tested, box, run.settings.batch)
-    return np.where(asked, 1 + (filled != labels), 0).astype(np.uint8)
-
-
-def asked_back(apply, variables, key, volumes, tested: Volume, box: Box, batch: int):
-    """Visible tokens of `box` hidden too and filled in, every slice by itself: bool (z, y, x) where known labels were
-    asked back, the labels int16 there, what was filled in, and the number of windows that took.
-
-    variables, volumes: as of `refine_block`; tested: bool, the tokens to ask for.
-    """
-
-    def both(box):
-        return volumes["hidden"].read(box) | tested.read(box)
-
-    hidden = Volume("hidden", volumes["hidden"].shape, np.dtype(bool), None, None, None, both)
-    filled, _, windows, _ = refine_block(apply, variables, key, volumes | {"hidden": hidden}, box, batch)
-    labels = volumes["labels"].read(box)
-    return tested.read(box) & (labels >= 0), labels, filled, windows
 
 
 def leave_as_they_were(run: Run, rules: objects.Rules) -> list[dict]:
@@ -357,5 +376,5 @@ def leave_as_they_were(run: Run, rules: objects.Rules) -> list[dict]:
         marks.mark(run.place, "leave", box, {}, _digests(written))  # before: a kill finds the old block or this one
         for role, array in written.items():
             arrays[role].write(box, array)
-        found.append(changes.changes(initial, refined, arrays["confidence"].read(box)))
+        found.append(_changes(run, box, initial, refined, arrays["confidence"].read(box)))
     return found

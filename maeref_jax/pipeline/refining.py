@@ -19,7 +19,7 @@ import jax
 from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
 from maeref_jax.errors import MARK, BadInput, CannotGoOn, tell
-from maeref_jax.pipeline import doubts, file_grid, parts, space
+from maeref_jax.pipeline import doubts, file_grid, inside, parts, space
 from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import (
@@ -27,6 +27,7 @@ from maeref_jax.pipeline.jobs import (
     Model,
     Settings,
     agreeing_slices,
+    as_read,
     check_chosen,
     check_job,
     file_of,
@@ -36,6 +37,7 @@ from maeref_jax.pipeline.jobs import (
     placement_of,
     scheme_of,
     settled,
+    voxel_size_of,
 )
 from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
 from maeref_jax.results import digests, maps, marks, output, ownership, verifying
@@ -43,7 +45,6 @@ from maeref_jax.results.claim import claimed
 from maeref_jax.results.place import EXPORTS, Output, way_out
 from maeref_jax.samples.labelled_slices import numbers_of
 from maeref_jax.volumes import inputs, progress, threads
-from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.volume import Volume, open_volume
 
 
@@ -106,7 +107,7 @@ def open_run(
     output.check_directory(place.directory)
     made_by = identity(job, volumes, segmenter, refiner, settings)
     scheme = scheme_of(segmenter, refiner, settings.classes)
-    voxel_size_nm = inputs.known_voxel_size(volumes.values())
+    voxel_size_nm = voxel_size_of(volumes)
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
     run = Run(place, job, segmenter, refiner, settings, scheme, made_by, {}, voxel_size_nm, rounds)
@@ -128,7 +129,7 @@ def open_run(
         with progress.showing(f"reading {job.stem} to check its values"):
             readings = inputs.check_values(volumes, scheme, settings.label_map)
         chosen = given.chosen["threshold"] if forgotten else None
-        said = doubts.before(run._replace(job=_as_read(job, volumes, readings)), readings, chosen)
+        said = doubts.before(run._replace(job=as_read(job, volumes, readings)), readings, chosen, job.within)
         if settings.strict:
             doubts.stop(job.stem, said.warnings)  # an earlier output is still there
         output.remove(place) if settings.overwrite else None
@@ -158,7 +159,7 @@ def open_run(
         output.restore(place, *group)
         arrays = arrays_in(place)
     checked = marks.Checked(place, arrays)
-    return run._replace(job=_as_read(job, volumes, readings), arrays=arrays, said=said, checked=checked)
+    return run._replace(job=as_read(job, volumes, readings), arrays=arrays, said=said, checked=checked)
 
 
 @contextmanager
@@ -226,11 +227,6 @@ def _compare(checked: marks.Checked, run: Run) -> None:
     with progress.showing(f"{run.place.stem}: comparing with digests", len(run.boxes), "block") as shown:
         for _ in threads.in_order(work, run.boxes):
             shown.advance()
-
-
-def _as_read(job, volumes, readings) -> Job:
-    """The job with label files that hold classes."""
-    return job._replace(**{role: as_classes(volumes[role], reading) for role, reading in readings.items()})
 
 
 def grid_of(run: Run) -> dict:
@@ -351,6 +347,7 @@ def _summary(run) -> dict:
     packages = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "tifffile")
     return {
         "stem": place.stem,
+        **inside.summary(said.within, segmented),
         "warnings": list(said.warnings),
         "notes": list(said.notes),
         **({"asked": said.asked} if said.asked else {}),

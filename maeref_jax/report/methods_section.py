@@ -61,10 +61,13 @@ def methods_paragraph(
     agreeing_slices=0,
     everywhere=False,
     labelled_slices=0,
+    inside_share=None,
 ):
     """What was done, ready to be pasted; a str in which everything is a number that was used.
 
     volumes: how many. hidden_share, changed_share: of all their voxels, 0 … 1; None where nothing was refined.
+    inside_share: of their voxels, what lay inside a mask of what was worked on, which these shares are of; None without
+    one.
     everywhere: whether the refiner replaced all voxels, not hidden ones alone; labelled_slices: how many it was given,
     which stayed as they were.
     doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: τ, above which the mean doubt of a token
@@ -82,6 +85,11 @@ def methods_paragraph(
     by += f" with {members} members" if members else ""
     names = ", ".join(classes)
     sentences = [f"{many} segmented into {names}{size} by {by}." if names else f"{many} segmented by {by}{size}."]
+    if inside_share is not None:
+        sentences.append(
+            f"Only the inside of a mask, {inside_share:.2%} of the voxels, was processed, and all shares are of this; "
+            "what lay outside was taken as background."
+        )
     if file_voxel_size_nm:
         sentences.append(
             f"They were resampled to that voxel size from {_lengths(file_voxel_size_nm)} nm, and the result was "

@@ -29,22 +29,40 @@ class Slider(NamedTuple):
     names: tuple[str, str] = ("before", "after")
 
 
-def html_page(*, title, lead, pictures, tables, classes, facts, figures=(), methods="", generator="", warnings=()):
+def html_page(
+    *,
+    title,
+    lead,
+    pictures,
+    tables,
+    classes,
+    facts,
+    figures=(),
+    methods="",
+    generator="",
+    warnings=(),
+    outline="hidden tokens (outline)",
+):
     """The whole report as one HTML document.
 
     title: str. warnings: sentences, above all else. lead: paragraphs, the result in words first. pictures: Pictures,
     Sliders, str for headings between them, and tuples of Pictures and Sliders that stand beside each other where there
     is room. tables: list of Table. classes:
     {"names", "colours"}. facts: {section: {key: value}}, settings and versions, shown folded. figures: Pictures, to be
-    numbered. methods: of methods.methods_paragraph. generator: what made the page.
+    numbered. methods: of methods.methods_paragraph. generator: what made the page. outline: what is outlined.
     """
     swatches = zip(classes["names"], classes["colours"], strict=True)
     legend = "".join(_swatch(name, colour) for name, colour in swatches)
-    legend += _swatch("hidden tokens (outline)", HIDDEN_COLOUR)
+    legend += _swatch(outline, HIDDEN_COLOUR)
     numbered = [one._replace(caption=f"Figure {i}. {one.caption}") for i, one in enumerate(figures, 1)]
     cite = f"<p><b>How to cite.</b> {html.escape(CITATION)}</p>"
     parts = {
-        "Before and after": [f"<p class=legend>{legend}</p>", *map(_shown, pictures)] if pictures else [],
+        "Before and after" if classes["names"] else "Pictures": [
+            f"<p class=legend>{legend}</p>",
+            *map(_shown, pictures),
+        ]
+        if pictures
+        else [],
         "Numbers": list(map(html_table, tables)),
         "Figures": list(map(_picture, numbered)),
         "For your methods section": [f"<blockquote>{html.escape(methods)}</blockquote>{cite}"] if methods else [],

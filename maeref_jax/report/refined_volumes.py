@@ -109,6 +109,7 @@ def refinement_page(
         tables=[
             what_changed.volume_table(entries, refined, _may_be_ambiguous(done, scheme)),
             *([what_changed.class_table(done)] if refined else []),
+            *what_changed.within_tables(done),
             *what_changed.asked_tables(done),
             *what_changed.witness_tables(done),
         ],
@@ -134,6 +135,8 @@ def _lead(entries, done, refined, without_pictures, others) -> list[str]:
     many = f"{len(done)} volume{'s' * (len(done) != 1)}"
     first = f"{many}, {voxels:,} voxels: {hidden / voxels:.2%} hidden as unreliable"
     first += f", {changed / voxels:.2%} relabelled; all other voxels are as they were." if refined else "."
+    if (inside := what_changed.inside_share(done)) is not None:
+        first += f" These are the voxels inside of masks, {inside:.2%} of all; what lies outside is background."
     share = "hidden"
     if any(entry.summary.get("everywhere") for entry in done):
         first += " The refiner worked everywhere, not at hidden places alone."
@@ -207,6 +210,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         parameters=models["parameters"],
         everywhere=done[0].summary.get("everywhere", False),
         labelled_slices=sum(len(entry.summary.get("labelled_slices", ())) for entry in done),
+        inside_share=what_changed.inside_share(done),
         hidden_share=hidden / voxels,
         changed_share=changed / voxels if refiner else None,
         agreeing_slices=max(e.summary.get("agreeing_slices", 0) for e in done) if refiner else 0,

@@ -44,6 +44,36 @@ def red_share(done) -> float | None:
     return sum(repairs["red"]["voxels"] for repairs in rated) / total if total else None
 
 
+def inside_share(done) -> float | None:
+    """Of the voxels of all volumes, what lies inside the masks of what was worked on; None where none has one."""
+    masks = [entry.summary["within"] for entry in done if "within" in entry.summary]
+    if not masks:
+        return None
+    inside = sum(entry.summary["voxels"] for entry in done)
+    return inside / (inside + sum(mask["outside"] for mask in masks))
+
+
+def within_tables(done) -> list[Table]:
+    """One Table of what masks of what was worked on left out, none where no volume has one. done: as below."""
+    masks = [(entry.stem, entry.summary["within"]) for entry in done if "within" in entry.summary]
+    if not masks:
+        return []
+    rows = []
+    for stem, mask in masks:
+        blocks, windows = mask["blocks"], mask["segment_windows"]
+        lost = f"{mask['foreground_outside']:,}" if "foreground_outside" in mask else "-"
+        skipped = f"{windows['all'] - windows['computed']:,} of {windows['all']:,}" if windows["all"] else "-"
+        cells = (f"{mask['inside_share']:.2%}", f"{blocks['skipped']:,} of {blocks['all']:,}", skipped, lost)
+        rows.append((stem, mask["path"], *cells))
+    note = (
+        "Inside: share of the voxels, which all other shares are of. Blocks without any of them were skipped, and so "
+        "were windows of the segmentation that show none. Dropped: foreground voxels of the given segmentation that "
+        "lie outside, and are background now."
+    )
+    header = ("volume", "mask", "inside", "blocks skipped", "windows skipped", "dropped")
+    return [Table("What was worked on", header, tuple(rows), (), note)]
+
+
 def asked_tables(done) -> list[Table]:
     """One Table of what the refiner made of visible labels that it was asked for, none where it was not asked."""
     asked = [entry for entry in done if "asked" in entry.summary]

@@ -10,6 +10,7 @@
     labels/objects_initial, labels/objects_refined    the objects of {stem}_objects.csv by their numbers
     labels/trust       of hidden voxels, how far to trust what they became: 1 green, 2 amber, 3 red, see trust.py
     labels/tested      visible voxels that were hidden as a test: 1 filled in rightly, 2 wrongly
+    0, 1, …            of a mask of tissue (maeref tissue): the mask itself; labels/found what it was before clean-up
     confidence         value / 255 is the refiner's probability of the class that it chose; 0 where it replaced nothing
 
 The colours and names of the labels are those of the models. Chunks are blocks, so that no two blocks share a file.
@@ -27,7 +28,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.results import ownership
 from maeref_jax.results.place import EXPORTS, Output
 from maeref_jax.volumes import progress
-from maeref_jax.volumes.formats.ome_zarr import create_labels, create_ome_zarr
+from maeref_jax.volumes.formats.ome_zarr import create_label_image, create_labels, create_ome_zarr
 from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.pyramid import write_pyramid
 from maeref_jax.volumes.view import Volume, select
@@ -61,9 +62,12 @@ KINDS = {
     "trust": _Kind("labels/trust", "uint8", "mode", "finish"),
     "objects_initial": _Kind("labels/objects_initial", "uint32", "mode", "finish"),
     "objects_refined": _Kind("labels/objects_refined", "uint32", "mode", "finish"),
+    "tissue": _Kind("", "uint8", "mode", "clean"),
+    "found": _Kind("labels/found", "uint8", "mode", "segment"),
 }
 SEGMENTED = ("initial", "entropy", "hidden")
 REFINED = ("refined", "was", "became", "confidence")
+MASK = ("tissue", "found")  # of an output of maeref tissue
 
 
 def path_of(output: Output, role: str) -> Path:
@@ -100,7 +104,9 @@ def create_arrays(
     arrays = {}
     for role in roles:
         path, dtype = KINDS[role][:2]
-        if path.startswith("labels/"):
+        if role == "tissue":
+            stored = create_label_image(path_of(output, role), shape, dtype, **common, names=names, colours=colours)
+        elif path.startswith("labels/"):
             said = meaning.get(role, {"names": names, "colours": colours})
             stored = create_labels(output.folder, path.removeprefix("labels/"), shape, dtype, **common, **said)
         else:

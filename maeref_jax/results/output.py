@@ -232,11 +232,13 @@ def load_sidecar(output: Output) -> dict:
 
 
 def sidecars(directory: Path) -> dict[str, dict]:
-    """The summaries of all completed runs in a folder, by stem; other JSON files in it do not matter."""
+    """The summaries of all completed runs of maeref refine in a folder, by stem; other JSON files in it, those of masks
+    of tissue as well, do not matter.
+    """
     stems = sorted(path.stem for path in Path(directory).glob("*.json"))
     places = (Output(Path(directory), stem) for stem in stems)
     found = {place.stem: ownership.summary_of(place) for place in places if place.folder.is_dir()}
-    return {stem: summary for stem, summary in found.items() if summary is not None}
+    return {stem: summary for stem, summary in found.items() if summary is not None and "hidden_share" in summary}
 
 
 def _remove_leftovers(output: Output) -> None:

@@ -20,7 +20,7 @@ from maeref_jax.results.place import Output
 from maeref_jax.volumes.formats.said import items, mapping
 from maeref_jax.volumes.writing import remove_path
 
-_SUMMARY = ("stem", "made_by", "voxels", "hidden_share", "changed_voxels", "seconds", "versions", "device")
+_SUMMARY = ("stem", "made_by", "voxels", "seconds", "versions", "device")
 
 
 def summary_of(output: Output) -> dict[str, Any] | None:

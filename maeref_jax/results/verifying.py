@@ -97,7 +97,7 @@ def verify(place: Output) -> Verdict:
     """Reads all of an output, and says what is damaged. Raises OSError where it cannot be read at all."""
     summary, grid = ownership.summary_of(place), grid_of(place)
     parts, untold, waiting = list(_notes(place, summary)), 0, 0
-    arrays, broken = _arrays(place)
+    arrays, broken = _arrays(place, list(grid.steps) if grid else _STEPS)
     parts += [Part("array", _name_of(place, role), 1, {"": why}, role) for role, why in broken.items()]
     if arrays:
         boxes = grid.boxes if grid else _boxes(place, summary, next(iter(arrays.values())).shape)
@@ -156,12 +156,16 @@ def _sealed(place, path) -> dict[str, Any] | None:
         return None
 
 
-def _arrays(place) -> tuple[dict[str, Volume], dict[str, str]]:
-    """The arrays by role, and why those of which there is a trace cannot be opened."""
+def _arrays(place, steps) -> tuple[dict[str, Volume], dict[str, str]]:
+    """The arrays by role, and why those of which there is a trace cannot be opened. steps: the passes that there are,
+    which tell whether what lies in the folder itself is an image or a mask.
+    """
     found, broken = {}, {}
     told = mapping(mapping(ownership.summary_of(place)).get("arrays"))
     for role, kind in KINDS.items():
-        there = (path_of(place, role) / "0").exists() if not kind.path else path_of(place, role).exists()
+        there = path_of(place, role).exists()
+        if not kind.path:
+            there = kind.step in steps and (path_of(place, role) / "0").exists()
         if role in told or there:
             try:
                 found[role] = open_volume(path_of(place, role))

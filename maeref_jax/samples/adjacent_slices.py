@@ -7,7 +7,7 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.samples import sampling
 from maeref_jax.samples.labelled_slices import for_each, numbers_of
-from maeref_jax.samples.training_volumes import TrainingVolume, volumes_from_files
+from maeref_jax.samples.training_volumes import TrainingVolume, masks_of, volumes_from_files
 
 
 class Stack(NamedTuple):
@@ -22,7 +22,7 @@ class Stack(NamedTuple):
 
 def stacks(data, split, scheme, say):
     """The Stacks that data[split] names: labels, the masks, and targets, one file for each; labelled_slices, of all of
-    them or of each.
+    them or of each; within, which is of the targets.
 
     Raises:
         BadInput: none of them, unequal numbers, other shapes, slices that are not there.
@@ -34,8 +34,9 @@ def stacks(data, split, scheme, say):
             f"both, found {len(given['labels'])} and {len(given['targets'])}"
         )
     found, each = [], for_each(given["labelled_slices"], len(given["labels"]))
-    for mask, target, slices in zip(given["labels"], given["targets"], each, strict=True):
-        pair = {"images": (), "entropy": (), "labels": (mask, target), "labelled_slices": ()}
+    inside = masks_of(given, len(given["labels"]))
+    for mask, target, slices, left in zip(given["labels"], given["targets"], each, inside, strict=True):
+        pair = {"images": (), "entropy": (), "labels": (mask, target), "labelled_slices": (), "within": ("", left)}
         masks, targets = volumes_from_files(pair, data, scheme, False, say)
         if masks.labels.shape != targets.labels.shape:
             shapes = masks.labels.shape, targets.labels.shape

@@ -11,7 +11,7 @@ from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.samples.labelled_slices import only_labelled
-from maeref_jax.volumes import grey_values, inputs
+from maeref_jax.volumes import grey_values, inputs, within
 from maeref_jax.volumes.dataset import given_of, mapped_labels
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import range_text
@@ -89,16 +89,16 @@ def annotated_phantoms(seeds, shape, voxel_size_nm):
 
 def volumes_from_files(split, data, scheme, with_image, say=tell):
     """The TrainingVolumes of one split. split: images, labels, entropy, tuples of paths of equal length (images and
-    entropy may be empty), labelled_slices, as in labelled_slices.py; data: label_map, shell_class (-1 for none),
-    shell_vx, and what given_of reads; scheme, say: as in mapped_labels.
+    entropy may be empty), labelled_slices, as in labelled_slices.py, within, as in `masks_of`; data: label_map,
+    shell_class (-1 for none), shell_vx, and what given_of reads; scheme, say: as in mapped_labels.
     """
     paths = {role: split[role] for role in ("images", "labels", "entropy")}
     if with_image and len(paths["images"]) != len(paths["labels"]):
         raise BadInput(f"expected as many images as labels, found {len(paths['images'])} and {len(paths['labels'])}")
     if paths["entropy"] and len(paths["entropy"]) != len(paths["labels"]):
         raise BadInput(f"expected as many entropy volumes as labels, found {len(paths['entropy'])}")
-    volumes = []
-    for i in range(len(paths["labels"])):
+    volumes, masks = [], masks_of(split, len(paths["labels"]))
+    for i, mask in enumerate(masks):
         given = {
             role: given_of(data).open(files[i], role)
             for role, files in paths.items()
@@ -108,8 +108,20 @@ def volumes_from_files(split, data, scheme, with_image, say=tell):
         labels = mapped_labels(given["labels"], data, scheme, say)
         image = _read(given["images"]).astype(np.float32) if with_image else None
         entropy = _entropy(given["entropy"]) if "entropy" in given else None
+        if mask:
+            labels = within.only_inside(labels, given_of(data).open_mask(mask, given["labels"]), given["labels"], say)
         volumes.append(TrainingVolume(resolved(paths["labels"][i]), image, labels, entropy))
     return only_labelled(volumes, split["labelled_slices"])
+
+
+def masks_of(split, count):
+    """The path of the mask of what is learned from, of each of so many volumes, "" for none. split: within, a path for
+    each of them, or (). Raises BadInput for another number.
+    """
+    masks = split.get("within", ())  # workdirs from before it had none
+    if masks and len(masks) != count:
+        raise BadInput(f'expected as many masks (within) as volumes, {count}, found {len(masks)}; "" is none')
+    return masks or ("",) * count
 
 
 def missing_classes(volumes, scheme):

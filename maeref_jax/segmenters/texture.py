@@ -34,6 +34,7 @@ from maeref_jax.volumes.texture_filters import (
     UNKNOWN_NM,
     Sizes,
     box_sums,
+    bridged,
     flat,
     levels_of,
     shrinking,
@@ -117,11 +118,12 @@ def statistics(image: Volume, settings: Mapping) -> dict:
     values, products = {name: [] for name in names}, np.zeros(2)
     for box in boxes if low < high else ():
         around = box.grow(sizes.reach).intersect(whole(image.shape))
-        levels, inner = levels_of(image.read(around), low, high), box.within(around).slices
-        there = ~flat(levels)[inner]
+        grey, inner = image.read(around), box.within(around).slices
+        there = ~flat(grey)
+        levels = bridged(levels_of(grey, low, high), there, sizes)
         for name in names:
-            values[name].append(FEATURES[name](levels, sizes)[inner][there])
-        products += _neighbours(levels[inner], there, sizes)
+            values[name].append(FEATURES[name](levels, sizes, there)[inner][there[inner]])
+        products += _neighbours(levels[inner], there[inner], sizes)
     found = {"low": float(low), "high": float(high), "notes": notes}
     flattened = {name: np.concatenate(some) for name, some in values.items() if some}
     if not flattened or not len(flattened[names[0]]):
@@ -151,20 +153,21 @@ def beyond_noise(values: np.ndarray, count: float) -> Split:
     return Split(middle + beyond, middle, middle + 2 * beyond, 0.0)
 
 
-def votes_of(levels: np.ndarray, sizes: Sizes, names: Sequence[str], found: Mapping) -> np.ndarray:
-    """The soft votes for tissue of grey values `levels_of`, float32 (k, z, y, x) in [0, 1], never NaN: 0 at the mean of
-    the class below the threshold, 1 at that above it, smoothed by a Gaussian of `texture`; 0 where the image is `flat`.
+def votes_of(image: np.ndarray, sizes: Sizes, names: Sequence[str], found: Mapping) -> np.ndarray:
+    """The soft votes for tissue of grey values, float32 (k, z, y, x) in [0, 1], never NaN: 0 at the mean of the class
+    below the threshold, 1 at that above it, smoothed by a Gaussian of `texture`; 0 where the image is `flat`.
 
     names: of FEATURES; found: of `statistics`.
     """
-    there, ballots = ~flat(levels), []
+    there, ballots = ~flat(image), []
+    levels = bridged(levels_of(image, found["low"], found["high"]), there, sizes)
     for name in names:
         split = found["votes"][name]
         width = split["high"] - split["low"]
         if found["kind"] == "tissue":
             vote = np.ones(levels.shape)
         else:
-            vote = ((FEATURES[name](levels, sizes) - split["low"]) / width).clip(0, 1) if width > 0 else 0.0
+            vote = ((FEATURES[name](levels, sizes, there) - split["low"]) / width).clip(0, 1) if width > 0 else 0.0
         ballots.append(smooth(vote * there, sizes.texture).clip(0, 1))
     return np.stack(ballots).astype(np.float32)
 
@@ -179,8 +182,7 @@ def texture_votes(image: Volume, box: Box, settings: Mapping, found: Mapping) ->
         return np.zeros((len(settings["votes"]), *box.shape), np.float32)
     sizes = sizes_of(settings["lengths"], image.shape, image.voxel_size_nm)
     around = box.grow(sizes.reach).intersect(whole(image.shape))
-    levels = levels_of(image.read(around), found["low"], found["high"])
-    return votes_of(levels, sizes, settings["votes"], found)[:, *box.within(around).slices]
+    return votes_of(image.read(around), sizes, settings["votes"], found)[:, *box.within(around).slices]
 
 
 def segmenter(settings: Mapping) -> Segmenter:

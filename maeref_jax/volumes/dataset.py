@@ -39,6 +39,13 @@ class Given(NamedTuple):
         given = {"axes": self.axes, "voxel_size_nm": self.voxel_size_nm, "channel": self.channel}
         return self.brought(open_volume(path, **given, only_of_several=beside, trust=self.trust), role)
 
+    def open_mask(self, path: str | Path, volume: Volume) -> Volume:
+        """A mask of what is worked on of a volume (within.py): on the grid of its file, of the voxel size that is
+        given; or on another one, whose size the mask's file has to say. Raises BadInput as `open_volume` does.
+        """
+        found = self._replace(voxel_size_nm=None).open(path, "within")
+        return self.open(path, "within") if found.shape == (volume.file or volume).shape else found
+
     def open_probabilities(self, path: str | Path) -> Volume:
         """Class probabilities, whose channels are the classes. Raises BadInput as its namesake does."""
         found = open_probabilities(path, axes=self.axes, voxel_size_nm=self.voxel_size_nm, trust=self.trust)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes import label_ids
+from maeref_jax.volumes import label_ids, within
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import Box, blocks
@@ -63,10 +63,10 @@ def doubt_about_scale(name: str, found_nm: tuple | None, workdir: str, trained_n
 
 
 def check_values(volumes: dict[str, Volume], scheme: dict, label_map: Sequence = (), flag: str = "--label_map") -> dict:
-    """Checks every volume by its role: image, labels, entropy, hidden, probabilities_0, … Raises BadInput.
+    """Checks every volume by its role: image, labels, entropy, hidden, within, probabilities_0, … Raises BadInput.
 
     Returns:
-        {role: label_ids.Reading} of "labels", in that class scheme and by that label_map, and of "hidden".
+        {role: label_ids.Reading} of "labels", in that class scheme and by that label_map, and of "hidden" and "within".
     """
     readings = {}
     for role, volume in volumes.items():
@@ -74,6 +74,8 @@ def check_values(volumes: dict[str, Volume], scheme: dict, label_map: Sequence =
             readings[role] = label_ids.understand(volume, scheme, label_map, flag)
         elif role == "hidden":
             readings[role] = label_ids.understand_mask(volume)
+        elif role == "within":
+            readings[role] = within.understand(volume)
         elif role == "entropy":
             check_entropy(volume)
         elif role == "image":

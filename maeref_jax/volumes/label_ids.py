@@ -92,20 +92,21 @@ def understand(volume: Volume, scheme: dict, label_map: Sequence = (), flag: str
     return reading
 
 
-def understand_mask(volume: Volume) -> Reading:
-    """What a painted mask means: class 1, hidden, is what is not 0; ids 1 and 2 alone, of programs that count from 1,
-    are 0 and 1. Raises BadInput as `understand`, and for several ids without any 0, under which all would be hidden.
+def understand_mask(volume: Volume, names: tuple[str, str] = ("visible", "hidden")) -> Reading:
+    """What a painted mask means: class 1, the second of `names`, is what is not 0; ids 1 and 2 alone, of programs that
+    count from 1, are 0 and 1. Raises BadInput as `understand`, and for several ids without any 0, of which all would be
+    class 1.
     """
-    scheme = {"names": ("visible", "hidden"), "ambiguous": -1}
-    found = _Ids(volume, scheme, "")
+    found = _Ids(volume, {"names": names, "ambiguous": -1}, "")
     if found.ids == {1, 2}:
         return found.counted_from_one()
     if -1 not in found.ids and (0 in found.ids or len(found.ids) == 1):
-        nothing = f"{volume.path} holds {found.said()} alone: {'nothing' if 0 in found.ids else 'everything'} is hidden"
-        return Reading(INSTANCES, doubts=(nothing,) if len(found.ids) == 1 else ())
+        nothing = "nothing" if 0 in found.ids else "everything"
+        doubt = f"{volume.path} holds {found.said()} alone: {nothing} is {names[1]}"
+        return Reading(INSTANCES, doubts=(doubt,) if len(found.ids) == 1 else ())
     raise BadInput(
-        f"{volume.path} holds {found.said()}, expected 0 where labels are kept and another number where they are to be "
-        "hidden; everything would be hidden. Save the mask with 0 for what is kept"
+        f"{volume.path} holds {found.said()}, expected 0 for what is {names[0]} and another number for what is "
+        f"{names[1]}; everything would be {names[1]}. Save the mask with 0 for what is {names[0]}"
     )
 
 

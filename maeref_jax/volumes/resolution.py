@@ -136,6 +136,8 @@ def onto(volume: Volume, shape: tuple[int, int, int], voxel_size_nm: tuple[float
         placement=_placed(volume, ratios),
         colours=tuple(lambda box, colour=colour: read(box, colour) for colour in volume.colours),
         levels=tuple,
+        file=None,
+        bring=None,
         _read=read,
         _write=None,
     )

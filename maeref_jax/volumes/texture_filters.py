@@ -32,7 +32,8 @@ class Sizes(NamedTuple):
     def reach(self) -> tuple[int, int, int]:
         """How far around a voxel (z, y, x) its votes depend on the image."""
         axes = zip(self.half, self.texture, self.edge, strict=True)
-        filters = (max(half + 2, _radius(2 * sigma), _radius(sigma) + _radius(edge) + 1) for half, sigma, edge in axes)
+        # Of the window, in which `flat` looks two further; of what is filtered after `bridged`; of votes, smoothed.
+        filters = (half + 2 + max(_radius(2 * sigma), _radius(sigma) + _radius(edge) + 1) for half, sigma, edge in axes)
         return 0, *(most + _radius(sigma) for most, sigma in zip(filters, self.texture, strict=True))
 
 
@@ -61,12 +62,12 @@ def levels_of(image: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.rint((image.astype(np.float64) - low) * scale).clip(0, LEVELS).astype(np.int64)
 
 
-def flat(levels: np.ndarray) -> np.ndarray:
-    """Bool (z, y, x): the voxel lies in a square of 3 by 3 of the same value: outside of what was imaged, or saturated.
-    That is no texture, and neither is its border.
+def flat(image: np.ndarray) -> np.ndarray:
+    """Bool (z, y, x): the voxel lies in a square of 3 by 3 of the same grey value: outside of what was imaged, or
+    saturated. That is no texture, and neither is its border.
     """
     square = (1, 3, 3)
-    constant = ndimage.maximum_filter(levels, square) == ndimage.minimum_filter(levels, square)
+    constant = ndimage.maximum_filter(image, square) == ndimage.minimum_filter(image, square)
     # A plane's border repeats: a square has to lie inside.
     for axis in (1, 2):
         edges = [slice(None)] * 3
@@ -75,11 +76,17 @@ def flat(levels: np.ndarray) -> np.ndarray:
     return ndimage.binary_dilation(constant, np.ones(square))
 
 
-def deviation(levels: np.ndarray, sizes: Sizes) -> np.ndarray:
-    """The standard deviation of what is not `flat` in the window around every voxel, as far as it lies in the array;
-    float64 (z, y, x), 0 where there is none.
+def bridged(levels: np.ndarray, there: np.ndarray, sizes: Sizes) -> np.ndarray:
+    """The levels, where nothing is there the mean of what is in the window around: its border is no edge."""
+    count, total = (box_sums(part, sizes.half) for part in (there.astype(np.int64), levels * there))
+    return np.where(there, levels, total // np.maximum(count, 1))
+
+
+def deviation(levels: np.ndarray, sizes: Sizes, there: np.ndarray | None = None) -> np.ndarray:
+    """The standard deviation of what is there in the window around every voxel, as far as it lies in the array; float64
+    (z, y, x), 0 where there is none. there: bool, what is not `flat`; None: all.
     """
-    there = ~flat(levels)
+    there = np.ones(levels.shape, bool) if there is None else there
     count, total, squares = (
         box_sums(part, sizes.half) for part in (there.astype(np.int64), levels * there, levels**2 * there)
     )
@@ -88,7 +95,7 @@ def deviation(levels: np.ndarray, sizes: Sizes) -> np.ndarray:
     return np.sqrt(np.where(variance > _ALIKE, variance, 0.0))
 
 
-def coherence(levels: np.ndarray, sizes: Sizes) -> np.ndarray:
+def coherence(levels: np.ndarray, sizes: Sizes, there: np.ndarray | None = None) -> np.ndarray:
     """0 where gradients near a voxel point anywhere, or there are none, 1 where all point one way; float64 (z, y, x).
 
     From the structure tensor of Gaussian derivatives along y and x.
@@ -101,7 +108,7 @@ def coherence(levels: np.ndarray, sizes: Sizes) -> np.ndarray:
     return np.where(some, np.sqrt((yy - xx) ** 2 + 4 * yx**2) / np.where(some, total, 1.0), 0.0).clip(0, 1)
 
 
-def edges(levels: np.ndarray, sizes: Sizes) -> np.ndarray:
+def edges(levels: np.ndarray, sizes: Sizes, there: np.ndarray | None = None) -> np.ndarray:
     """How steep the image is, in levels a voxel, smoothed; float64 (z, y, x)."""
     slopes = []
     for axis, other in ((1, 2), (2, 1)):
@@ -110,13 +117,13 @@ def edges(levels: np.ndarray, sizes: Sizes) -> np.ndarray:
     return smooth(np.hypot(*slopes), sizes.edge)
 
 
-def differences(levels: np.ndarray, sizes: Sizes) -> np.ndarray:
+def differences(levels: np.ndarray, sizes: Sizes, there: np.ndarray | None = None) -> np.ndarray:
     """The mean difference of Gaussians of half, one and two `texture`, in levels; float64 (z, y, x)."""
     smoothed = [smooth(levels, [by * sigma for sigma in sizes.texture]) for by in (0.5, 1, 2)]
     return (np.abs(smoothed[1] - smoothed[0]) + np.abs(smoothed[2] - smoothed[1])) / 2
 
 
-def entropy(levels: np.ndarray, sizes: Sizes) -> np.ndarray:
+def entropy(levels: np.ndarray, sizes: Sizes, there: np.ndarray | None = None) -> np.ndarray:
     """Shannon's entropy, in bits, of 256 grey values in a square of 5 by 5 voxels; float64 (z, y, x)."""
     grey = (levels * 255 // LEVELS).astype(np.uint8)
     return np.stack([rank.entropy(plane, np.ones((5, 5), np.uint8)) for plane in grey])

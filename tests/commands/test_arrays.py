@@ -166,3 +166,39 @@ def test_settings_are_those_that_would_be_typed_or_numbers_of_numpy():
     typed = maeref_jax.refine(refiner(), labels(0), label_map="0:0,1:1,2:2,3:3", block="1,16,16", **given)
     plain = maeref_jax.refine(refiner(), labels(0), threshold=np.float32(0.5), seed=np.int64(0), **given)
     np.testing.assert_array_equal(typed.labels, plain.labels)
+
+
+def test_what_lies_outside_of_a_mask_is_background():
+    mask = np.zeros(SHAPE, bool)
+    mask[:, :16, :20] = True
+    every, found = (maeref_jax.segment(segmenter(), image(0), within=one) for one in (None, mask))
+    np.testing.assert_array_equal(found.labels, every.labels * mask)
+    np.testing.assert_array_equal(found.entropy, every.entropy * mask)
+    repaired = maeref_jax.refine(refiner(), labels(0), entropy=entropy_of(0), within=mask)
+    np.testing.assert_array_equal(repaired.initial, labels(0) * mask)
+    assert not repaired.labels[~mask].any() and repaired.summary["voxels"] == mask.sum()
+    with pytest.raises(BadInput, match=r"within has shape \(3, 16, 20\), but volume has \(3, 29, 38\)"):
+        maeref_jax.segment(segmenter(), image(0), within=mask[:, :16, :20])
+    plane = maeref_jax.segment(segmenter(), image(0)[0], within=mask[0])
+    np.testing.assert_array_equal(plane.labels, found.labels[0])
+
+
+def test_arrays_come_back_in_their_own_voxels_from_another_size():
+    def fine(array):
+        return array.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+
+    half = tuple(length / 2 for length in SIZE)
+    sizes = {"voxel_size_nm": half, "at_voxel_size_nm": SIZE}
+    direct = maeref_jax.segment(segmenter(), image(0), voxel_size_nm=SIZE, disagreement=True)
+    found = maeref_jax.segment(segmenter(), fine(image(0)), **sizes, disagreement=True)
+    np.testing.assert_array_equal(found.labels, fine(direct.labels))
+    assert found.entropy.shape == found.disagreement.shape == found.labels.shape
+    direct = maeref_jax.refine(refiner(), labels(0), entropy=entropy_of(0), voxel_size_nm=SIZE)
+    found = maeref_jax.refine(refiner(), fine(labels(0)), entropy=fine(entropy_of(0)), **sizes)
+    for name in ("labels", "initial", "hidden", "confidence"):
+        np.testing.assert_array_equal(getattr(found, name), fine(getattr(direct, name)))
+    assert found.summary["changed_voxels"] == direct.summary["changed_voxels"]
+    plane = maeref_jax.segment(segmenter(), fine(image(0))[0], voxel_size_nm=half[1:], at_voxel_size_nm=SIZE[1:])
+    assert plane.labels.shape == fine(image(0))[0].shape
+    with pytest.raises(BadInput, match="image cannot be read at another voxel size, as its own is not known"):
+        maeref_jax.segment(segmenter(), image(0), at_voxel_size_nm=SIZE)

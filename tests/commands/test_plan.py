@@ -233,3 +233,38 @@ def test_a_dry_run_reads_small_files_and_says_what_ids_mean(refine, monkeypatch)
     assert code == 0 and "all 1: disk" in out
     monkeypatch.setattr(plan, "READ_VX", 10)
     assert refine(*given, "--dry_run")[0] == 0, "nobody has looked"
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_mask_of_what_is_worked_on_is_planned(tmp_path, batch):
+    """What a dry run says of it is what the run does."""
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:2, 3:14, :18] = 1
+    given = settings(batch=batch, block=(1, 8, 12), agree_within_nm=30.0, threshold=0.0)
+    models, speeds = (segmenter(), refiner()), {"segment": SPEED, "refine": SPEED}
+    job = image_job(tmp_path, within=array_volume(mask, "mask"))
+    found, every = (plan.plan(one, *models, given, speeds) for one in (job, job._replace(within=None)))
+    assert not list(tmp_path.iterdir())
+    summary = refining.refine_volume(job, *models, given, lambda line: None)
+    told = summary["within"]
+    windows = found["windows"]
+    assert windows["segment"]["all"] == told["segment_windows"]["all"] == every["windows"]["segment"]["all"]
+    if batch == 1:
+        assert windows["segment"]["computed"] == told["segment_windows"]["computed"]
+        assert (
+            0 < summary["windows"]["computed"] <= windows["refine"]["computed"] < every["windows"]["refine"]["computed"]
+        )
+    assert windows["segment"]["computed"] >= told["segment_windows"]["computed"]
+    assert found["seconds"] < every["seconds"] / 2
+    lines = "\n".join(plan.described("a", found, 1))
+    assert (
+        f"  inside the mask: {mask.mean():.2%} of the voxels; {told['blocks']['skipped']} blocks are outside" in lines
+    )
+    own = label_job(tmp_path, entropy=array_volume(np.ones(SHAPE, np.float32), "entropy"), within=job.within)
+    own, alone = own._replace(output=tmp_path / "own"), settings(batch=1, block=(1, 8, 12))
+    found = plan.plan(own, None, refiner(), alone, {"refine": SPEED})
+    summary = refining.refine_volume(own, None, refiner(), alone, lambda line: None)
+    assert found["hidden_share"] == summary["hidden_share"] and len(found["within"].blocks) == 8
+    assert found["windows"]["refine"]["computed"] == summary["windows"]["computed"]
+    said = plan.said_before(own, None, refiner(), settings())
+    assert any("become background" in text for text in said.warnings)

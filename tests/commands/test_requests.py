@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from maeref_jax.commands.requests import Request, expand, fill_in, read_table, stem_of
+from maeref_jax.commands.requests import Request, expand, fill_in, read_table, stem_of, with_masks
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.volume import create_volume
 
@@ -134,3 +134,28 @@ def test_what_is_no_table(tmp_path, lines, message):
         read_table(table(tmp_path, *lines), ensemble=True)
     with pytest.raises(BadInput, match="no such file"):
         read_table(tmp_path / "none.csv", ensemble=True)
+
+
+def test_masks_of_what_is_worked_on_are_found_by_what_an_input_is_called():
+    given = [
+        Request("a", {"image": "stacks/a.tif"}),
+        Request("case", {"image": "images/case_0000.tif", "probabilities": ("pred/case.npz",)}),
+        Request("b", {"labels": "b.tif", "within": "own.tif"}),
+    ]
+    found = [one.paths["within"] for one in with_masks(given, "{stem}_m.tif")]
+    assert found == ["stacks/a_m.tif", "pred/case_m.tif", "own.tif"]
+    assert [one.paths["within"] for one in with_masks(given, "masks/{stem}.tif")][:2] == [
+        "masks/a.tif",
+        "masks/case.tif",
+    ]
+    assert [one.paths["within"] for one in with_masks(given, "auto")] == ["auto", "auto", "own.tif"]
+    assert with_masks(given, "") == given and with_masks(given[:1], "m.tif")[0].paths["within"] == "m.tif"
+    with pytest.raises(BadInput, match=r"--within m\.tif: with several inputs a name pattern is needed"):
+        with_masks(given, "m.tif")
+
+
+def test_masks_in_a_table_lie_beside_it_and_may_be_made_first(tmp_path):
+    given = table(tmp_path, "image,within", "a.tif,masks/a.ome.zarr", "b.tif,auto", "c.tif,")
+    requests, wrong = read_table(given, ensemble=True)
+    found = [request.paths.get("within") for request in requests]
+    assert not wrong and found == [f"{tmp_path}/masks/a.ome.zarr", "auto", None]

@@ -136,3 +136,27 @@ def test_a_threshold_takes_the_place_of_an_earlier_one_in_one_step(tmp_path):
 def test_a_threshold_is_suggested_for_one_input_in_one_process(refine, more, message):
     code, _, err = refine(*IMAGE, "--suggest_threshold", "a_labels.tif", *more)
     assert code == 2 and message in err and err.count("\n") == 1 and not Path("out").exists()
+
+
+def test_within_a_mask_only_what_is_inside_counts(tmp_path):
+    """Outside nothing is hidden and no truth is known, so it is as if the truth ended there."""
+    rng, mask = np.random.default_rng(0), np.zeros(SHAPE, np.uint8)
+    mask[:, :16, :20] = 1
+    truth = rng.integers(0, 4, SHAPE)
+    job = image_job(tmp_path, within=array_volume(mask, "mask"))
+    given = segmenter(), refiner()._replace(workdir=str(tmp_path)), settings()
+    found, cut = (
+        suggestion.suggest(
+            job._replace(output=tmp_path / name), *given, array_volume(one, name), (0.3, 0.6), lambda text: None
+        )
+        for name, one in (("truth", truth), ("cut", np.where(mask > 0, truth, -1)))
+    )
+    assert found.tried == cut.tried and 0 < found.tried[0].caught <= 1
+    initial = result(tmp_path / "truth", "a", "initial")
+    assert not initial[mask == 0].any()
+    for one, hidden in zip(found.tried, found.hidden, strict=True):
+        assert not hidden[mask == 0].any() and one.hidden == pytest.approx(hidden.sum() / mask.sum())
+        assert one.repaired + one.broken <= hidden.sum()
+    with pytest.raises(BadInput, match="truth holds no known label inside of mask"):
+        outside = array_volume(np.where(mask > 0, -1, truth), "truth")
+        suggestion.suggest(job._replace(output=tmp_path / "none"), *given, outside, (0.3,), lambda text: None)

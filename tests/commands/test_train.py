@@ -210,3 +210,11 @@ def test_flags_fit_every_config_or_are_refused_by_their_name():
     ):
         with pytest.raises(BadInput, match=rf"{typed[0]}: the config {config} has no data.* to set"):
             overrides(config, *typed)
+
+
+def test_masks_by_flag_are_those_of_the_files():
+    typed = ["--images", "a.tif", "b.tif", "--within", "a_m.ome.zarr", "", "--validation_within", "c_m.tif"]
+    data = command_line.load_config("ensemble", overrides("ensemble", *typed)).data
+    assert data.train.within == ("a_m.ome.zarr", "") and data.validation.within == ("c_m.tif",)
+    with pytest.raises(BadInput, match=r"--within: the config nearest has no data\.train\.within to set"):
+        overrides("nearest", "--within", "a.tif")

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from closed_form import NO_FILES, SETTINGS, evaluate
 
+from maeref_jax.commands.command_line import load_config
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import cases
 from maeref_jax.pipeline import jobs, methods
@@ -123,3 +124,28 @@ def test_phantoms_are_for_models_of_their_classes(root, tmp_path, models, monkey
     with pytest.raises(BadInput, match="0 … 3, but the models have background, mitochondrion"):
         evaluate(root, tmp_path / "work", *given)
     assert not (tmp_path / "work").exists()
+
+
+def test_outside_of_a_mask_nothing_is_judged(tmp_path):
+    truth, mask = np.zeros((2, 32, 32), np.uint8), np.zeros((2, 32, 32), np.uint8)
+    truth[:, 4:20, 4:20], mask[:, :16] = 3, 255
+    for name, array in (("truth", truth), ("mask", mask), ("empty", mask * 0)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, metadata={"axes": "ZYX"}, imagej=True)
+    settings = load_config("evaluate").to_dict()
+    settings["phantom"]["seeds"] = ()
+    files = {**settings["files"], "truths": (str(tmp_path / "truth.tif"),), "label_map": ((0, 0), (3, 3))}
+
+    def judged(**given):
+        return cases.cases({**settings, "files": {**files, **given}}, SETTINGS["classes"], tmp_path)[0]
+
+    case = judged(within=(str(tmp_path / "mask.tif"),))
+    np.testing.assert_array_equal(case.truth, np.where(mask > 0, truth.astype(int), -1))
+    assert any("50.00% of" in note and "is left out" in note for note in case.notes)
+    np.testing.assert_array_equal(judged(within=("",)).truth, truth)
+    with pytest.raises(BadInput, match=r"as many files\.within as files\.truths \(1\), found 2"):
+        judged(within=("", ""))
+    with pytest.raises(BadInput, match=r"empty\.tif excludes every voxel of .*truth\.tif"):
+        judged(within=(str(tmp_path / "empty.tif"),))
+    with pytest.raises(BadInput, match=r"both phantoms .* and files\.within are given"):
+        both = {"phantom": {"seeds": (1,), "shifts": ()}, "files": {**settings["files"], "within": ("mask.tif",)}}
+        cases.check(settings | both)

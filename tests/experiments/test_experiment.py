@@ -123,3 +123,27 @@ def test_a_class_that_no_training_volume_has_is_warned_of_and_kept_with_the_work
     warned = "warning: no voxel of the training volumes is nuclei, which cannot be learned from them"
     assert experiment.prepare(settings, tmp_path, range(4)).facts["notes"] == [warned]
     assert capsys.readouterr().err == f"{warned}\n"
+
+
+def test_what_an_ensemble_says_outside_of_a_mask_is_not_learned(root, tmp_path, ensemble, capsys):
+    mask = np.zeros((12, 64, 64), np.uint8)
+    mask[:, :32, :48] = 1
+    for name in ("a", "b"):
+        write_tiff(tmp_path / f"{name}.tif", phantom(3, mask.shape).image, (20.0, 10.0, 10.0))
+    write_tiff(tmp_path / "mask.tif", mask, (20.0, 10.0, 10.0))
+    a, b, within = (str(tmp_path / f"{name}.tif") for name in ("a", "b", "mask"))
+    overrides = ["data.phantom.train=", "data.phantom.validation=", "data.ensemble=E"]
+    overrides += [f"data.train.images={a}", f"data.validation.images={b}", f"data.validation.within={within}"]
+    settings = load_config(f"{root / 'configs' / 'mae.py'}:smoke", [f"--config.{o}" for o in overrides]).to_dict()
+    train_settings.check(settings)
+    experiment.prepare(settings, tmp_path / "work", range(settings["batch"]))
+    assert f"37.50% of {b} lies inside; what is outside is left out" in capsys.readouterr().out
+    (volume,) = experiment.validation_maps(settings, tmp_path / "work")
+    assert (volume.labels[mask == 0] == -1).all() and (volume.labels[mask == 1] >= 0).any()
+    assert (volume.entropy[mask == 0] == 0).all()
+    sidecar = json.loads((tmp_path / "work" / "predictions" / "b.json").read_text())
+    assert sidecar["within"]["inside_share"] == 0.375, "nothing was computed there"
+    settings["data"]["phantom"] |= {"train": (1,), "validation": (2,)}
+    settings["data"]["train"]["images"] = ()
+    with pytest.raises(BadInput, match="masks of files, and phantoms have none"):
+        train_settings.check(settings)

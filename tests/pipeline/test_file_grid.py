@@ -115,9 +115,7 @@ def test_labels_of_ones_own_stay_as_they_are_where_the_refiner_left_them(tmp_pat
 
 def test_classes_vote_and_not_ids(tmp_path):
     """Two objects of one class are a majority together."""
-    ids = np.zeros((2, 8, 8), np.uint8)
-    ids[0, ::2], ids[1, :, ::2] = 7, 9  # in every 2 x 2 x 2: 3 of 0, up to 4 of each id
-    ids[0, ::2, ::2] = 5
+    ids = np.random.default_rng(2).choice(np.array([0, 5, 7, 9], np.uint8), (2, 8, 8), p=(0.4, 0.2, 0.2, 0.2))
     job = label_job(
         tmp_path,
         labels=at_voxel_size(array_volume(ids, "labels", (5, 5, 5)), (10, 10, 10), "mode"),
@@ -131,6 +129,8 @@ def test_classes_vote_and_not_ids(tmp_path):
     found = refining.open_result(tmp_path, "a", "initial").read(whole((1, 4, 4)))
     expected = (ids > 0).reshape(1, 2, 4, 2, 4, 2).sum((1, 3, 5)) > 4
     np.testing.assert_array_equal(found, expected)
+    votes = at_voxel_size(array_volume(ids, "labels", (5, 5, 5)), (10, 10, 10), "mode").read(whole((1, 4, 4)))
+    assert ((votes > 0) != expected).any(), "ids alone would have decided otherwise"
 
 
 def test_blocks_and_odd_ratios_change_nothing(tmp_path):
@@ -210,3 +210,26 @@ def test_exports_of_the_file_too_large_for_tiff_are_refused_before_any_work(tmp_
     monkeypatch.setattr(jobs, "LARGEST_BYTES", 2 * np.prod(SHAPE))
     with pytest.raises(BadInput, match=r"a of shape \(6, 58, 76\) is too large for TIFF"):
         run(image_job(tmp_path))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_outside_of_a_mask_all_is_background_on_the_grid_of_the_file(tmp_path, own):
+    """Labels of the file are not kept there, and entropy does not reach across the border."""
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:2, 4:17, 5:22] = 1
+    job = image_job(tmp_path)
+    if own:
+        given = fine(labels()).copy()
+        given[:, ::2, ::2] = 3  # smaller than the voxels that are worked on
+        entropy = array_volume(np.full(given.shape, 0.9, np.float32), "entropy", FILE)
+        volumes = {"labels": at_voxel_size(array_volume(given, "labels", FILE), WORKED, "mode")}
+        job = label_job(tmp_path, **volumes, entropy=at_voxel_size(entropy, WORKED, "mean"))
+    run(job._replace(within=array_volume(fine(mask), "mask", FILE)))
+    run(job._replace(output=tmp_path / "plain"))
+    back, plain = on_file(tmp_path), on_file(tmp_path / "plain")
+    for role, array in back.items():
+        assert not array[fine(mask) == 0].any(), role
+    inside = fine(mask) > 0
+    np.testing.assert_array_equal(back["initial"][inside], plain["initial"][inside])
+    assert plain["initial"][~inside].any() and plain["entropy"][~inside].any()
+    assert back["entropy"][inside].any() and back["initial"].dtype == np.uint8

@@ -157,3 +157,23 @@ def test_scores_against_a_stain_are_a_table(refined):
     assert "Agreement with an independent stain" in page and "within 3 voxels" in page
     assert "near hidden tokens, refined</th><td>1.250</td><td>0.750</td><td>0.500</td><td>1,000</td>" in page
     assert "near hidden tokens, initial</th><td>1.250</td><td>-</td>" in page
+
+
+def test_what_masks_left_out_is_told(tmp_path):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:, :16, :16] = 1
+    for stem in "ab":
+        given = {"entropy": array_volume(np.ones(SHAPE, np.float32), "entropy")}
+        given |= {"within": array_volume(mask, "tissue.npy")} if stem == "a" else {}
+        job = label_job(tmp_path, **given)._replace(stem=stem)
+        refining.refine_volume(job, None, refiner(), settings(tiff_export=False), lambda line: None)
+    page = written(tmp_path, {"a": None, "b": None})
+    voxels, inside = mask.size + mask.sum(), (mask.size + mask.sum()) / (2 * mask.size)
+    assert f"2 volumes, {voxels:,} voxels: 100.00% hidden" in page
+    assert f"These are the voxels inside of masks, {inside:.2%} of all" in page
+    lost = int((labels()[mask == 0] > 0).sum())
+    cells = ("tissue.npy", f"{mask.mean():.2%}", "10 of 12", "-", f"{lost:,}")
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+    assert f"Only the inside of a mask, {inside:.2%} of the voxels, was processed" in page
+    without = written(tmp_path, {"b": None}, models=MODELS)
+    assert "What was worked on" in without, "volumes of earlier calls are in the tables"

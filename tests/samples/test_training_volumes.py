@@ -3,8 +3,11 @@ import pytest
 import tifffile
 
 from maeref_jax.errors import BadInput
+from maeref_jax.samples.sampling import crop
 from maeref_jax.samples.training_volumes import annotated_phantoms, missing_classes, volumes_from_files
 from maeref_jax.volumes.class_scheme import scheme_of_names
+from maeref_jax.volumes.volume import create_volume
+from maeref_jax.volumes.windows import whole
 
 DATA = {"label_map": (), "shell_class": -1, "shell_vx": 0.0, "axes": "ZYX"}
 
@@ -91,3 +94,52 @@ def test_files_are_read_as_the_settings_say(save):
     said = {**DATA, "axes": "ZYXC", "channel": "1", "voxel_size_nm": (20, 5, 5)}
     (volume,) = volumes_from_files(paths, said, scheme, with_image=True)
     assert (volume.image == 9 * labels).all() and (volume.labels == labels).all()
+
+
+@pytest.fixture
+def masked(save, tmp_path):
+    """Paths of labels without any 0 in two corners, and of a coarser mask that leaves the first of them."""
+    labels, coarse = np.zeros((2, 24, 24), np.uint8), np.zeros((1, 6, 6), np.uint8)
+    labels[:, :8, :8] = labels[:, 16:, 16:] = 1
+    coarse[0, :3, :3] = 255
+    path = str(tmp_path / "mask.ome.zarr")
+    made = create_volume(path, coarse.shape, "uint8", voxel_size_nm=(60.0, 20.0, 20.0))
+    made.write(whole(coarse.shape), coarse)
+    return save("l.tif", labels), path
+
+
+SIZED = {**DATA, "voxel_size_nm": (30.0, 5.0, 5.0), "label_map": ((0, 0), (1, 1))}
+
+
+def test_outside_of_a_mask_nothing_is_known_and_crops_lie_inside(save, masked):
+    labels, mask = masked
+    image = save("i.tif", np.ones((2, 24, 24), np.float32))
+    both, said = {**split((labels, labels), (image, image)), "within": (mask, "")}, []
+    inside, everywhere = volumes_from_files(both, SIZED, 2, True, said.append)
+    np.testing.assert_array_equal(inside.labels[:, :12, :12], everywhere.labels[:, :12, :12])
+    assert (inside.labels[:, 12:] == -1).all() and (inside.labels[:, :, 12:] == -1).all()
+    assert set(np.unique(everywhere.labels)) == {0, 1} and said == [
+        f"{mask}: 25.00% of {labels} lies inside; what is outside is left out, as unknown"
+    ]
+    for seed in range(40):
+        for foreground in (0.0, 0.3):
+            found = crop(inside, np.random.default_rng(seed), (6, 6), foreground)
+            assert (found["labels"] >= 0).any()
+    assert len(inside.foreground) == 2 * 64 and inside.foreground[:, 1:].max() < 8
+
+
+def test_masks_that_do_not_fit_are_refused_in_one_line(save, masked):
+    labels, mask = masked
+    for within, data, message in (
+        ((mask, mask), SIZED, "as many masks \\(within\\) as volumes, 1, found 2"),
+        ((mask,), {**SIZED, "voxel_size_nm": None}, "needs voxel sizes, and that of .*l.tif is not known; give it"),
+        ((save("m.tif", np.ones((2, 6, 6), np.uint8)),), SIZED, "needs voxel sizes, and its own is not known"),
+        ((save("n.tif", np.zeros((2, 24, 24), np.uint8)),), SIZED, "n.tif excludes every voxel of .*l.tif"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            volumes_from_files({**split((labels,)), "within": within}, data, 2, False)
+    unknown = np.full((2, 24, 24), 255, np.uint8)
+    unknown[:, 20:] = [[0, 1] * 12]
+    with pytest.raises(BadInput, match=r"no voxel of .*u.tif inside of .*mask.ome.zarr has a known label"):
+        known = {**SIZED, "label_map": ((0, 0), (1, 1), (255, -1))}
+        volumes_from_files({**split((save("u.tif", unknown),)), "within": (mask,)}, known, 2, False)

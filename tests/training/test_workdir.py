@@ -68,3 +68,9 @@ def test_a_second_start_finds_what_the_first_one_compiled(tmp_path):
     assert start()[0] == "6.0" and entry.stat().st_mtime_ns == stamp
     entry.write_bytes(entry.read_bytes()[:100])  # killed while it wrote
     assert start()[0] == "6.0"
+
+
+def test_a_list_that_an_earlier_version_did_not_know_is_empty_there(claimed):
+    check_same_run("run", changed(within=()))
+    with pytest.raises(BadInput, match=r"data.within: absent there"):
+        check_same_run("run", changed(within=("mask.tif",)))

@@ -105,12 +105,17 @@ def test_every_voxel_is_what_a_plain_loop_finds(grid, how):
 @given(grids(), st.sampled_from(HOWS), st.tuples(*[st.integers(1, 6)] * 3))
 def test_boxes_change_no_bit(grid, how, block):
     array, size, wanted = grid
-    volume = at(array_volume(array * np.float32(0.1) if array.dtype.kind == "f" else array, "a", size), wanted, how)
+    volume = at(array_volume(array * np.float32(-0.1) if array.dtype.kind == "f" else array, "a", size), wanted, how)
     expected = read(volume)
     found = np.full_like(expected, 77)
     for box in blocks(volume.shape, block):
         found[(..., *box.slices)] = volume.read(box)
     assert found.tobytes() == expected.tobytes()
+
+
+def test_a_box_that_ends_with_the_volume_changes_no_sign():
+    volume = at(array_volume(np.array([[[1, 1, -0.0]]], np.float32), "a", (1, 1, 1)), (1, 1, 2), "mean")
+    assert read(volume)[..., 1:].tobytes() == volume.read(Box((0, 0, 1), (1, 1, 2))).tobytes()
 
 
 def test_what_is_read_at_once_changes_no_bit_and_is_bounded(monkeypatch):

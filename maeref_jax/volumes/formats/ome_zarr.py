@@ -102,6 +102,22 @@ def create_labels(
     return stored
 
 
+def create_label_image(
+    path: str | Path,
+    shape: tuple[int, int, int],
+    dtype: Any,
+    *,
+    voxel_size_nm: tuple[float, float, float] | None = None,
+    chunk: tuple[int, int, int] = CHUNK,
+    version: str = "0.5",
+    names: Sequence[str] = (),
+    colours: Sequence[Sequence[int]] = (),
+) -> Stored:
+    """A label image that belongs to no other, such as a mask; as `create_labels`, but at `path` itself."""
+    extra = label_attributes(version, names, colours, None)
+    return _create(path, shape, dtype, voxel_size_nm, None, chunk, None, version, extra)
+
+
 def write_group(path: str | Path, version: str, ome: dict, others: dict | None = None) -> None:
     """Writes a group's metadata, what was there is gone: `ome` as the version wants it, and `others` beside them."""
     if version == "0.5":
