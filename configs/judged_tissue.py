@@ -2,8 +2,9 @@
 
 import os
 
-from configs import texture, tissue
+from configs import texture, tissue, tissue_mask
 
+CLEANING = ("close_nm", "fill_holes", "open_nm", "keep", "smallest_vx", "grow_nm")  # of configs/tissue_mask.py
 LENGTHS = ("window_nm", "texture_nm", "edge_nm")
 # Of LENGTHS: how far around a voxel its texture is looked at, and two widths of smoothing.
 SIZES = ((900.0, 80.0, 40.0), (500.0, 80.0, 40.0), (500.0, 160.0, 80.0))
@@ -19,6 +20,8 @@ def group(seeds, kind="mixed", real="", voxel_nm=80.0, shift=""):
 def settings(mode):
     """`tissue` of configs/evaluate.py."""
     smoke = mode == "tissue_smoke"
+    asked = tissue_mask.get_config()
+    usual = {name: asked[name] for name in CLEANING}
     published = texture.get_config("").to_dict()
     unseen = tissue.texture("vnc_sstem", "image.tif", (45.0, 4.6, 4.6), {"test": (0.0, 1.0)})
     found = {
@@ -32,7 +35,7 @@ def settings(mode):
             "local entropy": ("entropy", SMOOTHED),
             "difference of Gaussians": ("differences", SMOOTHED),
         },
-        "cleaning": {"open_nm": 100.0, "smallest_um3": 0.2},
+        "cleaning": {"open_nm": 100.0, "smallest_um3": 0.2, "usual": usual},
         "textures": {"seen": tissue.seen_texture(), "unseen": unseen},
         "shape": (32, 96, 96),
         "validation": {

@@ -39,7 +39,11 @@ def judge(settings, workdir):
         scored = {
             sizes: [(block.tissue, method.score(block, sizes).score) for block in validation] for sizes in method.sizes
         }
-        chosen[row] = tissue_masks.choose(scored, method.probability, rules, validation[0].voxel_size_nm)
+        size = validation[0].voxel_size_nm
+        chosen[row] = tissue_masks.choose(scored, method.probability, rules, size)
+        if method.probability and len(method.sizes) == 1:
+            only = method.sizes[0]
+            chosen[row]["as it comes"] = tissue_masks.as_it_comes(scored[only], only, rules, size)
     make_workdir(workdir)
     stems = [f"{one} ({name})" for name, group in asked["test"].items() for one in tissue_blocks.names(group)]
     openings_log.write_log(workdir, stems, {row: model.workdir for row, model in models.items()})
@@ -82,7 +86,8 @@ def _of_group(name, group, asked, rows, chosen):
             scores = {choice.sizes: None for choice in chosen[row].values()}
             scores = {sizes: method.score(block, sizes) for sizes in scores}
             for kind, choice in chosen[row].items():
-                safe[row] = mask = tissue_masks.mask_of(scores[choice.sizes].score, choice, rules, block.voxel_size_nm)
+                mask = tissue_masks.mask_of(scores[choice.sizes].score, choice, rules, block.voxel_size_nm)
+                safe |= {row: mask} if kind == "safe" else {}
                 counted[row, kind] = counted.get((row, kind), 0) + tissue_masks.counts(block.tissue, mask)
             warned[row] += any(one.doubts for one in scores.values())
             each = 1e6 / block.tissue.size / len(blocks) / len(scores)
@@ -124,9 +129,10 @@ def _tables(asked, rows, chosen, found, seed):
     note = (
         "Every cell: Dice of tissue · share of the tissue that the mask has (recall) · share of what is no tissue that "
         "it has (false), in %, pooled over the blocks of a column. The closest mask has the highest Dice on validation "
-        f"blocks, not grown; the safe one the highest of those with a recall of {100 * tissue_masks.RECALL:g} % there. "
-        f"Either may be cleaned (what is thinner than {2 * asked['cleaning']['open_nm']:g} nm or smaller than "
-        f"{asked['cleaning']['smallest_um3']:g} cubic micrometres goes, holes are filled). Seed {seed}, "
+        "blocks, not grown; the safe one the highest of those with a recall of "
+        f"{100 * tissue_masks.RECALL:g} % there. As it comes: what maeref tissue makes, nothing chosen. Light "
+        f"clean-up: what is thinner than {2 * asked['cleaning']['open_nm']:g} nm or smaller than "
+        f"{asked['cleaning']['smallest_um3']:g} cubic micrometres goes, holes are filled. Seed {seed}, "
         f"{datetime.now(UTC):%Y-%m-%d}."
     )
     tables = []
@@ -134,7 +140,8 @@ def _tables(asked, rows, chosen, found, seed):
         header = ("Dice · recall · false, %", *(f"{name} ({found[name]['blocks']})" for name in groups))
         body = []
         for kind in tissue_masks.KINDS:
-            body += [(f"{row}, {kind}", *(_cell(found[name]["counts"][row, kind]) for name in groups)) for row in rows]
+            of = [row for row in rows if kind in chosen[row]]
+            body += [(f"{row}, {kind}", *(_cell(found[name]["counts"][row, kind]) for name in groups)) for row in of]
         tables.append(report.Table(title, header, tuple(body), (), note))
     header = ("of all voxels, %", *found)
     body = [("truly tissue", *(_percent(_truth(one["counts"])) for one in found.values()))]
@@ -155,14 +162,13 @@ def _of_choices(rows, chosen, found):
     for row, method in rows.items():
         seconds = np.mean([one["seconds"][row] for one in found.values()])
         trained = training_seconds(method.model.workdir) if method.model else None
-        for kind in tissue_masks.KINDS:
-            one = chosen[row][kind]
+        for kind, one in chosen[row].items():
             sizes = " / ".join(f"{size:g}" for size in one.sizes) if one.sizes else "-"
             trained_for = "-" if trained is None else f"{trained:,.0f}"
-            made = f"{'cleaned, ' * one.cleaned}{one.grown_nm:g} nm"
+            made = "usual" if one.cleaning == "usual" else f"{one.cleaning}, {one.grown_nm:g} nm"
             cells = (sizes, f"{one.threshold:.3g}", made, _cell(one.counted), f"{seconds:.1f}")
             body.append((f"{row}, {kind}", *cells, trained_for))
-    header = ("", "window / texture / edge, nm", "threshold", "grown", "on validation", "s a million voxels")
+    header = ("", "window / texture / edge, nm", "threshold", "clean-up, grown", "on validation", "s a million voxels")
     return report.Table("What was chosen on validation blocks", (*header, "s of training"), tuple(body))
 
 

@@ -12,6 +12,7 @@ from maeref_jax.evaluation import tissue_blocks, tissue_masks
 from maeref_jax.masking import cleaning
 from maeref_jax.phantoms.tissue_imaging import SHIFTS
 from maeref_jax.pipeline.jobs import Model
+from maeref_jax.pipeline.tissue import usual
 
 
 def ball(radius=6.0, side=24):
@@ -19,23 +20,32 @@ def ball(radius=6.0, side=24):
     return np.sqrt((z - 11.5) ** 2 + (y - 11.5) ** 2 + (x - 11.5) ** 2) < radius
 
 
-RULES, VOXEL = tissue_masks.Rules(open_nm=100.0, smallest_um3=0.01), (80.0, 80.0, 80.0)
+USUAL = {"close_nm": None, "fill_holes": "2d", "open_nm": None, "keep": "all", "smallest_vx": 250, "grow_nm": None}
+RULES, VOXEL = tissue_masks.Rules(100.0, 0.01, USUAL), (80.0, 80.0, 80.0)
 
 
 def test_a_mask_is_cleaned_and_grows_as_masks_do_elsewhere():
     score = np.where(ball(7.0), 1.0, 0.0) * np.where(ball(2.0), 0.0, 1.0)
     score[2, 2] = 1.0  # a line
-    found = tissue_masks.masks(score, 0.5, False, (0.0, 160.0), RULES, VOXEL)
+    found = tissue_masks.masks(score, 0.5, "none", (0.0, 160.0), RULES, VOXEL)
     assert np.array_equal(found[0], score > 0) and np.array_equal(found[1], cleaning.grown(score > 0, 160.0, VOXEL))
-    cleaned, larger = tissue_masks.masks(score, 0.5, True, (0.0, 160.0), RULES, VOXEL)
+    cleaned, larger = tissue_masks.masks(score, 0.5, "light", (0.0, 160.0), RULES, VOXEL)
     assert (
         np.count_nonzero(cleaned ^ ball(7.0)) < 0.05 * ball(7.0).sum()
         and cleaned[12, 12, 12]
         and not cleaned[2, 2].any()
     )
     assert np.array_equal(larger, cleaning.grown(cleaned, 160.0, VOXEL))
-    nothing = tissue_masks.masks(np.zeros((3, 3, 3)), 0.5, True, (320.0,), RULES, VOXEL)
+    nothing = tissue_masks.masks(np.zeros((3, 3, 3)), 0.5, "light", (320.0,), RULES, VOXEL)
     assert not nothing[0].any(), "nothing does not grow"
+
+
+def test_as_it_comes_is_what_the_command_makes():
+    truth = ball(9.0).astype(int)
+    asked = {name: value for name, value in load_config("tissue_mask").to_dict().items() if name in USUAL}
+    one = tissue_masks.as_it_comes([(truth, 0.6 * truth)], None, RULES, VOXEL)
+    mask = cleaning.cleaned(truth > 0, usual(asked, VOXEL), VOXEL)
+    assert np.array_equal(one.counted, tissue_masks.counts(truth, mask)) and tissue_masks.recall(one.counted) == 1
 
 
 def test_counts_are_shares_of_what_they_say():
