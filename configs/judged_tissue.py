@@ -7,7 +7,7 @@ from configs import texture, tissue, tissue_mask
 CLEANING = ("close_nm", "fill_holes", "open_nm", "keep", "smallest_vx", "grow_nm")  # of configs/tissue_mask.py
 LENGTHS = ("window_nm", "texture_nm", "edge_nm")
 # Of LENGTHS: how far around a voxel its texture is looked at, and two widths of smoothing.
-SIZES = ((900.0, 80.0, 40.0), (500.0, 80.0, 40.0), (500.0, 160.0, 80.0))
+SIZES = ((900.0, 80.0, 40.0), (500.0, 160.0, 80.0))
 SMOOTHED = ((900.0, 80.0, 40.0), (900.0, 240.0, 120.0))
 NETWORKS = {"tissue": "tissue", "tissue_small": "tissue_small"}  # mode: folder of runs/
 
@@ -40,7 +40,7 @@ def settings(mode):
         "shape": (32, 96, 96),
         "validation": {
             "blocks": group(range(300, 303)),
-            "resin": group(range(310, 312), "resin"),
+            "resin": group((310,), "resin"),
             "texture": group((320,), "pasted", "seen"),
         },
         "test": {
