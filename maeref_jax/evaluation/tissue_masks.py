@@ -18,7 +18,7 @@ from maeref_jax.pipeline.tissue import usual
 
 RECALL = 0.995  # of the safe mask, on validation blocks
 THRESHOLDS = (0.02, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)  # of a probability
-QUANTILES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)  # of other scores, over all validation blocks
+QUANTILES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)  # of other scores, over all validation blocks
 GROWN_NM = (0.0, 80.0, 160.0, 240.0, 320.0)
 KINDS = ("as it comes", "closest", "safe")
 CLEANINGS = ("none", "light", "usual")
