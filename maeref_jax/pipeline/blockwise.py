@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maeref_jax.errors import BadInput
 from maeref_jax.masking import exact
 from maeref_jax.masking.slices import agreed
 from maeref_jax.records import Refiner, Segmenter
@@ -75,6 +76,10 @@ def segment_block(
     mirrored at its far faces. wanted: bool (z, y, x) of the box with some True, None for all: windows that show no such
     voxel are not computed. Wanted voxels get the same bits, as all their windows are; the others mean nothing.
     """
+    if apply.statistics:
+        raise BadInput(
+            f"what segments {image.path} goes by the texture of all of it; only maeref refine and maeref tissue do that"
+        )
     windows = windows_around(apply, image.shape, box)
     if wanted is not None:
         windows = list(itertools.compress(windows, hold_any(windows, wanted, box)))

@@ -21,7 +21,7 @@ from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.windows import Box, blocks, whole
 from maeref_jax.volumes.writing import create_volume
 
-AT_ONCE = 2**22  # voxels of a block
+AT_ONCE = 2**21  # voxels of a block
 _SLICES = 2**24  # voxels of whole slices, where there is more than one
 
 
@@ -29,7 +29,7 @@ def block_of(shape: Sequence[int]) -> tuple[int, int, int]:
     """The blocks that a mask is cleaned in: all of a small one."""
     if math.prod(shape) <= AT_ONCE:
         return tuple(shape)
-    return tuple(min(n, b) for n, b in zip(shape, (64, 256, 256), strict=True))
+    return tuple(min(n, b) for n, b in zip(shape, (32, 256, 256), strict=True))
 
 
 def cleaned(mask: Volume, cleaning: Cleaning, scratch: Path, block: Sequence[int] | None = None) -> Volume:

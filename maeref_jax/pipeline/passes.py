@@ -105,7 +105,7 @@ class Run(NamedTuple):
 
 def passes(run: Run) -> dict[str, Callable[[Box], None]]:
     """What each of `run.steps` does with a block, mark included; several blocks may be done beside each other."""
-    run = run._replace(job=_read_by_one(run.job))
+    run = run._replace(job=read_by_one(run.job))
     found = {"copy": functools.partial(_copy, run)}
     means = means_of(run)
     found["segment"] = functools.partial(_segment, run, means)
@@ -120,7 +120,7 @@ def passes(run: Run) -> dict[str, Callable[[Box], None]]:
     return {step: found[step] for step in run.steps}
 
 
-def _read_by_one(job: Job) -> Job:
+def read_by_one(job: Job) -> Job:
     """The job with inputs of which one box is read at a time: not every reader bears threads."""
     turn = threading.Lock()
 
@@ -208,7 +208,7 @@ def _segment(run, means, box) -> None:
     if run.job.within is not None:
         network = run.segmenter is not None and not run.segmenter.apply.statistics
         there = len(windows_around(run.segmenter.apply, run.shape, box)) if network else 0
-        record |= {"outside": inside.size - record["voxels"], "all_windows": there * (1 + ("disagreement" in arrays))}
+        record["all_windows"] = there * (1 + ("disagreement" in arrays))
     _done(run, "segment", box, written, record, started)
 
 

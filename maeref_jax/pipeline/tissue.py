@@ -30,7 +30,7 @@ from maeref_jax.pipeline import doubts, parts, space
 from maeref_jax.pipeline.blockwise import decide
 from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import Job, Model, Settings, settled
-from maeref_jax.pipeline.passes import Run, Said, means_of
+from maeref_jax.pipeline.passes import Run, Said, means_of, read_by_one
 from maeref_jax.results import digests, maps, marks, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.place import Output
@@ -190,6 +190,7 @@ def _write(run, step, role, box, array, started) -> None:
 
 def _segment(run) -> None:
     """What is tissue before any clean-up: of all classes but the first, or what is not 0 of a mask."""
+    run = run._replace(job=read_by_one(run.job))
     means = means_of(run)
 
     def work(box: Box) -> None:

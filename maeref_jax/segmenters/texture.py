@@ -182,7 +182,10 @@ def texture_votes(image: Volume, box: Box, settings: Mapping, found: Mapping) ->
         return np.zeros((len(settings["votes"]), *box.shape), np.float32)
     sizes = sizes_of(settings["lengths"], image.shape, image.voxel_size_nm)
     around = box.grow(sizes.reach).intersect(whole(image.shape))
-    return votes_of(image.read(around), sizes, settings["votes"], found)[:, *box.within(around).slices]
+    grey, (_, *inner) = image.read(around), box.within(around).slices
+    # A slice at a time: all filters are of the plane.
+    slices = (votes_of(grey[z : z + 1], sizes, settings["votes"], found)[:, :, *inner] for z in range(len(grey)))
+    return np.concatenate(list(slices), axis=1)
 
 
 def segmenter(settings: Mapping) -> Segmenter:

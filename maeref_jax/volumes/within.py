@@ -30,13 +30,8 @@ def on_grid(mask: Volume, shape: tuple[int, int, int], voxel_size_nm: tuple | No
     Raises:
         BadInput: another extent, or another shape where the voxel size of one of them is not known.
     """
-    if mask.shape == tuple(shape):
-        sizes = mask.voxel_size_nm, voxel_size_nm
-        if None not in sizes and not np.allclose(*sizes, rtol=1e-3):
-            raise BadInput(
-                f"{mask.path} has voxels of {sizes[0]} nm (z, y, x), but {name} of the same shape {mask.shape} of "
-                f"{sizes[1]} nm; a mask covers what the volume covers. Give the right size with --voxel_size_nm Z,Y,X"
-            )
+    sizes = mask.voxel_size_nm, voxel_size_nm
+    if mask.shape == tuple(shape) and (None in sizes or np.allclose(*sizes, rtol=1e-3)):
         return mask
     what = (
         f"{mask.path} has shape {mask.shape}, but {name} has {tuple(shape)}: a mask on another grid needs voxel sizes"
@@ -48,7 +43,10 @@ def on_grid(mask: Volume, shape: tuple[int, int, int], voxel_size_nm: tuple | No
             f"{what}, and its own is not known; save it in a format that keeps it, such as OME-Zarr or TIFF with "
             f"a voxel size, or on the grid of {name}"
         )
-    return onto(mask, shape, voxel_size_nm, "nearest")
+    try:
+        return onto(mask, shape, voxel_size_nm, "nearest")
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
 
 
 def inside_of(mask: Volume, volume: Volume) -> np.ndarray:

@@ -204,3 +204,42 @@ def test_coarser_levels_of_an_ome_zarr_are_read(run, folder):
     done = run("maeref", "tissue", *flags)
     assert done.returncode == 0 and "level 1" in done.stdout, done.stderr
     assert array_volume(array, "a").shape == (4, 128, 144) and found(folder / "out")[0].shape == (4, 64, 72)
+
+
+def test_a_trained_model_looks_at_its_own_voxel_size_and_all_but_its_first_class_is_tissue(run, folder, monkeypatch):
+    import fakes
+
+    from maeref_jax.pipeline import methods
+
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    monkeypatch.setattr(methods, "load_model", lambda workdir, kind: fakes.segmenter())
+    write_tiff(folder / "a.tif", fakes.image(), (30.0, 10.0, 8.0))
+    flags = ["--input", folder / "a.tif", "--model", folder / "model", "--output", folder / "out", "--smallest_vx", "0"]
+    done = run("maeref", "tissue", *flags)
+    assert done.returncode == 0, done.stderr
+    assert found(folder / "out")[1].voxel_size_nm == (30, 5, 4), "twice as fine, as the model was trained"
+    before = open_volume(folder / "out" / "a_tissue.ome.zarr" / "labels" / "found")
+    assert 0 < before.read(whole(before.shape)).mean() < 1
+    assert any("all but background is taken as tissue" in text for text in told(folder / "out")["notes"])
+    assert told(folder / "out")["workdirs"]["segmenter"] == "runs/fake"
+
+
+def test_texture_of_other_lengths_is_a_workdir(run, folder):
+    lengths = ["--config.lengths.window_nm=100", "--config.lengths.texture_nm=40"]
+    done = run("train.py", "--config", "texture", "--workdir", folder / "model", *lengths)
+    assert done.returncode == 0 and "learns nothing" in done.stdout, done.stderr
+    flags = ["--input", folder / "a.tif", "--output", folder / "out", "--model", folder / "model"]
+    done = run("maeref", "tissue", *flags)
+    assert done.returncode == 0 and "smaller than set" not in done.stdout, done.stderr
+    assert told(folder / "out")["workdirs"]["segmenter"] == str(folder / "model")
+    other = run("maeref", "tissue", *flags[:4])
+    assert other.returncode == 2 and "was made otherwise" in other.stderr
+
+
+def test_from_python_texture_is_a_segmenter_by_its_name():
+    import maeref_jax
+
+    array, inside = image()
+    found = maeref_jax.segment(maeref_jax.load_model("texture"), array, voxel_size_nm=SIZE)
+    assert found.labels[inside].mean() > 0.8 > 0.2 > found.labels[~inside].mean()

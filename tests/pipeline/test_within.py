@@ -344,18 +344,10 @@ def test_a_coarser_mask_says_of_every_voxel_what_lies_at_its_centre(tmp_path):
 
 
 def test_masks_of_another_extent_or_unknown_size_are_refused(tmp_path):
-    for size, shape, why in (
-        ((30.0, 10.0, 8.0), (3, 15, 12), "mask"),
-        (
-            (30.0, 10.0, 8.0),
-            SHAPE,
-            r"mask has voxels of \(30.0, 10.0, 8.0\) nm .* a mask covers what the volume covers",
-        ),
-    ):
+    for size, shape in (((30.0, 10.0, 8.0), (3, 15, 12)), ((30.0, 10.0, 8.0), SHAPE)):
         job = image_job(tmp_path, within=array_volume(np.ones(shape, np.uint8), "mask", size))
-        with pytest.raises(BadInput, match=why) as found:
+        with pytest.raises(BadInput, match=r"^a: mask has shape .* both must show the same place$"):
             refining.refine_volume(job, segmenter(), None, settings(), silent)
-        assert "\n" not in str(found.value)
     job = label_job(tmp_path, within=array_volume(np.ones((3, 15, 19), np.uint8), "mask", (30.0, 10.0, 8.0)))
     with pytest.raises(BadInput, match=r"that of a is not known; give it: --voxel_size_nm Z,Y,X"):
         refining.refine_volume(job, None, None, settings(classes=("a", "b", "c", "d")), silent)
