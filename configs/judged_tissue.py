@@ -45,7 +45,8 @@ def settings(mode):
         },
         "test": {
             "phantoms": group(range(400, 404)),
-            "resin": group(range(410, 413), "resin"),
+            "resin, tracheae": group(range(410, 413), "resin"),
+            "bare resin": group(range(510, 513), "bare"),
             "seen texture": group(range(420, 422), "pasted", "seen"),
             "unseen texture": group(range(430, 432), "pasted", "unseen"),
             "phantoms, 40 nm": group(range(440, 442), voxel_nm=40.0),
@@ -58,7 +59,7 @@ def settings(mode):
         },
         # Titles, and their columns.
         "tables": (
-            ("Voxels of 80 nm", ("phantoms", "resin", "seen texture", "unseen texture")),
+            ("Voxels of 80 nm", ("phantoms", "seen texture", "unseen texture", "resin, tracheae", "bare resin")),
             ("Other voxel sizes", ("phantoms, 40 nm", "phantoms, 160 nm", "unseen, 40 nm", "unseen, 160 nm")),
             ("What no training volume had", ("inverted", "gradient", "fluorescence")),
         ),
@@ -68,9 +69,9 @@ def settings(mode):
         found |= {"textures": {}, "shape": (12, 32, 32), "pictured": ("phantoms",)}
         found["validation"] = {"blocks": group((300,)), "resin": group((310,), "resin")}
         found["test"] = {
-            name: found["test"][name] | {"seeds": (400 + i,)} for i, name in enumerate(("phantoms", "resin"))
+            name: found["test"][name] | {"seeds": (400 + i,)} for i, name in enumerate(("phantoms", "bare resin"))
         }
-        found["tables"] = (("Voxels of 80 nm", ("phantoms", "resin")),)
+        found["tables"] = (("Voxels of 80 nm", ("phantoms", "bare resin")),)
         found["texture"].pop("texture, other sizes")
         found["features"] = {"local entropy": ("entropy", SMOOTHED[:1])}
     return found

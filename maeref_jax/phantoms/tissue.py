@@ -14,9 +14,10 @@ from maeref_jax.phantoms.tissue_imaging import Microscope, seen
 from maeref_jax.phantoms.tissue_places import Surroundings, ragged, specks, tracheae
 from maeref_jax.phantoms.tissue_stain import CellSettings, cells
 
-# What a block is: tissue in resin, resin alone, tissue alone.
-KINDS = ("mixed", "resin", "tissue")
-SHARES = {"mixed": (0.15, 0.75), "resin": (0.0, 0.0), "tissue": (1.0, 1.0)}
+# What a block is: tissue in resin; no tissue, but tracheae and dirt; not even these, so that only cutting, charging and
+# noise leave traces; tissue alone, but for tracheae.
+KINDS = ("mixed", "resin", "bare", "tissue")
+SHARES = {"mixed": (0.15, 0.75), "resin": (0.0, 0.0), "bare": (0.0, 0.0), "tissue": (1.0, 1.0)}
 
 
 class TissueSettings(NamedTuple):
@@ -62,6 +63,8 @@ def tissue_block(
         raise BadInput(f"a block needs a positive voxel size (z, y, x) in nm, got {tuple(voxel_size_nm)}")
     rng = np.random.default_rng([seed, 4])
     place, around = (rng, shape, voxel_size_nm), settings.surroundings
+    if kind == "bare":
+        around = around._replace(tracheae_per_1000_um3=0.0, specks_per_1000_um3=0.0)
     tissue = ragged(*place, rng.uniform(*SHARES[kind]))
     wall, lumen = tracheae(*place, around)
     stain = cells(*place, settings.cells) if texture is None else spread(stain_of(texture), rng, shape)

@@ -146,8 +146,8 @@ def test_the_smoke_mode_writes_tables_pictures_and_the_log(tmp_path, capsys):
     printed, text = capsys.readouterr().out, (tmp_path / "tables.txt").read_text()
     assert text.strip() in printed and "texture, safe" in text and "local entropy, closest" in text
     found = json.loads((tmp_path / "summary.json").read_text())
-    assert sum(map(sum, found["resin, texture, safe"]["voxels"])) == 12 * 32 * 32
-    assert found["resin, texture, safe"]["dice"] is None, "there is no tissue to be found"
+    assert sum(map(sum, found["bare resin, texture, safe"]["voxels"])) == 12 * 32 * 32
+    assert found["bare resin, texture, safe"]["dice"] is None, "there is no tissue to be found"
     assert (tmp_path / "picture_1.png").read_bytes()[:4] == b"\x89PNG"
     log = (tmp_path / "openings.log").read_text().splitlines()
     assert len(log) == 1 and "tissue_mixed_400 (phantoms)" in log[0]

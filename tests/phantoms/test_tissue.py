@@ -5,8 +5,8 @@ import pytest
 
 from maeref_jax.errors import BadInput
 from maeref_jax.phantoms.smooth_noise import smooth_noise
-from maeref_jax.phantoms.tissue import KINDS, spread, stain_of, tissue_block
-from maeref_jax.phantoms.tissue_imaging import GRADIENT, SHIFTS
+from maeref_jax.phantoms.tissue import KINDS, TissueSettings, spread, stain_of, tissue_block
+from maeref_jax.phantoms.tissue_imaging import GRADIENT, SHIFTS, Microscope
 from maeref_jax.phantoms.tissue_places import Surroundings, ragged, tracheae
 
 SHAPE, SIZE = (20, 48, 56), (80.0, 80.0, 80.0)
@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_block_and_touches_no_global_state(mixed):
 
 def test_a_block_is_what_its_kind_says():
     shares = {kind: tissue_block(1, SHAPE, SIZE, kind).tissue.mean() for kind in KINDS}
-    assert shares["resin"] == 0 and 0.8 < shares["tissue"] <= 1 and 0.05 < shares["mixed"] < 0.9
+    assert shares["resin"] == shares["bare"] == 0 and 0.8 < shares["tissue"] <= 1 and 0.05 < shares["mixed"] < 0.9
 
 
 @pytest.mark.parametrize("size", [SIZE, (40.0, 40.0, 40.0), (160.0, 80.0, 80.0)])
@@ -56,7 +56,7 @@ def test_the_share_is_about_that_asked_for_and_no_crumb_is_tissue():
 def test_a_trachea_is_a_dark_wall_around_nothing():
     settings = Surroundings(tracheae_per_1000_um3=200.0, trachea_radius_nm=(500.0, 700.0))
     wall, lumen = tracheae(np.random.default_rng(1), SHAPE, SIZE, settings)
-    assert lumen.any() and 0 <= wall.min() and 0.8 < wall.max() <= 1
+    assert lumen.any() and wall.min() >= 0 and 0.8 < wall.max() <= 1
     # From inside to outside of a tube there is a wall to be crossed.
     border = lumen[:, :, 1:] != lumen[:, :, :-1]
     assert np.maximum(wall[:, :, 1:], wall[:, :, :-1])[border].mean() > 0.5
@@ -93,6 +93,14 @@ def test_pasted_tissue_is_made_of_the_texture_alone():
     assert np.allclose(stain_of(np.array([[[0.0, 10.0, 20.0]]])), [[[0.85, 0.425, 0]]], atol=0.01), "dark is stained"
 
 
+def test_bare_resin_is_even():
+    settings = TissueSettings(microscope=Microscope(knife_marks=(0, 1), folded_slices=0.0, charged_rows=0.0))
+    for seed in range(4):
+        bare = tissue_block(seed, SHAPE, SIZE, "bare", settings=settings).image
+        assert np.abs(bare - bare.mean()).max() < 100, "no wall and no speck, which are as dark as membranes"
+        assert np.percentile(bare, 99.9) - np.percentile(bare, 0.1) < 80
+
+
 def test_a_block_of_real_texture_has_it_where_there_is_tissue():
     texture = 100 + 30 * smooth_noise(np.random.default_rng(0), (10, 30, 30), SIZE, 90.0)
     pasted, drawn = (tissue_block(3, SHAPE, SIZE, "mixed", given) for given in (texture, None))
@@ -102,7 +110,7 @@ def test_a_block_of_real_texture_has_it_where_there_is_tissue():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"kind": "brain"}, "no block of kind 'brain'; expected one of mixed, resin, tissue"),
+        ({"kind": "brain"}, "no block of kind 'brain'; expected one of mixed, resin, bare, tissue"),
         ({"shape": (4, 0, 4)}, "at least one voxel each"),
         ({"voxel_size_nm": (80.0, 0.0, 80.0)}, "a positive voxel size"),
         ({"shift": "blur"}, "no shift 'blur'; expected one of inverted, gradient, fluorescence"),

@@ -50,7 +50,7 @@ def test_texture_is_that_of_the_columns_of_a_split(given, monkeypatch, split):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"kinds": ("mixed", "brain")}, "expected some of pasted, mixed, resin, tissue"),
+        ({"kinds": ("mixed", "brain")}, "expected some of pasted, mixed, resin, bare, tissue"),
         ({"kinds": ()}, "expected some of"),
         ({"drawn_at_nm": (80.0, 0.0)}, "sizes of voxels in nm"),
         ({"texture": {"path": "", "columns": COLUMNS}}, "tissue.texture.path names no image"),
