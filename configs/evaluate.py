@@ -28,7 +28,7 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
                   testing_half.tif and testing_half_groundtruth.tif lie beside it, on the test stack
     :tissue       masks of tissue: a network of configs/tissue.py (runs/tissue) beside texture's votes, local entropy
                   and difference of Gaussians, on blocks whose truth is known, drawn and of real texture
-    :tissue_small the same with the network of configs/tissue.py:small (runs/tissue_small); about 20 minutes
+    :tissue_small the same with the network of configs/tissue.py:small (runs/tissue_small); 10 minutes
     :tissue_smoke the same in seconds, without real texture and without a network
 
 Where the public data of epfl_hippocampus, mef_cristae and vnc_sstem are, their configs say; MAEREF_DATA names the
