@@ -120,6 +120,7 @@ def make_mask(volume: Volume, stem: str, config, given: Given, say=tell, mask: b
     else:
         segmenter = _model(config.model)
         source = image = _at_coarse_voxels(volume, segmenter, given, say)
+        doubts = _empty_to_texture(source, segmenter)
     cleaning = tissue.usual({name: config[name] for name in CLEANING}, source.voxel_size_nm)
     lengths = ", ".join(f"{name} {length:g}" for name, length in cleaning.lengths.items())
     say(f"{stem}: clean-up with {lengths}, fill_holes {cleaning.fill_holes}, smallest_vx {cleaning.smallest_vx}")
@@ -170,6 +171,24 @@ def _at_coarse_voxels(image: Volume, segmenter, given: Given, say) -> Volume:
         f"(z y x){chosen}; --at_voxel_size_nm Z,Y,X sets another size"
     )
     return found
+
+
+def _empty_to_texture(image: Volume, segmenter) -> tuple[str, ...]:
+    """What to warn of where a network is asked and texture sees nothing but noise: of resin alone networks take part
+    for tissue, as they stretch its grey values until noise looks like contrast (docs/tissue.md).
+    """
+    from maeref_jax.volumes import progress
+
+    if segmenter.apply.statistics:  # it is texture
+        return ()
+    with progress.showing("asking texture whether there is anything but noise"):
+        kind = _model("texture").apply.statistics(image)["kind"]
+    if kind not in ("noise", "nothing"):
+        return ()
+    return (
+        f"{image.path} looks like noise and nothing else, of which {segmenter.workdir} may take part for tissue: look "
+        "at the outline, or let texture decide: --model texture",
+    )
 
 
 def _understood(mask: Volume, wanted: tuple | None) -> tuple[Volume, tuple, tuple]:

@@ -224,6 +224,12 @@ def test_a_trained_model_looks_at_its_own_voxel_size_and_all_but_its_first_class
     assert 0 < before.read(whole(before.shape)).mean() < 1
     assert any("all but background is taken as tissue" in text for text in told(folder / "out")["notes"])
     assert told(folder / "out")["workdirs"]["segmenter"] == "runs/fake"
+    assert not any("noise" in text for text in told(folder / "out")["warnings"])
+    noise = np.random.default_rng(0).normal(120, 9, (4, 64, 72)).astype(np.float32)
+    write_tiff(folder / "b.tif", noise, (30.0, 5.0, 4.0))
+    done = run("maeref", "tissue", "--input", folder / "b.tif", *flags[2:])
+    assert done.returncode == 0 and "looks like noise and nothing else" in done.stderr, done.stderr
+    assert any("runs/fake may take part for tissue" in text for text in told(folder / "out", "b")["warnings"])
 
 
 def test_texture_of_other_lengths_is_a_workdir(run, folder):
