@@ -19,9 +19,10 @@ from maeref_jax.evaluation.page import training_seconds, versions
 from maeref_jax.pipeline import methods
 from maeref_jax.report.canvas import Key, Panel, compose, enlarged, grey_image, outlined, scale_for
 from maeref_jax.report.page import Picture, html_page
+from maeref_jax.results.maps import HIDDEN_COLOUR
 from maeref_jax.training.workdir import flat, make_workdir, write_text
 
-TRUTH_COLOUR, MASK_COLOUR = (0, 190, 255), (255, 0, 170)
+TRUTH_COLOUR, MASK_COLOUR = (0, 190, 255), HIDDEN_COLOUR
 
 
 def judge(settings, workdir):
@@ -208,7 +209,8 @@ def _write(workdir, tables, pictures, found, chosen, settings, models, seconds):
         lead=[],
         pictures=pictures,
         tables=tables,
-        classes={"names": ("resin", "tissue"), "colours": ((0, 0, 0), (90, 200, 170))},
+        classes={"names": (), "colours": ()},
+        outline="the safe mask (outline)",
         facts={
             "Models": {row: model.workdir for row, model in models.items()},
             "Evaluation settings": flat(settings),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from resin import tissue_in_resin
 from scipy import ndimage
 
 from maeref_jax.commands import tissue as command
@@ -15,11 +16,7 @@ SHAPE, SIZE = (4, 64, 72), (40.0, 20.0, 20.0)
 
 
 def image(seed=0):
-    rng = np.random.default_rng(seed)
-    _, y, x = np.indices(SHAPE)
-    structure = ndimage.gaussian_filter(rng.normal(size=SHAPE), (0, 2, 2))
-    inside = np.hypot(y - 32, x - 36) < 18
-    array = np.where(inside, 120 + 40 * structure / structure.std(), 120) + rng.normal(0, 5, SHAPE)
+    array, inside = tissue_in_resin(SHAPE, 18, seed)
     return array.clip(0, 255).astype(np.uint8), inside
 
 

@@ -148,6 +148,8 @@ def test_the_smoke_mode_writes_tables_pictures_and_the_log(tmp_path, capsys):
     found = json.loads((tmp_path / "summary.json").read_text())
     assert sum(map(sum, found["bare resin, texture, safe"]["voxels"])) == 12 * 32 * 32
     assert found["bare resin, texture, safe"]["dice"] is None, "there is no tissue to be found"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "the safe mask (outline)" in page and "hidden tokens" not in page
     assert (tmp_path / "picture_1.png").read_bytes()[:4] == b"\x89PNG"
     log = (tmp_path / "openings.log").read_text().splitlines()
     assert len(log) == 1 and "tissue_mixed_400 (phantoms)" in log[0]
