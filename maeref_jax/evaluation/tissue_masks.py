@@ -9,7 +9,6 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from maeref_jax.masking import cleaning
 from maeref_jax.masking.cleaning import Cleaning
@@ -80,10 +79,7 @@ def masks(score, threshold, how, grown_nm, rules: Rules, voxel_size_nm) -> list[
         mask = cleaning.cleaned(mask, asked, voxel_size_nm)
     elif how == "usual":
         mask = cleaning.cleaned(mask, usual(rules.usual, voxel_size_nm), voxel_size_nm)
-    if not mask.any():
-        return [mask] * len(grown_nm)
-    distance = ndimage.distance_transform_edt(~mask, sampling=voxel_size_nm)  # once, as cleaning.grown does each time
-    return [distance <= length * (1 + 1e-9) for length in grown_nm]
+    return cleaning.grown_by_each(mask, grown_nm, voxel_size_nm)
 
 
 def mask_of(score: np.ndarray, choice: Choice, rules: Rules, voxel_size_nm) -> np.ndarray:
