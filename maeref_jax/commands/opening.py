@@ -11,7 +11,7 @@ from maeref_jax.commands.requests import Request, fill_in, leading_path, read_ta
 from maeref_jax.commands.system_errors import explained
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.results.output import check_stem
-from maeref_jax.volumes.dataset import Given, given_of
+from maeref_jax.volumes.dataset import Given, given_of, met
 from maeref_jax.volumes.formats.store import is_url
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.within import AUTO
@@ -113,27 +113,13 @@ def open_request(request: Request, config) -> dict[str, Any]:
     if config.nnunet:
         probabilities = (nnunet.understood(volume, request.classes) for volume in probabilities)
     volumes |= {"probabilities": tuple(given.brought(volume, "probabilities") for volume in probabilities)}
-    volumes = _met(volumes) if given.at_voxel_size_nm else volumes
+    volumes = met(volumes) if given.at_voxel_size_nm else volumes
     if request.paths.get("within") == AUTO:
         mask = within_auto.mask_of(request.stem, volumes, config)
         return volumes if mask is None else volumes | {"within": mask}
     if "within" in request.paths:
         volumes["within"] = given.open_mask(request.paths["within"], all_of(volumes)[0])
     return volumes
-
-
-def _met(volumes: dict[str, Any]) -> dict[str, Any]:
-    """Volumes read at one voxel size, all on the grid of the first: one of coarser voxels may end half of one later.
-    Raises BadInput for one that shows another extent.
-    """
-    shape = all_of(volumes)[0].shape
-
-    def met(volume):
-        if isinstance(volume, tuple):
-            return tuple(map(met, volume))
-        return volume if volume.shape == shape or volume.bring is None else volume.bring(volume.file, shape=shape)
-
-    return {role: met(volume) for role, volume in volumes.items()}
 
 
 def open_witness(request: Request, config, volumes: dict[str, Any], several: bool) -> Volume:

@@ -270,7 +270,10 @@ def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts:
         short = ": NOT enough, already for the exports"
     together = f", shared by {num_parts} parts" if num_parts > 1 else ""
     lines = [f"all {len(found)}: disk at most {space.size(disk)}, {space.size(free)} free in {place}{short}"]
-    lines.append(f"hours of the networks{together} (reading, writing, objects, exports and asking come on top):")
+    if not any(one["windows"] for one in found):
+        return [*lines, "hours: not estimated, as no network is at work"]
+    more = "texture, rules for whole slices, reading, writing, objects, exports and asking come on top"
+    lines.append(f"hours of the networks{together} ({more}):")
     lines.append(f"  {_hours(seconds):>9}  this machine ({jax.devices()[0].device_kind}), measured with a few windows")
     uncounted = not work and any(windows["computed"] for one in found for windows in one["windows"].values())
     if uncounted:

@@ -195,7 +195,7 @@ def _understood(mask: Volume, wanted: tuple | None) -> tuple[Volume, tuple, tupl
     """A mask as 0 and 1 on the grid that is asked for, its border smooth where that is finer; doubts and notes."""
     from maeref_jax.pipeline import cleaning
     from maeref_jax.volumes import label_ids
-    from maeref_jax.volumes.resolution import at_voxel_size, coarser_shape
+    from maeref_jax.volumes.resolution import at_voxel_size
 
     reading = label_ids.understand_mask(mask, ("resin", "tissue"))
     classes = label_ids.as_classes(mask, reading)
@@ -203,5 +203,8 @@ def _understood(mask: Volume, wanted: tuple | None) -> tuple[Volume, tuple, tupl
         return classes, reading.doubts, reading.notes
     if mask.voxel_size_nm is None or all(a >= b for a, b in zip(wanted, mask.voxel_size_nm, strict=True)):
         return at_voxel_size(classes, wanted, "mode"), reading.doubts, reading.notes
-    shape = coarser_shape(mask.shape, mask.voxel_size_nm, wanted)
-    return cleaning.finer(classes, shape, wanted), reading.doubts, reading.notes
+    return (
+        cleaning.finer(classes, at_voxel_size(classes, wanted, "nearest").shape, wanted),
+        reading.doubts,
+        reading.notes,
+    )

@@ -159,8 +159,8 @@ def check_usage(config) -> None:
             continue
         if not command_line.is_packaged(config[name]):
             raise BadInput(f"--{name} {config[name]} is not the workdir of a train.py run: it has no config.json")
-        if config.suggest_threshold:
+        if config.suggest_threshold and name == "refiner":
             raise BadInput(
-                f"--suggest_threshold stores what it finds in the refiner's workdir; --refiner {config[name]} has "
-                f"none; make one: maeref train --config {config[name]} --workdir DIR"
+                f"--suggest_threshold stores what it finds in the refiner's workdir; --refiner {config.refiner} has "
+                f"none; make one: maeref train --config {config.refiner} --workdir DIR"
             )

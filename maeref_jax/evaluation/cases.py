@@ -13,7 +13,7 @@ from maeref_jax.samples.training_volumes import stems
 from maeref_jax.training.workdir import make_workdir
 from maeref_jax.volumes import within
 from maeref_jax.volumes.class_scheme import is_mitochondria, listed
-from maeref_jax.volumes.dataset import given_of, mapped_labels
+from maeref_jax.volumes.dataset import given_of, mapped_labels, met
 from maeref_jax.volumes.inputs import check_values
 from maeref_jax.volumes.label_ids import as_classes
 from maeref_jax.volumes.labels import real_classes
@@ -176,8 +176,12 @@ def _file_case(index, files, classes):
     def opened(role):
         return given_of(files).open(files[role][index], role)
 
-    source = opened("truths")
-    notes = []
+    names = ("image", *ROLES[1:])
+    inputs = {
+        name: opened(role) for name, role in zip(("truth", *names), ("truths", *ROLES), strict=True) if files[role]
+    }
+    inputs = met(inputs) if given_of(files).at_voxel_size_nm else inputs
+    source, notes = inputs.pop("truth"), []
     truth = mapped_labels(source, files, classes, notes.append)
     if files["within"] and files["within"][index]:  # outside nothing is judged
         mask = given_of(files).open_mask(files["within"][index], source)
@@ -188,8 +192,6 @@ def _file_case(index, files, classes):
         raise BadInput(
             f"{source.path} holds no known label: all voxels are unknown or ambiguous, nothing can be judged"
         )
-    names = ("image", *ROLES[1:])
-    inputs = {name: opened(role) for name, role in zip(names, ROLES, strict=True) if files[role]}
     for name, volume in inputs.items():
         if volume.shape != truth.shape:
             raise BadInput(f"{source.path} has shape {truth.shape}, but its {name} {volume.path} has {volume.shape}")

@@ -100,7 +100,7 @@ def make(asked: Asked, say: Callable[[str], None] = tell) -> dict:
 
     Raises:
         BadInput: a volume that cannot be used, settings that mean nothing, or an output that was made otherwise.
-        CannotGoOn: another process is finishing it.
+        CannotGoOn: another process is cleaning it up.
         OSError: the output cannot be written.
     """
     place, volume = asked.place, asked.volume
@@ -131,10 +131,11 @@ def make(asked: Asked, say: Callable[[str], None] = tell) -> dict:
     run = run._replace(said=said, arrays=_arrays(run, place))
     marks.sweep(place, ("segment", "clean"), run.boxes)
     _segment(run)
-    _clean(run, asked.cleaning)
+    # The clean-up has a folder for what it found in between: two processes would read what the other one removed.
     with claimed(place.progress, "finish") as ours:
         if not ours:
-            raise CannotGoOn(f"{place.stem}: another process writes the rest; if it died, run this in a minute")
+            raise CannotGoOn(f"{place.stem}: another process cleans it up; if it died, run this in a minute")
+        _clean(run, asked.cleaning)
         return _finish(run, asked, say)
 
 
@@ -207,10 +208,10 @@ def _segment(run) -> None:
 
 def _clean(run, cleaning: Cleaning) -> None:
     place = run.place
-    if len(marks.finished(place, "clean")) == len(run.boxes):
-        return
     scratch = place.progress / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
+    if len(marks.finished(place, "clean")) == len(run.boxes):
+        return
     scratch.mkdir()
     checked, stored = marks.Checked(place, run.arrays), run.arrays["found"]
     for box in run.boxes:

@@ -12,7 +12,7 @@ from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.volumes import grey_values, inputs, threads, within
-from maeref_jax.volumes.dataset import given_of, mapped_labels
+from maeref_jax.volumes.dataset import given_of, mapped_labels, met
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import array_volume, resolved, share_slices, split_range
@@ -105,6 +105,7 @@ def volumes_from_files(split, data, scheme, with_image, say=tell):
             for role, files in paths.items()
             if files and (role != "images" or with_image)
         }
+        given = met(given) if given_of(data).at_voxel_size_nm else given
         inputs.check_same_grid(given["labels"], *given.values())
         labels = mapped_labels(given["labels"], data, scheme, say)
         image = _read(given["images"]).astype(np.float32) if with_image else None

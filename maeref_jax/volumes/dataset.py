@@ -70,6 +70,23 @@ def given_of(settings: Mapping[str, Any]) -> Given:
     return Given(settings.get("axes") or None, own, index, trust, wanted and checked_size(wanted, "at_voxel_size_nm"))
 
 
+def met(volumes: Mapping[str, Any]) -> dict[str, Any]:
+    """Volumes by role, or tuples of them, that are read at one voxel size, all on one grid: that of the first that has
+    voxels of that size, else of the first. One of coarser voxels may end half of one later, and is rounded up then.
+
+    Raises BadInput for one that shows another extent.
+    """
+    every = [volume for found in volumes.values() for volume in (found if isinstance(found, tuple) else (found,))]
+    shape = next((volume.shape for volume in every if volume.bring is None), every[0].shape)
+
+    def one(volume):
+        if isinstance(volume, tuple):
+            return tuple(map(one, volume))
+        return volume if volume.shape == shape or volume.bring is None else volume.bring(volume.file, shape=shape)
+
+    return {role: one(volume) for role, volume in volumes.items()}
+
+
 def mapped_labels(volume, data, scheme, say=tell, flag="--label_map"):
     """The labels of a Volume in the classes of a scheme, int16, -1 unknown. data: label_map, shell_class (-1 for
     none), shell_vx; scheme: {"names", "ambiguous"}, or how many classes there are; say: hears what was taken how, and

@@ -24,6 +24,7 @@ from maeref_jax.volumes.windows import Box
 # centre.
 HOWS = ("mean", "mode", "largest", "nearest")
 _MOST_COVERED = 2**24  # voxels that one voxel may stand for
+_MOST_CUT = 2**15  # voxels that one voxel may be cut into where a size is asked for: more is a slip of a unit
 _AT_ONCE = 2**22  # voxels read at once, all classes together
 _FINEST = 2**16  # parts of a voxel in which shares are counted; of coarser voxels all together
 
@@ -57,9 +58,15 @@ def at_voxel_size(
         shape: of another volume that shows the same, whose grid is to be met.
 
     Raises:
-        BadInput: no voxel size is known, nothing would be left of a plane; or as in `onto`.
+        BadInput: no voxel size is known, nothing would be left of a plane, one voxel would become more than 32
+            thousand; or as in `onto`.
     """
     found, bring = _known(volume), functools.partial(at_voxel_size, wanted_nm=wanted_nm, how=how, shape=shape)
+    if math.prod(max(1.0, size / wanted) for size, wanted in zip(found, wanted_nm, strict=True)) > _MOST_CUT:
+        raise BadInput(
+            f"every voxel of {volume.path}, of {size_text(found)} nm (z y x), would be cut into over {_MOST_CUT:,} of "
+            f"{size_text(wanted_nm)} nm; ask for larger voxels (lengths are in nm)"
+        )
     shape = shape or coarser_shape(volume.shape, found, wanted_nm)
     if any(few == 1 < many for few, many in zip(shape[1:], volume.shape[1:], strict=True)):
         raise BadInput(

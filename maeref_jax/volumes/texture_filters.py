@@ -67,6 +67,7 @@ def flat(image: np.ndarray) -> np.ndarray:
     saturated. That is no texture, and neither is its border.
     """
     square = (1, 3, 3)
+    image = image.astype(np.float32) if image.dtype == np.float16 else image  # exact; scipy's filters know no float16
     constant = ndimage.maximum_filter(image, square) == ndimage.minimum_filter(image, square)
     # A plane's border repeats: a square has to lie inside.
     for axis in (1, 2):

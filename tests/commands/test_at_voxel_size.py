@@ -191,6 +191,26 @@ def test_labels_are_judged_at_that_size(files):
     np.testing.assert_array_equal(found.inputs["image"].read(whole(SHAPE)), image())
 
 
+@pytest.mark.parametrize("at", [FINE, SIZE])
+@pytest.mark.parametrize("ends", [(3, 29, 38), (2, 28, 37)])
+def test_coarse_labels_that_end_half_a_voxel_after_or_before_the_image_are_read_on_one_grid(files, at, ends):
+    write_tiff("odd.tif", fine(image())[:5, :57, :75], FINE)
+    write_tiff("odd_labels.tif", labels()[tuple(map(slice, ends))], SIZE)
+    shape = (5, 57, 75) if at == FINE else ends
+    given = {"at_voxel_size_nm": at, "label_map": (), "shell_class": -1}
+    split = {"images": ("odd.tif",), "labels": ("odd_labels.tif",), "entropy": (), "labelled_slices": ()}
+    (found,) = volumes_from_files(split, given, SCHEME, True, lambda text: None)
+    assert found.image.shape == found.labels.shape == shape
+    drawn = labels() if at == SIZE else fine(labels())
+    same = tuple(slice(min(pair)) for pair in zip(shape, drawn.shape, (4, 56, 74), strict=True))
+    np.testing.assert_array_equal(found.labels[same], drawn[same])
+    overrides = ("truths=odd_labels.tif", "images=odd.tif", f"at_voxel_size_nm={','.join(map(str, at))}")
+    config = command_line.load_config("evaluate", [f"--config.files.{one}" for one in overrides]).to_dict()
+    (case,) = cases.cases({"phantom": {"seeds": ()}, "files": config["files"]}, SCHEME, Path("out"))
+    # Of evaluation the labels come first: where both are finer than what is read, it is their grid.
+    assert case.truth.shape == case.inputs["image"].shape
+
+
 def test_labels_are_rendered_at_that_size(files):
     drawn = np.zeros((8, 40, 40), np.uint8)
     drawn[:, 8:32, 8:32] = 3

@@ -139,6 +139,12 @@ def test_an_image_is_planned_for_the_worst_and_says_so(tmp_path):
     assert "measured" in total and total.count("estimate, not measured") == 2 and not (tmp_path / "new").exists()
 
 
+def test_where_no_network_is_at_work_no_hours_are_told(tmp_path):
+    texture = load_models.by_name("texture", kind="segmenter")
+    found = plan.plan(image_job(tmp_path), texture, None, settings(), {})
+    assert plan.described_total([found], tmp_path, 1)[1:] == ["hours: not estimated, as no network is at work"]
+
+
 def test_jobs_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(BadInput, match="needs image"):
         plan.plan(label_job(tmp_path), None, refiner(needs=("image",)), settings(), {})

@@ -130,12 +130,19 @@ def test_a_threshold_takes_the_place_of_an_earlier_one_in_one_step(tmp_path):
         (["--num_parts", "2"], "does not go with --num_parts"),
         (["--workers", "2"], "does not go with --workers"),
         (["--refiner", "none"], "does not go with --refiner none"),
+        (["--refiner", "nearest"], "--refiner nearest has none; make one: maeref train --config nearest"),
         (["--input", "stacks/a.tif", "stacks/b.tif"], "tries one input, found a, b"),
     ],
 )
 def test_a_threshold_is_suggested_for_one_input_in_one_process(refine, more, message):
     code, _, err = refine(*IMAGE, "--suggest_threshold", "a_labels.tif", *more)
     assert code == 2 and message in err and err.count("\n") == 1 and not Path("out").exists()
+
+
+def test_an_ensemble_that_learns_nothing_needs_no_workdir_for_it(refine, monkeypatch):
+    monkeypatch.setattr(suggestion, "suggest", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        refine(*IMAGE, "--suggest_threshold", "a_labels.tif", "--ensemble", "texture")
 
 
 def test_within_a_mask_only_what_is_inside_counts(tmp_path):

@@ -6,7 +6,7 @@ from resin import tissue_in_resin
 from scipy import ndimage
 
 from maeref_jax.commands.load_models import by_name
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.masking.cleaning import Cleaning, cleaned
 from maeref_jax.pipeline import cleaning as blocks_of_cleaning
 from maeref_jax.pipeline import tissue
@@ -135,6 +135,23 @@ def test_masks_that_come_out_empty_or_full_are_doubted(tmp_path, given, how, exp
     with pytest.raises(BadInput, match="stopped by --strict"):
         tissue.make(asked(tmp_path / "strict", strict=True, **changed), silent)
     assert not (tmp_path / "strict" / "a_tissue.json").exists()
+
+
+def test_a_second_process_leaves_the_clean_up_to_the_first(tmp_path, small_blocks, monkeypatch):
+    clean_up, refused = blocks_of_cleaning.cleaned, []
+
+    def meanwhile(*given):
+        found = clean_up(*given)
+        monkeypatch.setattr(blocks_of_cleaning, "cleaned", clean_up)
+        with pytest.raises(CannotGoOn, match="another process cleans it up") as error:
+            tissue.make(asked(tmp_path), silent)
+        refused.append(error)
+        return found
+
+    monkeypatch.setattr(blocks_of_cleaning, "cleaned", meanwhile)
+    tissue.make(asked(tmp_path), silent)
+    assert refused
+    np.testing.assert_array_equal(stored(tmp_path)[0], cleaned(painted() != 0, HOW, SIZE))
 
 
 def test_refined_volumes_in_the_same_folder_are_not_taken_for_masks_nor_masks_for_them(tmp_path):

@@ -165,6 +165,14 @@ def test_volumes_thinner_than_a_filter(shape):
     assert statistics["kind"] in ("nothing", "noise", "two", "tissue")
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bool", "uint64", "int8", ">u2", "float64"])
+def test_grey_values_of_any_type(dtype):
+    image, _ = tissue_in_resin((2, 40, 40))
+    given = array_volume((image > 100 if dtype == "bool" else image / 3).astype(dtype), "image", SIZE)
+    votes = texture.texture_votes(given, whole(given.shape), SETTINGS, texture.statistics(given, SETTINGS))
+    assert np.isfinite(votes).all() and votes.min() >= 0 and votes.max() <= 1
+
+
 def test_lengths_are_in_nm_and_shrink_together_in_small_volumes():
     lengths = SETTINGS["lengths"]
     assert lengths == {"window_nm": 16384, "texture_nm": 256, "edge_nm": 128}, "64, 1 and 0.5 voxels of 256 nm"

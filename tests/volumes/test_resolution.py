@@ -288,6 +288,8 @@ def test_what_cannot_be_read_at_another_size_is_said():
         onto(volume, (2, 25, 20), (10, 10, 10), "mean")
     with pytest.raises(BadInput, match="16,777,216 voxels of a, which are of 5 x 5 x 5 nm; ask for smaller"):
         onto(volume, (1, 1, 1), (8000, 8000, 8000), "mean")
+    with pytest.raises(BadInput, match=r"of a, of 5 x 5 x 5 nm .z y x., would be cut into over 32,768 of 1e-05 x"):
+        at_voxel_size(volume, (1e-5, 5, 10), "mode")
     with pytest.raises(BadInput, match=r"would have shape .1, 1, 2. at 200 x 250 x 200 nm: nothing is left"):
         at_voxel_size(volume, (200, 250, 200), "mean")
     assert (
