@@ -36,7 +36,7 @@ def run(job, **changes):
 
 
 def on_file(directory):
-    place = file_grid.inside(Output(directory, "a"))
+    place = file_grid.as_output(Output(directory, "a"))
     arrays = maps.open_arrays(place, ROLES)
     assert {volume.shape for volume in arrays.values()} == {next(iter(arrays.values())).shape}
     return {role: volume.read(whole(volume.shape)) for role, volume in arrays.items()}
