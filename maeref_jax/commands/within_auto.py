@@ -28,7 +28,8 @@ def mask_of(stem: str, volumes: dict[str, Any], config) -> Volume | None:
             f"{stem}: --within auto with --num_parts {config.num_parts}: each part would make the mask. Make it first: "
             f"maeref tissue --input … --output {config.output}, then give --within {place.folder}"
         )
-    anew = config.overwrite and not config.serve and not config.dry_run
+    # Of several parts each would remove what the others use; refining refuses that, too.
+    anew = config.overwrite and config.num_parts == 1 and not config.serve and not config.dry_run
     image = volumes["image"].file or volumes["image"]  # as it is stored: the mask has voxels of its own size
     say = (lambda line: None) if config.serve else tell
     found = mask_for(image, config.output, stem, say, config.typed, overwrite=anew)

@@ -16,7 +16,7 @@ from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
 from maeref_jax.uncertainty.foreground import EVEN
 from maeref_jax.volumes import progress
-from maeref_jax.volumes.inputs import doubt_about_scale, looks_like_a_mask
+from maeref_jax.volumes.inputs import doubt_about_scale, doubts_about_place, looks_like_a_mask
 from maeref_jax.volumes.label_ids import Reading
 from maeref_jax.volumes.volume import Volume
 
@@ -40,6 +40,7 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     read = [reading for role, reading in readings.items() if role != "within"]
     found = [*run.job.doubts, *(text for reading in read for text in reading.doubts)]
     found += inside.doubts(run.job.stem, run.shape, left)
+    found += doubts_about_place(_given(run.job))
     if run.job.entropy and looks_like_a_mask(run.job.entropy):
         found.append(
             f"{run.job.entropy.path} holds 0 and 1 of 255, hardly any entropy; is it a mask? give it as --hidden"
@@ -58,6 +59,11 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     return Said(tuple(found), tuple(said), asked, left, statistics)
 
 
+def _given(job) -> list[Volume]:
+    volumes = (job.image, job.labels, job.entropy, job.hidden, job.within, *job.probabilities)
+    return [volume for volume in volumes if volume is not None]
+
+
 def _statistics(run) -> dict | None:
     """What a segmenter that learned nothing has to know of the whole image."""
     if run.segmenter is None or run.segmenter.apply.statistics is None:
@@ -69,14 +75,13 @@ def _statistics(run) -> dict | None:
 def notes(run: Run, asked: dict | None) -> list[str]:
     """What a user should know of the inputs, and of what was not asked."""
     job, refiner, found = run.job, run.refiner, []
-    volumes = (job.image, job.labels, job.entropy, job.hidden, job.within, *job.probabilities)
     learned = refiner.facts.get("foreground_threshold", EVEN) if refiner else EVEN
     if learned != EVEN and job.labels is not None:
         found.append(
             f"{refiner.workdir} was trained on masks whose foreground begins at a probability of {learned:g}; where "
             f"that of {job.labels.path} begins is not known"
         )
-    found += [f"{volume.path}: {volume.note}" for volume in volumes if volume is not None and volume.note]
+    found += [f"{volume.path}: {volume.note}" for volume in _given(job) if volume.note]
     if text := file_grid.note(job):
         found.append(text)
     if job.entropy is not None and job.entropy.dtype == np.uint8:

@@ -6,6 +6,7 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes import label_ids, within
+from maeref_jax.volumes.formats.said import NANOMETRES
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import Box, blocks
@@ -39,6 +40,36 @@ def _or_of_other_sizes(first, other) -> str:
         return ""
     size = ",".join(f"{length:g}" for length in first.voxel_size_nm)
     return f"; their voxels are of different size: --at_voxel_size_nm {size} reads both at one"
+
+
+def doubts_about_place(volumes: Iterable[Volume]) -> list[str]:
+    """What to tell a user of volumes whose files say that they lie elsewhere in the world than the first that says
+    where it lies, or the other way round, by more than a voxel of the coarser one. Voxels are matched as stored.
+    """
+    first, *others = [volume for volume in volumes if volume.placement] or [None]
+    found = []
+    for other in others:
+        units = [volume.placement.unit for volume in (first, other)]
+        if units[0] != units[1] and not NANOMETRES.keys() >= {*units}:
+            continue  # nobody knows
+        by = 1.0 if units[0] == units[1] else NANOMETRES[units[1]] / NANOMETRES[units[0]]
+        (ends, steps), (theirs, their_steps) = map(_ends, (first, other))
+        lengths, their_lengths = (np.linalg.norm(one, axis=1) for one in (steps, their_steps * by))
+        apart = np.abs((theirs * by - ends) @ (steps / lengths[:, None]).T)
+        if (apart > np.maximum(lengths, their_lengths) * 1.001).any():
+            found.append(
+                f"{other.path} lies elsewhere in the world than {first.path}, or is turned, as their affines say; "
+                "voxels are matched as they are stored, the first to the first: if that is wrong, save it on the grid of "
+                f"{first.path}"
+            )
+    return found
+
+
+def _ends(volume) -> tuple[np.ndarray, np.ndarray]:
+    """Where the first corner of a volume and the ends of its three edges there lie, (4, 3), and its steps, (3, 3)."""
+    steps = np.array([volume.placement.columns[axis] for axis in "ZYX"])
+    corner = np.array(volume.placement.origin) - steps.sum(0) / 2
+    return np.vstack([corner, corner + steps * np.array(volume.shape)[:, None]]), steps
 
 
 def known_voxel_size(volumes: Iterable[Volume]) -> tuple[float, float, float] | None:

@@ -150,6 +150,20 @@ def test_parts_work_within_the_mask(refine):
     assert told[0] == told[1]
 
 
+def test_a_mask_that_is_mirrored_in_the_world_is_doubted(refine):
+    nibabel = pytest.importorskip("nibabel")
+    _, inside = coarse()
+    for name, array, turn in (("cell", labels(), 1), ("mask", inside, 1), ("mirrored", inside, -1)):
+        affine = np.diag([turn * SIZE[2], SIZE[1], SIZE[0], 1.0])
+        nibabel.save(nibabel.Nifti1Image(array.astype(np.uint8).transpose(2, 1, 0), affine), f"{name}.nii.gz")
+    command = ["--labels", "cell.nii.gz", "--entropy", "stacks/a_entropy.tif", "--refiner", "mae", *SMALL]
+    told = "mirrored.nii.gz lies elsewhere in the world than cell.nii.gz, or is turned"
+    for mask, doubts in (("mask", 0), ("mirrored", 1)):
+        code, _, err = refine(*command, "--within", f"{mask}.nii.gz", "--output", mask)
+        assert code == 0 and err.count(told) == doubts
+        assert sum(told in warning for warning in sidecar("cell", mask)["warnings"]) == doubts
+
+
 WIDE = (3, 96, 112)
 
 
@@ -187,6 +201,9 @@ def test_auto_makes_a_mask_first_and_keeps_it(refine, resin):
     named = [*resin[: resin.index("auto")], "out/wide_tissue.ome.zarr", *SMALL]
     code, out, _ = refine(*named)
     assert code == 0 and "complete already" in out, "it is the same mask, by its own name"
+    code, _, err = refine(*resin, "--overwrite", "--num_parts", "2", "--part_id", "0")
+    assert code == 2 and "overwrite with several parts" in err
+    assert Path("out/wide_tissue.json").stat().st_mtime_ns == made, "the other parts use it"
     assert refine(*resin, "--overwrite")[0] == 0
     code, _, err = refine(*LABELS, "--entropy", "stacks/a_entropy.tif", "--within", "auto", *SMALL)
     assert code == 2 and "a_labels: --within auto makes a mask by the texture of the image; give --input" in err
