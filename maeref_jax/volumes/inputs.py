@@ -59,8 +59,8 @@ def doubts_about_place(volumes: Iterable[Volume]) -> list[str]:
         if (apart > np.maximum(lengths, their_lengths) * 1.001).any():
             found.append(
                 f"{other.path} lies elsewhere in the world than {first.path}, or is turned, as their affines say; "
-                "voxels are matched as they are stored, the first to the first: if that is wrong, save it on the grid of "
-                f"{first.path}"
+                "voxels are matched as they are stored, the first to the first: if that is wrong, save it on the grid "
+                f"of {first.path}"
             )
     return found
 
