@@ -114,18 +114,19 @@ def make_mask(volume: Volume, stem: str, config, given: Given, say=tell, mask: b
     from maeref_jax.pipeline import tissue
     from maeref_jax.volumes.volume import open_volume
 
-    segmenter, doubts, notes, image = None, (), (), None
+    segmenter, texture, doubts, notes, image = None, None, (), (), None
     if mask:
         source, doubts, notes = _understood(volume, given.at_voxel_size_nm)
     else:
         segmenter = _model(config.model)
         source = image = _at_coarse_voxels(volume, segmenter, given, say)
-        doubts = _empty_to_texture(source, segmenter)
+        texture = None if segmenter.apply.statistics else _model("texture")
     cleaning = tissue.usual({name: config[name] for name in CLEANING}, source.voxel_size_nm)
     lengths = ", ".join(f"{name} {length:g}" for name, length in cleaning.lengths.items())
     say(f"{stem}: clean-up with {lengths}, fill_holes {cleaning.fill_holes}, smallest_vx {cleaning.smallest_vx}")
     how = {"batch": config.batch, "overwrite": config.overwrite, "strict": config.strict, "typed": config.typed}
-    asked = tissue.Asked(stem, Path(config.output), source, segmenter, cleaning, doubts=doubts, notes=notes, **how)
+    how |= {"texture": texture, "doubts": doubts, "notes": notes}
+    asked = tissue.Asked(stem, Path(config.output), source, segmenter, cleaning, **how)
     summary = tissue.make(asked, say)
     found = open_volume(asked.place.folder)
     write_picture(asked.place, found, image)
@@ -171,24 +172,6 @@ def _at_coarse_voxels(image: Volume, segmenter, given: Given, say) -> Volume:
         f"(z y x){chosen}; --at_voxel_size_nm Z,Y,X sets another size"
     )
     return found
-
-
-def _empty_to_texture(image: Volume, segmenter) -> tuple[str, ...]:
-    """What to warn of where a network is asked and texture sees nothing but noise: of resin alone networks take part
-    for tissue, as they stretch its grey values until noise looks like contrast (docs/tissue.md).
-    """
-    from maeref_jax.volumes import progress
-
-    if segmenter.apply.statistics:  # it is texture
-        return ()
-    with progress.showing("asking texture whether there is anything but noise"):
-        kind = _model("texture").apply.statistics(image)["kind"]
-    if kind not in ("noise", "nothing"):
-        return ()
-    return (
-        f"{image.path} looks like noise and nothing else, of which {segmenter.workdir} may take part for tissue: look "
-        "at the outline, or let texture decide: --model texture",
-    )
 
 
 def _understood(mask: Volume, wanted: tuple | None) -> tuple[Volume, tuple, tuple]:
