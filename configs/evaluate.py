@@ -26,8 +26,13 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
     :epfl_hippocampus  every stage of configs/spatial_continuity.py, by number of labelled slices (runs/scm, or
                   --config.continuity.folder), on the held-out slices 150-164 of the training stack and, where
                   testing_half.tif and testing_half_groundtruth.tif lie beside it, on the test stack
+    :tissue       masks of tissue: a network of configs/tissue.py (runs/tissue) beside texture's votes, local entropy
+                  and difference of Gaussians, on blocks whose truth is known, drawn and of real texture
+    :tissue_small the same with the network of configs/tissue.py:small (runs/tissue_small); 10 minutes
+    :tissue_smoke the same in seconds, without real texture and without a network
 
-Where the public data of the last four are, their configs say; MAEREF_DATA names the folder that holds them.
+Where the public data of epfl_hippocampus, mef_cristae and vnc_sstem are, their configs say; MAEREF_DATA names the
+folder that holds them.
 
 Your own volumes instead of phantoms: --config.phantom.seeds= --config.files.truths="('labels.tif',)" and
 --config.files.images="('image.tif',)". Labels of other people's making instead of an image: files.labels with
@@ -40,7 +45,7 @@ import os
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import rendered
+from configs import judged_tissue, rendered
 from configs.defaults import public, trust
 
 MODES = (
@@ -58,6 +63,9 @@ MODES = (
     "vnc_sstem",
     "epfl_every5",
     "epfl_hippocampus",
+    "tissue",
+    "tissue_small",
+    "tissue_smoke",
 )
 # Dice / IoU on the test stack at full resolution, with 32 labelled slices where nothing else is said.
 PUBLISHED = {
@@ -224,6 +232,9 @@ def get_config(mode):
         for role, kind in (("truths", "_groundtruth"), ("images", "")):
             config.files[role] = tuple(os.path.join(folder, name.format(kind)) for name in names)
         config.files.update({"axes": "ZYX", "voxel_size_nm": (5.0, 10.0, 10.0)})
+    if mode.startswith("tissue"):
+        config.task, config.phantom.seeds = "tissue", ()
+        config.tissue = judged_tissue.settings(mode)
     if mode == "epfl_every5":
         config.refiner = "none"
         config.phantom.seeds = ()

@@ -93,6 +93,12 @@ def test_tests_have_the_same_rooms():
         assert (PACKAGE / path.parent.name).is_dir(), f"{path} tests no room"
 
 
+def test_tests_of_two_rooms_have_two_names():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_no_file_is_a_drawer_and_none_outgrows_its_room():
     for path in FILES:
         assert path.stem not in ("utils", "util", "helpers", "misc")

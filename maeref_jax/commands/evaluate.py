@@ -11,7 +11,13 @@ from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
 
 # Task: the file of evaluation/ whose `judge(settings, workdir)` does it.
-TASKS = {"refinement": "refinement", "uncertainty": "uncertainty", "phantoms": "realism", "continuity": "continuity"}
+TASKS = {
+    "refinement": "refinement",
+    "uncertainty": "uncertainty",
+    "phantoms": "realism",
+    "continuity": "continuity",
+    "tissue": "tissue",
+}
 
 
 def main(argv):

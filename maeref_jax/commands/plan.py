@@ -7,32 +7,30 @@ top, and asking the refiner, which is bounded.
 """
 
 import collections
-import functools
 import itertools
 import math
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from maeref_jax.commands.load_models import load_models
 from maeref_jax.commands.opening import one_of_several
+from maeref_jax.commands.speed import Speed, measure
 from maeref_jax.errors import MARK, tell
 from maeref_jax.pipeline import doubts, inside, refining, space
-from maeref_jax.pipeline.blockwise import halo, hide, in_3d, one_refinement, one_segmentation
+from maeref_jax.pipeline.blockwise import halo, hide, in_3d
+from maeref_jax.pipeline.checks import check_chosen, check_job
 from maeref_jax.pipeline.jobs import (
     Job,
     Model,
     Settings,
     agreeing_slices,
     as_read,
-    check_chosen,
-    check_job,
     file_of,
     formats_of,
     meant_for,
@@ -43,9 +41,8 @@ from maeref_jax.pipeline.jobs import (
 from maeref_jax.pipeline.passes import Run, Said
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results.place import Output
-from maeref_jax.volumes import progress, threads
+from maeref_jax.volumes import threads
 from maeref_jax.volumes.inputs import check_values, read_entropy
-from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.voxel_size import size_text
 from maeref_jax.volumes.windows import blocks, lattice, round_up
 
@@ -54,38 +51,6 @@ from maeref_jax.volumes.windows import blocks, lattice, round_up
 ASSUMED = {"Colab GPU (T4)": 2.5e12, "H100": 5e13}
 READ_VX = 2**27  # voxels of all files of an input: so many are read by a dry run, in seconds
 _SAMPLED_BLOCKS = 8
-_TIMED_WINDOWS = 2
-_TIMED_S = 2.0
-
-
-class Speed(NamedTuple):
-    """Of one network: seconds a window on this machine, operations a window, bytes that a call of `batch` windows needs
-    beside its input."""
-
-    seconds: float
-    operations: float
-    bytes: int
-
-
-def measure(model: Model, settings: Settings, members: Sequence[int] | None = None) -> Speed:
-    """Times a few windows of zeros, after compiling. Time does not depend on the values, but for refiners with
-    Refiner.lengths, for which this is the most that a window takes.
-    """
-    variables = model.params, model.state
-    function, make = _call(model, settings, members)
-    batch = settings.batch if jax.default_backend() != "cpu" else min(settings.batch, _TIMED_WINDOWS)
-    with progress.showing(f"compiling {model.workdir}"):
-        compiled = jax.jit(function).lower(*variables, *make(batch)).compile()
-        jax.block_until_ready(compiled(*variables, *make(batch)))
-    count, began = 0, time.perf_counter()
-    while not count or time.perf_counter() - began < _TIMED_S:
-        jax.block_until_ready(compiled(*variables, *make(batch)))
-        count += batch
-    seconds = (time.perf_counter() - began) / count
-    operations = operations_of(jax.make_jaxpr(function)(*variables, *make(batch)).jaxpr) / batch
-    analysis = compiled.memory_analysis()
-    needed = (analysis.temp_size_in_bytes + analysis.output_size_in_bytes) * settings.batch // batch if analysis else 0
-    return Speed(seconds, operations, needed)
 
 
 def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: bool) -> None:
@@ -154,7 +119,7 @@ def plan(
         if settings.foreignness if step == "refine" else settings.disagreement:
             everything, computed = 2 * everything, 2 * computed
         found["windows"][step] = {"all": everything, "computed": computed}
-    if _segments_again(segmenter, refiner):
+    if _segments_again(segmenter, refiner) and not _is_a_rule(segmenter):
         around = np.add(halo(refiner.apply), (rounds, 0, 0)).tolist()
         counts = windows_of(segmenter.apply, shape, settings.block, settings.batch, around)
         counts = (counts[0], left.windows(segmenter.apply, settings.batch, around)[1]) if left else counts
@@ -317,51 +282,6 @@ def described_total(found: Sequence[dict[str, Any]], directory: Path, num_parts:
         said = f"estimate, not measured: {work:.2g} operations at an assumed {rate / 1e12:g} TFLOP/s"
         lines.append(f"  {_hours(work / rate):>9}  {device}, {said}")
     return lines
-
-
-def operations_of(jaxpr) -> float:
-    """Floating-point operations of the matrix products and convolutions of a jaxpr, loops with their known lengths."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            lengths = (equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(lengths)
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
-            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / outputs
-        inner = [operations_of(getattr(part, "jaxpr", part)) for part in _inner(params)]
-        # Of the branches of a condition one is taken, the others of these have one part.
-        total += params.get("length", 1) * (max(inner, default=0.0) if name == "cond" else sum(inner))
-    return total
-
-
-def _inner(params: dict) -> Iterable:
-    for value in params.values():
-        for part in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(part, "eqns") or hasattr(part, "jaxpr"):
-                yield part
-
-
-def _call(model: Model, settings: Settings, members) -> tuple[Callable, Callable]:
-    """The function of one call of a network, and what makes its input for so many windows."""
-    apply = model.apply
-    if isinstance(apply, Segmenter):
-        function = functools.partial(one_segmentation, apply.predict, members, settings.entropy_kind)
-        return function, lambda batch: (np.zeros((batch, *apply.window), np.float32),)
-    dtypes = {"labels": np.int16, "entropy": np.float32, "hidden": bool}
-    dtypes |= dict.fromkeys(apply.needs, np.float32)
-    classes = {"probabilities": (real_classes(model.settings["classes"]),)}
-
-    def make(batch):
-        shapes = {name: (batch, *apply.window, *classes.get(name, ())) for name in dtypes}
-        if apply.context:
-            dtypes["slices"], shapes["slices"] = np.int16, (batch, 2 * apply.context + 1, *apply.window)
-        return {name: np.zeros(shapes[name], dtype) for name, dtype in dtypes.items()}, jax.random.key(0)
-
-    return functools.partial(one_refinement, apply.refine), make
 
 
 def _sampled(job: Job, refiner: Model, settings: Settings, shape, left: inside.Left | None) -> tuple[float, float]:

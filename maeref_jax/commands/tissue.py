@@ -114,17 +114,19 @@ def make_mask(volume: Volume, stem: str, config, given: Given, say=tell, mask: b
     from maeref_jax.pipeline import tissue
     from maeref_jax.volumes.volume import open_volume
 
-    segmenter, doubts, notes, image = None, (), (), None
+    segmenter, texture, doubts, notes, image = None, None, (), (), None
     if mask:
         source, doubts, notes = _understood(volume, given.at_voxel_size_nm)
     else:
         segmenter = _model(config.model)
         source = image = _at_coarse_voxels(volume, segmenter, given, say)
+        texture = None if segmenter.apply.statistics else _model("texture")
     cleaning = tissue.usual({name: config[name] for name in CLEANING}, source.voxel_size_nm)
     lengths = ", ".join(f"{name} {length:g}" for name, length in cleaning.lengths.items())
     say(f"{stem}: clean-up with {lengths}, fill_holes {cleaning.fill_holes}, smallest_vx {cleaning.smallest_vx}")
     how = {"batch": config.batch, "overwrite": config.overwrite, "strict": config.strict, "typed": config.typed}
-    asked = tissue.Asked(stem, Path(config.output), source, segmenter, cleaning, doubts=doubts, notes=notes, **how)
+    how |= {"texture": texture, "doubts": doubts, "notes": notes}
+    asked = tissue.Asked(stem, Path(config.output), source, segmenter, cleaning, **how)
     summary = tissue.make(asked, say)
     found = open_volume(asked.place.folder)
     write_picture(asked.place, found, image)

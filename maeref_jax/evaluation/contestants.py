@@ -4,7 +4,7 @@ from pathlib import Path
 
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import runs
-from maeref_jax.pipeline import jobs, methods
+from maeref_jax.pipeline import checks, jobs, methods
 from maeref_jax.report.dice_tables import NAMES
 from maeref_jax.volumes.labels import real_classes
 
@@ -21,7 +21,7 @@ def load_models(settings, workdir):
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
     refiner = jobs.meant_for(refiner, bool(has_labels))
     # Before the threshold counts as given: what is chosen is refused with another ensemble here too.
-    jobs.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
+    checks.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
     thresholds, said = jobs.thresholds_of(settings["refine"], refiner)
     settings["refine"].update(thresholds)
     print(said, flush=True)
@@ -47,7 +47,7 @@ def load_others(workdirs, refiner, kind):
         raise BadInput(f"competitors are named by their workdirs, and '{taken[0]}' is taken; rename the folder")
     found = {name: methods.load_model(workdir, kind) for name, workdir in zip(names, workdirs, strict=True)}
     for model in found.values():
-        jobs.check_same_scheme(refiner, model)
+        checks.check_same_scheme(refiner, model)
     return found
 
 

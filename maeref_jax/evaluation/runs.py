@@ -8,7 +8,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.cases import Case
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
-from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.pipeline import checks, jobs, methods, refining
 from maeref_jax.volumes.label_ids import IDENTITY
 from maeref_jax.volumes.labels import rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
@@ -49,10 +49,10 @@ def check(given, ensemble, refiner, competitors, others, settings, output):
     for case in given:
         job = jobs.Job(stem=case.stem, output=output, **case.inputs)
         for model in (refiner, *competitors.values()):
-            jobs.check_job(job, ensemble, model, asked)
+            checks.check_job(job, ensemble, model, asked)
             jobs.agreeing_slices(asked, model, case.voxel_size_nm, len(case.truth))
         for model in others.values():
-            jobs.check_job(jobs.Job(case.stem, output, case.inputs["image"]), model, None, asked)
+            checks.check_job(jobs.Job(case.stem, output, case.inputs["image"]), model, None, asked)
 
 
 def check_tokens(refiner, competitors):

@@ -89,6 +89,12 @@ def check(settings):
     if data and not -1 <= data["shell_class"] < count:
         raise BadInput(f"data.shell_class is {data['shell_class']}, expected -1 for none, or one of {listed(scheme)}")
     phantoms = any(data.get("phantom", {}).get(split) for split in ("train", "validation"))
+    if phantoms and "tissue" in data["phantom"] and count != 2:
+        raise BadInput(
+            f"blocks of tissue have two classes, resin and tissue, but the classes are {listed(scheme)}; give volumes "
+            "of your own (--images, --labels, --validation_images, --validation_labels), or leave --classes out"
+        )
+    phantoms = phantoms and "tissue" not in data["phantom"]
     if phantoms and not (is_mitochondria(scheme["names"]) and real_classes(scheme) == 4):
         raise BadInput(
             "phantoms have the classes background, intermembrane, cristae, matrix, and the config trains on them, but "

@@ -11,7 +11,7 @@ from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
-from maeref_jax.samples import adjacent_slices, sampling, training_volumes
+from maeref_jax.samples import adjacent_slices, sampling, tissue_volumes, training_volumes
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
@@ -203,7 +203,10 @@ class Notes:
 
 def _annotated(settings, split, say):
     data = settings["data"]
-    if data["phantom"]["train"]:
+    if data["phantom"]["train"] and "tissue" in data["phantom"]:
+        found = tissue_volumes.blocks(data["phantom"], split, tuple(settings["voxel_size_nm"]))
+        found = only_labelled(found, data[split]["labelled_slices"])
+    elif data["phantom"]["train"]:
         shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
         known = len(settings["classes"]["names"])
         # Without a class "ambiguous", what an annotator could not decide is unknown.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from maeref_jax.errors import BadInput
 from maeref_jax.experiments import class_settings
 from maeref_jax.pipeline import methods
+from maeref_jax.samples import tissue_volumes
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.volumes import grey_values
 from maeref_jax.volumes.label_ids import label_map_of
@@ -59,6 +60,8 @@ def _check_training(settings):
 
 
 def _check_data(data):
+    if data["phantom"]["train"] and "tissue" in data["phantom"]:
+        tissue_volumes.check(data["phantom"]["tissue"])
     if data["phantom"]["train"] and (data["train"]["labels"] or data["validation"]["labels"]):
         raise BadInput("both phantoms and files are given; for files only, add --config.data.phantom.train=")
     if data["phantom"]["train"] and not data["phantom"]["validation"]:

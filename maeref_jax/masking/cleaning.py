@@ -77,10 +77,15 @@ def grown(mask: np.ndarray, length_nm: float, voxel_size_nm: Sequence[float]) ->
     """The mask larger by a length, or smaller by a negative one: by the distance transform, exact in any direction."""
     if length_nm < 0:
         return ~grown(~mask, -length_nm, voxel_size_nm)
-    if not length_nm or not mask.any():
-        return mask
+    return grown_by_each(mask, (length_nm,), voxel_size_nm)[0] if length_nm else mask
+
+
+def grown_by_each(mask: np.ndarray, lengths_nm: Sequence[float], voxel_size_nm: Sequence[float]) -> list[np.ndarray]:
+    """`grown` by several lengths, each 0 or more: distances are measured once."""
+    if not mask.any():
+        return [mask] * len(lengths_nm)
     distance = ndimage.distance_transform_edt(~mask, sampling=voxel_size_nm)
-    return distance <= length_nm * _ROUNDING
+    return [distance <= length * _ROUNDING for length in lengths_nm]
 
 
 def opened(mask: np.ndarray, length_nm: float, voxel_size_nm: Sequence[float]) -> np.ndarray:

@@ -31,12 +31,13 @@ from maeref_jax.volumes.writing import labels_to_disk
 HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "mean", "disagreement": "mean"}
 HOW |= {"confidence": "nearest"}
 _IN_WORDS = (
-    "labels, hidden and confidence by the nearest voxel (where the file's are larger: by vote), entropy linearly"
+    "labels, hidden and confidence by the nearest voxel, entropy linearly; where the file's voxels are larger, labels "
+    "by vote, and hidden where any of it is"
 )
 _KEPT = np.uint16(256)  # no label: it is that of the user's own labels
 
 
-def inside(output: Output) -> Output:
+def as_output(output: Output) -> Output:
     """The folder as an Output of its own, for what opens and makes arrays."""
     return Output(output.directory, output.on_file_grid.name.removesuffix(".ome.zarr"))
 
@@ -70,7 +71,7 @@ def _size(job):
 def open_result(directory: str | Path, stem: str, role: str) -> Volume:
     """As refining.open_result, on the grid of what was given."""
     place = Output(Path(directory), stem)
-    return open_volume(maps.path_of(inside(place) if place.on_file_grid.exists() else place, role))
+    return open_volume(maps.path_of(as_output(place) if place.on_file_grid.exists() else place, role))
 
 
 def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
@@ -87,11 +88,11 @@ def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
         return found
     mask = back(job.within, "nearest")
 
-    def inside(array):
+    def only_inside(array):
         """Nothing of it lies outside: no label of the file is kept there, and entropy does not reach across."""
         return dataclasses.replace(array, _read=lambda box: array.read(box) * (mask.read(box) > 0))
 
-    return {role: inside(array) for role, array in found.items()}
+    return {role: only_inside(array) for role, array in found.items()}
 
 
 def _with_own(job, arrays, back) -> dict[str, Volume]:
@@ -142,4 +143,4 @@ def open_arrays(place: Output, roles: Iterable[str]) -> dict[str, Volume]:
     told = ownership.noted(place).get(path.name, [])
     if files.fingerprint(path) not in told:
         raise CannotGoOn(f"{path} was damaged or changed after it was made; {way_out(place)}")
-    return maps.open_arrays(inside(place), roles)
+    return maps.open_arrays(as_output(place), roles)

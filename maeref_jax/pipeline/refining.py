@@ -21,6 +21,7 @@ from maeref_jax.audit.changes import table
 from maeref_jax.errors import MARK, BadInput, CannotGoOn, tell
 from maeref_jax.pipeline import doubts, file_grid, inside, parts, space
 from maeref_jax.pipeline.blockwise import RULES
+from maeref_jax.pipeline.checks import check_chosen, check_job
 from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import (
     Job,
@@ -28,8 +29,6 @@ from maeref_jax.pipeline.jobs import (
     Settings,
     agreeing_slices,
     as_read,
-    check_chosen,
-    check_job,
     file_of,
     formats_of,
     meant_for,

@@ -48,7 +48,8 @@ VERSION = "0.5"
 
 class Asked(NamedTuple):
     """What is made of what. volume: the image to be segmented, or, without a segmenter, the mask (0 is resin), on the
-    grid of the result; doubts, notes: what is known of it, sentences; typed: the command, word by word.
+    grid of the result; texture: the segmenter that is asked whether there is anything but noise, where a network makes
+    the mask; doubts, notes: what is known of it, sentences; typed: the command, word by word.
     """
 
     stem: str
@@ -62,6 +63,7 @@ class Asked(NamedTuple):
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     typed: tuple[str, ...] = ()
+    texture: Model | None = None
 
     @property
     def place(self) -> Output:
@@ -77,7 +79,7 @@ def coarse_size(shape: Sequence[int], voxel_size_nm: Sequence[float]) -> tuple[f
     """A voxel size (z, y, x) at which a volume is small: whole multiples of its own, near to cubes, so that the plane's
     shorter side has ACROSS voxels or somewhat more, and all of it at most MOST.
     """
-    wanted = max(min(n * size for n, size in zip(shape[1:], voxel_size_nm[1:], strict=True)) / ACROSS, 0)
+    wanted = min(n * size for n, size in zip(shape[1:], voxel_size_nm[1:], strict=True)) / ACROSS
     while True:
         factors = [max(1, math.floor(wanted / size * (1 + 1e-9))) for size in voxel_size_nm]
         if math.prod(-(-n // f) for n, f in zip(shape, factors, strict=True)) <= MOST:
@@ -156,6 +158,7 @@ def _begin(asked, run, group) -> None:
         with progress.showing(f"reading {asked.stem} to check its values"):
             inputs.check_image(asked.volume)
         said = doubts.before(run, {})
+        said = said._replace(warnings=(*said.warnings, *_empty_to_texture(asked)))
         names = asked.segmenter.settings["classes"]["names"]
         if list(names[1:]) != ["tissue"]:
             other = f"{asked.segmenter.workdir} tells {', '.join(names)} apart: all but {names[0]} is taken as tissue"
@@ -178,6 +181,22 @@ def _begin(asked, run, group) -> None:
         _arrays(run, new)
 
     output.create(asked.place, run.made_by, *group, fill)
+
+
+def _empty_to_texture(asked) -> tuple[str, ...]:
+    """What to warn of where texture sees nothing but noise: of resin alone networks take part for tissue, as they
+    stretch its grey values until noise looks like contrast (docs/tissue.md).
+    """
+    if asked.texture is None:
+        return ()
+    with progress.showing(f"asking texture whether {asked.stem} is more than noise"):
+        kind = asked.texture.apply.statistics(asked.volume)["kind"]
+    if kind not in ("noise", "nothing"):
+        return ()
+    return (
+        f"{asked.volume.path} looks like noise and nothing else, of which {asked.segmenter.workdir} may take part for "
+        "tissue: look at the outline, or let texture decide: --model texture",
+    )
 
 
 def _arrays(run, place) -> dict[str, Volume]:

@@ -56,13 +56,9 @@ def html_page(
     legend += _swatch(outline, HIDDEN_COLOUR)
     numbered = [one._replace(caption=f"Figure {i}. {one.caption}") for i, one in enumerate(figures, 1)]
     cite = f"<p><b>How to cite.</b> {html.escape(CITATION)}</p>"
+    shown = "Before and after" if classes["names"] else "Pictures"
     parts = {
-        "Before and after" if classes["names"] else "Pictures": [
-            f"<p class=legend>{legend}</p>",
-            *map(_shown, pictures),
-        ]
-        if pictures
-        else [],
+        shown: [f"<p class=legend>{legend}</p>", *map(_shown, pictures)] if pictures else [],
         "Numbers": list(map(html_table, tables)),
         "Figures": list(map(_picture, numbered)),
         "For your methods section": [f"<blockquote>{html.escape(methods)}</blockquote>{cite}"] if methods else [],

@@ -11,12 +11,12 @@ from maeref_jax.report.page import Picture, html_page
 from maeref_jax.report.table import Table
 from maeref_jax.results import ownership
 from maeref_jax.results.files import write_text
+from maeref_jax.results.maps import HIDDEN_COLOUR
 from maeref_jax.results.place import Output
 from maeref_jax.volumes.view import Volume
 from maeref_jax.volumes.windows import Box
 
 GENERATOR = "maeref_jax tissue"
-OUTLINE = (255, 0, 170)
 SLICES = 3  # of every direction, evenly spread
 _AXES = ("z", "y", "x")
 _ROOM = 520  # pixels of the longer side of a picture, at most
@@ -36,7 +36,7 @@ def outline_picture(mask: Volume, image: Volume | None = None) -> bytes:
             like = shown if like is None else like  # one contrast for all
             row.append(_panel(mask, box, axis, shown, like, bool(row)))
         rows.append(row)
-    return compose(rows, [Key("outline of the tissue mask", OUTLINE, "line")])
+    return compose(rows, [Key("outline of the tissue mask", HIDDEN_COLOUR, "line")])
 
 
 def _slice(shape, axis, at) -> Box:
@@ -55,7 +55,7 @@ def _panel(mask, box, axis, shown, like, without_bar) -> Panel:
     inside, grey = (array.repeat(repeats[0], 0).repeat(repeats[1], 1) for array in (inside, grey))
     step, by = -(-max(inside.shape) // _ROOM), max(1, _ROOM // max(inside.shape))
     inside, grey = inside[::step, ::step], grey[::step, ::step]
-    picture = outlined(enlarged(grey, by), inside, by, OUTLINE)
+    picture = outlined(enlarged(grey, by), inside, by, HIDDEN_COLOUR)
     bar = None if without_bar or not mask.voxel_size_nm else size.min() * step / by
     return Panel(name, picture, by, "", bar)
 

@@ -84,15 +84,21 @@ def check_config(workdir, settings):
 
 
 def differences(there, here, but=()):
-    """How two settings differ in what makes a run what it is, in words; "" where they do not. A list that one of them
-    lacks, as of an earlier version, is empty there. but: how names begin that do not count.
+    """How two settings differ in what makes a run what it is, in words; "" where they do not. What one of them lacks,
+    as of an earlier version, is None or an empty list there. but: how names begin that do not count.
     """
     there, here = (lasting(json.loads(json.dumps(settings))) for settings in (there, here))
     return "; ".join(
         f"{key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
         for key in sorted(there.keys() | here.keys())
-        if not key.startswith(but) and _spelt_out(there.get(key, [])) != _spelt_out(here.get(key, []))
+        if not key.startswith(but) and not _same(key, there, here)
     )
+
+
+def _same(key, there, here):
+    if key in there and key in here:
+        return _spelt_out(there[key]) == _spelt_out(here[key])
+    return there.get(key, here.get(key)) in (None, [])
 
 
 def _check_unused(path):

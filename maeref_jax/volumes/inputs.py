@@ -32,10 +32,11 @@ def check_same_grid(first: Volume, *others: Volume) -> None:
 
 def _or_of_other_sizes(first, other) -> str:
     """What to do about two volumes of one place in voxels of different size, as the end of a sentence."""
-    if None in (first.voxel_size_nm, other.voxel_size_nm) or np.allclose(first.voxel_size_nm, other.voxel_size_nm):
+    sizes = first.voxel_size_nm, other.voxel_size_nm
+    if None in sizes or np.allclose(*sizes, rtol=1e-3):
         return ""
     ends = [np.multiply(volume.shape, volume.voxel_size_nm) for volume in (first, other)]
-    if (np.abs(np.subtract(*ends)) > np.maximum(first.voxel_size_nm, other.voxel_size_nm)).any():
+    if (np.abs(np.subtract(*ends)) > np.maximum(*sizes)).any():
         return ""
     size = ",".join(f"{length:g}" for length in first.voxel_size_nm)
     return f"; their voxels are of different size: --at_voxel_size_nm {size} reads both at one"

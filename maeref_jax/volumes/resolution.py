@@ -274,7 +274,7 @@ def _mean(found, axes):
 
 
 def _is_all(index, size):
-    return len(index) == size and index[0, 0] == 0 and index[-1, 0] == size - 1
+    return np.array_equal(index[:, 0], np.arange(size))
 
 
 def _over(found, axis, at, smaller_or_larger):

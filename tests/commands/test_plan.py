@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stacks import IMAGE, SIZE, use_models
 
-from maeref_jax.commands import load_models, plan
+from maeref_jax.commands import load_models, plan, speed
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import jobs, passes, refining
 from maeref_jax.records import Refiner
@@ -21,7 +21,7 @@ from maeref_jax.volumes.formats.store import open_store
 from maeref_jax.volumes.volume import array_volume, write_tiff
 from maeref_jax.volumes.windows import blocks, round_up, windows_touching
 
-SPEED = plan.Speed(2.0, 100.0, 1000)
+SPEED = speed.Speed(2.0, 100.0, 1000)
 
 
 @given(
@@ -74,7 +74,7 @@ def test_what_members_disagree_about_is_planned(tmp_path):
 
 
 def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "_TIMED_S", 0.01)
+    monkeypatch.setattr(speed, "_TIMED_S", 0.01)
     counts, segment_block = [], passes.segment_block
 
     def counted(*given):
@@ -88,7 +88,7 @@ def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monk
     )
     given = settings(threshold=0.0, **block)
     settled = jobs.settled(given, models[1])
-    speeds = {step: plan.measure(model, settled) for step, model in zip(("segment", "refine"), models, strict=True)}
+    speeds = {step: speed.measure(model, settled) for step, model in zip(("segment", "refine"), models, strict=True)}
     found = plan.plan(image_job(tmp_path), *models, given, speeds)
     monkeypatch.setattr(passes, "segment_block", counted)
     refining.refine_volume(image_job(tmp_path), *models, given)
@@ -159,10 +159,10 @@ def test_what_is_unpacked_is_planned(tmp_path):
 
 
 def test_models_are_timed_and_their_operations_counted(monkeypatch):
-    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    monkeypatch.setattr(speed, "_TIMED_S", 0.1)
     for model in (segmenter(), refiner()):
-        speed = plan.measure(model, jobs.settled(settings(), refiner()))
-        assert speed.seconds > 0 and speed.bytes > 0
+        timed = speed.measure(model, jobs.settled(settings(), refiner()))
+        assert timed.seconds > 0 and timed.bytes > 0
 
 
 def test_operations_of_products_convolutions_and_loops():
@@ -171,23 +171,23 @@ def test_operations_of_products_convolutions_and_loops():
 
     x, y = np.ones((3, 4, 5)), np.ones((3, 5, 6))
     once = 2 * 3 * 4 * 5 * 6
-    assert plan.operations_of(jax.make_jaxpr(product)(x, y).jaxpr) == once
+    assert speed.operations_of(jax.make_jaxpr(product)(x, y).jaxpr) == once
 
     def looped(x, y):
         total, _ = jax.lax.scan(lambda carry, _: (carry + jax.jit(product)(x, y), None), jnp.zeros((3, 4, 6)), None, 7)
         return jax.lax.cond(x.sum() > 0, lambda: total + product(x, y), lambda: total)
 
-    assert plan.operations_of(jax.make_jaxpr(looped)(x, y).jaxpr) == 8 * once
+    assert speed.operations_of(jax.make_jaxpr(looped)(x, y).jaxpr) == 8 * once
 
     def convolved(image, kernel):
         return jax.lax.conv(image, kernel, (1, 1), "SAME")
 
-    found = plan.operations_of(jax.make_jaxpr(convolved)(np.ones((2, 3, 8, 9)), np.ones((5, 3, 3, 3))).jaxpr)
+    found = speed.operations_of(jax.make_jaxpr(convolved)(np.ones((2, 3, 8, 9)), np.ones((5, 3, 3, 3))).jaxpr)
     assert found == 2 * (2 * 5 * 8 * 9) * (3 * 3 * 3)
 
 
 def test_dry_run_of_stacks_of_the_papers_size_writes_nothing(refine, monkeypatch):
-    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    monkeypatch.setattr(speed, "_TIMED_S", 0.1)
     for i, depth in enumerate((74, 148, 234)):
         for name in ("labels", "entropy"):  # no chunk is written: they take no disk
             create_ome_zarr(f"{name}/{i:02}.ome.zarr", (depth, 2048, 2048), "uint8", voxel_size_nm=SIZE)
@@ -208,7 +208,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(refine, monkeypatch):
 
 
 def test_one_input_that_does_not_fit_does_not_stop_the_plans_of_the_others(refine, monkeypatch):
-    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    monkeypatch.setattr(speed, "_TIMED_S", 0.1)
     known = {"threshold": 0.9, "entropy_kind": "mean", "classes": 5, "members": 2}
     use_models(monkeypatch, refiner=refiner()._replace(chosen=known))
     for name, channels in (("a", 1), ("b", 2)):
@@ -223,14 +223,14 @@ def test_one_input_that_does_not_fit_does_not_stop_the_plans_of_the_others(refin
 
 
 def test_a_dry_run_warns_of_what_is_doubtful(refine, monkeypatch):
-    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    monkeypatch.setattr(speed, "_TIMED_S", 0.1)
     code, out, err = refine(*IMAGE, "--voxel_size_nm", "30,50,40", "--dry_run")
     assert code == 0 and "a: 3 x 29 x 38 voxels of 30 x 50 x 40 nm" in out
     assert "warning: a has voxels of 30 x 50 x 40 nm (z y x), but runs/fake was trained on" in err
 
 
 def test_a_dry_run_reads_small_files_and_says_what_ids_mean(refine, monkeypatch):
-    monkeypatch.setattr(plan, "_TIMED_S", 0.1)
+    monkeypatch.setattr(speed, "_TIMED_S", 0.1)
     write_tiff("a_labels.tif", np.where(labels() > 0, np.uint8(255), np.uint8(0)), SIZE)
     given = ["--labels", "a_labels.tif", "--entropy", "stacks/a_entropy.tif", "--refiner", "mae", "--output", "out"]
     code, out, err = refine(*given, "--dry_run")
@@ -274,3 +274,11 @@ def test_a_mask_of_what_is_worked_on_is_planned(tmp_path, batch):
     assert found["windows"]["refine"]["computed"] == summary["windows"]["computed"]
     said = plan.said_before(own, None, refiner(), settings())
     assert any("become background" in text for text in said.warnings)
+
+
+def test_texture_takes_no_network_also_where_it_is_asked_for_its_probabilities_again(tmp_path):
+    texture = load_models.by_name("texture", kind="segmenter")
+    again = load_models.by_name("unrefined", {**texture.settings["classes"]})
+    assert "probabilities" in again.apply.needs
+    found = plan.plan(image_job(tmp_path), texture, again, settings(), {"refine": SPEED})
+    assert list(found["windows"]) == ["refine"] and found["block_bytes"] > 0

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from resin import tissue_in_resin
 from scipy import ndimage
 
 from maeref_jax.commands import tissue as command
@@ -15,11 +16,7 @@ SHAPE, SIZE = (4, 64, 72), (40.0, 20.0, 20.0)
 
 
 def image(seed=0):
-    rng = np.random.default_rng(seed)
-    _, y, x = np.indices(SHAPE)
-    structure = ndimage.gaussian_filter(rng.normal(size=SHAPE), (0, 2, 2))
-    inside = np.hypot(y - 32, x - 36) < 18
-    array = np.where(inside, 120 + 40 * structure / structure.std(), 120) + rng.normal(0, 5, SHAPE)
+    array, inside = tissue_in_resin(SHAPE, 18, seed)
     return array.clip(0, 255).astype(np.uint8), inside
 
 
@@ -225,6 +222,12 @@ def test_a_trained_model_looks_at_its_own_voxel_size_and_all_but_its_first_class
     assert 0 < before.read(whole(before.shape)).mean() < 1
     assert any("all but background is taken as tissue" in text for text in told(folder / "out")["notes"])
     assert told(folder / "out")["workdirs"]["segmenter"] == "runs/fake"
+    assert not any("noise" in text for text in told(folder / "out")["warnings"])
+    noise = np.random.default_rng(0).normal(120, 9, (4, 64, 72)).astype(np.float32)
+    write_tiff(folder / "b.tif", noise, (30.0, 5.0, 4.0))
+    done = run("maeref", "tissue", "--input", folder / "b.tif", *flags[2:])
+    assert done.returncode == 0 and "looks like noise and nothing else" in done.stderr, done.stderr
+    assert any("runs/fake may take part for tissue" in text for text in told(folder / "out", "b")["warnings"])
 
 
 def test_texture_of_other_lengths_is_a_workdir(run, folder):

@@ -40,3 +40,28 @@ def test_small_planes_alone_take_the_form_of_their_own(monkeypatch, side, chosen
     monkeypatch.setattr(convolution, "_of_plane", lambda *arrays: seen.append(1) or form(*arrays))
     Conv(8, (3, 3)).init(jax.random.key(0), np.zeros((1, side, 64, 8), np.float32))
     assert bool(seen) == chosen
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((2, 5, 9, 7, 8), {}),
+        ((1, 1, 9, 7, 8), {}),  # nothing above or below
+        ((2, 2, 6, 8, 1), {}),
+        ((2, 5, 6, 8, 3), {"strides": (2, 2, 2)}),
+        ((2, 5, 6, 8, 4), {"feature_group_count": 2}),
+    ],
+)
+def test_volumes_are_convolved_by_planes_alike(monkeypatch, shape, settings):
+    seen, form = [], convolution._of_volume
+    monkeypatch.setattr(convolution, "_of_volume", lambda *arrays: seen.append(1) or form(*arrays))
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    params = nn.Conv(6, (3, 3, 3), **settings).init(jax.random.key(0), x)
+
+    def results(layer):
+        gradient = jax.jit(jax.grad(lambda params, x: (layer.apply(params, x) ** 2).sum(), (0, 1)))
+        return jax.tree.leaves((layer.apply(params, x), gradient(params, x)))
+
+    for ours, theirs in zip(*(results(kind(6, (3, 3, 3), **settings)) for kind in (Conv, nn.Conv)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+    assert bool(seen) == (not settings)

@@ -8,7 +8,7 @@ import tifffile
 from fakes import SHAPE, image, label_job, labels, refiner, segmenter, settings
 
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.pipeline import file_grid, jobs, refining, space
+from maeref_jax.pipeline import checks, file_grid, jobs, refining, space
 from maeref_jax.results import maps, repairing, verifying
 from maeref_jax.results.place import Output
 from maeref_jax.volumes.resolution import at_voxel_size, onto
@@ -36,7 +36,7 @@ def run(job, **changes):
 
 
 def on_file(directory):
-    place = file_grid.inside(Output(directory, "a"))
+    place = file_grid.as_output(Output(directory, "a"))
     arrays = maps.open_arrays(place, ROLES)
     assert {volume.shape for volume in arrays.values()} == {next(iter(arrays.values())).shape}
     return {role: volume.read(whole(volume.shape)) for role, volume in arrays.items()}
@@ -111,6 +111,14 @@ def test_labels_of_ones_own_stay_as_they_are_where_the_refiner_left_them(tmp_pat
     became = onto(array_volume(became, "changes", wanted), drawn.shape, size, "mode").read(whole(drawn.shape))
     np.testing.assert_array_equal(back["refined"], np.where(became == 256, drawn, became))
     assert (back["refined"] != drawn).any() and (back["refined"] == drawn).mean() > 0.5
+
+
+def test_a_larger_voxel_of_the_file_is_hidden_where_any_of_it_is(tmp_path):
+    hidden, size, file = np.zeros((1, 6, 6), np.uint8), (5.0, 5.0, 5.0), (5.0, 15.0, 15.0)
+    hidden[0, 4, 3] = 1
+    job = image_job(tmp_path, file, size, np.zeros((1, 2, 2), np.float32))
+    back = file_grid.brought_back(job, {"hidden": array_volume(hidden, "hidden", size)})["hidden"]
+    assert back.voxel_size_nm == file and back.read(whole(back.shape)).tolist() == [[[0, 0], [0, 1]]]
 
 
 def test_classes_vote_and_not_ids(tmp_path):
@@ -207,7 +215,7 @@ def test_disk_is_counted(tmp_path):
 
 
 def test_exports_of_the_file_too_large_for_tiff_are_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "LARGEST_BYTES", 2 * np.prod(SHAPE))
+    monkeypatch.setattr(checks, "LARGEST_BYTES", 2 * np.prod(SHAPE))
     with pytest.raises(BadInput, match=r"a of shape \(6, 58, 76\) is too large for TIFF"):
         run(image_job(tmp_path))
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from resin import tissue_in_resin
 
 from maeref_jax.commands import load_models
 from maeref_jax.errors import BadInput
@@ -19,11 +19,7 @@ SHAPE, SIZE = (4, 50, 62), (40.0, 20.0, 20.0)
 
 
 def image(seed=0):
-    rng = np.random.default_rng(seed)
-    _, y, x = np.indices(SHAPE)
-    structure = ndimage.gaussian_filter(rng.normal(size=SHAPE), (0, 2, 2))
-    inside = np.hypot(y - 25, x - 31) < 16
-    return (np.where(inside, 100 + 60 * structure / structure.std(), 100) + rng.normal(0, 5, SHAPE)).astype(np.float32)
+    return tissue_in_resin(SHAPE, 16, seed)[0].astype(np.float32)
 
 
 def job(directory, array=None):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from resin import tissue_in_resin
 from scipy import ndimage
 
 from maeref_jax.commands.load_models import by_name
@@ -18,11 +19,7 @@ HOW = Cleaning(close_nm=40.0, fill_holes="2d", open_nm=40.0, smallest_vx=50, gro
 
 
 def image(seed=0):
-    rng = np.random.default_rng(seed)
-    _, y, x = np.indices(SHAPE)
-    structure = ndimage.gaussian_filter(rng.normal(size=SHAPE), (0, 2, 2))
-    inside = np.hypot(y - 30, x - 35) < 16
-    return (np.where(inside, 100 + 60 * structure / structure.std(), 100) + rng.normal(0, 5, SHAPE)).astype(np.float32)
+    return tissue_in_resin(SHAPE, 16, seed)[0].astype(np.float32)
 
 
 def painted(seed=0):

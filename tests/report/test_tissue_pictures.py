@@ -23,7 +23,7 @@ def drawn(mask, image=None, size=SIZE):
 
 
 def outline(picture):
-    return (picture == tissue.OUTLINE).all(-1)
+    return (picture == tissue.HIDDEN_COLOUR).all(-1)
 
 
 def test_it_is_the_border_of_the_mask_in_three_directions_in_their_proportions():

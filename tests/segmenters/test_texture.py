@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resin import tissue_in_resin
 from scipy import ndimage
 
 from maeref_jax.commands.command_line import load_config
@@ -22,15 +23,6 @@ def noise(shape, seed=0, deviation=5.0):
     return np.random.default_rng(seed).normal(100, deviation, shape)
 
 
-def tissue_in_resin(shape=(5, 96, 112), seed=0):
-    """A disc of coarse structure in faint noise, and where it is."""
-    rng = np.random.default_rng(seed)
-    _, y, x = np.indices(shape)
-    truth = np.hypot(y - shape[1] / 2, x - shape[2] / 2) < 0.3 * shape[1]
-    structure = ndimage.gaussian_filter(rng.normal(size=shape), (0, 2, 2))
-    return np.where(truth, 100 + 60 * structure / structure.std(), 100) + rng.normal(0, 5, shape), truth
-
-
 def volume(image, size=SIZE):
     return array_volume(np.asarray(image, np.float32), "image", size)
 
@@ -42,7 +34,7 @@ def probability(image, size=SIZE, config=SETTINGS):
 
 
 def test_tissue_in_resin_is_found():
-    image, truth = tissue_in_resin()
+    image, truth = tissue_in_resin((5, 96, 112), 0.3 * 96)
     found, statistics = probability(image)
     assert statistics["kind"] == "two" and statistics["doubts"] == []
     plane = np.ones((1, 3, 3))
@@ -61,7 +53,7 @@ def test_tissue_in_resin_is_found():
 def test_votes_do_not_depend_on_blocks(block, config, lengths):
     lengths = dict(zip(("window_nm", "texture_nm", "edge_nm"), lengths, strict=True))
     config = load_config(config).to_dict() | {"lengths": lengths}
-    array = np.pad(tissue_in_resin((5, 51, 60))[0], ((0, 0), (7, 3), (0, 10)))
+    array = np.pad(tissue_in_resin((5, 51, 60), 0.3 * 51)[0], ((0, 0), (7, 3), (0, 10)))
     for y, x in np.random.default_rng(1).integers(0, 55, (12, 2)):  # saturated
         array[1:, y : y + 4, x : x + 5] = 255.0
     image = volume(array)
@@ -85,7 +77,7 @@ def test_pitfall_1_deviation_is_that_of_the_window_around_every_voxel():
 
 
 def test_pitfall_1_every_vote_counts():
-    image, truth = tissue_in_resin()
+    image, truth = tissue_in_resin((5, 96, 112), 0.3 * 96)
     found = texture.statistics(volume(image), SETTINGS)
     votes = texture.texture_votes(volume(image), whole(image.shape), SETTINGS, found)
     assert votes.shape == (3, *image.shape) and votes.dtype == np.float32
@@ -105,7 +97,7 @@ def test_pitfall_2_structure_is_looked_for_in_the_plane():
 
 
 def test_pitfall_2_a_block_of_pure_resin_is_no_mask_of_noise():
-    image, _ = tissue_in_resin((3, 128, 160))
+    image, _ = tissue_in_resin((3, 128, 160), 0.3 * 128)
     found = texture.statistics(volume(image), SETTINGS)
     corner = texture.texture_votes(volume(image), Box((0, 0, 0), (3, 24, 24)), SETTINGS, found)
     assert (np.average(corner, 0, SETTINGS["ballots"]) > 0.5).mean() < 0.01
@@ -114,7 +106,7 @@ def test_pitfall_2_a_block_of_pure_resin_is_no_mask_of_noise():
 @pytest.mark.parametrize("mode", ["", "differences", "entropy"])
 def test_pitfall_4_flat_resin_gives_no_nan_and_is_resin(mode):
     config = load_config(f"texture:{mode}").to_dict()
-    image, truth = tissue_in_resin()
+    image, truth = tissue_in_resin((5, 96, 112), 0.3 * 96)
     image[~truth] = 100
     found, statistics = probability(image, config=config)
     assert np.isfinite(found).all() and np.isfinite(json.loads(json.dumps(statistics))["common"])
@@ -150,7 +142,7 @@ def test_little_tissue_stands_out_of_noise():
 
 
 def test_a_black_frame_around_what_was_imaged_is_no_tissue():
-    image, truth = tissue_in_resin((3, 96, 112))
+    image, truth = tissue_in_resin((3, 96, 112), 0.3 * 96)
     framed = np.pad(image, ((0, 0), (20, 20), (20, 20)))
     found, statistics = probability(framed)
     assert statistics["kind"] == "two"
@@ -191,7 +183,7 @@ def test_lengths_are_in_nm_and_shrink_together_in_small_volumes():
     assert texture_filters.sizes_of(lengths, (10, 512, 600), size)[0] == (32, 32), "an eighth of the plane"
     assert texture_filters.sizes_of(lengths, (10, 256, 600), size)[:3] == ((16, 16), (0.5, 0.5), (0.5, 0.5))
     assert texture_filters.sizes_of(lengths, large, None) == texture_filters.sizes_of(lengths, large, size)
-    told = texture.statistics(volume(tissue_in_resin()[0], None), SETTINGS)["notes"]
+    told = texture.statistics(volume(tissue_in_resin((5, 96, 112), 0.3 * 96)[0], None), SETTINGS)["notes"]
     assert "how large a voxel is" in told[0] and "smaller than set" in told[1]
 
 

@@ -70,7 +70,7 @@ def test_a_second_start_finds_what_the_first_one_compiled(tmp_path):
     assert start()[0] == "6.0"
 
 
-def test_a_list_that_an_earlier_version_did_not_know_is_empty_there(claimed):
-    check_same_run("run", changed(within=()))
+def test_what_an_earlier_version_did_not_know_was_not_set_there(claimed):
+    check_same_run("run", changed(within=(), at_voxel_size_nm=None))
     with pytest.raises(BadInput, match=r"data.within: absent there"):
         check_same_run("run", changed(within=("mask.tif",)))

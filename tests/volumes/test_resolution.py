@@ -101,6 +101,14 @@ def test_every_voxel_is_what_a_plain_loop_finds(grid, how):
             np.testing.assert_array_equal(one, expected)
 
 
+@pytest.mark.parametrize("how", HOWS)
+def test_a_voxel_left_out_and_one_said_twice_are_not_every_voxel(how):
+    """As many as there were: 0, 2 and, beyond the last one, 2 again."""
+    array, wanted = np.array([[[1, 2, 3]]], np.uint8), (1.0, 1.0, 4 / 3)
+    found = read(at(array_volume(array, "a", (1.0, 1.0, 1.0)), wanted, how))
+    np.testing.assert_array_equal(found, by_hand(array, (1.0, 1.0, 1.0), wanted, how))
+
+
 @settings(max_examples=60)
 @given(grids(), st.sampled_from(HOWS), st.tuples(*[st.integers(1, 6)] * 3))
 def test_boxes_change_no_bit(grid, how, block):
