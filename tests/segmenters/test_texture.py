@@ -167,7 +167,7 @@ def test_volumes_thinner_than_a_filter(shape):
 
 @pytest.mark.parametrize("dtype", ["float16", "bool", "uint64", "int8", ">u2", "float64"])
 def test_grey_values_of_any_type(dtype):
-    image, _ = tissue_in_resin((2, 40, 40))
+    image, _ = tissue_in_resin((2, 40, 40), 12)
     given = array_volume((image > 100 if dtype == "bool" else image / 3).astype(dtype), "image", SIZE)
     votes = texture.texture_votes(given, whole(given.shape), SETTINGS, texture.statistics(given, SETTINGS))
     assert np.isfinite(votes).all() and votes.min() >= 0 and votes.max() <= 1
