@@ -195,7 +195,7 @@ def _empty_to_texture(asked) -> tuple[str, ...]:
         return ()
     return (
         f"{asked.volume.path} looks like noise and nothing else, of which {asked.segmenter.workdir} may take part for "
-        "tissue: look at the outline, or let texture decide: --model texture",
+        "tissue: look at the outline, or let texture decide: maeref tissue --model texture",
     )
 
 

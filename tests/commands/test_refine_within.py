@@ -94,7 +94,7 @@ def test_the_typed_command_names_the_mask_and_another_one_is_refused(refine, cap
     mask[2, 5, 5] = 255
     save("other.ome.zarr", mask)
     code, _, err = refine(*command[:-4], "--within", "other.ome.zarr", *SMALL)
-    assert code == 2 and "was made otherwise: inputs.within" in err and "mask.ome.zarr" in err
+    assert code == 2 and "was made otherwise: inputs.within" in err
 
 
 def test_a_dry_run_counts_what_is_saved_and_writes_nothing(refine):
