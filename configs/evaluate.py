@@ -90,6 +90,8 @@ def get_config(mode):
             "task": "refinement",
             "ensemble": "",  # workdir; empty: WORKDIR/ensemble
             "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
+            # What says which tokens are hidden: entropy; error: the refiner, a corrector; or a corrector's workdir.
+            "hide_by": "entropy",
             # Workdirs of other refiners (docs/refiners.md), which fill in the very same tokens, and of other
             # ensembles, whose own labels are put there.
             "competitors": (),
@@ -146,6 +148,7 @@ def get_config(mode):
             "refine": {
                 "threshold": placeholder(float),
                 "ambiguous_threshold": placeholder(float),
+                "gain": placeholder(float),  # where hide_by is not entropy; none: as it was chosen in training
                 "agree_within_nm": 40.0,  # of all refiners alike, see configs/refine.py
                 "overwrite": True,
             },

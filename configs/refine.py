@@ -49,6 +49,10 @@ def get_config(mode=""):
             # Average the ensemble's predictions over the orientations of the plane; none: as its config says (`use`).
             "ensemble_symmetries": placeholder(bool),
             "refiner": "",  # workdir, "nearest" and such, which learn nothing, or "none" to segment only
+            # What says which tokens are hidden: entropy, by the two thresholds below; error, the refiner, which is a
+            # corrector; or a corrector's workdir. gain: what a token must promise then, as chosen when it was trained.
+            "hide_by": "entropy",
+            "gain": placeholder(float),
             # Tokens of higher mean entropy are hidden. none: as the refiner was trained; 0.4 without a refiner.
             "threshold": placeholder(float),
             "suggest_threshold": "",  # path of the input's true labels, or "none": try thresholds, refine nothing
@@ -120,6 +124,7 @@ def get_config(mode=""):
             },
             "foreignness": False,  # do that test too: the refiner works twice
             "disagreement": False,  # write what the members disagree about, too: the networks work twice
+            "keep_probabilities": False,  # write the class probabilities, too, in steps of 1/255
             "leave": (),  # what is left as it was: red (blobs), flagged (objects of the initial map), or both
         }
     )

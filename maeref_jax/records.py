@@ -66,7 +66,9 @@ class Refiner(NamedTuple):
         one), summing to 1. `inputs` holds labels int16 (b, [z,] y, x), -1 unknown or outside the volume; entropy
         float32 in [0, 1] and hidden bool of the same shape, hidden being constant inside a token; and, if `needs` names
         them, image float32 (b, [z,] y, x) in the units of the file, and probabilities float32 (b, [z,] y, x, c): the
-        members' mean over the refiner's classes, as the segmentation was decided by; 0 outside the volume. Jit-able.
+        members' mean over the refiner's classes, as the segmentation was decided by; 0 outside the volume; or
+        stored_probabilities, likewise, but of all classes of the scheme in steps of 1/255, as they are kept on disk
+        between passes: they are not computed again for every pass. Jit-able.
         The caller composites: only hidden voxels are ever replaced, unless `everywhere`.
     window, stride: as in Segmenter; multiples of `token`
     token: side in pixels of the squares that are hidden as one
@@ -78,8 +80,8 @@ class Refiner(NamedTuple):
         same but for the last digits.
     everywhere: it says itself which voxels change, hidden or not: every voxel becomes what it says. Labels are seen.
     context: of a refiner of planes, slices above and below that it sees as well: `inputs` holds slices int16
-        (b, 2 context + 1, y, x) of labels, the first and last of the volume repeated beyond its ends. Then slices agree
-        already, and nobody makes them agree afterwards.
+        (b, 2 context + 1, y, x) of labels, the first and last of the volume repeated beyond its ends, and so what
+        `needs` names, (b, 2 context + 1, y, x[, c]). Then slices agree already, and nobody makes them agree afterwards.
     slices: of a refiner that works on whole slices in numpy, one after the other, in place of `refine`:
         slices(voxel_size_nm) -> (reach, stream). stream(read, depth, labelled, start) -> iterator of labels int16
         (y, x), -1 where it says nothing, from slice `start` on; read: number of a slice -> its labels int16 (y, x);

@@ -27,6 +27,7 @@ def load_models(config) -> tuple[Model | None, Model | None, Settings]:
     refiner = None if config.refiner == "none" else _refiner(config, segmenter)
     use = {name: value for name, value in config.use.items() if value is not None}
     refiner = used_as(refiner, use) if refiner and use else refiner
+    refiner = methods.hidden_by(refiner, config.hide_by) if config.hide_by != "entropy" else refiner
     return segmenter, refiner, pipeline_settings(config)
 
 

@@ -56,7 +56,7 @@ _SAMPLED_BLOCKS = 8
 def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: bool) -> None:
     """Prints what refining takes, for each input and together; what cannot be refined is added to `failed`."""
     segmenter, refiner, settings = load_models(config)
-    models = {"segment": segmenter, "refine": refiner}
+    models = dict(_models(segmenter, refiner))
     found, speeds = [], {}
     for job in jobs:
         with one_of_several(job.stem, failed, several):
@@ -102,7 +102,7 @@ def plan(
     found["blocks_per_part"] = -(-count // settings.num_parts)
     found |= {"hidden_share": None, "seconds": 0.0, "operations": 0.0, "within": left}
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
-    for step, model in (("segment", segmenter), ("refine", refiner)):
+    for step, model in _models(segmenter, refiner):
         if model is None:
             continue
         if _is_a_rule(model):  # no network
@@ -116,7 +116,7 @@ def plan(
             found["hidden_share"], share = _sampled(job, refiner, settings, shape, left)
             computed = math.ceil(touched * share)
         # The same windows once more, or a few more.
-        if settings.foreignness if step == "refine" else settings.disagreement:
+        if {"refine": settings.foreignness, "segment": settings.disagreement}.get(step):
             everything, computed = 2 * everything, 2 * computed
         found["windows"][step] = {"all": everything, "computed": computed}
     if _segments_again(segmenter, refiner) and not _is_a_rule(segmenter):
@@ -129,7 +129,7 @@ def plan(
         speed = speeds[step.removesuffix(" again")]
         found["seconds"] += windows["computed"] * speed.seconds
         found["operations"] += windows["computed"] * speed.operations
-    roles = refining.roles_of(settings, refiner)
+    roles = refining.roles_of(settings, refiner, scheme_of(segmenter, refiner, settings.classes))
     disk = space.needed(roles, shape, settings.block, voxel_size_nm, job.image, formats_of(settings), file_of(job))
     found["file"] = file_of(job) and (file_of(job).shape, file_of(job).voxel_size_nm)
     found |= {"disk_bytes": disk.most, "temporary_bytes": space.temporary_bytes(volumes.values())}
@@ -191,7 +191,7 @@ def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0
     voxel_size_nm: of the volume, for a refiner of whole slices.
     """
     needed = [0]
-    for step, model in (("segment", segmenter), ("refine", refiner)):
+    for step, model in _models(segmenter, refiner):
         if model is None:
             continue
         window, _ = in_3d(model.apply)
@@ -213,6 +213,11 @@ def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0
         needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
     together = sum if _segments_again(segmenter, refiner) else max
     return together(needed) + held_bytes()
+
+
+def _models(segmenter: Model | None, refiner: Model | None) -> list[tuple[str, Model | None]]:
+    """The networks of every pass that has one."""
+    return [("segment", segmenter), ("judge", refiner and refiner.judge), ("refine", refiner)]
 
 
 def _is_a_rule(model: Model) -> bool:

@@ -83,12 +83,15 @@ def _call(model: Model, settings: Settings, members) -> tuple[Callable, Callable
         return function, lambda batch: (np.zeros((batch, *apply.window), np.float32),)
     dtypes = {"labels": np.int16, "entropy": np.float32, "hidden": bool}
     dtypes |= dict.fromkeys(apply.needs, np.float32)
-    classes = {"probabilities": (real_classes(model.settings["classes"]),)}
+    scheme = model.settings["classes"]
+    classes = {"probabilities": (real_classes(scheme),), "stored_probabilities": (len(scheme["names"]),)}
 
     def make(batch):
         shapes = {name: (batch, *apply.window, *classes.get(name, ())) for name in dtypes}
         if apply.context:
-            dtypes["slices"], shapes["slices"] = np.int16, (batch, 2 * apply.context + 1, *apply.window)
+            dtypes["slices"], shapes["slices"] = np.int16, (batch, *apply.window)
+            for name in (*apply.needs, "slices"):
+                shapes[name] = (batch, 2 * apply.context + 1, *shapes[name][1:])
         return {name: np.zeros(shapes[name], dtype) for name, dtype in dtypes.items()}, jax.random.key(0)
 
     return functools.partial(one_refinement, apply.refine), make

@@ -50,6 +50,12 @@ def read_config(argv: list[str], description: str):
         metavar="DIR|NAME|none",
         help="workdir of the refiner; or nearest, morphology, continuity, which learn nothing; none: segment only",
     )
+    add(
+        "--hide_by",
+        metavar="entropy|error|DIR",
+        help="what says which tokens are filled in: entropy; or the error that a corrector expects, the refiner itself "
+        "or another one's workdir",
+    )
     add("--threshold", metavar="T", help="tokens of higher mean entropy are hidden (default: the refiner's own)")
     add(
         "--suggest_threshold",
@@ -143,6 +149,7 @@ def check_usage(config) -> None:
         raise BadInput(f"--workers {config.workers} with --num_parts {config.num_parts}, expected one of the two")
     if config.suggest_threshold:
         wrong = [f"--{name}" for name in ("batch_table", "labels", "dry_run", "workers") if config[name]]
+        wrong += ["--hide_by"] * (config.hide_by != "entropy")
         wrong += ["--num_parts"] * (config.num_parts != 1) + ["--refiner none"] * (config.refiner == "none")
         if wrong:
             raise BadInput(

@@ -20,6 +20,8 @@ def load_models(settings, workdir):
     if ensemble is None and refiner is None:
         raise BadInput("refiner is 'none' and labels are given: there is nothing to run; give --config.refiner=DIR")
     refiner = jobs.meant_for(refiner, bool(has_labels))
+    if settings["hide_by"] != "entropy":
+        refiner = methods.hidden_by(refiner, settings["hide_by"])
     # Before the threshold counts as given: what is chosen is refused with another ensemble here too.
     checks.check_chosen(jobs.Job("", workdir), ensemble, refiner, jobs.Settings(**settings["refine"]))
     thresholds, said = jobs.thresholds_of(settings["refine"], refiner)

@@ -60,7 +60,7 @@ def check_tokens(refiner, competitors):
     for model in competitors:
         token, wanted = model.apply.token, refiner.apply.token
         # Given what is hidden, smaller tokens may tile it; from probabilities each decides by its own means.
-        if token != wanted and ("probabilities" in model.apply.needs or wanted % token):
+        if token != wanted and (sees_probabilities(model) or wanted % token):
             raise BadInput(
                 f"{model.workdir} hides tokens of {token} voxels a side, {refiner.workdir} of {wanted}: not "
                 "comparable; train them with the same token"
@@ -95,9 +95,9 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             "refined": labels_from_disk(stored["refined"]),
         }
     for name, model in competitors.items():
-        if "probabilities" in model.apply.needs:
-            asked = _asked(settings, tiff_export=False)
-            maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, model, asked)
+        if sees_probabilities(model):
+            asked, same = _asked(settings, tiff_export=False), model._replace(judge=refiner.judge)
+            maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, same, asked)
         else:
             maps[name] = _filled(case, initial, hidden, model, settings, output / name)
         if settings["as_published"] and redoes_everything(model) and not case.shift:
@@ -106,7 +106,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     for name, model in others.items():
         own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _as_given(settings))
         maps[name] = np.where(hidden, own, initial)
-    if settings["controls"] and refiner and "probabilities" not in refiner.apply.needs and not case.shift:
+    if settings["controls"] and refiner and not sees_probabilities(refiner) and not case.shift:
         token, foreground = refiner.apply.token, initial > 0
         wanted = {
             "random": control_masks.random_tokens(hidden, token, settings["seed"], foreground),
@@ -121,6 +121,11 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
         derived = rederive_shell(maps["refined"], *shell)
     rated = stored.get("confidence"), stored.get("trust")
     return Found(case, maps, hidden, stored["entropy"], *rated, published, controls, derived)
+
+
+def sees_probabilities(model):
+    """Whether a refiner is given the ensemble's probabilities, under hidden tokens as well."""
+    return bool({"probabilities", "stored_probabilities"} & {*model.apply.needs})
 
 
 def redoes_everything(model):
@@ -157,7 +162,7 @@ def _filled(case, labels, hidden, model, settings, folder):
 
 def _redone(case, labels, ensemble, model, settings, folder):
     """The whole volume redone by a competitor."""
-    if "probabilities" in model.apply.needs:
+    if sees_probabilities(model):
         asked = _asked(settings, threshold=0.0, tiff_export=False)
         return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)
     return _filled(case, labels, np.ones(labels.shape, bool), model, settings, folder)

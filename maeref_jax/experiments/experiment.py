@@ -71,8 +71,8 @@ def _segmenter_experiment(settings, indices):
     )
     facts = {
         "volumes": [volume.name for volume in train],
-        "images": _image_names(settings, "train"),
-        "validation_images": _image_names(settings, "validation"),
+        "images": image_names(settings, "train"),
+        "validation_images": image_names(settings, "validation"),
         "member_volumes": [[volume.name for volume in volumes] for volumes in members],
         "validation_volumes": [volume.name for volume in validation],
         "intensity_range": intensities.tolist(),
@@ -180,7 +180,7 @@ def told_before(text):
     """Hears what was said when the training began."""
 
 
-def _image_names(settings, split):
+def image_names(settings, split):
     """The image files of a split, as volumes to judge on are compared with them; [] for phantoms."""
     data = settings["data"]
     return [] if data["phantom"]["train"] else [resolved(path) for path in data[split]["images"]]
@@ -202,6 +202,12 @@ class Notes:
 
 
 def _annotated(settings, split, say):
+    found = annotated(settings, split, say)
+    return [training_volumes.as_seen(volume, settings["normalisation"]) for volume in found]
+
+
+def annotated(settings, split, say):
+    """The annotated TrainingVolumes of a split, phantoms or files, their images as they are."""
     data = settings["data"]
     if data["phantom"]["train"] and "tissue" in data["phantom"]:
         found = tissue_volumes.blocks(data["phantom"], split, tuple(settings["voxel_size_nm"]))
@@ -217,13 +223,13 @@ def _annotated(settings, split, say):
         found = only_labelled(found, data[split]["labelled_slices"])
     else:
         found = _from_files(settings, split, True, say)
-    return [training_volumes.as_seen(volume, settings["normalisation"]) for volume in found]
+    return found
 
 
 def _label_maps(settings, predict, with_image, split, say):
     data = settings["data"]
     if predict is not None:
-        images = _phantom_images(settings, split) if data["phantom"]["train"] else _image_files(settings, split)
+        images = _phantom_images(settings, split) if data["phantom"]["train"] else image_files(settings, split)
         found = [predict(*one) for one in images]
         found = found if with_image else [volume._replace(image=None) for volume in found]
     else:
@@ -267,8 +273,8 @@ def _phantom_images(settings, split):
         yield name, name, array_volume(phantom(seed, shape, size).image, name, size), None
 
 
-def _image_files(settings, split):
-    """The same of every image file of a split, with its mask of what is learned from, None where it has none."""
+def image_files(settings, split):
+    """(name, stem of its results, Volume, mask of what is learned from or None) of every image file of a split."""
     paths, given = settings["data"][split]["images"], given_of(settings["data"])
     masks = training_volumes.masks_of(settings["data"][split], len(paths))
     if not paths:

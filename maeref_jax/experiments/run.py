@@ -7,7 +7,7 @@ from etils import epath
 
 from maeref_jax import report
 from maeref_jax.errors import MARK, tell
-from maeref_jax.experiments import calibrate, experiment, parameter_search, verdict
+from maeref_jax.experiments import calibrate, corrections, experiment, parameter_search, verdict
 from maeref_jax.pipeline import methods
 from maeref_jax.results import claim
 from maeref_jax.results.output import check_directory
@@ -35,7 +35,8 @@ def train(settings, workdir, profile=False):
         verdict.check(settings)
     # The primary writes the predictions that a masked autoencoder learns from.
     with progress.showing("making the data ready"), primary_first():
-        prepared = experiment.prepare(settings, workdir, indices)
+        prepare = corrections.prepare if settings["method"] == corrections.METHOD else experiment.prepare
+        prepared = prepare(settings, workdir, indices)
     optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
     with alone(workdir) if is_primary() else nullcontext():
         if is_primary():
@@ -46,6 +47,12 @@ def train(settings, workdir, profile=False):
         )
         if is_primary():
             make_confidence_honest(settings, workdir, prepared.validation)
+            if settings["method"] == corrections.METHOD:
+                found = corrections.choose(settings, workdir)
+                print(
+                    f"tokens are hidden that promise a gain above {found['threshold']:g}, chosen on validation volumes "
+                    f"({found['hidden_share']:.1%} of their voxels); temperature {found['temperature']:g}"
+                )
             for line in by_class(summary, settings["classes"]["names"]):
                 print(line)
             judge(settings, workdir, prepared.facts, summary)

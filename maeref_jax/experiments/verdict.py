@@ -114,7 +114,8 @@ def _by_truth(settings, ensemble, refiner, asked):
     variables = jax.device_put((ensemble.params, ensemble.state))
     counted, hidden, voxels = [], 0, 0
     for volume, box in _runs(volumes, settings["seed"]):
-        outer = box.grow((rounds, 0, 0)).intersect(whole(volume.labels.shape))
+        around = max(rounds, refiner.apply.context)
+        outer = box.grow((around, 0, 0)).intersect(whole(volume.labels.shape))
         members = out_of_fold([volume.name], ensemble.facts["member_volumes"])
         raw = array_volume(volume.image, volume.name)
         image = seen_by(ensemble, raw)
@@ -128,7 +129,8 @@ def _by_truth(settings, ensemble, refiner, asked):
         }
         likely = real_probabilities(means, settings["classes"]["ambiguous"])
         extra = {"image": seen_by(refiner, raw).read(outer), "probabilities": np.moveaxis(likely, -1, 0)}
-        given |= {name: extra[name] for name in refiner.apply.needs}
+        extra["stored_probabilities"] = np.rint(255 * np.moveaxis(means, -1, 0)) / 255
+        given |= {name: extra[name].astype(np.float32) for name in refiner.apply.needs}
         inside = box.within(outer)
         filled = _filled(refiner, given, inside, rounds)
         maps = {

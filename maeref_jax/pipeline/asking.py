@@ -41,8 +41,11 @@ CHEAP_TRIES = 20  # the same where looking is reading
 
 def cannot_be_asked(refiner) -> str:
     """Why a refiner's Model cannot be asked, "" where it can be."""
-    if refiner.apply.sees_hidden or "probabilities" in refiner.apply.needs:
+    seen = {"probabilities", "stored_probabilities"}
+    if refiner.apply.sees_hidden or seen & {*refiner.apply.needs}:
         return f"{refiner.workdir} sees what hidden tokens hold, so it cannot be asked for what it would fill in"
+    if refiner.judge is not None:
+        return f"what is hidden {refiner.judge.workdir} says later"
     return ""
 
 
@@ -138,17 +141,17 @@ def _around(run, means, image, box) -> tuple[dict[str, Volume], Box, int]:
     seen = functools.reduce(Box.hull, windows_touching(in_tokens, window, stride, box), box)
     # Which tokens are asked for at its border depends on what lies beyond.
     frame = seen.grow((0, REACH * token, REACH * token)).intersect(whole(shape))
-    labels, entropy, hidden, _, windows = segmented(run, means, frame)
-    entropy = np.round(entropy * 255).astype(np.float32) / 255  # as it is stored
+    found = segmented(run, means, frame)
+    entropy = np.round(found.entropy * 255).astype(np.float32) / 255  # as it is stored
 
     def held(name, array):
         return Volume(name, shape, array.dtype, None, None, None, lambda box: array[box.within(frame).slices])
 
-    arrays = {"labels": known_to_refiner(labels, run.scheme), "entropy": entropy, "hidden": hidden}
+    arrays = {"labels": known_to_refiner(found.labels, run.scheme), "entropy": entropy, "hidden": found.hidden}
     volumes = {name: held(name, array) for name, array in arrays.items()}
     if image is not None:
         volumes["image"] = image
-    return volumes, seen.intersect(whole(shape)), windows
+    return volumes, seen.intersect(whole(shape)), found.windows
 
 
 def _windows(run) -> float:

@@ -114,7 +114,7 @@ def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.nd
     labels: the likeliest class other than `ambiguous`. Where no such class is among the c (-1, or probabilities of the
     real classes only), its probability is 0.
     """
-    mean = _mean_of(means, kind)
+    mean = mean_of(means, kind)
     entropy = _of_voxels(_entropy, means[None], kind).reshape(mean.shape[:-1])
     if not 0 <= ambiguous < mean.shape[-1]:
         doubt, decided = np.zeros(mean.shape[:-1], np.float32), mean
@@ -143,14 +143,15 @@ def real_probabilities(means: np.ndarray, ambiguous: int, kind: str = "mean") ->
     """What entropy.member_means made for that kind, (..., n), -> the mean probability of every class but `ambiguous`
     (the last one, or -1 or none among them), float32 (..., c), summing to 1; equal where "ambiguous" had all of it.
     """
-    mean = _mean_of(means, kind)
+    mean = mean_of(means, kind)
     mean = mean[..., :ambiguous] if 0 <= ambiguous < mean.shape[-1] else mean
     total = mean.sum(-1, keepdims=True)
     some = total > np.float32(1e-6)
     return np.where(some, mean / np.where(some, total, 1), np.float32(1 / mean.shape[-1])).astype(np.float32)
 
 
-def _mean_of(means: np.ndarray, kind: str) -> np.ndarray:
+def mean_of(means: np.ndarray, kind: str) -> np.ndarray:
+    """The mean probability of every class, of what entropy.member_means made for that kind, (..., n)."""
     return means[..., : class_count(means.shape[-1], kind)]
 
 
@@ -200,9 +201,10 @@ def refine_block(
     tempered by the depth of the hole. rounds: of agreement with the slices above and below (slices.agreed), as many of
     which are read, and filled in where a hidden voxel of the box can hear of them.
 
-    volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image"
-    and "probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box are not computed.
-    inside: of a refiner that works everywhere, which voxels of a box (bool) it is asked for, None for all.
+    volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image",
+    "probabilities" and "stored_probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box
+    are not computed. inside: of a refiner that works everywhere, which voxels of a box (bool) it is asked for, None for
+    all.
     """
     grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
     inner = box.within(grown).slices
@@ -211,44 +213,62 @@ def refine_block(
     if apply.everywhere:
         wanted = np.ones_like(hidden) if inside is None else inside(grown)
     wanted = wanted & wanted[inner].any(0)  # columns are apart
-    shape = volumes["labels"].shape
-    touching = windows_around(apply, shape, box, rounds)
-    windows = list(itertools.compress(touching, hold_any(touching, wanted, grown)))
-    if not windows:
-        return labels[inner], np.zeros(box.shape, np.uint8), 0, len(touching)
-    frame = functools.reduce(Box.hull, windows)
-    around = {name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items()}
-    around |= {name: around[name].astype(np.float32) for name in ("image",) if name in around}
-    # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
-    around["hidden"] = _complete_tokens(around["hidden"], frame, shape, _in_tokens(apply, shape))
-    if not apply.sees_hidden:
-        # No refiner can look at them by mistake: hidden means hidden (design law 3).
-        around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
-    deeper = (apply.context, 0, 0)
-    slices = _read_around(volumes["labels"], frame, apply.context) if apply.context else None
-
-    lengths = _lengths_of(apply, windows, around, frame, batch)
-    if apply.lengths is not None and jax.default_backend() == "cpu":
-        batch = min(batch, _CPU_BATCH)
-
-    def probabilities(group: Sequence[Box]) -> np.ndarray:
-        stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
-        if slices is not None:
-            stacked["slices"] = _stack(slices, [w.grow(deeper) for w in group], frame.grow(deeper), 3)
-        with _network("the refiner", apply.refine, len(group), lengths[group[0]]):
-            found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
-        return found if apply.dims == 3 else found[:, None]
-
-    # Windows of the same lengths go together, in one order whatever the block.
-    together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
-    blended = agreed(_blend(together, grown, probabilities, batch), labels, wanted, rounds)[inner]
+    blended, computed, there = likelihoods(apply, variables, key, volumes, grown, wanted, batch)
+    if blended is None:
+        return labels[inner], np.zeros(box.shape, np.uint8), 0, there
+    blended = agreed(blended, labels, wanted, rounds)[inner]
     labels, filled, sure = labels[inner].copy(), wanted[inner], np.zeros(box.shape, np.uint8)
     found = blended[filled]
     labels[filled] = found.argmax(-1)
     if calibration is not None:
         found = tempered(found, _depth(volumes["hidden"], box, apply.token)[filled], calibration)
     sure[filled] = np.rint(255 * found.max(-1).clip(0, 1))
-    return labels, sure, len(windows), len(touching)
+    return labels, sure, computed, there
+
+
+def likelihoods(
+    apply: Refiner, variables, key, volumes: dict[str, Volume], box: Box, wanted: np.ndarray, batch: int
+) -> tuple[np.ndarray | None, int, int]:
+    """The refiner's class probabilities float32 (z, y, x, c) in `box`, None where no voxel is wanted; windows computed;
+    windows there are. wanted: bool (z, y, x) of the box: windows that show no such voxel are not computed, so that the
+    others mean nothing. The rest as of `refine_block`.
+    """
+    shape = volumes["labels"].shape
+    touching = windows_around(apply, shape, box)
+    windows = list(itertools.compress(touching, hold_any(touching, wanted, box)))
+    if not windows:
+        return None, 0, len(touching)
+    frame = functools.reduce(Box.hull, windows)
+    deeper = tuple(apply.needs) if apply.context else ()
+    around = {
+        name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items() if name not in deeper
+    }
+    # Of one that sees adjacent slices.
+    along = {name: _read_around(volumes[name], frame, apply.context, name) for name in deeper}
+    along |= {"slices": _read_around(volumes["labels"], frame, apply.context, "labels")} if apply.context else {}
+    for arrays in (around, along):
+        arrays |= {name: arrays[name].astype(np.float32) for name in ("image",) if name in arrays}
+    # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
+    around["hidden"] = _complete_tokens(around["hidden"], frame, shape, _in_tokens(apply, shape))
+    if not apply.sees_hidden:
+        # No refiner can look at them by mistake: hidden means hidden (design law 3).
+        around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
+    more = (apply.context, 0, 0)
+    lengths = _lengths_of(apply, windows, around, frame, batch)
+    if apply.lengths is not None and jax.default_backend() == "cpu":
+        batch = min(batch, _CPU_BATCH)
+
+    def probabilities(group: Sequence[Box]) -> np.ndarray:
+        stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
+        for name, array in along.items():
+            stacked[name] = _stack(array, [w.grow(more) for w in group], frame.grow(more), 3)
+        with _network("the refiner", apply.refine, len(group), lengths[group[0]]):
+            found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
+        return found if apply.dims == 3 else found[:, None]
+
+    # Windows of the same lengths go together, in one order whatever the block.
+    together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
+    return _blend(together, box, probabilities, batch), len(windows), len(touching)
 
 
 def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
@@ -293,6 +313,7 @@ _PADDING = {
     "hidden": {"mode": "constant", "constant_values": False},
     "image": {"mode": "symmetric"},
     "probabilities": {"mode": "constant", "constant_values": 0},
+    "stored_probabilities": {"mode": "constant", "constant_values": 0},
 }
 
 
@@ -330,16 +351,15 @@ def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:
     return np.pad(np.moveaxis(volume.read(inside), 0, -1), [*missing, (0, 0)], **padding)
 
 
-def _read_around(labels: Volume, frame: Box, context: int) -> np.ndarray:
+def _read_around(volume: Volume, frame: Box, context: int, name: str) -> np.ndarray:
     """`frame` and so many slices more before and behind it: the first and last slice of the volume repeated beyond its
-    ends, nothing known beyond the far faces of the plane.
+    ends, padded in the plane as what is called `name`.
     """
     grown = frame.grow((context, 0, 0))
-    inside = grown.intersect(whole(labels.shape))
-    missing = [(0, end - stop) for end, stop in zip(frame.stop[1:], inside.stop[1:], strict=True)]
-    found = np.pad(labels.read(inside), [(0, 0), *missing], **_PADDING["labels"])
+    inside = grown.intersect(whole(volume.shape))
     ends = (inside.start[0] - grown.start[0], grown.stop[0] - inside.stop[0])
-    return np.pad(found, [ends, (0, 0), (0, 0)], mode="edge")
+    found = _read_padded(volume, Box(inside.start, (inside.stop[0], *frame.stop[1:])), **_PADDING[name])
+    return np.pad(found, [ends, *[(0, 0)] * (found.ndim - 1)], mode="edge")
 
 
 def _complete_tokens(hidden: np.ndarray, frame: Box, shape, in_tokens) -> np.ndarray:

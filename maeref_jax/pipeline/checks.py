@@ -11,6 +11,7 @@ from maeref_jax.pipeline.jobs import (
     Settings,
     file_of,
     formats_of,
+    keeps_probabilities,
     members_of,
     object_rules,
     scheme_of,
@@ -42,8 +43,10 @@ def check_job(job: Job, segmenter: Model | None, refiner: Model | None, settings
     inputs.check_same_grid(*volumes.values())
     shape = next(iter(volumes.values())).shape
     _check_classes(job, refiner, scheme)
-    if refiner:
-        _check_seen(job, segmenter, refiner, shape)
+    for model in (refiner, refiner and refiner.judge):
+        if model:
+            check_same_scheme(refiner, model)
+            _check_seen(job, segmenter, model, shape)
     for suffix in formats_of(settings):
         check_written(suffix)
     exported = (file_of(job) or next(iter(volumes.values()))).shape
@@ -96,6 +99,14 @@ def _check_settings(job, segmenter, refiner, settings, scheme):
         raise BadInput("foreignness and leave=red belong to the rating of repairs: set trust to true as well")
     if settings.disagreement and members_of(job, segmenter) in (None, 1):
         raise BadInput(f"{job.stem}: disagreement is that of several members; labels, or one member, have none")
+    if keeps_probabilities(refiner) and job.labels is not None:
+        who = refiner.workdir if "stored_probabilities" in refiner.apply.needs else refiner.judge.workdir
+        raise BadInput(
+            f"{job.stem}: {who} works on class probabilities, and labels have none; give --input with --ensemble, or "
+            "--probabilities"
+        )
+    if settings.keep_probabilities and job.labels is not None:
+        raise BadInput(f"{job.stem}: keep_probabilities keeps those of an ensemble, or given ones; labels have none")
     if settings.copy_image and job.image is None:
         raise BadInput(f"{job.stem}: copy_image is set, but there is no image; give --input, or set it to false")
 
@@ -118,8 +129,9 @@ def _check_classes(job, refiner, scheme):
 
 def _check_seen(job, segmenter, refiner, shape):
     """Whether the refiner is given what it needs to see."""
-    given = {"image": job.image is not None, "probabilities": segmenter is not None or bool(job.probabilities)}
-    missing = [need for need in refiner.apply.needs if not given[need]]
+    likely = segmenter is not None or bool(job.probabilities)
+    given = {"image": job.image is not None, "probabilities": likely, "stored_probabilities": likely}
+    missing = [need.removeprefix("stored_") for need in refiner.apply.needs if not given[need]]
     if missing:
         hint = "; an ensemble or your own class probabilities have them, labels do not"
         raise BadInput(

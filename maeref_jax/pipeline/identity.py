@@ -12,6 +12,11 @@ from maeref_jax.training.workdir import lasting
 from maeref_jax.volumes.volume import Volume
 
 # Settings that decide nothing about the result.
+_NEWER = (
+    "labelled_slices",
+    "keep_probabilities",
+    "gain",
+)  # which earlier versions had not: named where they do something
 _HOW = ("overwrite", "num_parts", "part_id", "wait_minutes", "export", "strict", "ask")
 
 
@@ -27,9 +32,7 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
             name: value._asdict() if isinstance(value, Limits) else value
             for name, value in settings._asdict().items()
             # Of models the names are a check alone.
-            if name not in _HOW
-            and (name != "classes" or not (segmenter or refiner))
-            and (name != "labelled_slices" or value)
+            if name not in _HOW and (name != "classes" or not (segmenter or refiner)) and (name not in _NEWER or value)
         },
     }
 
@@ -50,4 +53,5 @@ def _model_identity(model: Model) -> dict:
     found = {"method": model.name, "config_sha256": config[:16], "parameters_sha256": digest.hexdigest()[:16]}
     found |= {"temperatures": list(model.calibration.temperatures)} if model.calibration else {}
     # Other parameters under the same path: who is told that they differ should see why.
-    return found | ({"damaged_checkpoints": list(model.damaged)} if model.damaged else {})
+    found |= {"damaged_checkpoints": list(model.damaged)} if model.damaged else {}
+    return found | ({"hidden_by": _model_identity(model.judge)} if model.judge else {})

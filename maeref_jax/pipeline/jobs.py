@@ -32,6 +32,7 @@ class Model(NamedTuple):
     chosen: the threshold that refine.py --suggest_threshold chose, and what it belongs to; None for none
     verdict: of a refiner, what its training found on validation volumes (experiments/verdict.py); None for none
     damaged: steps of better checkpoints that are damaged; doubts: what to warn of because of that
+    judge: of a refiner, the Model that says which tokens are hidden, by the error that it expects; None: entropy does
     """
 
     workdir: str
@@ -46,6 +47,7 @@ class Model(NamedTuple):
     verdict: dict | None = None
     damaged: tuple[int, ...] = ()
     doubts: tuple[str, ...] = ()
+    judge: "Model | None" = None
 
 
 def parameters(model: Model) -> int:
@@ -84,6 +86,8 @@ class Settings(NamedTuple):
 
     threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
     ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it; None likewise
+    gain: where the refiner has a judge, not by these two, but tokens that promise a higher gain are hidden: the
+        probability of being right afterwards minus that before, on the mean; None: the judge's own
     token: side of a token in voxels, used only without a refiner, which has its own
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
     batch: windows per call of a network; seed: of a refiner that draws
@@ -97,6 +101,7 @@ class Settings(NamedTuple):
         flag_hidden_share: see `objects.rules`
     trust: rate the repairs, see trust.py, by trust_limits; foreignness: test the refiner around them too
     disagreement: write what the members disagree about (mutual information), too: the networks work twice
+    keep_probabilities: write the mean class probabilities in steps of 1/255, too; always where a refiner or its judge needs them
     leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
     classes: names of the classes, background first, where no model says them; of a model they are a check
     labelled_slices: slices whose given labels are the truth, numbers and ranges like "0:160:5": no refiner changes them
@@ -109,6 +114,7 @@ class Settings(NamedTuple):
 
     threshold: float | None = None
     ambiguous_threshold: float | None = None
+    gain: float | None = None
     token: int = 4
     block: tuple[int, int, int] = (8, 512, 512)
     batch: int = 16
@@ -129,6 +135,7 @@ class Settings(NamedTuple):
     trust_limits: Limits = Limits()
     foreignness: bool = False
     disagreement: bool = False
+    keep_probabilities: bool = False
     leave: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     labelled_slices: tuple = ()
@@ -148,7 +155,17 @@ def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[st
         source = {**source, "threshold": refiner.chosen["threshold"]}
     found = {name: source[name] if given[name] is None else given[name] for name in THRESHOLDS}
     said = (f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS)
+    if refiner and refiner.judge:
+        gain, judge = given["gain"], refiner.judge
+        origin = f"of {judge.workdir}, which says what is wrong" if gain is None else "as given"
+        return found, f"gain {judge.settings['use']['gain'] if gain is None else gain:g}, {origin}"
     return found, "; ".join(said)
+
+
+def keeps_probabilities(refiner: Model | None) -> bool:
+    """Whether the refiner, or who says what it hides, needs the class probabilities on disk."""
+    models = [model for model in (refiner, refiner and refiner.judge) if model]
+    return any("stored_probabilities" in model.apply.needs for model in models)
 
 
 def meant_for(refiner: Model | None, own_labels: bool) -> Model | None:
@@ -172,7 +189,14 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
     if not 0 <= settings.seed < 2**32:
         raise BadInput(f"seed is {settings.seed}, expected a whole number from 0 to {2**32 - 1}")
     thresholds, _ = thresholds_of(settings._asdict(), refiner)
+    kept, judge = settings.keep_probabilities or keeps_probabilities(refiner), refiner and refiner.judge
+    if settings.gain is not None and not judge:
+        raise BadInput(f"gain is {settings.gain:g}, but tokens are hidden by entropy; add --hide_by, or leave it out")
+    gain = judge.settings["use"]["gain"] if judge and settings.gain is None else settings.gain
+    if gain is not None and not 0 <= gain <= 1:
+        raise BadInput(f"gain is {gain:g}, expected 0 to 1: a difference of probabilities")
     same = {"token": token, "block": round_block(settings.block, token), "label_map": label_map_of(settings.label_map)}
+    same |= {"keep_probabilities": kept, "gain": gain}
     return settings._replace(**thresholds, **same)
 
 

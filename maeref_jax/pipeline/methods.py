@@ -13,6 +13,7 @@ from maeref_jax.refiners import (
     autoencoder,
     continuity,
     continuity_network,
+    corrector,
     crf,
     inpainter,
     mae,
@@ -37,6 +38,7 @@ LEARNED = {
     "autoencoder": autoencoder,
     "inpainter": inpainter,
     "continuity_network": continuity_network,
+    "corrector": corrector,
 }
 # Refiners without gradients: train.py chooses their parameters by trying them on validation data.
 SEARCHED = {"crf": crf}
@@ -50,6 +52,7 @@ UNLEARNED = {
 REFINERS = LEARNED | SEARCHED | UNLEARNED
 METHODS = SEGMENTERS | REFINERS
 FOREGROUND = "foreground.json"  # of a segmenter's workdir: where foreground begins, chosen on validation slices
+GAIN = "gain.json"  # of a corrector's workdir: what it is used with, chosen on validation volumes
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
 
 
@@ -67,6 +70,7 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     check_config(workdir, settings)
     by_rule = name in UNLEARNED or name in RULES
     settings = _with_foreground(workdir, settings) if kind == "segmenter" and not by_rule else settings
+    settings = _with_gain(workdir, settings) if name == "corrector" else settings
     try:
         apply = _applied(name, settings)
     except KeyError as error:
@@ -109,12 +113,38 @@ def _applied(name, settings):
     return SEGMENTERS[name].segmenter(settings) if name in SEGMENTERS else REFINERS[name].refiner(settings)
 
 
+def hidden_by(refiner: Model | None, hide_by: str) -> Model:
+    """The refiner with a judge, which says what it fills in: "error", itself, or the corrector of that workdir."""
+    if refiner is None:
+        raise BadInput(f"--hide_by {hide_by} says what a refiner fills in, but --refiner is none; leave it out")
+    judge = refiner if hide_by == "error" else load_model(hide_by, "refiner")
+    if judge.name != "corrector":
+        raise BadInput(
+            f"--hide_by {hide_by}: {judge.workdir} holds a model of method '{judge.name}', which does not say how "
+            "likely a label is wrong; give the workdir of a corrector (maeref train --config corrector)"
+        )
+    if judge.apply.token != refiner.apply.token:
+        raise BadInput(
+            f"{judge.workdir} hides tokens of {judge.apply.token} voxels a side, {refiner.workdir} fills in those of "
+            f"{refiner.apply.token}; train them with the same token"
+        )
+    return refiner._replace(judge=judge)
+
+
 def _with_foreground(workdir, settings) -> dict:
     """A segmenter's settings with the threshold of foreground that was chosen for it, beside it in its workdir."""
     chosen = _beside(workdir, FOREGROUND, foreground.is_chosen, "maeref train --config spatial_continuity")
     # Workdirs from before these settings had neither.
     use = {"symmetries": False, "foreground_threshold": foreground.EVEN, **settings.get("use", {})}
     return {**settings, "use": use | ({"foreground_threshold": chosen["threshold"]} if chosen else {})}
+
+
+def _with_gain(workdir, settings) -> dict:
+    """A corrector's settings with what was chosen for it, beside it in its workdir."""
+    chosen = _beside(workdir, GAIN, corrector.is_chosen, "maeref train --config corrector")
+    if not chosen:
+        return settings
+    return {**settings, "use": settings["use"] | {"temperature": chosen["temperature"], "gain": chosen["threshold"]}}
 
 
 def _beside(workdir, name, is_whole, maker) -> dict | None:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from maeref_jax.audit import changes, objects, trust
+from maeref_jax.masking import exact
 from maeref_jax.pipeline import asked_back
 from maeref_jax.pipeline.blockwise import (
     RULES,
@@ -19,6 +20,8 @@ from maeref_jax.pipeline.blockwise import (
     halo,
     hide,
     hide_and_count,
+    likelihoods,
+    mean_of,
     means_of_members,
     real_probabilities,
     refine_block,
@@ -29,7 +32,7 @@ from maeref_jax.pipeline.blockwise import (
 from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.pipeline.parts import needed
 from maeref_jax.pipeline.shown import seen_by
-from maeref_jax.results import marks
+from maeref_jax.results import maps, marks
 from maeref_jax.results.digests import digest_of
 from maeref_jax.results.place import Output
 from maeref_jax.volumes.inputs import read_entropy
@@ -51,6 +54,19 @@ class Said(NamedTuple):
     asked: dict | None = None
     within: dict | None = None
     statistics: dict | None = None
+
+
+class Segmented(NamedTuple):
+    """One box (z, y, x). labels: int16; entropy: float32 in [0, 1]; hidden: bool; tokens: how many are hidden, as of
+    `hide_and_count`; windows: that took; mean: probabilities float32 (z, y, x, c), None where labels are given.
+    """
+
+    labels: np.ndarray
+    entropy: np.ndarray
+    hidden: np.ndarray
+    tokens: dict[str, int]
+    windows: int
+    mean: np.ndarray | None
 
 
 class Run(NamedTuple):
@@ -81,18 +97,23 @@ class Run(NamedTuple):
     @property
     def steps(self) -> tuple[str, ...]:
         """The passes over all blocks, in order."""
-        return ("copy",) * self.settings.copy_image + ("segment",) + ("refine",) * (self.refiner is not None)
+        judged = self.refiner is not None and self.refiner.judge is not None
+        copied, refined = ("copy",) * self.settings.copy_image, ("refine",) * (self.refiner is not None)
+        return (*copied, "segment", *("judge",) * judged, *refined)
 
     def before(self, step: str) -> dict:
         """The pass whose blocks must be finished as far as `reach` voxels around a block of `step`; {} for none."""
+        if step == "judge":
+            return {"before": "segment", "reach": halo(self.refiner.judge.apply)}
         if step != "refine":
             return {}
+        earlier = self.steps[self.steps.index(step) - 1]
         if self.refiner.apply.slices:
             reach, _ = self.refiner.apply.slices(self.voxel_size_nm)
-            return {"before": "segment", "reach": (min(reach, self.shape[0]), *self.shape[1:])}
+            return {"before": earlier, "reach": (min(reach, self.shape[0]), *self.shape[1:])}
         beside = self.settings.token * self.settings.foreignness  # which tokens are tested, their neighbours decide
         reach = np.add(halo(self.refiner.apply), (self.rounds, beside, beside))
-        return {"before": "segment", "reach": tuple(reach.tolist())}
+        return {"before": earlier, "reach": tuple(reach.tolist())}
 
     def inside(self, box: Box) -> np.ndarray:
         """Bool (z, y, x): which voxels of the box are worked on; the others are background, and nobody doubts it."""
@@ -112,7 +133,10 @@ def passes(run: Run) -> dict[str, Callable[[Box], None]]:
     if run.refiner is not None:
         variables = jax.device_put((run.refiner.params, run.refiner.state))
         key = jax.random.key(run.settings.seed)
-        volumes = _seen_by_refiner(run, means)
+        volumes = _seen_by(run.refiner, run, means)
+        if judge := run.refiner.judge:
+            given = jax.device_put((judge.params, judge.state)), _seen_by(judge, run, means)
+            found["judge"] = functools.partial(_judge, run, *given)
         filled = functools.partial(_filled, run, variables, key, volumes)
         if run.refiner.apply.slices:
             filled = _WholeSlices(run, volumes["labels"]).filled
@@ -153,21 +177,21 @@ def _digests(written: dict[str, np.ndarray]) -> dict[str, str]:
     return {role: digest_of(array) for role, array in written.items()}
 
 
-def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, int], int]:
-    """Labels int16, entropy float32 in [0, 1], hidden bool (z, y, x) of `box`, which begins at tokens; how many tokens
-    are hidden, as of `hide_and_count`; windows that took. means: what `means_of(run)` gives.
+def segmented(run, means, box) -> Segmented:
+    """The Segmented of `box`, which begins at tokens. means: what `means_of(run)` gives.
 
     Outside of what is worked on labels are background and entropy is 0. A token across its border is hidden where its
     mean is above the threshold with these zeros, and as a whole, as refiners want it.
     """
     job, settings, scheme = run.job, run.settings, run.scheme
-    inside, windows, kind, painted = run.inside(box), 0, settings.entropy_kind, False
+    inside, windows, kind, painted, mean = run.inside(box), 0, settings.entropy_kind, False, None
     if not inside.any():
         none = np.zeros(box.shape, np.float32)
-        return none.astype(np.int16), none, none > 0, dict.fromkeys(RULES, 0), 0
+        return Segmented(none.astype(np.int16), none, none > 0, dict.fromkeys(RULES, 0), 0, None)
     if means is not None:
         found, windows = means(box, kind, inside)
         labels, entropy, ambiguous = decide(found, scheme["ambiguous"], kind)
+        mean = mean_of(found, kind)
     else:
         labels = job.labels.read(box)  # classes: see refining.open_run
         ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
@@ -184,16 +208,18 @@ def segmented(run, means, box) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict
         entropy, ambiguous, painted = entropy * unsure, ambiguous * unsure, painted & unsure
     limits = settings.token, settings.threshold, settings.ambiguous_threshold
     hidden, tokens = hide_and_count(entropy + painted, ambiguous, *limits)  # 2 is above any threshold
-    return labels, entropy, hidden, tokens, windows
+    return Segmented(labels, entropy, hidden, tokens, windows, mean)
 
 
 def _segment(run, means, box) -> None:
     arrays, started = run.arrays, time.monotonic()
-    labels, entropy, hidden, tokens, windows = segmented(run, means, box)
-    inside = run.inside(box)
-    hidden &= inside
-    stored = np.round(entropy * 255).astype(np.uint8)
-    written = {"initial": labels_to_disk(labels), "entropy": stored, "hidden": hidden.astype(np.uint8)}
+    found, inside = segmented(run, means, box), run.inside(box)
+    hidden, windows = found.hidden & inside, found.windows
+    stored = np.round(found.entropy * 255).astype(np.uint8)
+    written = {"initial": labels_to_disk(found.labels), "entropy": stored, "hidden": hidden.astype(np.uint8)}
+    if "judge" in run.steps:
+        written.pop("hidden")  # that pass will say
+    written |= _stored(run, found.mean, inside)
     if "disagreement" in arrays:
         written["disagreement"] = np.zeros(box.shape, np.uint8)
     if "disagreement" in arrays and inside.any():
@@ -202,14 +228,26 @@ def _segment(run, means, box) -> None:
         _, disagreement, _ = decide(found, run.scheme["ambiguous"], "mutual_information")
         written["disagreement"] = np.round(disagreement * 255 * inside).astype(np.uint8)
         windows += more
-    record = {"voxels": int(inside.sum()), "hidden": int(hidden.sum()), "hidden_tokens": tokens, "windows": windows}
-    if run.job.hidden is None:  # a painted mask is no doubt of anybody's
+    record = {"voxels": int(inside.sum()), "windows": windows}
+    record |= {"hidden": int(hidden.sum()), "hidden_tokens": found.tokens} if "hidden" in written else {}
+    if run.job.hidden is None and "hidden" in written:  # a painted mask is no doubt of anybody's
         record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
     if run.job.within is not None:
         network = run.segmenter is not None and not run.segmenter.apply.statistics
         there = len(windows_around(run.segmenter.apply, run.shape, box)) if network else 0
         record["all_windows"] = there * (1 + ("disagreement" in arrays))
     _done(run, "segment", box, written, record, started)
+
+
+def _stored(run, mean, inside) -> dict[str, np.ndarray]:
+    """Probabilities as they are kept, uint8 by role, where they are; classes that nobody spoke of have none."""
+    roles = [role for role in maps.probabilities(len(run.scheme["names"])) if role in run.arrays]
+    found = {role: np.zeros(inside.shape, np.uint8) for role in roles}
+    for role, values in zip(roles, np.moveaxis(mean, -1, 0) if mean is not None else (), strict=False):
+        found[role] = np.rint(255 * values * inside).astype(np.uint8)
+    if roles:  # outside of what is worked on is background
+        found[roles[0]] = np.where(inside, found[roles[0]], np.uint8(255))
+    return found
 
 
 def means_of(run) -> Callable[[Box, str, np.ndarray], tuple[np.ndarray, int]] | None:
@@ -259,8 +297,18 @@ def _probabilities(run, means) -> Volume:
     return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, classes, read)
 
 
-def _seen_by_refiner(run, means) -> dict[str, Volume]:
-    """The volumes that `refine_block` reads, by its names."""
+def _stored_probabilities(run) -> Volume:
+    """The probabilities that the pass "segment" kept, float32 of all classes of the scheme."""
+    arrays = [run.arrays[role] for role in maps.probabilities(len(run.scheme["names"]))]
+
+    def read(box):
+        return np.stack([array.read(box) for array in arrays]).astype(np.float32) / 255
+
+    return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, len(arrays), read)
+
+
+def _seen_by(refiner, run, means) -> dict[str, Volume]:
+    """The volumes that `refine_block` reads for a refiner's Model, by its names."""
 
     def view(name, dtype, convert):
         array = run.arrays[name]
@@ -272,11 +320,43 @@ def _seen_by_refiner(run, means) -> dict[str, Volume]:
         # A token that is hidden in part, where a mask of what is worked on cuts it, is hidden to the refiner.
         "hidden": view("hidden", bool, lambda hidden: whole_tokens(hidden != 0, run.settings.token)),
     }
-    if "image" in run.refiner.apply.needs:
-        volumes["image"] = seen_by(run.refiner, run.job.image)
-    if "probabilities" in run.refiner.apply.needs:
+    if "image" in refiner.apply.needs:
+        volumes["image"] = seen_by(refiner, run.job.image)
+    if "probabilities" in refiner.apply.needs:
         volumes["probabilities"] = _probabilities(run, means)
+    if "stored_probabilities" in refiner.apply.needs:
+        volumes["stored_probabilities"] = _stored_probabilities(run)
     return volumes
+
+
+def _judge(run, variables, volumes, box) -> None:
+    """Writes what is probably wrong in a block, and hides the tokens where another label is worth more than the one
+    that is there: where the mean of its probability, minus that of the label, is above `gain`. In steps of 1/255 that
+    number is the same whatever the block.
+    """
+    started, inside, judge = time.monotonic(), run.inside(box), run.refiner.judge
+    error, hidden, tokens = np.zeros(box.shape, np.uint8), np.zeros(box.shape, bool), 0
+    if inside.any():
+        for box_read in _boxes(run, needed(box, run.shape, run.settings.block, run.before("judge")["reach"])):
+            run.checked.compare("segment", box_read)
+        given = judge.apply, variables, jax.random.key(run.settings.seed), volumes
+        likely, _, _ = likelihoods(*given, box, inside, run.settings.batch)
+        wrong, gain = doubted(likely, labels_from_disk(run.arrays["initial"].read(box)))
+        error = np.where(inside, wrong, error)
+        chosen = exact.above(gain.astype(np.float32) / 255 * inside, run.settings.token, run.settings.gain)
+        hidden, tokens = exact.spread(chosen, run.settings.token, box.shape) & inside, int(chosen.sum())
+    record = {"hidden": int(hidden.sum()), "hidden_tokens": {"error": tokens}}
+    _done(run, "judge", box, {"error": error, "hidden": hidden.astype(np.uint8)}, record, started)
+
+
+def doubted(likely: np.ndarray, initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of class probabilities float32 (z, y, x, c) and the labels that are there, int16 (z, y, x), -1 unknown: the
+    probability that a label is wrong, and what is won on the mean if the likeliest one takes its place; uint8 of 255.
+    """
+    there = np.take_along_axis(likely, np.maximum(initial, 0)[..., None].astype(np.int64), -1)[..., 0]
+    right = np.where(initial >= 0, np.rint(255 * there.clip(0, 1)), 0).astype(np.uint8)
+    best = np.rint(255 * likely.max(-1).clip(0, 1)).astype(np.uint8)
+    return 255 - right, best - np.minimum(right, best)
 
 
 def known_to_refiner(labels: np.ndarray, scheme: dict) -> np.ndarray:
@@ -324,7 +404,8 @@ def _refine(run, filled, variables, key, volumes, box) -> None:
     arrays, started, inside = run.arrays, time.monotonic(), run.inside(box)
     if inside.any():
         for box_read in _boxes(run, needed(box, run.shape, run.settings.block, run.before("refine")["reach"])):
-            run.checked.compare("segment", box_read)
+            for earlier in run.steps[run.steps.index("segment") : -1]:
+                run.checked.compare(earlier, box_read)
         found, sure, computed, windows = filled(box)
     else:
         found, sure, computed = np.full(box.shape, -1, np.int16), np.zeros(box.shape, np.uint8), 0

@@ -20,7 +20,6 @@ from maeref_jax.audit import objects, trust
 from maeref_jax.audit.changes import table
 from maeref_jax.errors import MARK, BadInput, CannotGoOn, tell
 from maeref_jax.pipeline import doubts, file_grid, inside, parts, space
-from maeref_jax.pipeline.blockwise import RULES
 from maeref_jax.pipeline.checks import check_chosen, check_job
 from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import (
@@ -115,14 +114,14 @@ def open_run(
     group = settings.ome_zarr, {"maeref_jax": {"image": image}}
 
     def arrays_in(place):
-        return maps.create_arrays(place, roles_of(settings, refiner), shape, *made)
+        return maps.create_arrays(place, roles_of(settings, refiner, scheme), shape, *made)
 
     if settings.overwrite:
         output.check_removable(place)
     state = "new" if settings.overwrite else output.state(place, made_by)
     if state != "complete" and not serving:
         size = (shape, settings.block, voxel_size_nm, job.image, place.formats, file_of(job))
-        found = space.needed(roles_of(settings, refiner), *size)
+        found = space.needed(roles_of(settings, refiner, scheme), *size)
         space.check(place, found, space.share_done(place, run.steps, math.prod(block_grid(run)[0])), say)
     if state == "new":
         with progress.showing(f"reading {job.stem} to check its values"):
@@ -190,7 +189,7 @@ def _sweep(run, say) -> list[str]:
 def _complete(run, say) -> None:
     """Looks whether a completed output is there as its sidecar says, and writes exports that are asked for now."""
     place, summary = run.place, output.load_sidecar(run.place)
-    roles = [role for role in roles_of(run.settings, run.refiner) if role in EXPORTS]
+    roles = [role for role in roles_of(run.settings, run.refiner, run.scheme) if role in EXPORTS]
     missing = maps.missing_exports(place, roles)
     if missing:
         with _damaged(place):
@@ -249,10 +248,12 @@ def block_grid(run: Run) -> tuple[tuple[int, ...], dict[str, tuple[int, ...]]]:
     return grid, steps
 
 
-def roles_of(settings: Settings, refiner: Model | None) -> tuple[str, ...]:
-    """The arrays that are made."""
+def roles_of(settings: Settings, refiner: Model | None, scheme: dict) -> tuple[str, ...]:
+    """The arrays that are made. settings: settled; scheme: of the classes."""
+    classes = len(scheme["names"])
     roles = ("image",) * settings.copy_image + maps.SEGMENTED + (maps.REFINED if refiner else ())
-    roles += ("disagreement",) * settings.disagreement
+    roles += ("disagreement",) * settings.disagreement + maps.probabilities(classes) * settings.keep_probabilities
+    roles += ("error",) * (refiner is not None and refiner.judge is not None)
     if refiner:
         # What is changed everywhere is not rated: ratings are those of hidden places.
         roles += ("trust",) * (settings.trust and not refiner.apply.everywhere) + ("tested",) * settings.foreignness
@@ -339,10 +340,13 @@ def _of_all_blocks(run, written) -> dict[str, dict[str, str]]:
 
 def _summary(run) -> dict:
     place, scheme, segmenter, refiner, said = run.place, run.scheme, run.segmenter, run.refiner, run.said
-    segmented, refined = (marks.records(place, step, run.boxes) for step in ("segment", "refine"))
-    voxels, hidden = (sum(record[name] for record in segmented) for name in ("voxels", "hidden"))
+    segmented, judged, refined = (marks.records(place, step, run.boxes) for step in ("segment", "judge", "refine"))
+    hiding = judged if "judge" in run.steps else segmented
+    rules = tuple(hiding[0]["hidden_tokens"])
+    voxels, hidden = sum(record["voxels"] for record in segmented), sum(record["hidden"] for record in hiding)
     undecided = sum(record.get("undecided", 0) for record in segmented)  # not of painted masks, nor by earlier versions
-    seconds = {"segment": sum(r["seconds"] for r in segmented), "refine": sum(r["seconds"] for r in refined)}
+    done = {"segment": segmented, "judge": judged, "refine": refined}
+    seconds = {step: sum(r["seconds"] for r in records) for step, records in done.items() if records or step != "judge"}
     packages = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "tifffile")
     return {
         "stem": place.stem,
@@ -352,13 +356,17 @@ def _summary(run) -> dict:
         **({"asked": said.asked} if said.asked else {}),
         **({"statistics": said.statistics} if said.statistics else {}),
         "made_by": json.loads(json.dumps(run.made_by)),
-        "workdirs": {"segmenter": segmenter and segmenter.workdir, "refiner": refiner and refiner.workdir},
+        "workdirs": {
+            "segmenter": segmenter and segmenter.workdir,
+            "refiner": refiner and refiner.workdir,
+            **({"hidden_by": refiner.judge.workdir} if refiner and refiner.judge else {}),
+        },
         "classes": scheme["names"],
         **file_grid.facts(run.job, run.arrays),
         "voxels": voxels,
         "hidden_share": hidden / voxels,
         "undecided_share": undecided / voxels,
-        "hidden_tokens": {rule: sum(record["hidden_tokens"][rule] for record in segmented) for rule in RULES},
+        "hidden_tokens": {rule: sum(record["hidden_tokens"][rule] for record in hiding) for rule in rules},
         **({"agreeing_slices": run.rounds, "everywhere": refiner.apply.everywhere} if refiner else {}),
         **({"labelled_slices": list(run.settings.labelled_slices)} if run.settings.labelled_slices else {}),
         **table(refined, scheme["names"]),

@@ -7,6 +7,8 @@
     labels/became      likewise afterwards
     entropy            value / 255 is entropy in [0, 1]
     disagreement       likewise of what the members disagree about (mutual information)
+    probability_0, …   value / 255 is the mean probability of a class, all of the scheme
+    error              value / 255 is the probability that the initial label is wrong, by who says what is hidden
     labels/objects_initial, labels/objects_refined    the objects of {stem}_objects.csv by their numbers
     labels/trust       of hidden voxels, how far to trust what they became: 1 green, 2 amber, 3 red, see trust.py
     labels/tested      visible voxels that were hidden as a test: 1 filled in rightly, 2 wrongly
@@ -28,6 +30,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.results import ownership
 from maeref_jax.results.place import EXPORTS, Output
 from maeref_jax.volumes import progress
+from maeref_jax.volumes.class_scheme import MOST
 from maeref_jax.volumes.formats.ome_zarr import create_label_image, create_labels, create_ome_zarr
 from maeref_jax.volumes.formats.stored import Placement
 from maeref_jax.volumes.pyramid import write_pyramid
@@ -53,6 +56,7 @@ KINDS = {
     "entropy": _Kind("entropy", "uint8", "mean", "segment"),
     "disagreement": _Kind("disagreement", "uint8", "mean", "segment"),
     "hidden": _Kind("labels/hidden", "uint8", "mode", "segment"),
+    "error": _Kind("error", "uint8", "mean", "judge"),
     "refined": _Kind("labels/refined", "uint8", "mode", "refine"),
     "was": _Kind("labels/was", "uint16", "mode", "refine"),
     "became": _Kind("labels/became", "uint16", "mode", "refine"),
@@ -65,9 +69,20 @@ KINDS = {
     "tissue": _Kind("", "uint8", "mode", "clean"),
     "found": _Kind("labels/found", "uint8", "mode", "segment"),
 }
+KINDS |= {f"probability_{c}": _Kind(f"probability_{c}", "uint8", "mean", "segment") for c in range(MOST)}
 SEGMENTED = ("initial", "entropy", "hidden")
 REFINED = ("refined", "was", "became", "confidence")
 MASK = ("tissue", "found")  # of an output of maeref tissue
+
+
+def probabilities(classes: int) -> tuple[str, ...]:
+    """The roles of the probabilities of so many classes."""
+    return tuple(f"probability_{c}" for c in range(classes))
+
+
+def step_of(role: str, steps: Iterable[str]) -> str:
+    """The pass that writes the array of that role, of an output of these passes."""
+    return "judge" if role == "hidden" and "judge" in steps else KINDS[role].step
 
 
 def path_of(output: Output, role: str) -> Path:

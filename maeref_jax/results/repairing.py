@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maeref_jax.results import files, marks, ownership
 from maeref_jax.results.digests import name_of
-from maeref_jax.results.maps import KINDS, path_of, remove_block
+from maeref_jax.results.maps import KINDS, path_of, remove_block, step_of
 from maeref_jax.results.place import Output
 from maeref_jax.results.verifying import Grid, Part, Verdict, grid_of
 from maeref_jax.volumes.windows import Box
@@ -75,7 +75,7 @@ def _put_aside(path: Path) -> list[str]:
 
 def _clear_array(place: Output, part: Part, grid: Grid | None) -> None:
     """Removes an array's damaged blocks and their marks; all, where it cannot be opened."""
-    step, array = KINDS[part.of].step, path_of(place, part.of)
+    step, array = step_of(part.of, grid.steps if grid else ()), path_of(place, part.of)
     if "" in part.damage:
         remove_path(array / ("" if KINDS[part.of].path else "0"))
     boxes = grid.boxes if grid else []
@@ -85,9 +85,12 @@ def _clear_array(place: Output, part: Part, grid: Grid | None) -> None:
     if step == "finish":
         return
     _unmark(place, step, chosen if grid else None)
+    again = chosen
     for later, before in (grid.steps if grid else {"refine": {"before": "segment"}}).items():
         if before.get("before") == step:
-            _unmark(place, later, _within(boxes, chosen, before["reach"]) if grid else None)
+            again = _within(boxes, again, before["reach"]) if grid else []
+            _unmark(place, later, again if grid else None)
+            step = later  # what is done again there changes what comes after it, too
 
 
 def _within(boxes: Sequence[Box], chosen: Sequence[Box], reach: Sequence[int]) -> list[Box]:

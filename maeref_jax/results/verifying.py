@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from maeref_jax.errors import BadInput
 from maeref_jax.results import digests, files, marks, ownership
-from maeref_jax.results.maps import KINDS, path_of
+from maeref_jax.results.maps import KINDS, path_of, step_of
 from maeref_jax.results.place import Output
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.formats.said import mapping
@@ -21,7 +21,7 @@ from maeref_jax.volumes.volume import open_volume
 from maeref_jax.volumes.windows import Box, blocks
 
 WHOLE, DAMAGED, UNFINISHED, UNKNOWN = "whole", "damaged", "not finished", "made before digests were kept"
-_STEPS = ("copy", "segment", "refine")
+_STEPS = ("copy", "segment", "judge", "refine")
 _SEALED = ("grid", "labels", "said", "digests")  # among the progress
 
 
@@ -104,7 +104,7 @@ def verify(place: Output) -> Verdict:
         steps = list(grid.steps) if grid else [step for step in _STEPS if (place.progress / step).is_dir()]
         parts += _marks(place, steps, boxes)
         expected = _expected(place, summary, steps, boxes)
-        found, untold = _blocks(place, arrays, boxes, expected, summary is not None)
+        found, untold = _blocks(place, arrays, boxes, expected, steps, summary is not None)
         parts += found
         if summary is None:
             waiting = sum(len({box.start for box in boxes} - marks.finished(place, step)) for step in steps)
@@ -208,13 +208,13 @@ def _expected(place, summary, steps, boxes) -> dict[str, dict[str, set[str]]]:
     return found
 
 
-def _blocks(place, arrays, boxes, expected, complete) -> tuple[list[Part], int]:
+def _blocks(place, arrays, boxes, expected, steps, complete) -> tuple[list[Part], int]:
     """The arrays, and of how many blocks that should be there nobody noted a digest; these are read all the same."""
     work, untold = [], 0
     for role, volume in arrays.items():
         for box in boxes:
             wanted = expected.get(role, {}).get(digests.name_of(box))
-            untold += wanted is None and (complete or marks.is_finished(place, KINDS[role].step, box))
+            untold += wanted is None and (complete or marks.is_finished(place, step_of(role, steps), box))
             work.append((role, volume, box, wanted))  # also one that is not done: it must be readable to be written
     damage = {role: {} for role in arrays}
 

@@ -53,9 +53,11 @@ def fit(probabilities, truth, depth):
     known = truth >= 0
     probabilities, truth, depth = probabilities[known], truth[known], depth[known]
     place = np.searchsorted(DEPTHS, depth)
-    overall = _temperature(probabilities, truth)
+    overall = temperature_of(probabilities, truth)
     parts = (place == i for i in range(len(DEPTHS) + 1))
-    return Calibration(tuple(_temperature(probabilities[i], truth[i]) if i.sum() >= FEWEST else overall for i in parts))
+    return Calibration(
+        tuple(temperature_of(probabilities[i], truth[i]) if i.sum() >= FEWEST else overall for i in parts)
+    )
 
 
 def tempered(probabilities, depth, calibration):
@@ -66,7 +68,7 @@ def tempered(probabilities, depth, calibration):
     return found / found.sum(-1, keepdims=True)
 
 
-def _temperature(probabilities, truth):
+def temperature_of(probabilities, truth):
     """The temperature of the smallest negative log-likelihood, between 1/e² and e²; 1 without pixels."""
     if not len(truth):
         return 1.0

@@ -1,0 +1,103 @@
+"""A corrector: it learns from the ensemble's own mistakes where a segmentation is wrong, and what is there.
+
+    python train.py --config configs/corrector.py --workdir runs/corrector --config.data.ensemble=runs/ensemble
+    python refine.py --input image.tif --ensemble runs/ensemble --refiner runs/corrector --hide_by error --output out
+
+It reads the class probabilities of a slice and of those above and below it, so it works on those of any segmenter, too:
+refine.py --probabilities. Every annotated volume is predicted by the members that never saw it, as it is and in copies
+with less signal (docs/refiners.md). Without --config.data.ensemble the ensemble of configs/ensemble.py, same mode, is
+trained first, in WORKDIR/ensemble. Meant for a GPU; not timed yet. Modes:
+
+    :demo      small, on the phantoms of configs/ensemble.py:demo; minutes on 2 CPU cores
+    :rendered  the same on rendered real shapes (configs/render_mef_cristae.py)
+    :smoke     seconds, learns nothing
+
+Your own volumes: --images a.tif b.tif --labels a_label.tif b_label.tif --validation_images c.tif --validation_labels
+c_label.tif; without --labels it learns from the ensemble's own labels of the images, where it is sure.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import rendered
+from configs.defaults import CLASSES, files, reading, training
+
+MODES = ("", "demo", "rendered", "smoke")
+
+
+def get_config(mode):
+    config = ConfigDict(
+        {
+            "method": "corrector",
+            "seed": 0,
+            "steps": 20_000,
+            "batch": 16,
+            "context": 2,  # slices above and below that it sees
+            "with_image": False,  # it sees the image as well; then it knows one kind of image
+            "token": 4,
+            "window": (128, 128),
+            "stride": (64, 64),
+            "min_foreground": 0.05,  # of a crop
+            "anywhere_share": 0.3,  # share of crops drawn wherever there is a known label
+            "threshold": 0.4,  # tokens above this mean entropy are hidden, unless it says itself which are (--hide_by)
+            "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
+            # Chosen after training: the gain that a token must promise to be hidden, the one that wins most on
+            # validation volumes among those that hide no more than this share of their voxels.
+            "most_hidden": 0.1,
+            "train_threshold": 0.1,  # of images without labels: what the ensemble says below this entropy is the truth
+            # Copies of every volume whose signal is taken away in places: fields of phantoms/low_signal.py, and
+            # artefacts of phantoms/artefacts.py, one after the other.
+            "degraded": {
+                "copies": 2,
+                "regions": {"radius_vx": (6.0, 24.0), "stretch": (1.0, 1.8), "profiles": ("linear", "sqrt")},
+                "artefacts": (),
+            },
+            "evaluate_every": 1000,
+            "validation_batches": 16,
+            "normalisation": "training",  # of images, as in configs/ensemble.py
+            "classes": CLASSES,
+            "class_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
+            "voxel_size_nm": (20.0, 10.0, 10.0),
+            "model": {
+                "widths": (32, 64, 128, 256),
+                "strides": ((2, 2), (2, 2), (2, 2)),
+                "norm": "group",  # or instance, none
+                "compute_dtype": "float32",  # or bfloat16; parameters stay float32
+            },
+            # How it is used: the mean over the symmetries of the square; temperature of its probabilities, and the
+            # gain above which it hides: of gain.json, once these are chosen.
+            "use": {"symmetries": False, "temperature": 1.0, "gain": 0.05},
+            **training(weight_decay=1e-4),
+            "data": {
+                "ensemble": "",
+                "ensemble_mode": mode,
+                "phantom": {"train": tuple(range(8)), "validation": (8, 9), "shape": (32, 256, 256)},
+                "train": files(),
+                "validation": files(),
+                "label_map": (),
+                "shell_class": -1,
+                "shell_vx": 0.0,
+                **reading(),
+            },
+        }
+    )
+    if mode in ("demo", "rendered", "smoke"):
+        config.update({"window": (64, 64), "stride": (32, 32), "batch": 8, "validation_batches": 8})
+        config.model.update({"widths": (24, 48, 96, 96)})
+        config.data.phantom.shape = (24, 112, 112)
+    if mode in ("demo", "rendered"):
+        config.voxel_size_nm = (12.0, 6.0, 6.0)
+        config.update({"steps": 1200, "evaluate_every": 300, "threshold": 0.75, "ambiguous_threshold": 0.3})
+        config.optimizer.update({"rate": 2e-3, "warmup_steps": 50})
+    if mode == "rendered":
+        config.voxel_size_nm = rendered.VOXEL_SIZE_NM
+        config.data.ensemble = rendered.ENSEMBLE
+        config.data.phantom.update({"train": (), "validation": ()})
+        for split in ("train", "validation"):
+            config.data[split] = files(*(rendered.paths(split, role) for role in ("image", "annotated")))
+    if mode == "smoke":
+        config.update({"steps": 4, "evaluate_every": 2, "batch": 4, "window": (32, 32), "stride": (16, 16)})
+        config.update({"validation_batches": 1, "context": 1})
+        config.degraded.copies = 1
+        config.model.update({"widths": (4, 8), "strides": ((2, 2),)})
+        config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})
+    return config
