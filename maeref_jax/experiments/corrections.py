@@ -21,7 +21,6 @@ from maeref_jax.masking.exact import above, sum_in_tokens
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.pipeline.blockwise import likelihoods
 from maeref_jax.pipeline.passes import doubted
-from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.results.maps import probabilities as roles_of_classes
 from maeref_jax.samples import predicted, sampling, training_volumes
 from maeref_jax.segmenters.ensemble import out_of_fold
@@ -177,7 +176,7 @@ def choose(settings, workdir):
 
 def _said(model, apply, found):
     """(class probabilities, initial labels, truth) of slabs of the Predicted, as many as are wanted."""
-    variables, key, classes = jax.device_put((model.params, model.state)), jax.random.key(0), apply
+    variables, key = jax.device_put((model.params, model.state)), jax.random.key(0)
     classes, left = real_classes(model.settings["classes"]), MOST_VX
     for one in found:
         truth = np.where(one.target.labels < classes, one.target.labels, np.int16(-1))
@@ -194,7 +193,7 @@ def _said(model, apply, found):
             "stored_probabilities": Volume("likely", shape, np.dtype(np.float32), None, None, len(shown), read),
         }
         if "image" in apply.needs:
-            given["image"] = seen_by(model, array_volume(one.target.image, "image"))
+            given["image"] = array_volume(one.target.image, "image")  # as it is shown already
         for box in blocks(shape, (SLAB, *shape[1:])):
             if left <= 0:
                 return

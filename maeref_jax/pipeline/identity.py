@@ -11,12 +11,8 @@ from maeref_jax.pipeline.jobs import Model
 from maeref_jax.training.workdir import lasting
 from maeref_jax.volumes.volume import Volume
 
+_NEWER = ("labelled_slices", "keep_probabilities", "gain")  # which earlier versions had not
 # Settings that decide nothing about the result.
-_NEWER = (
-    "labelled_slices",
-    "keep_probabilities",
-    "gain",
-)  # which earlier versions had not: named where they do something
 _HOW = ("overwrite", "num_parts", "part_id", "wait_minutes", "export", "strict", "ask")
 
 

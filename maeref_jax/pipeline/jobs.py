@@ -101,7 +101,8 @@ class Settings(NamedTuple):
         flag_hidden_share: see `objects.rules`
     trust: rate the repairs, see trust.py, by trust_limits; foreignness: test the refiner around them too
     disagreement: write what the members disagree about (mutual information), too: the networks work twice
-    keep_probabilities: write the mean class probabilities in steps of 1/255, too; always where a refiner or its judge needs them
+    keep_probabilities: write the mean class probabilities in steps of 1/255, too; always where a refiner or its judge
+        needs them
     leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
     classes: names of the classes, background first, where no model says them; of a model they are a check
     labelled_slices: slices whose given labels are the truth, numbers and ranges like "0:160:5": no refiner changes them
