@@ -86,8 +86,6 @@ class Settings(NamedTuple):
 
     threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
     ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it; None likewise
-    gain: where the refiner has a judge, not by these two, but tokens that promise a higher gain are hidden: the
-        probability of being right afterwards minus that before, on the mean; None: the judge's own
     token: side of a token in voxels, used only without a refiner, which has its own
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
     batch: windows per call of a network; seed: of a refiner that draws
@@ -103,6 +101,8 @@ class Settings(NamedTuple):
     disagreement: write what the members disagree about (mutual information), too: the networks work twice
     keep_probabilities: write the mean class probabilities in steps of 1/255, too; always where a refiner or its judge
         needs them
+    gain: where the refiner has a judge, tokens are hidden that promise a higher one, and not by the two thresholds: the
+        probability of being right afterwards minus that before, on the mean; None: the judge's own
     leave: what stays as it was: "red" blobs, "flagged" objects of the initial map
     classes: names of the classes, background first, where no model says them; of a model they are a check
     labelled_slices: slices whose given labels are the truth, numbers and ranges like "0:160:5": no refiner changes them
@@ -115,7 +115,6 @@ class Settings(NamedTuple):
 
     threshold: float | None = None
     ambiguous_threshold: float | None = None
-    gain: float | None = None
     token: int = 4
     block: tuple[int, int, int] = (8, 512, 512)
     batch: int = 16
@@ -137,6 +136,7 @@ class Settings(NamedTuple):
     foreignness: bool = False
     disagreement: bool = False
     keep_probabilities: bool = False
+    gain: float | None = None
     leave: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     labelled_slices: tuple = ()

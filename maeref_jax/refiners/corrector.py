@@ -89,8 +89,8 @@ def refiner(settings):
         image = image if image is None or settings["context"] else image[:, None]
 
         def once(turn):
-            there = (_turned_all(seen, turn), None if image is None else _turned_all(image, turn))
-            found = logits(net, params, state, *there, classes)
+            slices = jax.vmap(lambda planes: turned(planes, turn))
+            found = logits(net, params, state, slices(seen), None if image is None else slices(image), classes)
             return turned_back(jax.nn.softmax(found / use["temperature"]), turn)
 
         turns = orientations(seen.shape[:1] + seen.shape[2:]) if use["symmetries"] else [0]
@@ -98,13 +98,6 @@ def refiner(settings):
 
     box = (tuple(settings["window"]), tuple(settings["stride"]))
     return Refiner(refine, *box, dims=2, needs=needs, token=settings["token"], context=settings["context"])
-
-
-def _turned_all(slices, turn):
-    """Slices (b, n, y, x[, c]) each turned as `turned` turns a plane."""
-    b, n = slices.shape[:2]
-    found = turned(slices.reshape(b * n, *slices.shape[2:]), turn)
-    return found.reshape(b, n, *found.shape[1:])
 
 
 def method(settings):

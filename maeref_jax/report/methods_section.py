@@ -16,6 +16,7 @@ REFINERS = {
     "morphology": "morphological filters",
     "continuity": "morphology along z (published with arXiv 2206.02392)",
     "continuity_network": "a U-Net that sees adjacent slices (published with arXiv 2206.02392)",
+    "corrector": "a U-Net that has learned from the segmentation's mistakes",
 }
 # The same of segmenters that are no ensembles.
 RULES = {"texture": "a vote on measures of texture with Otsu's thresholds (Otsu, 1979)"}
@@ -27,6 +28,7 @@ SOURCES = {
     "continuity": "the labels of the slices above and below",
     "continuity_network": "the labels around them, in the slices above and below as well,",
     "unrefined": "the segmentation's own class probabilities",
+    "corrector": "the segmentation's own class probabilities, in the slices above and below as well,",
 }
 # Where doubt comes from: entropy.KINDS of an ensemble, or what a user brought along.
 DOUBTS = {
@@ -35,6 +37,8 @@ DOUBTS = {
     "mutual_information": "the mutual information of label and member (over the logarithm of the number of classes)",
     "given": "the entropy that came with the segmentation",
     "painted": "a mask painted by hand",
+    "error": "the gain that a network expects which has learned from the segmentation's mistakes: the probability of "
+    "the likeliest class minus that of the label",
 }
 
 NOTHING = "nothing"  # no doubt was given: a refiner that works everywhere needs none
@@ -70,8 +74,8 @@ def methods_paragraph(
     one.
     everywhere: whether the refiner replaced all voxels, not hidden ones alone; labelled_slices: how many it was given,
     which stayed as they were.
-    doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: τ, above which the mean doubt of a token
-    hides it, 0 … 1; ambiguous_threshold: the same of the mean probability of an "ambiguous" class, None where there is
+    doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: above which the mean doubt of a token hides
+    it, 0 … 1; ambiguous_threshold: the same of the mean probability of an "ambiguous" class, None where there is
     none. token: its side in voxels.
     classes: names. versions: {library: version}. voxel_size_nm: (z, y, x), None where unknown or various;
     file_voxel_size_nm: of the files, where they were resampled to that and the result brought back, else None.
@@ -96,6 +100,7 @@ def methods_paragraph(
             "brought back to the voxels of the files, labels by the nearest voxel."
         )
     verb = f"{'hidden' if refiner else 'called unreliable'} (as by Sauer et al., CVPR Workshops 2024)"
+    verb, sign = ("hidden", "") if doubt == "error" else (verb, "τ = ")
     if doubt == "painted":
         sentences.append(f"Square tokens of {token} × {token} voxels that {DOUBTS[doubt]} touches were {verb}.")
     elif doubt != NOTHING:
@@ -104,7 +109,7 @@ def methods_paragraph(
         also += f", or where {DOUBTS['painted']} touched them" if doubt.endswith(BESIDE) else ""
         sentences.append(
             f"Reliability was judged by {DOUBTS[doubt.removesuffix(BESIDE)]}, on a scale from 0 to 1: square tokens of "
-            f"{token} × {token} voxels were {verb} where its mean exceeded τ = {threshold:g}{also}."
+            f"{token} × {token} voxels were {verb} where its mean exceeded {sign}{threshold:g}{also}."
         )
     shares = f"{hidden_share:.2%} of the voxels were hidden" if refiner else f"{hidden_share:.2%} of the voxels were"
     if refiner:

@@ -194,7 +194,8 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         origin, doubt = "a segmentation given beforehand", most_changed.doubt_of(done[0].summary)
     else:
         origin, doubt = "class probabilities given beforehand", settings["entropy_kind"]
-    ambiguous = scheme["ambiguous"]
+    ambiguous, judged = scheme["ambiguous"], "error" in done[0].summary["hidden_tokens"]
+    doubt = "error" if judged else doubt
     return methods_paragraph(
         volumes=len(done),
         voxel_size_nm=next(iter(sizes)) if len(sizes) == 1 else None,
@@ -203,7 +204,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         members=members or None,
         classes=[name for i, name in enumerate(classes["names"]) if i != ambiguous],
         doubt=doubt,
-        threshold=settings["threshold"],
+        threshold=settings["gain"] if judged else settings["threshold"],
         ambiguous_threshold=settings["ambiguous_threshold"] if _may_be_ambiguous(done, scheme) else None,
         token=settings["token"],
         refiner=refiner["method"] if refiner else "",

@@ -120,7 +120,7 @@ def test_coarser_levels_are_there_and_of_the_right_kind(tmp_path):
 
 def test_the_docs_name_every_array_and_column(root):
     docs = (root / "docs" / "results.md").read_text(encoding="utf-8")
-    assert all(f"`{kind.path}`" in docs for kind in KINDS.values() if kind.path)
+    assert all(f"`{kind.path}`" in docs for kind in KINDS.values() if kind.path and not kind.path[-1].isdigit())
     rules = objects.rules({"names": NAMES}, (), None, 1, 0.5)
     columns = set(objects._columns(NAMES, rules)) - {f"{name}_nm3" for name in NAMES}
     boxes = {f"{end}_{axis}" for end in ("start", "stop") for axis in "zyx"}

@@ -1,0 +1,131 @@
+"""A corrector from one command: predictions out of fold, copies with less signal, and what it is used with."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from maeref_jax.commands.command_line import load_config
+from maeref_jax.errors import BadInput
+from maeref_jax.experiments import corrections, run
+from maeref_jax.masking.exact import sum_in_tokens
+from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.volumes.volume import array_volume, write_tiff
+from maeref_jax.volumes.windows import whole
+
+SIZE = (20.0, 10.0, 10.0)
+
+
+def settings(ensemble, *overrides):
+    small = ("--config.steps=2", "--config.evaluate_every=2", f"--config.data.ensemble={ensemble}")
+    return load_config("corrector:smoke", (*small, *overrides)).to_dict()
+
+
+@pytest.fixture(scope="module")
+def ensemble(smoke):
+    return smoke / "ensemble"
+
+
+@pytest.fixture(scope="module")
+def workdir(ensemble, tmp_path_factory):
+    path = tmp_path_factory.mktemp("corrector") / "corrector"
+    run.train(settings(ensemble), path)
+    return path
+
+
+def test_every_volume_is_predicted_by_members_that_have_not_seen_it(ensemble, workdir):
+    seen = json.loads((ensemble / "config.json").read_text())["facts"]["member_volumes"]
+    for seed in (0, 1):
+        made = json.loads((workdir / "predictions" / "train" / f"phantom_{seed}.json").read_text())["made_by"]
+        assert made["members"] and not any(f"phantom_{seed}" in seen[i] for i in made["members"])
+    (folder,) = {path.parent for path in (workdir / "predictions" / "validation").glob("phantom_2*.json")}
+    assert {path.stem for path in folder.glob("*.json")} == {"phantom_2", "phantom_2_degraded_0"}
+
+
+def test_what_is_learned_from_is_what_they_said_and_what_was_annotated(ensemble, workdir):
+    found = corrections.volumes(settings(ensemble), workdir, "train", print)
+    assert [one.target.name for one in found] == ["phantom_0", "phantom_1"] * 2, "as they are come first"
+    plain, degraded = found[0], found[2]
+    np.testing.assert_array_equal(plain.target.labels, degraded.target.labels)
+    assert set(np.unique(plain.target.labels)) <= {0, 1, 2, 3, 4} and plain.probabilities.shape[0] == 5
+    assert (plain.probabilities != degraded.probabilities).any(), "what was degraded is predicted again"
+
+
+def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
+    chosen = json.loads((workdir / "gain.json").read_text())
+    model = methods.load_model(workdir, "refiner")
+    used = {"symmetries": False, "temperature": chosen["temperature"], "gain": chosen["threshold"]}
+    assert model.settings["use"] == used and model.apply.context == 1
+    assert chosen["hidden_share"] <= model.settings["most_hidden"]
+    shares = [share for share, _, _ in chosen["tried"].values()]
+    assert shares == sorted(shares, reverse=True)
+    (workdir / "gain.json").write_text('{"temperature": 0}')
+    with pytest.raises(BadInput, match=r"gain.json is damaged, expected what maeref train --config corrector"):
+        methods.load_model(workdir, "refiner")
+    (workdir / "gain.json").write_text(json.dumps(chosen))
+
+
+def test_it_is_used_on_a_volume_by_the_error_that_it_expects(ensemble, workdir, tmp_path):
+    image = array_volume(phantom(77, (6, 48, 48), SIZE).image, "image", SIZE)
+    segmenter, corrector = methods.load_model(ensemble, "segmenter"), methods.load_model(workdir, "refiner")
+    refiner = methods.hidden_by(corrector, "error")
+    asked = jobs.Settings(block=(4, 32, 32), tiff_export=False, gain=0.001)
+    refining.refine_volume(jobs.Job("a", tmp_path, image), segmenter, refiner, asked)
+    error = refining.open_result(tmp_path, "a", "error").read(whole(image.shape))
+    assert error.max() > 0 and methods.hidden_by(corrector, str(workdir)).judge.name == "corrector"
+
+
+def test_the_same_command_again_predicts_nothing_anew(ensemble, workdir):
+    marks = {path: path.stat().st_mtime_ns for path in (workdir / "predictions").rglob("*.json")}
+    run.train(settings(ensemble), workdir)
+    assert {path: path.stat().st_mtime_ns for path in (workdir / "predictions").rglob("*.json")} == marks
+
+
+def test_without_annotations_the_ensembles_sure_labels_are_the_truth_of_copies(ensemble, tmp_path):
+    for seed in (11, 12):
+        write_tiff(tmp_path / f"{seed}.tif", phantom(seed, (4, 48, 48), SIZE).image, SIZE)
+    given = copy.deepcopy(settings(ensemble, "--config.train_threshold=0.9"))
+    given["data"]["phantom"] = {"train": (), "validation": (), "shape": (4, 48, 48)}
+    for split, seed in (("train", 11), ("validation", 12)):
+        given["data"][split]["images"] = (str(tmp_path / f"{seed}.tif"),)
+    (one,) = corrections.volumes(given, tmp_path, "train", print)
+    shown, entropy = (
+        refining.open_result(tmp_path / "predictions" / "train", "11", role).read(whole((4, 48, 48)))
+        for role in ("initial", "entropy")
+    )
+    sure = entropy / 255 < 0.9
+    assert 0 < sure.mean() < 1 or sure.all()
+    np.testing.assert_array_equal(one.target.labels[~sure], -1)
+    assert (one.target.labels == shown)[sure].mean() > 0.98, "but for what is nearly equal"
+    given["degraded"]["copies"] = 0
+    with pytest.raises(BadInput, match=r"nothing to learn from in train: without labels degraded.copies"):
+        corrections.volumes(given, tmp_path, "train", print)
+
+
+def test_repaired_and_broken_are_counted_in_the_tokens_that_promise_enough():
+    rng = np.random.default_rng(0)
+    likely = rng.dirichlet((0.4, 0.4, 0.4), (2, 10, 12)).astype(np.float32)
+    initial, truth = (rng.integers(0, 3, (2, 10, 12)).astype(np.int16) for _ in range(2))
+    truth[0, 0] = -1
+    found = corrections._counted(likely, initial, truth, 4)
+    filled = likely.argmax(-1)
+    assert (np.diff(found[:, 0]) <= 0).all() and found[0, 0] > 200
+    there = np.take_along_axis(likely, initial[..., None].astype(int), -1)[..., 0]
+    gain = sum_in_tokens(np.rint(255 * (likely.max(-1) - there)).astype(int), 4)
+    voxels = sum_in_tokens(np.ones(initial.shape, bool), 4)
+    i = corrections.GAINS.index(0.3)
+    hidden = (gain / voxels / 255 > 0.3).repeat(4, 1).repeat(4, 2)[:, :10]
+    known = truth >= 0
+    expected = [hidden.sum(), (hidden & known & (initial != truth) & (filled == truth)).sum(),
+                (hidden & known & (initial == truth) & (filled != truth)).sum()]  # fmt: skip
+    np.testing.assert_allclose(found[i], expected, atol=16)
+
+
+def test_only_a_corrector_says_what_is_wrong(smoke):
+    refiner = methods.load_model(smoke, "refiner")
+    with pytest.raises(BadInput, match="holds a model of method 'mae', which does not say how likely a label is wrong"):
+        methods.hidden_by(refiner, "error")
+    with pytest.raises(BadInput, match="--hide_by error says what a refiner fills in, but --refiner is none"):
+        methods.hidden_by(None, "error")
