@@ -20,12 +20,12 @@ from maeref_jax.experiments import experiment
 from maeref_jax.masking.exact import above, sum_in_tokens
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.pipeline.blockwise import likelihoods
-from maeref_jax.pipeline.passes import doubted
 from maeref_jax.results.maps import probabilities as roles_of_classes
 from maeref_jax.samples import predicted, sampling, training_volumes
 from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.training.workdir import write_text
 from maeref_jax.uncertainty.confidence import temperature_of
+from maeref_jax.uncertainty.gain import doubted
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume, array_volume
 from maeref_jax.volumes.windows import blocks, whole

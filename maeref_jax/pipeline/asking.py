@@ -24,7 +24,8 @@ from maeref_jax.metrics import comparison, overlap
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline.asked_back import asked_back, tested_volume
 from maeref_jax.pipeline.blockwise import in_3d
-from maeref_jax.pipeline.passes import Run, known_to_refiner, means_of, segmented
+from maeref_jax.pipeline.passes import Run, known_to_refiner
+from maeref_jax.pipeline.segmenting import means_of, segmented
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume

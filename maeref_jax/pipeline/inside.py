@@ -13,7 +13,8 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline.blockwise import decide, hold_any, whole_tokens, windows_around
 from maeref_jax.pipeline.jobs import Job, as_read
-from maeref_jax.pipeline.passes import Run, means_of
+from maeref_jax.pipeline.passes import Run
+from maeref_jax.pipeline.segmenting import means_of
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.volumes import progress, within
 from maeref_jax.volumes.volume import Volume

@@ -15,28 +15,21 @@ from maeref_jax.audit import changes, objects, trust
 from maeref_jax.masking import exact
 from maeref_jax.pipeline import asked_back
 from maeref_jax.pipeline.blockwise import (
-    RULES,
     decide,
     halo,
-    hide,
-    hide_and_count,
     likelihoods,
-    mean_of,
-    means_of_members,
-    real_probabilities,
     refine_block,
-    segment_block,
     whole_tokens,
     windows_around,
 )
 from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.pipeline.parts import needed
+from maeref_jax.pipeline.segmenting import means_of, probabilities_again, segmented, stored_probabilities
 from maeref_jax.pipeline.shown import seen_by
-from maeref_jax.results import maps, marks
+from maeref_jax.results import marks
 from maeref_jax.results.digests import digest_of
 from maeref_jax.results.place import Output
-from maeref_jax.volumes.inputs import read_entropy
-from maeref_jax.volumes.labels import real_classes
+from maeref_jax.uncertainty.gain import doubted
 from maeref_jax.volumes.volume import Volume, labels_from_disk, labels_to_disk
 from maeref_jax.volumes.windows import Box, blocks
 
@@ -54,19 +47,6 @@ class Said(NamedTuple):
     asked: dict | None = None
     within: dict | None = None
     statistics: dict | None = None
-
-
-class Segmented(NamedTuple):
-    """One box (z, y, x). labels: int16; entropy: float32 in [0, 1]; hidden: bool; tokens: how many are hidden, as of
-    `hide_and_count`; windows: that took; mean: probabilities float32 (z, y, x, c), None where labels are given.
-    """
-
-    labels: np.ndarray
-    entropy: np.ndarray
-    hidden: np.ndarray
-    tokens: dict[str, int]
-    windows: int
-    mean: np.ndarray | None
 
 
 class Run(NamedTuple):
@@ -177,40 +157,6 @@ def _digests(written: dict[str, np.ndarray]) -> dict[str, str]:
     return {role: digest_of(array) for role, array in written.items()}
 
 
-def segmented(run, means, box) -> Segmented:
-    """The Segmented of `box`, which begins at tokens. means: what `means_of(run)` gives.
-
-    Outside of what is worked on labels are background and entropy is 0. A token across its border is hidden where its
-    mean is above the threshold with these zeros, and as a whole, as refiners want it.
-    """
-    job, settings, scheme = run.job, run.settings, run.scheme
-    inside, windows, kind, painted, mean = run.inside(box), 0, settings.entropy_kind, False, None
-    if not inside.any():
-        none = np.zeros(box.shape, np.float32)
-        return Segmented(none.astype(np.int16), none, none > 0, dict.fromkeys(RULES, 0), 0, None)
-    if means is not None:
-        found, windows = means(box, kind, inside)
-        labels, entropy, ambiguous = decide(found, scheme["ambiguous"], kind)
-        mean = mean_of(found, kind)
-    else:
-        labels = job.labels.read(box)  # classes: see refining.open_run
-        ambiguous = ((labels == scheme["ambiguous"]) & (labels >= 0)).astype(np.float32)
-        entropy = np.zeros(box.shape, np.float32)
-        if job.entropy is not None:
-            entropy = read_entropy(job.entropy, box)
-        if job.hidden is not None:
-            # One painted voxel hides its token, whatever the threshold; the refiner hears full entropy there.
-            painted = hide((job.hidden.read(box) != 0) & inside, ambiguous * 0, settings.token, 0.0, 1.0)
-            entropy = np.where(painted, np.float32(1), entropy)
-    labels, entropy, ambiguous = np.where(inside, labels, np.int16(0)), entropy * inside, ambiguous * inside
-    if settings.labelled_slices:  # nobody doubts them
-        unsure = ~run.labelled(box)
-        entropy, ambiguous, painted = entropy * unsure, ambiguous * unsure, painted & unsure
-    limits = settings.token, settings.threshold, settings.ambiguous_threshold
-    hidden, tokens = hide_and_count(entropy + painted, ambiguous, *limits)  # 2 is above any threshold
-    return Segmented(labels, entropy, hidden, tokens, windows, mean)
-
-
 def _segment(run, means, box) -> None:
     arrays, started = run.arrays, time.monotonic()
     found, inside = segmented(run, means, box), run.inside(box)
@@ -219,7 +165,7 @@ def _segment(run, means, box) -> None:
     written = {"initial": labels_to_disk(found.labels), "entropy": stored, "hidden": hidden.astype(np.uint8)}
     if "judge" in run.steps:
         written.pop("hidden")  # that pass will say
-    written |= _stored(run, found.mean, inside)
+    written |= stored(run, found.mean, inside)
     if "disagreement" in arrays:
         written["disagreement"] = np.zeros(box.shape, np.uint8)
     if "disagreement" in arrays and inside.any():
@@ -239,74 +185,6 @@ def _segment(run, means, box) -> None:
     _done(run, "segment", box, written, record, started)
 
 
-def _stored(run, mean, inside) -> dict[str, np.ndarray]:
-    """Probabilities as they are kept, uint8 by role, where they are; classes that nobody spoke of have none."""
-    roles = [role for role in maps.probabilities(len(run.scheme["names"])) if role in run.arrays]
-    found = {role: np.zeros(inside.shape, np.uint8) for role in roles}
-    for role, values in zip(roles, np.moveaxis(mean, -1, 0) if mean is not None else (), strict=False):
-        found[role] = np.rint(255 * values * inside).astype(np.uint8)
-    if roles:  # outside of what is worked on is background
-        found[roles[0]] = np.where(inside, found[roles[0]], np.uint8(255))
-    return found
-
-
-def means_of(run) -> Callable[[Box, str, np.ndarray], tuple[np.ndarray, int]] | None:
-    """Of a box, what a kind of entropy needs of the members, averaged over them, float32 (z, y, x, n), and how many
-    windows that took; None where labels are given. The array is of the box, bool: where that means something, as of
-    blockwise.segment_block; it may be left out.
-    """
-    job, segmenter = run.job, run.segmenter
-    if segmenter is not None and segmenter.apply.statistics:
-
-        def ruled(box, kind, wanted=None):
-            return means_of_members(segmenter.apply.predict(run.said.statistics, job.image, box), kind), 0
-
-        return ruled
-    if segmenter is not None:
-        variables, image = jax.device_put((segmenter.params, segmenter.state)), seen_by(segmenter, job.image)
-        source, batch, everything = (segmenter.apply, variables, job.members, image), run.settings.batch, not job.within
-        return lambda box, kind, wanted=None: segment_block(*source, box, batch, kind, None if everything else wanted)
-    if not job.probabilities:
-        return None
-
-    def given(box, kind, wanted=None):
-        members = np.stack([np.moveaxis(v.read(box), 0, -1).astype(np.float32) for v in job.probabilities])
-        return means_of_members(members, kind), 0
-
-    return given
-
-
-def _probabilities(run, means) -> Volume:
-    """The class probabilities that the segmentation was decided by, computed (or read) again for whatever box is asked.
-
-    The alternative is to store them: as many times the volume as there are classes, rounded to bytes, and one more
-    thing to resume. Boxes are asked for only where something is hidden, and the numbers are the same to the bit.
-    """
-    scheme, kind = run.scheme, run.settings.entropy_kind
-    classes = real_classes(scheme)
-    background = np.eye(classes, dtype=np.float32)[0]
-
-    def read(box):
-        inside = run.inside(box)
-        if not inside.any():
-            return np.broadcast_to(background[:, None, None, None], (classes, *box.shape))
-        found, _ = means(box, kind, inside)
-        found = np.where(inside[..., None], real_probabilities(found, scheme["ambiguous"], kind), background)
-        return np.moveaxis(found, -1, 0)
-
-    return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, classes, read)
-
-
-def _stored_probabilities(run) -> Volume:
-    """The probabilities that the pass "segment" kept, float32 of all classes of the scheme."""
-    arrays = [run.arrays[role] for role in maps.probabilities(len(run.scheme["names"]))]
-
-    def read(box):
-        return np.stack([array.read(box) for array in arrays]).astype(np.float32) / 255
-
-    return Volume("probabilities", run.shape, np.dtype(np.float32), None, None, len(arrays), read)
-
-
 def _seen_by(refiner, run, means) -> dict[str, Volume]:
     """The volumes that `refine_block` reads for a refiner's Model, by its names."""
 
@@ -323,9 +201,9 @@ def _seen_by(refiner, run, means) -> dict[str, Volume]:
     if "image" in refiner.apply.needs:
         volumes["image"] = seen_by(refiner, run.job.image)
     if "probabilities" in refiner.apply.needs:
-        volumes["probabilities"] = _probabilities(run, means)
+        volumes["probabilities"] = probabilities_again(run, means)
     if "stored_probabilities" in refiner.apply.needs:
-        volumes["stored_probabilities"] = _stored_probabilities(run)
+        volumes["stored_probabilities"] = stored_probabilities(run)
     return volumes
 
 
@@ -347,16 +225,6 @@ def _judge(run, variables, volumes, box) -> None:
         hidden, tokens = exact.spread(chosen, run.settings.token, box.shape) & inside, int(chosen.sum())
     record = {"hidden": int(hidden.sum()), "hidden_tokens": {"error": tokens}}
     _done(run, "judge", box, {"error": error, "hidden": hidden.astype(np.uint8)}, record, started)
-
-
-def doubted(likely: np.ndarray, initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of class probabilities float32 (z, y, x, c) and the labels that are there, int16 (z, y, x), -1 unknown: the
-    probability that a label is wrong, and what is won on the mean if the likeliest one takes its place; uint8 of 255.
-    """
-    there = np.take_along_axis(likely, np.maximum(initial, 0)[..., None].astype(np.int64), -1)[..., 0]
-    right = np.where(initial >= 0, np.rint(255 * there.clip(0, 1)), 0).astype(np.uint8)
-    best = np.rint(255 * likely.max(-1).clip(0, 1)).astype(np.uint8)
-    return 255 - right, best - np.minimum(right, best)
 
 
 def known_to_refiner(labels: np.ndarray, scheme: dict) -> np.ndarray:

@@ -31,7 +31,8 @@ from maeref_jax.pipeline import doubts, parts, space
 from maeref_jax.pipeline.blockwise import decide
 from maeref_jax.pipeline.identity import identity
 from maeref_jax.pipeline.jobs import Job, Model, Settings, settled
-from maeref_jax.pipeline.passes import Run, Said, means_of, read_by_one
+from maeref_jax.pipeline.passes import Run, Said, read_by_one
+from maeref_jax.pipeline.segmenting import means_of
 from maeref_jax.results import digests, maps, marks, output
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.place import Output

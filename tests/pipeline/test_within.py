@@ -180,7 +180,7 @@ def test_probabilities_outside_are_background_to_whoever_needs_them(tmp_path):
     np.testing.assert_array_equal(initial, drawn.argmax(-1) * mask)
     assert summary["within"]["foreground_outside"] == (drawn.argmax(-1)[~mask] > 0).sum()
     run = refining.open_run(job._replace(output=tmp_path / "b"), None, refiner(("probabilities",)), settings(), silent)
-    seen = passes._probabilities(run, passes.means_of(run)).read(whole(SHAPE))
+    seen = segmenting.probabilities_again(run, segmenting.means_of(run)).read(whole(SHAPE))
     assert (seen[0][~mask] == 1).all() and not seen[1:, ~mask].any()
     np.testing.assert_allclose(seen[:, mask], np.moveaxis(drawn, -1, 0)[:, mask], rtol=1e-6)
 
