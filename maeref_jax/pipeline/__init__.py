@@ -4,7 +4,8 @@ job      one volume to refine: its inputs, and the folder and stem of its result
          whether inputs, models and settings fit together                                           checks.py
 method   a segmenter or a refiner by name; a model is one of them trained                             methods.py
 run      a job that was checked, with its models, settings and the arrays that it writes              passes.py
-pass     one way through the whole volume: "copy" (the image), "segment", then "refine"               passes.py
+pass     one way through the whole volume: "copy" (the image), "segment", "judge" where a corrector
+         says what is hidden, then "refine"                                           passes.py, segmenting.py
 block    a box of the volume, the unit of reading, writing and resuming; no result depends on it      blockwise.py
 part     the blocks of one of N processes that the user starts, who know each other by finished marks parts.py
 worker   one of N processes that this one starts, and gives a block after another                     workers.py

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from maeref_jax.audit.trust import Limits
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline import asking, blockwise, methods, passes, refining
+from maeref_jax.pipeline import asking, blockwise, methods, passes, refining, segmenting
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import whole
 
