@@ -165,7 +165,7 @@ def _segment(run, means, box) -> None:
     written = {"initial": labels_to_disk(found.labels), "entropy": stored, "hidden": hidden.astype(np.uint8)}
     if "judge" in run.steps:
         written.pop("hidden")  # that pass will say
-    written |= stored(run, found.mean, inside)
+    written |= kept_probabilities(run, found.mean, inside)
     if "disagreement" in arrays:
         written["disagreement"] = np.zeros(box.shape, np.uint8)
     if "disagreement" in arrays and inside.any():

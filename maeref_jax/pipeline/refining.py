@@ -1,8 +1,8 @@
 """A whole volume, block by block: image -> member probabilities -> labels, entropy, hidden tokens -> refined labels.
 
-Passes, "segment", "refine" and others (passes.py); every finished block is recorded after its data is durable and never redone.
-Blocks are the unit of memory, writing and resuming, results do not depend on them (blockwise.py). A voxel outside
-the hidden tokens keeps its initial label, bit for bit.
+Its passes, "segment", "refine" and others, are in passes.py; every finished block is recorded after its data is durable
+and never redone. Blocks are the unit of memory, writing and resuming, results do not depend on them (blockwise.py). A
+voxel outside the hidden tokens keeps its initial label, bit for bit.
 """
 
 import json

@@ -73,7 +73,7 @@ def segmented(run, means, box) -> Segmented:
     return Segmented(labels, entropy, hidden, tokens, windows, mean)
 
 
-def stored(run, mean, inside) -> dict[str, np.ndarray]:
+def kept_probabilities(run, mean, inside) -> dict[str, np.ndarray]:
     """Probabilities as they are kept, uint8 by role, where they are; classes that nobody spoke of have none."""
     roles = [role for role in maps.probabilities(len(run.scheme["names"])) if role in run.arrays]
     found = {role: np.zeros(inside.shape, np.uint8) for role in roles}
