@@ -24,7 +24,13 @@ from maeref_jax.pipeline.blockwise import (
 )
 from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.pipeline.parts import needed
-from maeref_jax.pipeline.segmenting import means_of, probabilities_again, segmented, stored_probabilities
+from maeref_jax.pipeline.segmenting import (
+    kept_probabilities,
+    means_of,
+    probabilities_again,
+    segmented,
+    stored_probabilities,
+)
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.results import marks
 from maeref_jax.results.digests import digest_of
