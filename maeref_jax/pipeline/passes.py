@@ -165,13 +165,13 @@ def _digests(written: dict[str, np.ndarray]) -> dict[str, str]:
 
 def _segment(run, means, box) -> None:
     arrays, started = run.arrays, time.monotonic()
-    found, inside = segmented(run, means, box), run.inside(box)
-    hidden, windows = found.hidden & inside, found.windows
-    stored = np.round(found.entropy * 255).astype(np.uint8)
-    written = {"initial": labels_to_disk(found.labels), "entropy": stored, "hidden": hidden.astype(np.uint8)}
+    said, inside = segmented(run, means, box), run.inside(box)
+    hidden, windows = said.hidden & inside, said.windows
+    stored = np.round(said.entropy * 255).astype(np.uint8)
+    written = {"initial": labels_to_disk(said.labels), "entropy": stored, "hidden": hidden.astype(np.uint8)}
     if "judge" in run.steps:
         written.pop("hidden")  # that pass will say
-    written |= kept_probabilities(run, found.mean, inside)
+    written |= kept_probabilities(run, said.mean, inside)
     if "disagreement" in arrays:
         written["disagreement"] = np.zeros(box.shape, np.uint8)
     if "disagreement" in arrays and inside.any():
@@ -181,7 +181,7 @@ def _segment(run, means, box) -> None:
         written["disagreement"] = np.round(disagreement * 255 * inside).astype(np.uint8)
         windows += more
     record = {"voxels": int(inside.sum()), "windows": windows}
-    record |= {"hidden": int(hidden.sum()), "hidden_tokens": found.tokens} if "hidden" in written else {}
+    record |= {"hidden": int(hidden.sum()), "hidden_tokens": said.tokens} if "hidden" in written else {}
     if run.job.hidden is None and "hidden" in written:  # a painted mask is no doubt of anybody's
         record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
     if run.job.within is not None:

@@ -14,7 +14,7 @@ from stacks import IMAGE, SIZE, use_models
 
 from maeref_jax.commands import load_models, plan, speed
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline import jobs, passes, refining
+from maeref_jax.pipeline import jobs, refining, segmenting
 from maeref_jax.records import Refiner
 from maeref_jax.volumes.formats.ome_zarr import create_ome_zarr
 from maeref_jax.volumes.formats.store import open_store
@@ -75,7 +75,7 @@ def test_what_members_disagree_about_is_planned(tmp_path):
 
 def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "_TIMED_S", 0.01)
-    counts, segment_block = [], passes.segment_block
+    counts, segment_block = [], segmenting.segment_block
 
     def counted(*given):
         means, windows = segment_block(*given)
@@ -90,7 +90,7 @@ def test_what_is_segmented_again_for_its_probabilities_is_planned(tmp_path, monk
     settled = jobs.settled(given, models[1])
     speeds = {step: speed.measure(model, settled) for step, model in zip(("segment", "refine"), models, strict=True)}
     found = plan.plan(image_job(tmp_path), *models, given, speeds)
-    monkeypatch.setattr(passes, "segment_block", counted)
+    monkeypatch.setattr(segmenting, "segment_block", counted)
     refining.refine_volume(image_job(tmp_path), *models, given)
     windows = {step: n["computed"] for step, n in found["windows"].items()}
     again = sum(counts) - windows["segment"]

@@ -12,7 +12,7 @@ import pytest
 from fakes import image, image_job, label_job, refiner, result, segmenter, settings
 
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline import blockwise, passes, refining
+from maeref_jax.pipeline import blockwise, passes, refining, segmenting
 from maeref_jax.volumes.volume import array_volume, open_volume
 
 
@@ -79,7 +79,7 @@ def test_an_interrupted_run_continues_and_ends_the_same(tmp_path, monkeypatch):
     refining.refine_volume(image_job(tmp_path / "whole"), segmenter(), refiner(), settings())
     for stop_after in (2, 8, 19):  # in either pass
         directory, calls = tmp_path / str(stop_after), []
-        for name in ("segment_block", "refine_block"):
+        for place, name in ((segmenting, "segment_block"), (passes, "refine_block")):
             real = getattr(blockwise, name)
 
             def counted(*arguments, real=real, calls=calls, stop_after=stop_after):
@@ -88,7 +88,7 @@ def test_an_interrupted_run_continues_and_ends_the_same(tmp_path, monkeypatch):
                     raise KeyboardInterrupt
                 return real(*arguments)
 
-            monkeypatch.setattr(passes, name, counted)
+            monkeypatch.setattr(place, name, counted)
         with pytest.raises(KeyboardInterrupt):
             refining.refine_volume(image_job(directory), segmenter(), refiner(), settings())
         assert not (directory / "a.json").exists()
