@@ -14,6 +14,7 @@ SCHEME = {"names": NAMES, "colours": COLOURS, "ambiguous": 4}
 VOXEL_SIZE_NM = [30.0, 5.0, 4.0]  # a list, as JSON gives it
 SHAPE = (3, 29, 38)  # no multiple of anything
 TOKEN = 4
+GAIN = 0.02  # of the corrector
 
 
 def predict(params, state, image):
@@ -53,6 +54,20 @@ def refiner(needs=(), scheme=SCHEME, fill=refine, **changes):
     apply = Refiner(fill, (16, 16), (8, 8), 2, needs, TOKEN)
     known = {"classes": scheme, "voxel_size_nm": VOXEL_SIZE_NM, "threshold": 0.4, "ambiguous_threshold": 0.5} | changes
     return jobs.Model("runs/fill", "fill", known, {"floor": np.float32(0.5)}, {}, apply, {})
+
+
+def said_along_z(params, state, inputs, key):
+    """The mean of what was said of a slice and its neighbours: what all three agree about is more probable."""
+    mean = inputs["stored_probabilities"][..., :4].mean(1) + 1e-3
+    return mean / mean.sum(-1, keepdims=True)
+
+
+def corrector(judged=False):
+    """A refiner that says how likely a label is wrong; judged: it says what it fills in as well."""
+    model = refiner(use={"temperature": 1.0, "gain": GAIN})
+    apply = Refiner(said_along_z, (16, 16), (8, 8), 2, ("stored_probabilities",), TOKEN, context=1)
+    model = model._replace(workdir="runs/corrector", name="corrector", apply=apply)
+    return model._replace(judge=model) if judged else model
 
 
 def image(seed=0):

@@ -148,6 +148,7 @@ def refine(
     probabilities: np.ndarray | Sequence[np.ndarray] | None = None,
     image: np.ndarray | None = None,
     segmenter: Model | None = None,
+    hide_by: Model | None = None,
     within: np.ndarray | None = None,
     voxel_size_nm: Sequence[float] | None = None,
     at_voxel_size_nm: Sequence[float] | None = None,
@@ -169,6 +170,8 @@ def refine(
         probabilities: (c, [z,] y, x) float in [0, 1], or a list of such, one per member of an ensemble.
         image: ([z,] y, x); beside labels or probabilities only where the refiner needs it.
         segmenter: as `load_model` gives it.
+        hide_by: a corrector, as `load_model` gives it (the refiner, too): what is filled in is what it thinks is wrong;
+            None: entropy says.
         within: ([z,] y, x), what to work on, such as tissue: where it is 0 becomes background. None for all.
         voxel_size_nm: (z, y, x), or (y, x) of a plane.
         at_voxel_size_nm: likewise, to work at; what comes back has the shape that was given all the same.
@@ -189,6 +192,7 @@ def refine(
     if labels is not None and not _is_mask(given.arrays["labels"]):
         settings = {"label_map": IDENTITY} | settings
     how = _settings(settings, output is not None)
+    refiner = methods.judged_by(refiner, hide_by) if hide_by is not None else refiner
     with _folder(output) as folder:
         summary, read = _run(job, segmenter, refiner, (folder, stem), how)
         shown = given if given.roles else members

@@ -117,11 +117,15 @@ def hidden_by(refiner: Model | None, hide_by: str) -> Model:
     """The refiner with a judge, which says what it fills in: "error", itself, or the corrector of that workdir."""
     if refiner is None:
         raise BadInput(f"--hide_by {hide_by} says what a refiner fills in, but --refiner is none; leave it out")
-    judge = refiner if hide_by == "error" else load_model(hide_by, "refiner")
+    return judged_by(refiner, refiner if hide_by == "error" else load_model(hide_by, "refiner"))
+
+
+def judged_by(refiner: Model, judge: Model) -> Model:
+    """The refiner with that judge. Raises BadInput for one that is no corrector, or of other tokens."""
     if judge.name != "corrector":
         raise BadInput(
-            f"--hide_by {hide_by}: {judge.workdir} holds a model of method '{judge.name}', which does not say how "
-            "likely a label is wrong; give the workdir of a corrector (maeref train --config corrector)"
+            f"{judge.workdir} holds a model of method '{judge.name}', which does not say how likely a label is wrong; "
+            "--hide_by wants the workdir of a corrector (maeref train --config corrector)"
         )
     if judge.apply.token != refiner.apply.token:
         raise BadInput(

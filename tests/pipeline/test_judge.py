@@ -5,12 +5,24 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fakes import NAMES, SHAPE, TOKEN, image_job, label_job, refiner, result, segmenter, settings
+from fakes import (
+    GAIN,
+    NAMES,
+    SHAPE,
+    TOKEN,
+    corrector,
+    image_job,
+    label_job,
+    refiner,
+    result,
+    said_along_z,
+    segmenter,
+    settings,
+)
 
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.exact import sum_in_tokens
 from maeref_jax.pipeline import passes, refining
-from maeref_jax.records import Refiner
 from maeref_jax.results import marks, repairing, verifying
 from maeref_jax.results.maps import probabilities
 from maeref_jax.results.place import Output
@@ -18,25 +30,12 @@ from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import blocks
 
 ROLES = ("initial", "entropy", "error", "hidden", "refined", "confidence", *probabilities(len(NAMES)))
-GAIN = 0.02
-
-
-def said_along_z(params, state, inputs, key):
-    """The mean of what was said of a slice and its neighbours: what all three agree about is more probable."""
-    seen = inputs["stored_probabilities"][..., :4]
-    mean = seen.mean(1) + 1e-3
-    return mean / mean.sum(-1, keepdims=True)
-
-
-def corrector(gain=GAIN):
-    model = refiner(use={"temperature": 1.0, "gain": gain})
-    apply = Refiner(said_along_z, (16, 16), (8, 8), 2, ("stored_probabilities",), TOKEN, context=1)
-    model = model._replace(workdir="runs/corrector", name="corrector", apply=apply)
-    return model._replace(judge=model)
 
 
 def refined(directory, model=None, **changes):
-    return refining.refine_volume(image_job(directory), segmenter(), model or corrector(), settings(**changes))
+    return refining.refine_volume(
+        image_job(directory), segmenter(), model or corrector(judged=True), settings(**changes)
+    )
 
 
 def kept(directory):
@@ -97,7 +96,7 @@ def test_the_gain_can_be_given_and_nothing_promises_all(tmp_path):
 
 
 def test_a_corrector_fills_in_what_entropy_hides_too(tmp_path):
-    summary = refined(tmp_path, corrector()._replace(judge=None))
+    summary = refined(tmp_path, corrector())
     assert "error" not in summary["hidden_tokens"] and not (tmp_path / "a.ome.zarr" / "error").exists()
     assert (result(tmp_path, "hidden") > 0).any() and summary["changed_voxels"] > 0
 
@@ -148,7 +147,7 @@ def test_probabilities_made_elsewhere_do_as_well(tmp_path):
     likely = np.random.default_rng(0).dirichlet((0.3,) * 4, SHAPE).astype(np.float32)
     given = array_volume(np.ascontiguousarray(np.moveaxis(likely, -1, 0)), "likely", (30.0, 5.0, 4.0))
     job = image_job(tmp_path, image=None, probabilities=(given,))
-    refining.refine_volume(job, None, corrector(), settings())
+    refining.refine_volume(job, None, corrector(judged=True), settings())
     np.testing.assert_allclose(kept(tmp_path)[..., :4], likely, atol=1 / 255)
     assert not result(tmp_path, "probability_4").any(), "of the class that nobody spoke of"
 
@@ -157,7 +156,7 @@ def test_outside_of_a_mask_all_is_background_for_certain_and_nothing_is_hidden(t
     mask = np.zeros(SHAPE, np.uint8)
     mask[:, 8:24, 8:20] = 1
     job = image_job(tmp_path, within=array_volume(mask, "mask", (30.0, 5.0, 4.0)))
-    refining.refine_volume(job, segmenter(), corrector(), settings())
+    refining.refine_volume(job, segmenter(), corrector(judged=True), settings())
     outside = mask == 0
     assert (kept(tmp_path)[..., 0][outside] == 1).all() and not result(tmp_path, "error")[outside].any()
     assert not result(tmp_path, "hidden")[outside].any() and result(tmp_path, "hidden")[~outside].any()
@@ -170,7 +169,7 @@ def test_probabilities_are_kept_for_a_user_who_asks(tmp_path):
 
 def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(BadInput, match="runs/corrector works on class probabilities, and labels have none; give"):
-        refining.refine_volume(label_job(tmp_path), None, corrector(), settings())
+        refining.refine_volume(label_job(tmp_path), None, corrector(judged=True), settings())
     judged = refiner()._replace(judge=corrector())
     with pytest.raises(BadInput, match="runs/corrector works on class probabilities, and labels have none"):
         refining.refine_volume(label_job(tmp_path), None, judged, settings())
