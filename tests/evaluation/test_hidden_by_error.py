@@ -1,0 +1,41 @@
+"""evaluate.py where a corrector says what is hidden: every competitor fills in the same tokens."""
+
+import json
+
+import closed_form
+import fakes
+import numpy as np
+import pytest
+import tifffile
+from closed_form import SETTINGS, evaluate
+
+from maeref_jax.pipeline import methods
+from maeref_jax.records import Refiner
+
+
+@pytest.fixture
+def correctors(monkeypatch):
+    found = closed_form.models()
+    known = SETTINGS | {"use": {"temperature": 1.0, "gain": 0.05}}
+    apply = Refiner(fakes.said_along_z, (32, 32), (16, 16), 2, ("stored_probabilities",), 4, context=1)
+    corrector = found["refiner"]._replace(name="corrector", workdir="C", settings=known, apply=apply)
+    found |= {"C": corrector, "R": found["refiner"]}
+    monkeypatch.setattr(methods, "load_model", lambda workdir, kind: found.get(str(workdir), found[kind]))
+
+
+def test_competitors_fill_in_what_the_corrector_hides(root, tmp_path, correctors, capsys):
+    given = ("--config.refiner=C", "--config.hide_by=error", "--config.competitors=('R',)")
+    assert not evaluate(root, tmp_path, *given)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["dice_hidden"]) == {"initial", "nearest", "refined", "R"}
+    folder = tmp_path / "held_out"
+    hidden = tifffile.imread(folder / "phantom_100_hidden.tif") > 0
+    initial, refined = (tifffile.imread(folder / f"phantom_100_{role}.tif") for role in ("initial", "refined"))
+    assert 0 < hidden.mean() < 0.5
+    np.testing.assert_array_equal(initial[~hidden], refined[~hidden])
+    # The other way round: a corrector as a competitor, at the tokens of entropy.
+    given = ("--config.refiner=R", "--config.competitors=('C',)")
+    assert not evaluate(root, tmp_path / "other", *given)
+    assert "C" in json.loads((tmp_path / "other" / "summary.json").read_text())["dice_hidden"]
+    by_entropy = tifffile.imread(tmp_path / "other" / "held_out" / "phantom_100_hidden.tif") > 0
+    assert (by_entropy != hidden).any()
