@@ -13,9 +13,10 @@ def crop(volume, rng, size, min_foreground, anywhere_share=0.0):
     """One random crop of a TrainingVolume: a plane for a `size` of two numbers (y, x), a box for three (z, y, x).
 
     Returns {"image": float32, "labels": int16, "entropy": float32}, those the volume has. More than `min_foreground`
-    of the crop is foreground (> 0), as far as can be; 0 asks for no more than a known label, and so does, whatever
-    min_foreground says, a share `anywhere_share` of all crops. Where a crop reaches beyond the volume, the image is
-    mirrored, labels are unknown, -1, and entropy is 0: nothing is undecided there.
+    of the crop is foreground (> 0), as far as can be; of a volume of clicks, of what is known in the crop. 0 asks for
+    no more than a known label, and so does, whatever min_foreground says, a share `anywhere_share` of all crops. Where
+    a crop reaches beyond the volume, the image is mirrored, labels are unknown, -1, and entropy is 0: nothing is
+    undecided there.
     """
     box = (1,) * (3 - len(size)) + tuple(size)
     starts = corner(volume, rng, box, min_foreground, anywhere_share)
@@ -37,9 +38,10 @@ def corner(volume, rng, box, min_foreground, anywhere_share=0.0):
 def _starts(volume, rng, box, min_foreground):
     """Where a crop of shape `box` begins. Drawn blindly, which favours nothing; but where TRIES such draws find too
     little, around voxels of what is looked for, drawn among all of the volume; the last one, where that is too little.
+    Around such voxels at once where they are few and scattered, as clicks are: blind draws would hardly find them.
     """
     last = [max(n - s, 0) for n, s in zip(volume.labels.shape, box, strict=True)]
-    for attempt in range(2 * TRIES):
+    for attempt in range(TRIES if volume.scattered else 0, 2 * TRIES):
         if attempt == TRIES:
             places = volume.foreground if min_foreground > 0 and len(volume.foreground) else volume.known
             if not len(places):
@@ -50,7 +52,13 @@ def _starts(volume, rng, box, min_foreground):
             corner = places[rng.integers(len(places))] - rng.integers(box)
             starts = np.clip(corner, 0, last).tolist()
         labels = volume.labels[tuple(slice(start, start + s) for start, s in zip(starts, box, strict=True))]
-        if (labels > 0).mean() > min_foreground if min_foreground > 0 else (labels >= 0).any():
+        if not min_foreground > 0:
+            enough = (labels >= 0).any()
+        elif volume.scattered:
+            enough = (labels > 0).sum() > min_foreground * (labels >= 0).sum()
+        else:
+            enough = (labels > 0).mean() > min_foreground
+        if enough:
             break
     return starts
 
