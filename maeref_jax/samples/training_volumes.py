@@ -12,7 +12,7 @@ from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.volumes import grey_values, inputs, threads, within
-from maeref_jax.volumes.clicks import is_clicks
+from maeref_jax.volumes.clicks import is_clicks, is_scattered
 from maeref_jax.volumes.dataset import clicked_labels, given_of, mapped_labels, met
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import range_text
@@ -20,7 +20,6 @@ from maeref_jax.volumes.volume import array_volume, resolved, share_slices, spli
 from maeref_jax.volumes.windows import whole
 
 MOST_PLACES = 65536  # voxels of a kind that a volume remembers
-SCATTERED = 0.1  # clicks and scribbles are less than this share of the slices that they lie in
 
 
 class _Arrays(NamedTuple):
@@ -49,9 +48,9 @@ class TrainingVolume(_Arrays):
 
     @functools.cached_property
     def scattered(self):
-        """Whether clicks, or scribbles, are all that is known: whole slices, or parts of them, were not labelled."""
-        known = [np.count_nonzero(plane >= 0) for plane in self.labels]
-        return 0 < sum(known) < SCATTERED * np.count_nonzero(known) * self.labels[0].size
+        """Whether clicks, or scribbles, are all that is known (clicks.py)."""
+        known = np.array([np.count_nonzero(plane >= 0) for plane in self.labels])
+        return is_scattered(known, self.labels[0].size)
 
 
 def as_seen(volume, normalisation):

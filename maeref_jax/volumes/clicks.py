@@ -17,11 +17,13 @@ from maeref_jax.volumes.class_scheme import listed
 from maeref_jax.volumes.view import Volume, range_text
 from maeref_jax.volumes.volume import split_range
 from maeref_jax.volumes.voxel_size import size_text
+from maeref_jax.volumes.windows import blocks
 
 SUFFIX = ".csv"
 COLUMNS = ("z", "y", "x", "class")
 NAPARI = ("axis-0", "axis-1", "axis-2")  # of a points layer; the fourth is that of a time series, or of channels
 CLASS = ("class", "label")  # what the column of the classes may be called
+SCATTERED = 0.1  # clicks and scribbles are less than this share of the slices that they lie in
 _EXPECTED = f"expected a first line {','.join(COLUMNS)}, and a click in every line below it"
 
 
@@ -114,28 +116,54 @@ def labels_of_clicks(path: str | Path, image: Volume, scheme: dict, say: Callabl
     lines = [f"{path}: {_counted(len(ids))} (columns {clicks.read_as}): {_per_class(ids, scheme)}"]
     if len(voxels) < len(kept):
         lines.append(f"{path}: the other {len(kept) - len(voxels):,} of {len(kept):,} clicks lie in other slices")
-    if image.file is not None:
-        scale = np.divide(file.voxel_size_nm, image.voxel_size_nm)
-        voxels = np.minimum(np.floor((voxels + 0.5) * scale).astype(np.int64), np.array(image.shape) - 1)
-    labels, torn = on_grid(voxels, ids, image.shape, len(scheme["names"]))
-    if image.file is not None:
-        at = f"{path}: at {size_text(image.voxel_size_nm)} nm they are {np.count_nonzero(labels >= 0):,} voxels"
-        lines.append(at + f"; {torn:,} more are left out, where clicks of several classes meet" * bool(torn))
     for line in lines:
         say(line)
-    return labels
+    return _on_grid(voxels, ids, image, str(path), say)
 
 
-def on_grid(voxels: np.ndarray, ids: np.ndarray, shape: tuple[int, int, int], classes: int) -> tuple[np.ndarray, int]:
-    """Labels int16 of that shape, -1 unknown, of voxels int (n, 3) inside and their classes int (n,): the most frequent
-    class of each; and how many voxels have several such, and none.
+def brought_labels(classes: Volume, say: Callable[[str], None]) -> np.ndarray | None:
+    """Labels, int16 (z, y, x), of classes that are read on another grid than their file's, where clicks or scribbles are
+    all that the file says: each goes to the voxel that its place lies in, as those of `labels_of_clicks` do, while in a
+    vote with what is unknown all of them would be lost. None for a volume that was labelled otherwise.
     """
-    labels = np.full(shape, -1, np.int16)
-    places, which = np.unique(np.ravel_multi_index(tuple(voxels.T), shape), return_inverse=True)
+    known = np.zeros(classes.file.shape[0], np.int64)
+    boxes = blocks(classes.file.shape, (8, 1024, 1024))
+    for box in boxes:
+        known[box.slices[0]] += (classes.file.read(box) >= 0).sum((1, 2))
+    if not is_scattered(known, classes.file.shape[1] * classes.file.shape[2]):
+        return None
+    voxels, ids = [], []
+    for box in boxes:
+        labels = classes.file.read(box)
+        found = np.argwhere(labels >= 0)
+        voxels.append(found + box.start)
+        ids.append(labels[tuple(found.T)].astype(np.int64))
+    return _on_grid(np.concatenate(voxels), np.concatenate(ids), classes, classes.path, say)
+
+
+def is_scattered(known: np.ndarray, area: int) -> bool:
+    """Whether so many known voxels in every slice, int (z,), of slices of so many, are clicks or scribbles: whole
+    slices, or large parts of them, were not labelled.
+    """
+    return bool(0 < known.sum() < SCATTERED * np.count_nonzero(known) * area)
+
+
+def _on_grid(voxels, ids, volume, path, say):
+    """Labels int16, -1 unknown, of the shape of a volume, of voxels int (n, 3) of its file and their classes int (n,):
+    of several in one voxel the most frequent class, and none where there are several such.
+    """
+    if volume.file is not None:
+        scale = np.divide(volume.file.voxel_size_nm, volume.voxel_size_nm)
+        voxels = np.minimum(np.floor((voxels + 0.5) * scale).astype(np.int64), np.array(volume.shape) - 1)
+    labels, classes = np.full(volume.shape, -1, np.int16), int(ids.max()) + 1
+    places, which = np.unique(np.ravel_multi_index(tuple(voxels.T), volume.shape), return_inverse=True)
     votes = np.bincount(which * classes + ids, minlength=len(places) * classes).reshape(len(places), classes)
     torn = (votes == votes.max(1, keepdims=True)).sum(1) > 1
     labels.flat[places] = np.where(torn, -1, votes.argmax(1))
-    return labels, int(torn.sum())
+    if volume.file is not None:
+        at = f"{path}: at {size_text(volume.voxel_size_nm)} nm its labels are {np.count_nonzero(~torn):,} voxels"
+        say(at + f"; {torn.sum():,} more are left out, where several classes meet" * bool(torn.any()))
+    return labels
 
 
 def _columns(path, names):

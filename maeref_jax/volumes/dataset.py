@@ -97,7 +97,9 @@ def mapped_labels(volume, data, scheme, say=tell, flag="--label_map"):
     reading = label_ids.understand(volume, _scheme(scheme), data["label_map"], flag)
     for line in reading.lines:
         say(line)
-    labels = label_ids.as_classes(volume, reading).read(whole(volume.shape))
+    classes = label_ids.as_classes(volume, reading)
+    labels = clicks.brought_labels(classes, say) if classes.file is not None else None
+    labels = classes.read(whole(volume.shape)) if labels is None else labels
     if data["shell_class"] >= 0:
         labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
     return labels
