@@ -135,6 +135,11 @@ def highest_id(labels):
     for box in blocks(labels.shape, (8, 1024, 1024)):
         found = labels.read(box)
         highest = max(highest, int(found[found != MOST].max(initial=0)))
+    if not highest:
+        raise BadInput(
+            f"{labels.path} holds no class but 0, {MOST} is unknown; say what they mean: --classes "
+            "background,mitochondria, and --label_map 0:0,255:1 where 255 is the second"
+        )
     if highest > MOST:
         raise BadInput(
             f"{labels.path} holds ids up to {highest:,}, expected classes, 0 to {MOST - 1}, and {MOST} for unknown; "

@@ -49,8 +49,7 @@ class TrainingVolume(_Arrays):
     @functools.cached_property
     def scattered(self):
         """Whether clicks, or scribbles, are all that is known (clicks.py)."""
-        known = np.array([np.count_nonzero(plane >= 0) for plane in self.labels])
-        return is_scattered(known, self.labels[0].size)
+        return is_scattered(plane >= 0 for plane in self.labels)
 
 
 def as_seen(volume, normalisation):

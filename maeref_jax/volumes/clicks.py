@@ -6,7 +6,7 @@ class is a class of the scheme, by its id or by its name; what ids mean in label
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ SUFFIX = ".csv"
 COLUMNS = ("z", "y", "x", "class")
 NAPARI = ("axis-0", "axis-1", "axis-2")  # of a points layer; the fourth is that of a time series, or of channels
 CLASS = ("class", "label")  # what the column of the classes may be called
-SCATTERED = 0.1  # clicks and scribbles are less than this share of the slices that they lie in
+# Clicks and thin scribbles are less than this share of those squares of so many voxels a side that hold some.
+SCATTERED, SQUARE = 0.25, 32
 _EXPECTED = f"expected a first line {','.join(COLUMNS)}, and a click in every line below it"
 
 
@@ -122,15 +123,14 @@ def labels_of_clicks(path: str | Path, image: Volume, scheme: dict, say: Callabl
 
 
 def brought_labels(classes: Volume, say: Callable[[str], None]) -> np.ndarray | None:
-    """Labels, int16 (z, y, x), of classes that are read on another grid than their file's, where clicks or scribbles are
-    all that the file says: each goes to the voxel that its place lies in, as those of `labels_of_clicks` do, while in a
-    vote with what is unknown all of them would be lost. None for a volume that was labelled otherwise.
+    """Labels, int16 (z, y, x), of classes that are read in larger voxels than their file's, where clicks or scribbles
+    are all that the file says: each goes to the voxel that its place lies in, as those of `labels_of_clicks` do, while
+    in a vote with what is unknown all of them would be lost. None for a volume that is labelled or read otherwise.
     """
-    known = np.zeros(classes.file.shape[0], np.int64)
-    boxes = blocks(classes.file.shape, (8, 1024, 1024))
-    for box in boxes:
-        known[box.slices[0]] += (classes.file.read(box) >= 0).sum((1, 2))
-    if not is_scattered(known, classes.file.shape[1] * classes.file.shape[2]):
+    if (np.array(classes.voxel_size_nm) < classes.file.voxel_size_nm).any():
+        return None
+    boxes = blocks(classes.file.shape, (8, 32 * SQUARE, 32 * SQUARE))
+    if not is_scattered(plane >= 0 for box in boxes for plane in classes.file.read(box)):
         return None
     voxels, ids = [], []
     for box in boxes:
@@ -141,11 +141,18 @@ def brought_labels(classes: Volume, say: Callable[[str], None]) -> np.ndarray | 
     return _on_grid(np.concatenate(voxels), np.concatenate(ids), classes, classes.path, say)
 
 
-def is_scattered(known: np.ndarray, area: int) -> bool:
-    """Whether so many known voxels in every slice, int (z,), of slices of so many, are clicks or scribbles: whole
-    slices, or large parts of them, were not labelled.
+def is_scattered(known: Iterable[np.ndarray]) -> bool:
+    """Whether the known voxels of slices, bool (y, x), are clicks or thin scribbles: no slice, nor a part of one, was
+    labelled as a whole.
     """
-    return bool(0 < known.sum() < SCATTERED * np.count_nonzero(known) * area)
+    count = area = 0
+    for plane in known:
+        rows, columns = (np.arange(0, size, SQUARE) for size in plane.shape)
+        squares = np.add.reduceat(np.add.reduceat(plane, rows, 0, np.int64), columns, 1)
+        heights, widths = (np.minimum(SQUARE, size - np.arange(0, size, SQUARE)) for size in plane.shape)
+        count += int(squares.sum())
+        area += int(np.outer(heights, widths)[squares > 0].sum())
+    return 0 < count < SCATTERED * area
 
 
 def _on_grid(voxels, ids, volume, path, say):
