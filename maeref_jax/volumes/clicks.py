@@ -111,7 +111,7 @@ def labels_of_clicks(path: str | Path, image: Volume, scheme: dict, say: Callabl
     clicks, file = read_clicks(base), image.file or image
     voxels, kept = _in_range(_voxels(clicks, file), z_range, file, str(path))
     clicks = clicks._replace(lines=clicks.lines[kept], classes=[clicks.classes[i] for i in np.flatnonzero(kept)])
-    _check_inside(clicks, voxels, file, z_range is not None)
+    _check_inside(clicks, voxels, file)
     ids = _ids(clicks, scheme)
     _check_agreement(clicks, voxels, ids, scheme)
     lines = [f"{path}: {_counted(len(ids))} (columns {clicks.read_as}): {_per_class(ids, scheme)}"]
@@ -241,13 +241,14 @@ def _in_range(voxels, z_range, image, path):
     return found, kept
 
 
-def _check_inside(clicks, voxels, image, ranged):
+def _check_inside(clicks, voxels, image):
     outside = np.flatnonzero(((voxels < 0) | (voxels >= image.shape)).any(1))
     if not len(outside):
         return
     first = outside[0]
     place = tuple(map(int, voxels[first]))
-    way = "" if ranged else f"; of a part of a stack, give both the same range, like {clicks.path}[0:20]"
+    shown = range_text(split_range(image.path)[1])
+    way = f"; clicks on the whole stack are given as the image is, {clicks.path}{shown}" if shown else ""
     raise BadInput(
         f"{clicks.path}: {len(outside):,} of {_counted(len(voxels))} {'lie' if len(outside) > 1 else 'lies'} outside "
         f"of {image.path} of shape {image.shape}; the first is in line {clicks.lines[first]}, (z, y, x) = {place}. "

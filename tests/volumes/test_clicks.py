@@ -70,6 +70,8 @@ def test_clicks_on_a_whole_stack_serve_its_parts(save):
         BadInput, match=r"\[20:30\] names 10 slices, but image.tif has 4; give clicks and image the same"
     ):
         read(f"{path}[20:30]")
+    with pytest.raises(BadInput, match=r"of i.tif\[0:4\] of .*; clicks on the whole .*, .*clicks.csv\[0:4\]"):
+        read(path, array_volume(np.zeros((4, 10, 12)), "i.tif[0:4]"))
     with pytest.raises(
         BadInput, match=r"1 of 2 clicks lies outside .* the first is in line 4, \(z, y, x\) = \(5, 3, 3\)"
     ):
