@@ -50,6 +50,7 @@ def test_clicks_and_a_label_volume_say_the_same_and_can_be_learned_from(run, tru
     mask = tifffile.imread(truth) > 0
     assert (found[0] >= 0).sum((1, 2)).tolist() == [6, 0, 6, 0, 0, 3]
     assert ((found[0] == mask) | (found[0] < 0)).all()
+    assert set(np.unique(tifffile.imread(tmp_path / "clicks.tif"))) == {0, 1, 255}
     assert open_volume(tmp_path / "clicks.tif").voxel_size_nm == (40.0, 8.0, 8.0)
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["mitochondria", "6", "320", "5"] in rows and ["background", "9", "4,480"] in rows

@@ -212,7 +212,7 @@ def test_every_crop_of_a_clicked_volume_holds_clicks_found_at_once(size, monkeyp
 
 
 def test_slices_that_were_labelled_as_a_whole_are_no_clicks():
-    labels = np.full((40, 64, 64), -1, np.int16)
+    labels = np.full((40, 128, 128), -1, np.int16)
     labels[7] = 0
     assert not volume_of(None, labels).scattered
     labels[7, 40:] = labels[7, :, 30:] = -1

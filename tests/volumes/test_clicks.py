@@ -175,6 +175,8 @@ def test_scribbles_are_not_outvoted_in_larger_voxels_by_what_is_unknown(coarse):
     painted[1, 5, 2:12], painted[2, 9, 9], painted[3, 0, 0] = 1, 0, 2
     labels = mapped_labels(coarse(painted, (40.0, 20.0, 20.0)), DATA, SCHEME, [].append)
     assert known(labels) == {**{(1, 2, x): 1 for x in range(1, 6)}, (2, 4, 4): 0, (3, 0, 0): 2}
+    labels = mapped_labels(coarse(painted, (40.0, 5.0, 5.0)), DATA, SCHEME, [].append)
+    assert len(known(labels)) == 4 * 12, "in smaller voxels a scribble is as wide as it was"
     dense = np.where(np.arange(40)[:, None] < 21, np.uint8(0), painted)
     dense[:, 4:, 5:8], dense[:, 10:14, 30:34] = 1, 2
     labels = mapped_labels(coarse(dense, (40.0, 20.0, 20.0)), DATA, SCHEME, [].append)
