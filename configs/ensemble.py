@@ -57,6 +57,7 @@ def get_config(mode):
             "stride": (64, 64),
             # Crops hold more foreground than this share of them; 0: wherever there is a known label. A share of all
             # crops, anywhere_share, is drawn like that whatever min_foreground says: a network learns what is none.
+            # Of clicks (docs/clicks.md) every one is as likely to be met, whatever these two say.
             "min_foreground": 0.05,
             "anywhere_share": 0.3,
             # "training": grey values are seen in the range of all training volumes; "volume": every volume, in training

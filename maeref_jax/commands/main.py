@@ -23,6 +23,7 @@ COMMANDS = {
     "calibrate": "make the confidence of a refiner honest",
     "out-of-fold": "predict an ensemble's own training volumes by members that never saw them",
     "export-member": "one member of an ensemble as a workdir of its own",
+    "sample-labels": "clicks drawn from a label volume, to try how few would do",
     "render": "images of known label volumes, to train and to judge with",
     "import-original": "bring a checkpoint of the original implementation along",
 }

@@ -7,6 +7,7 @@ checkpoint was; Ctrl-C and SIGTERM save first.
     maeref train --config ensemble --workdir runs/mine --classes background,mitochondria --voxel_size_nm 45,4.6,4.6
                  --images a.tif b.tif --labels a_mask.tif b_mask.tif
                  --validation_images c.tif --validation_labels c_mask.tif
+    … or clicked on a few voxels of (z,y,x,class; docs/clicks.md):   --labels a_clicks.csv b_clicks.csv
   a refiner, on what that ensemble says of images (classes and voxel size are the ensemble's):
     maeref train --config mae --workdir runs/mae --ensemble runs/mine --images a.tif b.tif more.tif
                  --validation_images c.tif --validation_labels c_mask.tif

@@ -53,6 +53,8 @@ def _segmenter_experiment(settings, indices):
     notes = Notes()
     train, validation = (_annotated(settings, split, notes) for split in ("train", "validation"))
     notes.of_classes(train, settings["classes"])
+    labelled = training_volumes.labelled(train, settings["classes"])
+    _check_several_classes(labelled)
     members = member_volumes(train, settings)
     intensities, window = sampling.intensity_range(train), tuple(settings["window"])
     crops = (window, settings["min_foreground"], intensities, settings["anywhere_share"])
@@ -75,14 +77,26 @@ def _segmenter_experiment(settings, indices):
         "validation_images": image_names(settings, "validation"),
         "member_volumes": [[volume.name for volume in volumes] for volumes in members],
         "validation_volumes": [volume.name for volume in validation],
+        "labelled": labelled,
         "intensity_range": intensities.tolist(),
         **training_volumes.grey_facts(train, settings["normalisation"]),
         "entropy": "mean",
         "notes": notes.texts,
     }
     counts = sorted({len(volumes) for volumes in members})
-    description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each"
+    description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each; "
+    description += training_volumes.labelled_text(labelled)
     return Experiment(method, batches, judged, facts, description, judged.name)
+
+
+def _check_several_classes(labelled):
+    """BadInput where all that a segmenter would learn from is of one class."""
+    there = [name for name, count in labelled["classes"].items() if count]
+    if len(there) == 1:
+        raise BadInput(
+            f"all {labelled['voxels']:,} labelled voxels of the training volumes are {there[0]}: a network needs at "
+            "least two classes to tell apart; label some voxels of another one, too"
+        )
 
 
 def _refiner_experiment(settings, workdir, indices):

@@ -41,9 +41,9 @@ def for_each(chosen, volumes):
     return list(chosen) if any(each) else [chosen] * volumes
 
 
-def numbers_of(slices, count, name):
+def numbers_of(slices, count, name, setting=SETTING):
     """The numbers of the slices, ascending, each once: of a volume `name` of so many slices. Raises BadInput for what
-    is no slice of it, and for none.
+    is no slice of it, and for none; setting: what says them, for messages.
     """
     numbers = set()
     for one in slices:
@@ -54,16 +54,16 @@ def numbers_of(slices, count, name):
         elif str(one).strip().isdecimal():
             first, stop, step = int(one), int(one) + 1, 1
         else:
-            raise BadInput(f"{SETTING} holds {one!r}, expected a slice from 0 on, or a range like '0:160:5'")
+            raise BadInput(f"{setting} holds {one!r}, expected a slice from 0 on, or a range like '0:160:5'")
         if step < 1 or first >= stop:
-            raise BadInput(f"{SETTING} holds {one!r}, a range without any slice of {name}, which has {count}")
+            raise BadInput(f"{setting} holds {one!r}, a range without any slice of {name}, which has {count}")
         if stop > count:
             raise BadInput(
-                f"{SETTING} holds {one!r}, but {name} has {count} slices, 0 to {count - 1}; a range may end at {count}"
+                f"{setting} holds {one!r}, but {name} has {count} slices, 0 to {count - 1}; a range may end at {count}"
             )
         numbers.update(range(first, stop, step))
     if not numbers:
-        raise BadInput(f"{SETTING} names no slice of {name}; leave it empty for all {count}")
+        raise BadInput(f"{setting} names no slice of {name}; leave it empty for all {count}")
     return sorted(numbers)
 
 

@@ -14,8 +14,9 @@ def crop(volume, rng, size, min_foreground, anywhere_share=0.0):
 
     Returns {"image": float32, "labels": int16, "entropy": float32}, those the volume has. More than `min_foreground`
     of the crop is foreground (> 0), as far as can be; 0 asks for no more than a known label, and so does, whatever
-    min_foreground says, a share `anywhere_share` of all crops. Where a crop reaches beyond the volume, the image is
-    mirrored, labels are unknown, -1, and entropy is 0: nothing is undecided there.
+    min_foreground says, a share `anywhere_share` of all crops, and every crop of a volume of clicks, all of which are
+    as likely to be met. Where a crop reaches beyond the volume, the image is mirrored, labels are unknown, -1, and
+    entropy is 0: nothing is undecided there.
     """
     box = (1,) * (3 - len(size)) + tuple(size)
     starts = corner(volume, rng, box, min_foreground, anywhere_share)
@@ -37,22 +38,28 @@ def corner(volume, rng, box, min_foreground, anywhere_share=0.0):
 def _starts(volume, rng, box, min_foreground):
     """Where a crop of shape `box` begins. Drawn blindly, which favours nothing; but where TRIES such draws find too
     little, around voxels of what is looked for, drawn among all of the volume; the last one, where that is too little.
+    Where clicks are all that is known, around one of these at once: blind draws would hardly meet any, and how often
+    they are foreground was decided by who clicked.
     """
     last = [max(n - s, 0) for n, s in zip(volume.labels.shape, box, strict=True)]
+    if volume.scattered:
+        return _around(volume.known, rng, box, last)
     for attempt in range(2 * TRIES):
         if attempt == TRIES:
             places = volume.foreground if min_foreground > 0 and len(volume.foreground) else volume.known
             if not len(places):
                 break
-        if attempt < TRIES:
-            starts = [rng.integers(most + 1) for most in last]
-        else:
-            corner = places[rng.integers(len(places))] - rng.integers(box)
-            starts = np.clip(corner, 0, last).tolist()
+        starts = [rng.integers(most + 1) for most in last] if attempt < TRIES else _around(places, rng, box, last)
         labels = volume.labels[tuple(slice(start, start + s) for start, s in zip(starts, box, strict=True))]
         if (labels > 0).mean() > min_foreground if min_foreground > 0 else (labels >= 0).any():
             break
     return starts
+
+
+def _around(places, rng, box, last):
+    """Where a box begins that shows one of the places, wherever in it; at `last` at the latest."""
+    corner = places[rng.integers(len(places))] - rng.integers(box)
+    return np.clip(corner, 0, last).tolist()
 
 
 def padded(array, size, value=None):

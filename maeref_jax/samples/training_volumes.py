@@ -12,7 +12,8 @@ from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.volumes import grey_values, inputs, threads, within
-from maeref_jax.volumes.dataset import given_of, mapped_labels, met
+from maeref_jax.volumes.clicks import is_clicks, is_scattered
+from maeref_jax.volumes.dataset import clicked_labels, given_of, mapped_labels, met
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.view import range_text
 from maeref_jax.volumes.volume import array_volume, resolved, share_slices, split_range
@@ -45,6 +46,11 @@ class TrainingVolume(_Arrays):
         """`places` of the known labels."""
         return places(self.labels, lambda labels: labels >= 0)
 
+    @functools.cached_property
+    def scattered(self):
+        """Whether clicks, or scribbles, are all that is known (clicks.py)."""
+        return is_scattered(plane >= 0 for plane in self.labels)
+
 
 def as_seen(volume, normalisation):
     """The TrainingVolume with its image as a model is shown it, float32: grey_values.as_seen."""
@@ -58,6 +64,24 @@ def grey_facts(volumes, normalisation):
     """
     planes = [plane for volume in volumes for plane in grey_values.sample(array_volume(volume.image, volume.name))]
     return {"normalisation": normalisation, "grey_values": grey_values.statistics(planes)}
+
+
+def labelled(volumes, scheme):
+    """What a workdir remembers of how much of TrainingVolumes is labelled: voxels, of so many in all; share; classes,
+    voxels of each by its name.
+    """
+    names = scheme["names"]
+    planes = (plane[plane >= 0] for volume in volumes for plane in volume.labels)
+    counts = sum(np.bincount(known, minlength=len(names))[: len(names)] for known in planes)
+    voxels, everything = int(counts.sum()), sum(volume.labels.size for volume in volumes)
+    by_name = dict(zip(names, counts.tolist(), strict=True))
+    return {"voxels": voxels, "of": everything, "share": voxels / everything, "classes": by_name}
+
+
+def labelled_text(found):
+    """What `labelled` found, as a person is told: "120 of 240,000 voxels are labelled (0.05 %): background 60, …"."""
+    classes = ", ".join(f"{name} {count:,}" for name, count in found["classes"].items())
+    return f"{found['voxels']:,} of {found['of']:,} voxels are labelled ({100 * found['share']:.3g} %): {classes}"
 
 
 def places(labels, belongs):
@@ -90,8 +114,9 @@ def annotated_phantoms(seeds, shape, voxel_size_nm):
 
 def volumes_from_files(split, data, scheme, with_image, say=tell):
     """The TrainingVolumes of one split. split: images, labels, entropy, tuples of paths of equal length (images and
-    entropy may be empty), labelled_slices, as in labelled_slices.py, within, as in `masks_of`; data: label_map,
-    shell_class (-1 for none), shell_vx, and what given_of reads; scheme, say: as in mapped_labels.
+    entropy may be empty; labels may be files of clicks, of images, clicks.py), labelled_slices, as in
+    labelled_slices.py, within, as in `masks_of`; data: label_map, shell_class (-1 for none), shell_vx, and what
+    given_of reads; scheme, say: as in mapped_labels.
     """
     paths = {role: split[role] for role in ("images", "labels", "entropy")}
     if with_image and len(paths["images"]) != len(paths["labels"]):
@@ -100,19 +125,29 @@ def volumes_from_files(split, data, scheme, with_image, say=tell):
         raise BadInput(f"expected as many entropy volumes as labels, found {len(paths['entropy'])}")
     volumes, masks = [], masks_of(split, len(paths["labels"]))
     for i, mask in enumerate(masks):
+        path = paths["labels"][i]
+        clicked = is_clicks(path)
+        if clicked and not with_image:
+            raise BadInput(
+                f"{path} holds clicks, and here whole label maps are needed: train an ensemble on its image and the "
+                "clicks, and give maeref train --ensemble that, with --images instead of --labels"
+            )
         given = {
             role: given_of(data).open(files[i], role)
             for role, files in paths.items()
-            if files and (role != "images" or with_image)
+            if files and (role != "images" or with_image) and (role != "labels" or not clicked)
         }
         given = met(given) if given_of(data).at_voxel_size_nm else given
-        inputs.check_same_grid(given["labels"], *given.values())
-        labels = mapped_labels(given["labels"], data, scheme, say)
+        volume = given["images"] if clicked else given["labels"]  # whose grid it is
+        inputs.check_same_grid(volume, *given.values())
+        labels = (
+            clicked_labels(path, volume, data, scheme, say) if clicked else mapped_labels(volume, data, scheme, say)
+        )
         image = _read(given["images"]).astype(np.float32) if with_image else None
         entropy = _entropy(given["entropy"]) if "entropy" in given else None
         if mask:
-            labels = within.only_inside(labels, given_of(data).open_mask(mask, given["labels"]), given["labels"], say)
-        volumes.append(TrainingVolume(resolved(paths["labels"][i]), image, labels, entropy))
+            labels = within.only_inside(labels, given_of(data).open_mask(mask, volume), volume, say)
+        volumes.append(TrainingVolume(resolved(path), image, labels, entropy))
     return only_labelled(volumes, split["labelled_slices"])
 
 

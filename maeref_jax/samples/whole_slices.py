@@ -63,8 +63,9 @@ class WholeSlices(Sequence):
 def whole_slices(volumes, seed, slices, window, stride, batch, shared):
     """The WholeSlices of some slices of TrainingVolumes, drawn from a seed, as many of every volume as can be.
 
-    slices: how many at most; window, stride: of the network, two or three numbers; batch: windows in a batch; shared:
-    what the batches share. Slices without a known label are passed over; raises BadInput where all are.
+    slices: how many at most, but all where clicks are all that is known; window, stride: of the network, two or three
+    numbers; batch: windows in a batch; shared: what the batches share. Slices without a known label are passed over;
+    raises BadInput where all are.
     """
     rng, lead = np.random.default_rng(seed), (1,) * (3 - len(window))
     window, stride = lead + tuple(window), lead + tuple(stride)
@@ -76,7 +77,8 @@ def whole_slices(volumes, seed, slices, window, stride, batch, shared):
         )
     # The first slice of every volume, then the second of every volume, and so on.
     order = [(rank, number, i) for number, own in enumerate(found) for rank, i in enumerate(rng.permutation(len(own)))]
-    chosen = [(number, found[number][i]) for _, number, i in sorted(order)[:slices]]
+    clicked = all(volume.scattered for volume in volumes)
+    chosen = [(number, found[number][i]) for _, number, i in sorted(order)[: None if clicked else slices]]
     most, windows, parts = max(MOST_WINDOWS // len(chosen), 1), [], False
     for number, deep in chosen:
         layer = _windows(volumes[number].labels, deep, window, stride)
@@ -86,7 +88,7 @@ def whole_slices(volumes, seed, slices, window, stride, batch, shared):
     # A person is shown the first ones: those with the most foreground.
     windows.sort(key=lambda one: -np.count_nonzero(volumes[one[0]].labels[one[2].slices] > 0))
     name = f"{len(chosen)} of {len(order)} " if len(chosen) < len(order) else f"{len(chosen)} "
-    name += ("whole slice" if lead else "whole slab") + "s" * (len(order) > 1)
+    name += f"{'clicked' if clicked else 'whole'} {'slice' if lead else 'slab'}" + "s" * (len(order) > 1)
     name += f", {len(windows)} windows of them" if parts else ""
     return WholeSlices(list(volumes), windows, batch, window[len(lead) :], shared, name)
 

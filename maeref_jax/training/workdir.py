@@ -210,7 +210,7 @@ def write_summary(workdir, settings, facts, summary, verdict=""):
     device = jax.devices()[0].device_kind
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(settings["classes"]["names"]))
     metrics = "\n".join(f"- {name}: {value:.4g}" for name, value in summary["validation"].items())
-    data = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    data = "\n".join(f"- {key}: {in_words(value)}" for key, value in facts.items())
     judged = f"\n## Verdict\n\n{verdict}\n" if verdict else ""
     used = "best checkpoint"
     if "member_steps" in summary:
@@ -244,6 +244,13 @@ reporting the hidden share.
 """,
     )
     write_text(epath.Path(workdir) / "summary.json", json.dumps({**summary, "device": device}, indent=1))
+
+
+def in_words(value):
+    """A fact as a model card says it: groups of names and numbers are no code."""
+    if not isinstance(value, dict):
+        return f"{value:.4g}" if isinstance(value, float) else f"{value}"
+    return ", ".join(f"{key}{':' * isinstance(one, dict)} {in_words(one)}" for key, one in value.items())
 
 
 def write_text(path, text):

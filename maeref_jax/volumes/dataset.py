@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maeref_jax.errors import tell
-from maeref_jax.volumes import label_ids
+from maeref_jax.errors import BadInput, tell
+from maeref_jax.volumes import clicks, label_ids
 from maeref_jax.volumes.formats.trust import CAUTIOUS, Trust
 from maeref_jax.volumes.labels import derive_shell
 from maeref_jax.volumes.resolution import at_voxel_size
@@ -94,12 +94,29 @@ def mapped_labels(volume, data, scheme, say=tell, flag="--label_map"):
 
     Raises BadInput for ids that could mean several things or none, naming `flag`, which settles it.
     """
-    if isinstance(scheme, int):
-        scheme = {"names": ("",) * scheme, "ambiguous": -1}
-    reading = label_ids.understand(volume, scheme, data["label_map"], flag)
+    reading = label_ids.understand(volume, _scheme(scheme), data["label_map"], flag)
     for line in reading.lines:
         say(line)
-    labels = label_ids.as_classes(volume, reading).read(whole(volume.shape))
+    classes = label_ids.as_classes(volume, reading)
+    labels = clicks.brought_labels(classes, say) if classes.file is not None else None
+    labels = classes.read(whole(volume.shape)) if labels is None else labels
     if data["shell_class"] >= 0:
         labels = derive_shell(labels, data["shell_class"], data["shell_vx"])
     return labels
+
+
+def clicked_labels(path, image, data, scheme, say=tell):
+    """The labels that a file of clicks gives an image, a Volume: as `mapped_labels`. Raises BadInput as
+    clicks.labels_of_clicks does, and where a shell is to be derived, which needs whole objects.
+    """
+    if data["shell_class"] >= 0:
+        raise BadInput(
+            f"{path} holds clicks, and a shell is derived of whole objects: click on class {data['shell_class']} as "
+            "well, and set --config.data.shell_class=-1"
+        )
+    return clicks.labels_of_clicks(path, image, _scheme(scheme), say)
+
+
+def _scheme(scheme):
+    """A class scheme, of which the number of its classes may be all that is known."""
+    return {"names": ("",) * scheme, "ambiguous": -1} if isinstance(scheme, int) else scheme

@@ -248,6 +248,7 @@ def _opener(path: Path | str) -> Callable[..., Stored]:
                 return opener
         raise BadInput(f"{path} is a folder but none of {', '.join(FOLDERS)}")
     hint = f"; the Zarr array is its folder {file.parent}" if is_zarr(file.parent) else ""
+    hint += "; clicks are labels to train on: maeref train --labels" if file.suffix.lower() == ".csv" else ""
     hint += "; unpack it first, with gunzip" if file.suffix.lower() == ".gz" and suffix_of(file.stem) else ""
     raise BadInput(
         f"{path} is of no known format, expected {', '.join(FILES)}, or a folder: {', '.join(FOLDERS)}{hint}"

@@ -68,7 +68,9 @@ def test_tables_are_printed_on_any_terminal(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-@pytest.mark.parametrize("command", ["train", "refine", "evaluate", "calibrate", "render", "import-original"])
+@pytest.mark.parametrize(
+    "command", ["train", "refine", "evaluate", "calibrate", "render", "sample-labels", "import-original"]
+)
 def test_help_is_printed_on_any_terminal(tmp_path, encoding, command):
     script = f"from maeref_jax.commands import main\nsys.argv[1:] = [{command!r}, '--help']\nmain.start()"
     done = run(script, tmp_path, encoding)

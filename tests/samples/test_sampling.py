@@ -192,3 +192,31 @@ def test_a_volume_remembers_a_bounded_number_of_places_spread_over_all_there_are
     assert few.shape == (500, 3) and (labels[tuple(few.T)] > 0).all()
     assert np.abs(few.mean(0) - np.argwhere(labels > 0).mean(0)).max() < 2
     assert volume_of(None, labels * 0).foreground.shape == (0, 3)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (4, 32, 32)])
+def test_every_crop_of_a_clicked_volume_holds_clicks_found_at_once(size, monkeypatch):
+    """A hundred known voxels of four millions; of 16 blind draws none would meet one."""
+    rng, labels = np.random.default_rng(0), np.full((16, 512, 512), -1, np.int16)
+    labels[tuple(rng.integers(0, n, 100) for n in labels.shape)] = np.arange(100) % 4
+    volume, looked = volume_of(None, labels), []
+    assert volume.scattered and len(volume.known) == 100
+    real = sampling.np.clip
+    monkeypatch.setattr(sampling.np, "clip", lambda *given: looked.append(1) or real(*given))
+    crops = drawn(volume, 0.3, number=300, size=size)
+    assert len(looked) == 300, "the first draw will do"
+    assert all((crop >= 0).any() for crop in crops)
+    assert abs(np.mean([(crop > 0).any() for crop in crops]) - 0.75) < 0.08, "all clicks are as likely"
+    seen = np.unique(np.concatenate([np.argwhere(crop >= 0)[:, -1] for crop in crops]))
+    assert len(seen) == 32, "a click lies now here, now there in a crop"
+
+
+def test_slices_that_were_labelled_as_a_whole_are_no_clicks():
+    labels = np.full((40, 128, 128), -1, np.int16)
+    labels[7] = 0
+    assert not volume_of(None, labels).scattered
+    labels[7, 40:] = labels[7, :, 30:] = -1
+    assert not volume_of(None, labels).scattered, "a part of one"
+    labels[7, 3:] = -1
+    assert volume_of(None, labels).scattered, "a scribble"
+    assert not volume_of(None, labels * 0 - 1).scattered

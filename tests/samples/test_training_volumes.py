@@ -4,7 +4,13 @@ import tifffile
 
 from maeref_jax.errors import BadInput
 from maeref_jax.samples.sampling import crop
-from maeref_jax.samples.training_volumes import annotated_phantoms, missing_classes, volumes_from_files
+from maeref_jax.samples.training_volumes import (
+    annotated_phantoms,
+    labelled,
+    labelled_text,
+    missing_classes,
+    volumes_from_files,
+)
 from maeref_jax.volumes.class_scheme import scheme_of_names
 from maeref_jax.volumes.volume import create_volume
 from maeref_jax.volumes.windows import whole
@@ -143,3 +149,31 @@ def test_masks_that_do_not_fit_are_refused_in_one_line(save, masked):
     with pytest.raises(BadInput, match=r"no voxel of .*u.tif inside of .*mask.ome.zarr has a known label"):
         known = {**SIZED, "label_map": ((0, 0), (1, 1), (255, -1))}
         volumes_from_files({**split((save("u.tif", unknown),)), "within": (mask,)}, known, 2, False)
+
+
+def test_clicks_beside_an_image_are_labels_like_others(save, masked, tmp_path):
+    """Two of the three lie inside of the mask; the one of slice 1 is not among the labelled slices."""
+    image, (_, mask) = save("i.tif", np.ones((2, 24, 24), np.float32)), masked
+    clicked = tmp_path / "c.csv"
+    clicked.write_text("z,y,x,class\n0,3,4,1\n1,5,5,0\n0,20,20,0\n")
+    paths, said = split((str(clicked),), (image,)), []
+    (volume,) = volumes_from_files(paths, SIZED, 2, True, said.append)
+    assert np.argwhere(volume.labels >= 0).tolist() == [[0, 3, 4], [0, 20, 20], [1, 5, 5]]
+    assert volume.name == str(clicked) and volume.labels.dtype == np.int16 and (volume.image == 1).all()
+    chosen = {**paths, "within": (mask,), "labelled_slices": (0,)}
+    (inside,) = volumes_from_files(chosen, SIZED, 2, True, said.append)
+    assert np.argwhere(inside.labels >= 0).tolist() == [[0, 3, 4]] and inside.labels[0, 3, 4] == 1
+    assert f"{mask}: 25.00% of {image} lies inside; what is outside is left out, as unknown" in said
+    with pytest.raises(BadInput, match=r"c\.csv holds clicks, and here whole label maps are needed"):
+        volumes_from_files(paths, SIZED, 2, False)
+
+
+def test_how_much_is_labelled_is_counted_over_all_volumes(save):
+    labels = np.full((2, 10, 10), 255, np.uint8)
+    labels[0, :2], labels[1, 0, :5] = 0, 1
+    scheme, paths = scheme_of_names(("background", "mitochondria", "nuclei")), (save("l.tif", labels),) * 2
+    volumes = volumes_from_files(split(paths), {**DATA, "label_map": ((255, -1), (1, 1))}, scheme, False, [].append)
+    found = labelled(volumes, scheme)
+    classes = {"background": 40, "mitochondria": 10, "nuclei": 0}
+    assert found == {"voxels": 50, "of": 400, "share": 0.125, "classes": classes}
+    assert labelled_text(found) == ("50 of 400 voxels are labelled (12.5 %): background 40, mitochondria 10, nuclei 0")

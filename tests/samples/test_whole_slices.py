@@ -91,3 +91,13 @@ def test_a_person_is_shown_the_windows_with_most_foreground_first():
     volume = TrainingVolume("v", labels.astype(np.float32), labels)
     found = whole_slices([volume], 0, 3, (8, 8), (4, 4), 2, {"a": 1})
     assert (found[0]["labels"] > 0).mean() > 0 == (found[len(found) - 1]["labels"] > 0).mean()
+
+
+def test_all_clicks_of_validation_volumes_are_judged():
+    volume = volume_of((12, 40, 40))
+    labels = np.full_like(volume.labels, -1)
+    places = (np.arange(10), np.arange(10) * 3, np.arange(10) * 4)
+    labels[places] = volume.labels[places]
+    found = whole_slices([volume._replace(labels=labels)], 0, 2, (8, 8), (4, 4), 4, {"a": 1})
+    np.testing.assert_array_equal(judged(found), np.sort(volume.labels[places]))
+    assert found.name == "10 clicked slices" and len(found.windows) == 10
