@@ -41,8 +41,10 @@ def get_config(mode):
             "threshold": 0.4,  # tokens above this mean entropy are hidden, unless it says itself which are (--hide_by)
             "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
             # Chosen after training: the gain that a token must promise to be hidden, the one that wins most on
-            # validation volumes among those that hide no more than this share of their voxels.
+            # validation volumes among those that hide no more than this share of their voxels, and repair so many
+            # voxels or more for each that they break.
             "most_hidden": 0.1,
+            "repaired_per_broken": 6.0,
             "train_threshold": 0.1,  # of images without labels: what the ensemble says below this entropy is the truth
             # Copies of every volume whose signal is taken away in places: fields of phantoms/low_signal.py, and
             # artefacts of phantoms/artefacts.py, one after the other.

@@ -41,8 +41,9 @@ def prepare(settings, workdir, indices):
     if "://" in str(workdir):
         raise BadInput(f"{workdir}: the ensemble's predictions are written beside the model, on a local disk only")
     predicted.check_degraded(settings["degraded"])
-    train = volumes(settings, workdir, "train", notes)
-    validation = volumes(settings, workdir, "validation", notes)
+    train, validation = (
+        [one for part in volumes(settings, workdir, split, notes) for one in part] for split in ("train", "validation")
+    )
     targets = [volume.target for volume in train]
     notes.of_classes(targets, settings["classes"])
     intensities = sampling.intensity_range(targets) if settings["with_image"] else None
@@ -78,7 +79,7 @@ def ensemble_of(settings, workdir):
 
 
 def volumes(settings, workdir, split, say):
-    """The Predicted of a split; those as they are come first, unless nobody annotated them."""
+    """The Predicted of a split: as they are, but for those that nobody annotated, and with less signal."""
     model = experiment.load_ensemble(settings, ensemble_of(settings, workdir))
     output, size = epath.Path(workdir) / "predictions" / split, tuple(settings["voxel_size_nm"])
     plain, copies = [], []
@@ -108,7 +109,7 @@ def volumes(settings, workdir, split, say):
             f"nothing to learn from in {split}: without labels degraded.copies must be at least 1, found "
             f"{settings['degraded']['copies']}"
         )
-    return plain + copies
+    return plain, copies
 
 
 def _as_seen(volume, settings):
@@ -145,33 +146,36 @@ def predictions(job, model, say):
 
 def choose(settings, workdir):
     """Writes gain.json into a corrector's workdir, from where methods.load_model takes it. Returns what was written:
-    "temperature", "threshold", "hidden_share" and, by threshold, "tried": [hidden share, repaired, broken].
+    "temperature", "threshold", "hidden_share", "repaired", "broken" and, by threshold, "tried": the last three.
+
+    The threshold is that of GAINS which wins most voxels among those that hide no more than `most_hidden` of all and
+    repair at least `repaired_per_broken` voxels for each that they break; where there is none, the highest.
     """
     even = {"temperature": 1.0, "gain": 0.0}
     model = methods.load_model(workdir, "refiner")
     settings = {**model.settings, "use": {**model.settings["use"], **even}}
     apply = methods.REFINERS[METHOD].refiner(settings)
-    parts = list(_said(model, apply, volumes(settings, workdir, "validation", experiment.told_before)))
+    plain, copies = volumes(settings, workdir, "validation", experiment.told_before)
+    parts = list(_said(model, apply, plain or copies))
     flat, truth = (np.concatenate([part[i].reshape(-1, *part[i].shape[3:]) for part in parts]) for i in (0, 2))
     temperature = float(temperature_of(flat[truth >= 0], truth[truth >= 0]))
     tried = np.zeros((len(GAINS), 3), np.int64)
     for likely, initial, truth in parts:
         tried += _counted(_tempered(likely, temperature), initial, truth, settings["token"])
     voxels = sum(initial.size for _, initial, _ in parts)
-    allowed = [i for i, (hidden, _, _) in enumerate(tried) if hidden <= settings["most_hidden"] * voxels]
-    # Of those that hide few enough the one that wins most; without any, or any gain, the one that hides least.
-    best = max(allowed, key=lambda i: (tried[i, 1] - tried[i, 2], i), default=len(GAINS) - 1)
-    found = {
-        "temperature": round(temperature, 4),
-        "threshold": GAINS[best],
-        "hidden_share": round(float(tried[best, 0] / voxels), 5),
-        "tried": {
-            f"{gain:g}": [round(float(h / voxels), 5), int(r), int(b)]
-            for gain, (h, r, b) in zip(GAINS, tried, strict=True)
-        },
-    }
+    rows = {gain: (round(h / voxels, 5), r, b) for gain, (h, r, b) in zip(GAINS, tried.tolist(), strict=True)}
+    best = chosen_gain(rows, settings["most_hidden"], settings["repaired_per_broken"])
+    found = {"temperature": round(temperature, 4), "threshold": best}
+    found |= dict(zip(("hidden_share", "repaired", "broken"), rows[best], strict=True))
+    found["tried"] = {f"{gain:g}": row for gain, row in rows.items()}
     write_text(epath.Path(workdir) / methods.GAIN, json.dumps(found, indent=1))
     return found
+
+
+def chosen_gain(rows, most_hidden, repaired_per_broken):
+    """See `choose`. rows: {gain: (hidden share, repaired, broken)}."""
+    good = [gain for gain, (hidden, r, b) in rows.items() if hidden <= most_hidden and r >= repaired_per_broken * b]
+    return max(good, key=lambda gain: (rows[gain][1] - rows[gain][2], gain), default=max(rows))
 
 
 def _said(model, apply, found):

@@ -50,8 +50,9 @@ def train(settings, workdir, profile=False):
             if settings["method"] == corrections.METHOD:
                 found = corrections.choose(settings, workdir)
                 print(
-                    f"tokens are hidden that promise a gain above {found['threshold']:g}, chosen on validation volumes "
-                    f"({found['hidden_share']:.1%} of their voxels); temperature {found['temperature']:g}"
+                    f"tokens are hidden that promise a gain above {found['threshold']:g}: {found['hidden_share']:.1%} "
+                    f"of the voxels of the validation volumes, of which {found['repaired']:,} become right and "
+                    f"{found['broken']:,} wrong; temperature {found['temperature']:g}"
                 )
             for line in by_class(summary, settings["classes"]["names"]):
                 print(line)

@@ -41,6 +41,8 @@ def check(settings):
         raise BadInput(f"context is {settings['context']}, expected a number of slices above and below, 0 for none")
     if not 0 < settings["most_hidden"] <= 1:
         raise BadInput(f"most_hidden is a share of the voxels, above 0, found {settings['most_hidden']}")
+    if settings["repaired_per_broken"] < 0:
+        raise BadInput(f"repaired_per_broken is a ratio, 0 or more, found {settings['repaired_per_broken']}")
     if settings["use"]["temperature"] <= 0 or not 0 <= settings["use"]["gain"] <= 1:
         raise BadInput(f"use.temperature must be above 0 and use.gain from 0 to 1, found {settings['use']}")
     network(settings)

@@ -46,8 +46,8 @@ def test_every_volume_is_predicted_by_members_that_have_not_seen_it(ensemble, wo
 
 def test_what_is_learned_from_is_what_they_said_and_what_was_annotated(ensemble, workdir):
     found = corrections.volumes(settings(ensemble), workdir, "train", print)
-    assert [one.target.name for one in found] == ["phantom_0", "phantom_1"] * 2, "as they are come first"
-    plain, degraded = found[0], found[2]
+    assert [[one.target.name for one in part] for part in found] == [["phantom_0", "phantom_1"]] * 2
+    plain, degraded = found[0][0], found[1][0]
     np.testing.assert_array_equal(plain.target.labels, degraded.target.labels)
     assert set(np.unique(plain.target.labels)) <= {0, 1, 2, 3, 4} and plain.probabilities.shape[0] == 5
     assert (plain.probabilities != degraded.probabilities).any(), "what was degraded is predicted again"
@@ -59,6 +59,7 @@ def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
     used = {"symmetries": False, "temperature": chosen["temperature"], "gain": chosen["threshold"]}
     assert model.settings["use"] == used and model.apply.context == 1
     assert chosen["hidden_share"] <= model.settings["most_hidden"]
+    assert [chosen[name] for name in ("hidden_share", "repaired", "broken")] == chosen["tried"][f"{used['gain']:g}"]
     shares = [share for share, _, _ in chosen["tried"].values()]
     assert shares == sorted(shares, reverse=True)
     (workdir / "gain.json").write_text('{"temperature": 0}')
@@ -90,7 +91,8 @@ def test_without_annotations_the_ensembles_sure_labels_are_the_truth_of_copies(e
     given["data"]["phantom"] = {"train": (), "validation": (), "shape": (4, 48, 48)}
     for split, seed in (("train", 11), ("validation", 12)):
         given["data"][split]["images"] = (str(tmp_path / f"{seed}.tif"),)
-    (one,) = corrections.volumes(given, tmp_path, "train", print)
+    plain, (one,) = corrections.volumes(given, tmp_path, "train", print)
+    assert not plain
     shown, entropy = (
         refining.open_result(tmp_path / "predictions" / "train", "11", role).read(whole((4, 48, 48)))
         for role in ("initial", "entropy")
@@ -102,6 +104,14 @@ def test_without_annotations_the_ensembles_sure_labels_are_the_truth_of_copies(e
     given["degraded"]["copies"] = 0
     with pytest.raises(BadInput, match=r"nothing to learn from in train: without labels degraded.copies"):
         corrections.volumes(given, tmp_path, "train", print)
+
+
+def test_the_gain_that_wins_most_without_breaking_much_or_hiding_much():
+    rows = {0.0: (0.3, 100, 10), 0.1: (0.09, 80, 20), 0.2: (0.05, 62, 9), 0.3: (0.02, 55, 4), 0.4: (0.01, 20, 0)}
+    assert corrections.chosen_gain(rows, 0.5, 6.0) == 0.0 and corrections.chosen_gain(rows, 0.1, 6.0) == 0.2
+    assert corrections.chosen_gain(rows, 0.1, 0.0) == 0.1 and corrections.chosen_gain(rows, 0.1, 7.0) == 0.3
+    assert corrections.chosen_gain(rows, 0.015, 100.0) == 0.4
+    assert corrections.chosen_gain({0.0: (0.5, 1, 9), 0.5: (0.2, 1, 9)}, 0.1, 6.0) == 0.5, "the highest, where none is"
 
 
 def test_repaired_and_broken_are_counted_in_the_tokens_that_promise_enough():
