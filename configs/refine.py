@@ -61,10 +61,10 @@ def get_config(mode=""):
             # disagree about. mean is what refiners' thresholds are made for; the others need --threshold.
             "entropy_kind": "mean",
             # What is filled in slice by slice agrees with the slices above and below within this length, 8 at most; 0:
-            # every slice by itself, as in the paper and in the library (jobs.Settings). 40 is ours, chosen on volumes
-            # for validation (docs/evaluation.md). Every block costs the windows of so many slices more on
-            # either side, where a hole goes on there.
-            "agree_within_nm": 40.0,
+            # every slice by itself, as in the paper and in the library (jobs.Settings). None: as the refiner's training
+            # found best on whole validation slices; where it found nothing 40, which is ours (docs/evaluation.md).
+            # Every block costs the windows of so many slices more on either side, where a hole goes on there.
+            "agree_within_nm": placeholder(float),
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,
             # the most certain tokens first; the agreement of so many sampled fillings, 0 for none.
             "use": {

@@ -138,7 +138,8 @@ def redoes_everything(model):
 
 def _as_given(settings):
     """Nothing is hidden but what is given: no mean is above 1. The rest is as for the refiner."""
-    return _asked(settings, threshold=1.0, ambiguous_threshold=1.0, overwrite=True, tiff_export=False)
+    none = {"threshold": 1.0, "ambiguous_threshold": 1.0, "gain": None}
+    return _asked(settings, **none, overwrite=True, tiff_export=False)
 
 
 def _asked(settings, **changes):
@@ -163,7 +164,7 @@ def _filled(case, labels, hidden, model, settings, folder):
 def _redone(case, labels, ensemble, model, settings, folder):
     """The whole volume redone by a competitor."""
     if sees_probabilities(model):
-        asked = _asked(settings, threshold=0.0, tiff_export=False)
+        asked = _asked(settings, threshold=0.0, gain=None, tiff_export=False)
         return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)
     return _filled(case, labels, np.ones(labels.shape, bool), model, settings, folder)
 

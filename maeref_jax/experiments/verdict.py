@@ -27,7 +27,7 @@ from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import jobs, methods
 from maeref_jax.pipeline.asked_back import asked_back
 from maeref_jax.pipeline.asking import REACH, cannot_be_asked
-from maeref_jax.pipeline.blockwise import decide, hide, real_probabilities, refine_block, segment_block
+from maeref_jax.pipeline.blockwise import decide, hide, likelihoods, real_probabilities, segment_block
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.report.dice_tables import dice_table, repair_table
@@ -37,17 +37,20 @@ from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import Box, whole
 
 RUN, SLICES, VOXELS = 6, 24, 4_000_000
-AGREE_WITHIN_NM = 40.0  # as configs/refine.py has it
+AGREE_WITHIN_NM = (0.0, 20.0, 40.0, 80.0)  # what is tried: how far along z slices agree
 BATCH = 8
 
 
 class Judged(NamedTuple):
-    """On what; the counts of every slice; the share of the voxels that was hidden, and those that were asked for."""
+    """On what; the counts of every slice; the share of the voxels that was hidden, and those that were asked for; of
+    those of AGREE_WITHIN_NM that differ in slices, the Dice inside hidden tokens, None where slices stand alone.
+    """
 
     on: str  # "truth", or "visible labels"
     scores: list[scores.Scores]
     hidden: float
     voxels: int
+    agreements: dict[float, float] | None = None
 
 
 def judge(settings, workdir):
@@ -61,7 +64,7 @@ def judge(settings, workdir):
     if "data" not in settings:
         return None, []
     refiner = methods.load_model(workdir, "refiner")
-    asked = jobs.settled(jobs.Settings(agree_within_nm=AGREE_WITHIN_NM), refiner)
+    asked = jobs.settled(jobs.Settings(), refiner)
     found = _judged(settings, workdir, refiner, asked)
     if found is None or not found.scores:
         return None, []
@@ -80,6 +83,9 @@ def judge(settings, workdir):
         "worse_than": worse,
         "harm": bool(worse),
     }
+    if found.agreements:
+        verdict["agree_within_nm"] = _best(found.agreements)
+        verdict["agreements"] = {f"{nm:g}": round(value, 5) for nm, value in found.agreements.items()}
     verdict["sentence"] = _sentence(verdict, found, total)
     tables = [dice_table(dice, names, _note(found), f"Verdict on {len(found.scores)} validation slices")]
     return verdict, [*tables, repair_table(total.repairs)] if found.on == "truth" else tables
@@ -108,14 +114,13 @@ def _judged(settings, workdir, refiner, asked):
 
 
 def _by_truth(settings, ensemble, refiner, asked):
-    """Judged by the truth of what the ensemble says."""
+    """Judged by the truth of what the ensemble says, with slices that agree as far along z as is best there."""
     volumes, classes = volumes_with_truth(settings, told_before), real_classes(settings["classes"])
-    rounds = jobs.agreeing_slices(asked, refiner, tuple(settings["voxel_size_nm"]), 2)
+    lengths = _lengths(refiner, tuple(settings["voxel_size_nm"]), max(v.labels.shape[0] for v in volumes))
     variables = jax.device_put((ensemble.params, ensemble.state))
-    counted, hidden, voxels = [], 0, 0
+    counted, hidden, voxels = {nm: [] for nm in lengths}, 0, 0
     for volume, box in _runs(volumes, settings["seed"]):
-        around = max(rounds, refiner.apply.context)
-        outer = box.grow((around, 0, 0)).intersect(whole(volume.labels.shape))
+        outer = box.grow((max(*lengths.values(), refiner.apply.context), 0, 0)).intersect(whole(volume.labels.shape))
         members = out_of_fold([volume.name], ensemble.facts["member_volumes"])
         raw = array_volume(volume.image, volume.name)
         image = seen_by(ensemble, raw)
@@ -131,20 +136,44 @@ def _by_truth(settings, ensemble, refiner, asked):
         extra = {"image": seen_by(refiner, raw).read(outer), "probabilities": np.moveaxis(likely, -1, 0)}
         extra["stored_probabilities"] = np.rint(255 * np.moveaxis(means, -1, 0)) / 255
         given |= {name: extra[name].astype(np.float32) for name in refiner.apply.needs}
-        inside = box.within(outer)
-        filled = _filled(refiner, given, inside, rounds)
-        maps = {
-            "nearest": nearest_visible_label(labels, given["hidden"], rounds)[inside.slices],
-            "unrefined": agreed(likely, labels, given["hidden"], rounds)[inside.slices].argmax(-1),
-            "refined": filled,
-        }
-        here = given["hidden"][inside.slices]
-        initial, truth = labels[inside.slices], volume.labels[box.slices]
-        maps = {name: np.where(here, found, initial) for name, found in maps.items()}
+        inside = box.within(outer).slices
+        filled = _filled(refiner, given)
+        here = given["hidden"][inside]
+        initial, truth = labels[inside], volume.labels[box.slices]
         hidden, voxels = hidden + int(here.sum()), voxels + here.size
-        for z in range(len(truth)):
-            counted.append(_count(truth[z], initial[z], {n: found[z] for n, found in maps.items()}, here[z], classes))
-    return Judged("truth", counted, hidden / max(voxels, 1), hidden)
+        for nm, rounds in lengths.items():
+            maps = {
+                "nearest": nearest_visible_label(labels, given["hidden"], rounds),
+                "unrefined": agreed(likely, labels, given["hidden"], rounds).argmax(-1),
+                "refined": agreed(filled, labels, given["hidden"], rounds).argmax(-1),
+            }
+            maps = {name: np.where(here, found[inside], initial) for name, found in maps.items()}
+            for z in range(len(truth)):
+                of_slice = {name: found[z] for name, found in maps.items()}
+                counted[nm].append(_count(truth[z], initial[z], of_slice, here[z], classes))
+    dice = {nm: _dice_refined(found) for nm, found in counted.items()}
+    agreements = dice if len(lengths) > 1 else None
+    return Judged("truth", counted[_best(dice)], hidden / max(voxels, 1), hidden, agreements)
+
+
+def _lengths(refiner, voxel_size_nm, slices):
+    """{length of AGREE_WITHIN_NM: slices}, the shortest of those that are as many slices; {0: 0} where none agree."""
+    found = {}
+    for nm in AGREE_WITHIN_NM:
+        rounds = jobs.agreeing_slices(jobs.Settings(agree_within_nm=nm), refiner, voxel_size_nm, slices)
+        if rounds not in found.values():
+            found[nm] = rounds
+    return found
+
+
+def _dice_refined(counted):
+    total = functools.reduce(scores.add, counted)
+    return scores.dice_with_mean(total.confusions["hidden"]["refined"])["mean"]
+
+
+def _best(dice):
+    """The length of the highest Dice; of equal ones the shortest, and so where nothing was hidden."""
+    return max(dice, key=lambda nm: (np.nan_to_num(dice[nm]), -nm))
 
 
 def _by_asking(settings, volumes, refiner, asked):
@@ -199,12 +228,13 @@ def _runs(volumes, seed):
         yield volume, box
 
 
-def _filled(refiner, given, box, rounds):
-    """Labels of the refiner in `box`; given: arrays by the names of `refine_block`."""
+def _filled(refiner, given):
+    """The refiner's class probabilities; given: arrays by the names of `refine_block`."""
     volumes = {name: array_volume(array, name) for name, array in given.items()}
-    variables = jax.device_put((refiner.params, refiner.state))
-    found, *_ = refine_block(refiner.apply, variables, jax.random.key(0), volumes, box, BATCH, None, rounds)
-    return found
+    variables, box = jax.device_put((refiner.params, refiner.state)), whole(given["labels"].shape)
+    wanted = np.ones(box.shape, bool) if refiner.apply.everywhere else given["hidden"]
+    found, _, _ = likelihoods(refiner.apply, variables, jax.random.key(0), volumes, box, wanted, BATCH)
+    return np.zeros((*box.shape, 1), np.float32) if found is None else found  # nothing is hidden
 
 
 def _count(truth, initial, maps, hidden, classes):

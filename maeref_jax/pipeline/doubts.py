@@ -194,7 +194,7 @@ def _of_slices(run) -> list[str]:
             f"{run.job.stem}: no file says how large a voxel is, so the lengths of {refiner.workdir} are those of "
             "voxels of 5 nm; give --voxel_size_nm Z,Y,X"
         ]
-    if not wanted or refiner.apply.context:
+    if not wanted or (refiner.apply.context and refiner.apply.sees_hidden):
         return []
     return [
         f"{run.job.stem}: no file says how large a voxel is, so every slice is filled in by itself and nobody knows "

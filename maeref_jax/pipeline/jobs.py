@@ -21,6 +21,7 @@ from maeref_jax.volumes.label_ids import Reading, as_classes, label_map_of
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
 
+AGREE_WITHIN_NM = 40.0  # of slices, where nobody says; chosen on volumes for validation (docs/evaluation.md)
 THRESHOLDS = ("threshold", "ambiguous_threshold")
 
 
@@ -93,7 +94,8 @@ class Settings(NamedTuple):
     export: other formats to write them in, such as "nii.gz"; may be asked for when all else is done
     entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
     agree_within_nm: labels filled in slice by slice agree with those above and below within this length (slices.py),
-        at most 8 of them; 0, as in the paper: every slice by itself
+        at most 8 of them; 0, as in the paper: every slice by itself; None: as the refiner's verdict chose, else
+        AGREE_WITHIN_NM
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
@@ -123,7 +125,7 @@ class Settings(NamedTuple):
     tiff_export: bool = True
     export: tuple[str, ...] = ()
     entropy_kind: str = "mean"
-    agree_within_nm: float = 0.0
+    agree_within_nm: float | None = 0.0
     copy_image: bool = False
     ome_zarr: str = "0.5"
     objects: bool = False
@@ -185,6 +187,9 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
     known = settings.entropy_kind == chosen_kind or settings.threshold is not None
     if settings.entropy_kind not in KINDS or not known:
         raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
+    if settings.agree_within_nm is None:
+        chosen = (refiner.verdict or {}).get("agree_within_nm") if refiner else None
+        settings = settings._replace(agree_within_nm=AGREE_WITHIN_NM if chosen is None else chosen)
     if not 0 <= settings.agree_within_nm < float("inf"):
         raise BadInput(f"agree_within_nm is a length, 0 for none, found {settings.agree_within_nm}")
     if not 0 <= settings.seed < 2**32:
@@ -209,7 +214,7 @@ def agreeing_slices(settings: Settings, refiner: Model | None, voxel_size_nm: tu
     """
     if refiner is None or refiner.apply.dims == 3 or not settings.agree_within_nm or slices == 1 or not voxel_size_nm:
         return 0
-    if refiner.apply.context or refiner.apply.slices:  # it has heard of them
+    if refiner.apply.slices or (refiner.apply.context and refiner.apply.sees_hidden):  # it has heard of them
         return 0
     return slices_within(settings.agree_within_nm, voxel_size_nm[0])
 

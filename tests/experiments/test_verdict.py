@@ -12,7 +12,7 @@ from fakes import right_in_rows
 
 from maeref_jax.commands.command_line import load_config
 from maeref_jax.experiments import run, verdict
-from maeref_jax.pipeline import methods
+from maeref_jax.pipeline import jobs, methods
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.samples.training_volumes import TrainingVolume
@@ -115,5 +115,43 @@ def test_the_verdict_is_in_the_summary_the_card_and_on_the_screen_and_goes_with_
     assert methods.load_model(tmp_path, "refiner").verdict == found
 
 
-def test_slices_agree_as_in_use(root):
-    assert load_config(f"{root / 'configs' / 'refine.py'}").agree_within_nm == verdict.AGREE_WITHIN_NM
+def flickering(params, state, inputs, key):
+    """Right in most places of a row, and anything in the others: neighbouring slices would say so."""
+    noise = jax.random.uniform(jax.random.fold_in(key, 1), inputs["labels"].shape)
+    right = right_in_rows(params, state, inputs, key)
+    # Of two windows of the same labels the noise is another one.
+    moved = (noise + 0.37 * (inputs["labels"] >= 0).sum((1, 2), keepdims=True)) % 1
+    return jnp.where((moved < 0.3)[..., None], jnp.roll(right, 1, -1), right)
+
+
+def alternating(truth):
+    """Every slice another one: agreement with neighbours can only harm."""
+    found = truth.copy()
+    found[::2] = np.where(truth[::2] >= 0, (truth[::2] + 1) % 4, -1)
+    return found
+
+
+def test_slices_agree_as_far_as_it_helps_and_use_keeps_that(judged, monkeypatch):
+    found, _ = judged(flickering)
+    lengths = {float(nm): dice for nm, dice in found["agreements"].items()}
+    assert set(lengths) == {0.0, 20.0, 40.0, 80.0}  # slices of 20 nm
+    assert found["agree_within_nm"] == max(lengths, key=lambda nm: (lengths[nm], -nm))
+    plain = volume()
+    monkeypatch.setattr("test_verdict.volume", lambda: plain._replace(
+        labels=alternating(plain.labels), image=np.where(plain.image == UNCLEAR, UNCLEAR,
+        np.array(GREY, np.float32)[np.maximum(alternating(np.maximum(plain.labels, 0)), 0)])))  # fmt: skip
+    assert judged(right_in_rows)[0]["agree_within_nm"] == 0
+    model = closed_form.models()["refiner"]
+    for verdict_of, wanted in (
+        (None, 40.0),
+        ({"sentence": ""}, 40.0),
+        ({"sentence": "", "agree_within_nm": 80.0}, 80.0),
+    ):
+        known = jobs.settled(jobs.Settings(agree_within_nm=None), model._replace(verdict=verdict_of))
+        assert known.agree_within_nm == wanted
+    assert jobs.settled(jobs.Settings(agree_within_nm=0.0), model).agree_within_nm == 0
+
+
+def test_the_command_leaves_it_to_the_refiner(root):
+    assert load_config(f"{root / 'configs' / 'refine.py'}").agree_within_nm is None
+    assert jobs.AGREE_WITHIN_NM == 40
