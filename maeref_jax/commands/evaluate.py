@@ -14,6 +14,7 @@ from maeref_jax.errors import BadInput
 TASKS = {
     "refinement": "refinement",
     "uncertainty": "uncertainty",
+    "places": "places",
     "phantoms": "realism",
     "continuity": "continuity",
     "tissue": "tissue",

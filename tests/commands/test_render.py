@@ -1,6 +1,5 @@
 """Label volumes become images with known truth, from the command line to the files."""
 
-import os
 import textwrap
 from pathlib import Path
 
@@ -100,7 +99,7 @@ def test_other_classes_look_as_the_config_says_and_undecided_voxels_are_unknown(
     assert "test/cell_0_8: 4 x 40 x 40 voxels" in capsys.readouterr().out
 
 
-def test_whole_boxes_are_kept_apart_and_every_class_of_the_test_is_taught(root):
+def test_whole_boxes_are_kept_apart_and_one_data_set_goes_by_one_name(root):
     splits = load_config(str(root / "configs" / "render_urocell.py")).splits
     boxes = {split: {path.partition("_label")[0] for path in splits[split].labels} for split in splits}
     assert sum(map(len, boxes.values())) == len(set().union(*boxes.values())) == 4
@@ -111,14 +110,17 @@ def test_whole_boxes_are_kept_apart_and_every_class_of_the_test_is_taught(root):
     asked = load_config(f"{root}/configs/ensemble.py:urocell").data.train
     assert {Path(path).name.removesuffix("_image.tif") for path in asked.images} == written
     assert {Path(path).name.removesuffix("_annotated.tif") for path in asked.labels} == written
-    real = public_labels(root)
-    taught = np.unique(np.concatenate([np.unique(real(path)[::8]) for path in splits.train.labels]))
-    assert set(taught) == {0, 1, 2, 3, 4} == set(np.unique(real(splits.test.labels[1])[::8]))
 
 
-def public_labels(root):
-    """A reader of label files with a range of slices; skips where MAEREF_DATA has no such files."""
-    folder = os.environ.get("MAEREF_DATA", "")
-    if not (Path(folder) / "urocell" / "3-2-1_label.tif").exists():
-        pytest.skip("MAEREF_DATA names no folder with urocell")
-    return lambda path: open_volume(path, axes="ZYX").read(whole(open_volume(path, axes="ZYX").shape))
+def test_every_class_of_the_test_is_taught(root, real_data, monkeypatch):
+    monkeypatch.setenv("MAEREF_DATA", str(real_data))
+    if not (real_data / "urocell" / "3-2-1_label.tif").exists():
+        pytest.skip(f"no urocell in {real_data}; set MAEREF_DATA to a folder that has it")
+    splits = load_config(str(root / "configs" / "render_urocell.py")).splits
+
+    def classes(paths):
+        volumes = (open_volume(path, axes="ZYX") for path in paths)
+        return {*np.concatenate([np.unique(volume.read(whole(volume.shape))[::8]) for volume in volumes])}
+
+    assert classes(splits.train.labels) == {0, 1, 2, 3, 4} == classes(splits.test.labels[1:2])
+    assert classes(splits.validation.labels) == {0, 1, 2, 3}
