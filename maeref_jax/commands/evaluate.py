@@ -14,10 +14,10 @@ from maeref_jax.errors import BadInput
 TASKS = {
     "refinement": "refinement",
     "uncertainty": "uncertainty",
-    "places": "places",
     "phantoms": "realism",
     "continuity": "continuity",
     "tissue": "tissue",
+    "places": "places",
 }
 
 
