@@ -42,8 +42,8 @@ def get_config(mode):
             "y_planes": (),
             # Of ImagingSettings: grey value, grain and border of background, mitochondrion, lysosome, vesicle, Golgi.
             "looks": {
-                "stain": (105.0, 160.0, 66.0, 142.0, 84.0),
-                "texture": (12.0, 16.0, 14.0, 5.0, 24.0),
+                "stain": (105.0, 160.0, 62.0, 142.0, 78.0),
+                "texture": (12.0, 16.0, 10.0, 5.0, 30.0),
                 "membrane": (0.0, 45.0, 40.0, 36.0, 56.0),
                 "membrane_nm": 15.0,
             },
