@@ -101,10 +101,12 @@ def added(counted):
     return total
 
 
-def tables(counted):
-    """The report.Tables. counted: {volume: {score: Places}}, the scores alike in all volumes."""
+def tables(counted, times):
+    """The report.Tables. counted: {volume: {score: Places}}, the scores alike in all volumes; times: {score: its
+    `times_as_many`}.
+    """
     total = added(list(counted.values()))
-    made = [_caught(counted, total), _ordering(total)]
+    made = [_caught(len(counted), total, times), _ordering(total)]
     return [*made, _volumes(counted)] if len(counted) > 1 else made
 
 
@@ -130,8 +132,10 @@ def times_as_many(counted, name, seed=0):
     return statistics.interval(clusters[..., used], ratio, seed, draws=DRAWS)
 
 
-def summary(counted):
-    """What places.json holds: of every score all that the tables and the picture show, None where undefined."""
+def summary(counted, times):
+    """What places.json holds: of every score all that the tables and the picture show, None where undefined. counted,
+    times: as for `tables`.
+    """
     total = added(list(counted.values()))
     (area, errors), voxels = hidden_share(total), places.share_of(total[FIRST].everywhere)
 
@@ -147,9 +151,7 @@ def summary(counted):
         "scores": {
             name: {
                 "errors_caught": plain(places.errors_caught(found.tokens, CURVE)),
-                "times_entropy": dict(
-                    zip(("estimate", "low", "high"), plain(times_as_many(counted, name)[:3]), strict=True)
-                ),
+                "times_entropy": dict(zip(("estimate", "low", "high"), plain(times[name][:3]), strict=True)),
                 "auroc": {part: plain(calibration.auroc(getattr(found, part)))[0] for part in parts},
                 "average_precision": {
                     part: plain(calibration.average_precision(getattr(found, part)))[0] for part in parts
@@ -168,21 +170,22 @@ def curve(total):
     return curves_figure(100 * CURVE, caught, along, up, (ORACLE, CHANCE))
 
 
-def _caught(counted, total):
+def _caught(volumes, total, times):
     area, errors = hidden_share(total)
     rows = []
     for name, found in total.items():
-        times = times_as_many(counted, name)
-        interval = "" if np.isnan(times.low) else f" [{times.low:.2f}, {times.high:.2f}]"
+        ratio = times[name]
+        interval = "" if np.isnan(ratio.low) else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
         cells = (report.number(float(value)) for value in places.errors_caught(found.tokens, (*AREAS, area)))
-        rows.append((name, *cells, "" if name == FIRST else report.number(times.estimate, 2) + interval))
+        rows.append((name, *cells, "" if name == FIRST else report.number(ratio.estimate, 2) + interval))
     header = ("share of all errors, hidden:", *(f"{share:.0%}" for share in AREAS), f"{area:.1%}, as today")
     header = (*header, f"times entropy, at {COMPARED_AT:.0%}")
     note = (
-        f"Tokens of the highest mean score are hidden first, until they hold so much of the voxels of all "
-        f"{len(counted)} volumes together. Today's rule hides {area:.1%} of the voxels, which hold {errors:.0%} of all "
-        f"errors. Brackets: 95 %, by volumes. '{ORACLE}' is the ceiling: what is wrong by the truth comes first."
+        f"Tokens of the highest mean score are hidden first, until they hold so much of the voxels of all volumes "
+        f"({volumes}) together. Today's rule hides {area:.1%} of the voxels, which hold {errors:.0%} of all errors. "
+        f"'{ORACLE}' is the ceiling: what is wrong by the truth comes first."
     )
+    note += " Brackets: 95 %, by volumes." * (volumes > 1)
     return report.Table("Errors caught at equal hidden area", header, tuple(rows), (), note)
 
 
@@ -220,7 +223,8 @@ def _volumes(counted):
 
 
 def _write(counted, given, models, classes, settings, workdir):
-    made, picture = tables(counted), curve(added(list(counted.values())))
+    times = {name: times_as_many(counted, name) for name in next(iter(counted.values()))}
+    made, picture = tables(counted, times), curve(added(list(counted.values())))
     caption = (
         "Errors caught against hidden area, tokens ranked by their mean score. Dotted: the ceiling, the true errors "
         "first; dashed: chance."
@@ -240,7 +244,7 @@ def _write(counted, given, models, classes, settings, workdir):
         },
     )
     write_text(workdir / "places.html", page)
-    write_text(workdir / "places.json", json.dumps(summary(counted), indent=1, allow_nan=False))
+    write_text(workdir / "places.json", json.dumps(summary(counted, times), indent=1, allow_nan=False))
     (workdir / "places.png").write_bytes(picture)
     print("\n" + "\n\n".join(map(report.text_table, made)))
     print(f"\nThe same as a page, with the curves: {workdir / 'places.html'}")

@@ -87,7 +87,7 @@ def test_slabs_add_up_to_the_volume(ensemble):
     )
     twice = places.added([found, found])
     np.testing.assert_array_equal(twice["mine"].tokens.wrong, 2 * found["mine"].tokens.wrong)
-    alone = places.tables({"it": found})
+    alone = places.tables({"it": found}, {name: places.times_as_many({"it": found}, name) for name in found})
     assert len(alone) == 2 and "[" not in "".join(alone[0].rows[1]), (
         "one volume has no interval, and is no row of its own"
     )
