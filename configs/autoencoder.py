@@ -6,8 +6,8 @@ Six strided convolutions of 64-64-128-128-256-256, a dense middle, and the way b
 is the same network, trained to undo synthetic deterioration (Larrazabal et al. 2019). Data are those of configs/mae.py,
 same size. Full width is meant for a GPU. Modes:
 
-    :demo, :rendered, :smoke   as for configs/mae.py
-    :denoising                 as said, and :denoising_demo, :denoising_rendered, :denoising_smoke
+    :demo, :rendered, :urocell, :smoke   as for configs/mae.py
+    :denoising                           as said, and :denoising_demo, :denoising_rendered, …
 """
 
 from configs import mae
@@ -51,7 +51,7 @@ def get_config(mode):
     config.optimizer.b2 = 0.999
     if size:
         config.update({"window": (64, 64), "stride": (32, 32)})
-    if size in ("demo", "rendered"):
+    if size in ("demo", "rendered", "urocell"):
         config.model.update({"widths": (32, 32, 64, 64, 128, 128), "latent": 256})
         config.denoising.blob_radius_px = (2.0, 10.0)
     if size == "smoke":

@@ -10,7 +10,7 @@ it works on everything: refine.py --threshold 0. Meant for a GPU (not timed yet;
 of pixels); on 2 CPU cores hours. Modes:
 
     :demo      small windows, about a minute on 2 CPU cores
-    :rendered  the same on rendered real shapes, as in configs/mae.py
+    :rendered  the same on rendered real shapes, as in configs/mae.py, and :urocell
     :smoke     seconds
 
 Your own volumes: --validation_images a.tif --validation_labels a_label.tif, with --ensemble.
@@ -18,10 +18,11 @@ Your own volumes: --validation_images a.tif --validation_labels a_label.tif, wit
 
 from ml_collections import ConfigDict
 
-from configs import rendered
+from configs import urocell
 from configs.defaults import CLASSES, files, reading
+from configs.ensemble import REAL_SHAPES
 
-MODES = ("", "demo", "rendered", "smoke")
+MODES = ("", "demo", "rendered", "urocell", "smoke")
 
 
 def get_config(mode):
@@ -61,19 +62,23 @@ def get_config(mode):
             },
         }
     )
-    if mode in ("demo", "rendered", "smoke"):
+    if mode:
         config.update({"window": (64, 64), "stride": (32, 32), "trials": 40, "validation_batches": 2})
         config.data.phantom.update({"validation": (22,), "shape": (24, 96, 96)})
-    if mode in ("demo", "rendered"):
+    if mode in ("demo", *REAL_SHAPES):
         # As configs/mae.py:demo, so that both repair the same tokens.
         config.voxel_size_nm = (12.0, 6.0, 6.0)
         config.update({"threshold": 0.75, "ambiguous_threshold": 0.3})
-    if mode == "rendered":
-        config.voxel_size_nm = rendered.VOXEL_SIZE_NM
-        config.score_classes = (2, 3)  # cristae and matrix, as it is judged
-        config.data.ensemble = rendered.ENSEMBLE
+    if mode in REAL_SHAPES:
+        shapes = REAL_SHAPES[mode]
+        config.voxel_size_nm = shapes.VOXEL_SIZE_NM
+        config.data.ensemble = shapes.ENSEMBLE
         config.data.phantom.validation = ()
-        config.data.validation = files(*(rendered.paths("validation", role) for role in ("image", "truth")))
+        config.data.validation = files(*(shapes.paths("validation", role) for role in ("image", "truth")))
+    # As it is judged: cristae and matrix; what the validation volumes have of organelles.
+    config.score_classes = {"rendered": (2, 3), "urocell": (1, 2, 3)}.get(mode, ())
+    if mode == "urocell":
+        config.classes = urocell.CLASSES
     if mode == "smoke":
         config.update({"window": (32, 32), "stride": (16, 16), "trials": 3, "validation_batches": 1, "chunk": 256})
         config.data.phantom.update({"validation": (4,), "shape": (4, 64, 64)})

@@ -6,15 +6,17 @@ Full width: 64-128-256-512, crops of 128 x 128; meant for a GPU. Modes:
 
     :demo      small networks for `make demo`, three to four minutes on 2 CPU cores
     :rendered  the same size, on rendered real shapes (configs/render_mef_cristae.py makes them), four minutes
+    :urocell   the same on rendered organelles of other classes (configs/render_urocell.py), five minutes
     :smoke     seconds, learns nothing
 """
 
 from ml_collections import ConfigDict
 
-from configs import rendered
+from configs import rendered, urocell
 from configs.defaults import CLASSES, files, reading, training
 
-MODES = ("", "demo", "rendered", "smoke")
+MODES = ("", "demo", "rendered", "urocell", "smoke")
+REAL_SHAPES = {"rendered": rendered, "urocell": urocell}
 # How training crops are varied, all on the device; 0 or False for none. Intensities are those the network sees, 0 to 1;
 # lengths are in voxels of the finest axis.
 AUGMENTATION = {
@@ -100,21 +102,25 @@ def get_config(mode):
             },
         }
     )
-    if mode in ("demo", "rendered", "smoke"):
+    if mode:
         config.update({"window": (64, 64), "stride": (32, 32), "batch": 4})
         config.model.update({"widths": (16, 32, 64, 64), "strides": ((2, 2),) * 3})
         config.data.phantom.shape = (24, 112, 112)
-    if mode in ("demo", "rendered"):
+    if mode in ("demo", *REAL_SHAPES):
         config.voxel_size_nm = (12.0, 6.0, 6.0)  # finer: structures of several pixels are learned in minutes
         config.update({"batch": 2, "steps": 1200, "evaluate_every": 400})
         config.augmentation.update(PLAIN)
         config.optimizer.update({"rate": 3e-3, "warmup_steps": 50})
-    if mode == "rendered":
-        config.voxel_size_nm = rendered.VOXEL_SIZE_NM
+    if mode in REAL_SHAPES:
+        shapes = REAL_SHAPES[mode]
+        config.voxel_size_nm = shapes.VOXEL_SIZE_NM
         config.update({"volumes_per_member": 2})
         config.data.phantom.update({"train": (), "validation": ()})
         for split in ("train", "validation"):
-            config.data[split] = files(*(rendered.paths(split, role) for role in ("image", "annotated")))
+            config.data[split] = files(*(shapes.paths(split, role) for role in ("image", "annotated")))
+    if mode == "urocell":
+        # Golgi fills one voxel in a hundred of the training volumes: crops full of objects show it more often.
+        config.update({"classes": urocell.CLASSES, "min_foreground": 0.2})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "members": 2, "volumes_per_member": 1, "validation_slices": 2})
         config.update({"window": (32, 32), "stride": (16, 16)})

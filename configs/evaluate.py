@@ -17,6 +17,10 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
     :rendered_validation  the same on the two validation mitochondria, to choose what the test will judge
     :rendered_validation_wide  those two rendered once more, with regions of low signal as wide as in the test
     :rendered_conditions  the six of :rendered, refined by priors of one condition alone
+    :urocell      rendered organelles of a box that no model has seen, four slabs of it; needs runs/urocell
+                  (configs/render_urocell.py); :urocell_validation the same on slabs of another box, which has no Golgi
+    :places       where the ensemble is wrong, WORKDIR/ensemble: errors caught by hidden area, tokens ranked by entropy
+                  and whatever else knows of errors; of any other mode with --config.task=places; minutes
     :mef_cristae  a refiner of configs/mae_mef_cristae.py on the held-out NI_m6 with regions taken away; no ensemble:
                   MAEREF_DATA=FOLDER python evaluate.py --config configs/evaluate.py:mef_cristae --workdir runs/mef_test
                   --config.refiner=runs/mef
@@ -45,7 +49,7 @@ import os
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import judged_tissue, rendered
+from configs import judged_tissue, rendered, urocell
 from configs.defaults import public, trust
 
 MODES = (
@@ -59,6 +63,9 @@ MODES = (
     "rendered_validation",
     "rendered_validation_wide",
     "rendered_conditions",
+    "urocell",
+    "urocell_validation",
+    "places",
     "mef_cristae",
     "vnc_sstem",
     "epfl_every5",
@@ -195,10 +202,22 @@ def get_config(mode):
         config.validity.min_foreground = 0.15  # of a crop; every volume holds but one mitochondrion
         # Most voxels net right in either validation volume, refine.py --suggest_threshold.
         config.refine.threshold = 0.65
-    if mode == "uncertainty":
-        config.task = "uncertainty"
+    if mode.startswith("urocell"):
+        config.on_validation = mode == "urocell_validation"
+        split = "validation" if config.on_validation else "test"
+        config.ensemble, config.refiner = urocell.ENSEMBLE, os.path.join(urocell.FOLDER, "mae")
+        config.competitors = tuple(os.path.join(urocell.FOLDER, name) for name in COMPETITORS)
+        config.phantom.seeds = ()
+        truths, images, low_signal = (urocell.paths(split, role) for role in ("truth", "image", "low_signal"))
+        config.files.update({"truths": truths, "images": images, "low_signal": low_signal})
+        # There is no Golgi to be right about in the validation box.
+        config.endpoint_classes = (1, 2, 3) if config.on_validation else (1, 2, 3, 4)
+    if mode in ("uncertainty", "places"):
+        config.task = mode
         config.phantom.update({"seeds": tuple(range(100, 104)), "shape": (24, 256, 256)})
         config.phantom.voxel_size_nm = (12.0, 6.0, 6.0)
+    if mode == "places":
+        config.refiner = "none"
     if mode == "phantom":
         config.task = "phantoms"
         folder = public("mef_cristae")

@@ -26,7 +26,7 @@ def get_config(mode):
         "dilations": (1, 2, 4, 8),
         "compute_dtype": "float32",  # or bfloat16; parameters stay float32
     }
-    if mode in ("demo", "rendered"):
+    if mode in ("demo", "rendered", "urocell"):
         config.model.update({"widths": (24, 48, 64), "dilations": (1, 2, 4)})
     if mode == "smoke":
         config.model.update({"widths": (8, 8), "dilations": (1, 2)})

@@ -9,6 +9,7 @@ low, and from members that have not seen the volume if it was annotated. Modes:
 
     :demo      small, for `make demo`, about five minutes on 2 CPU cores
     :rendered  the same size, on what runs/rendered/ensemble says of real shapes (configs/render_mef_cristae.py)
+    :urocell   the same on what runs/urocell/ensemble says of organelles (configs/render_urocell.py)
     :smoke     seconds, learns nothing
 
 Your own images: --ensemble, which segments them, --images a.tif b.tif and --validation_images c.tif. Your own label
@@ -17,10 +18,11 @@ maps: --labels and --validation_labels; entropy volumes in data.train.entropy, o
 
 from ml_collections import ConfigDict
 
-from configs import rendered
+from configs import urocell
 from configs.defaults import CLASSES, files, reading, training
+from configs.ensemble import REAL_SHAPES
 
-MODES = ("", "demo", "rendered", "smoke")
+MODES = ("", "demo", "rendered", "urocell", "smoke")
 
 
 def get_config(mode):
@@ -82,25 +84,28 @@ def get_config(mode):
             },
         }
     )
-    if mode in ("demo", "rendered", "smoke"):
+    if mode:
         config.update({"batch": 24, "window": (48, 48), "stride": (24, 24)})
         config.model.update({"encoder_width": 64, "encoder_depth": 4, "encoder_heads": 4})
         config.model.update({"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 4})
         config.data.phantom.update({"train": tuple(range(10, 20)), "validation": (22,), "shape": (24, 96, 96)})
         config.optimizer.update({"rate": 2e-3, "warmup_steps": 100})
-    if mode in ("demo", "rendered"):
+    if mode in ("demo", *REAL_SHAPES):
         config.voxel_size_nm = (12.0, 6.0, 6.0)
         config.update({"batch": 16, "steps": 3000, "evaluate_every": 1500, "min_foreground": 0.3})
         # U-Nets of two minutes are hardly ever 0.1-sure of a thin crista; thresholds chosen on phantoms 30 to 32,
         # which nobody trains on or is judged on.
         config.update({"threshold": 0.75, "ambiguous_threshold": 0.3, "train_threshold": 0.75})
-    if mode == "rendered":
-        config.voxel_size_nm = rendered.VOXEL_SIZE_NM
+    if mode in REAL_SHAPES:
+        shapes = REAL_SHAPES[mode]
+        config.voxel_size_nm = shapes.VOXEL_SIZE_NM
         config.update({"window": (64, 64), "stride": (32, 32), "steps": 2000, "evaluate_every": 1000})
-        config.data.ensemble = rendered.ENSEMBLE
+        config.data.ensemble = shapes.ENSEMBLE
         config.data.phantom.update({"train": (), "validation": ()})
         for split in ("train", "validation"):
-            config.data[split] = files(rendered.paths(split, "image"))
+            config.data[split] = files(shapes.paths(split, "image"))
+    if mode == "urocell":
+        config.update({"classes": urocell.CLASSES, "class_weights": (1.0,) * 5})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "batch": 8, "window": (32, 32), "stride": (16, 16)})
         # One masking ratio, one program to compile.

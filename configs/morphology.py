@@ -3,7 +3,7 @@
     python train.py --config configs/morphology.py --workdir runs/morphology
     python refine.py --labels labels.tif --entropy entropy.tif --refiner runs/morphology --output refined
 
-Seconds, on anything. Modes: `:demo`, `:rendered` and `:smoke`, to go with the models of those.
+Seconds, on anything. Modes: `:demo`, `:rendered`, `:urocell` and `:smoke`, to go with the models of those.
 """
 
 from configs import nearest

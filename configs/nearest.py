@@ -4,7 +4,7 @@
     python refine.py --labels labels.tif --entropy entropy.tif --refiner runs/nearest --output refined
 
 Seconds, on anything: the workdir is the classes, thresholds and windows below, those of configs/mae.py in the same
-mode. Modes: `:demo`, `:rendered` and `:smoke`, to go with the models of those.
+mode. Modes: `:demo`, `:rendered`, `:urocell` and `:smoke`, to go with the models of those.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,7 @@
     python refine.py --input image.tif --ensemble runs/ensemble --refiner runs/unrefined --output refined
 
 Learns nothing: the workdir is the classes, thresholds and windows of configs/mae.py in the same mode. Modes: `:demo`,
-`:rendered` and `:smoke`, to go with the models of those.
+`:rendered`, `:urocell` and `:smoke`, to go with the models of those.
 """
 
 from configs import nearest

@@ -17,6 +17,7 @@ TASKS = {
     "phantoms": "realism",
     "continuity": "continuity",
     "tissue": "tissue",
+    "places": "places",
 }
 
 

@@ -37,14 +37,19 @@ def count(model, image, truth, depth=8):
     """Counted of one volume. model: a Segmenter's Model; image: Volume; truth: integers (z, y, x), -1 unknown; depth:
     slices at a time, at least; a 3-D model's windows reach beyond a slab, and are computed again for the next one.
     """
-    image = seen_by(model, image)
-    total, depth = None, max(depth, 2 * model.apply.window[0]) if model.apply.dims == 3 else depth
+    image, total = seen_by(model, image), None
     classes = real_classes(model.settings["classes"])
-    for start in range(0, truth.shape[0], depth):
-        box = Box((start, 0, 0), (min(start + depth, truth.shape[0]), *truth.shape[1:]))
+    for box in slabs(model, truth.shape, depth):
         found = count_slab(*probabilities(model, image, box), truth[box.slices], classes)
         total = found if total is None else add(total, found)
     return total
+
+
+def slabs(model, shape, depth=8):
+    """The Boxes of a volume (z, y, x) that are worked on one after the other; model, depth: as for `count`."""
+    depth = max(depth, 2 * model.apply.window[0]) if model.apply.dims == 3 else depth
+    for start in range(0, shape[0], depth):
+        yield Box((start, 0, 0), (min(start + depth, shape[0]), *shape[1:]))
 
 
 def probabilities(model, image, box):

@@ -5,13 +5,17 @@
 Writes, for every label volume of every split of the config, OUTPUT/SPLIT/STEM_image.tif, STEM_truth.tif,
 STEM_annotated.tif (the truth with class 4, ambiguous, where an annotator could not decide) and STEM_low_signal.tif;
 STEM is the file's name without "_label". Labels are brought to the classes 0 background, 1 intermembrane, 2 cristae, 3
-matrix by label_map and the derived shell.
+matrix by label_map and the derived shell; or to those that a config like configs/render_urocell.py names, with how they
+look and what undecided voxels are.
 """
+
+import re
 
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.phantoms.imaging import ImagingSettings, annotate, render
+from maeref_jax.phantoms.cytoplasm import CytoplasmSettings
+from maeref_jax.phantoms.imaging import AMBIGUOUS, ImagingSettings, annotate, render
 from maeref_jax.phantoms.low_signal import LowSignalSettings
 from maeref_jax.samples.training_volumes import stems
 from maeref_jax.training.workdir import make_workdir
@@ -26,7 +30,8 @@ def shapes(path, settings):
     The shell is derived first: an object that a face of the volume cuts must not get a cap there.
     """
     volume = given_of(settings).open(path, "labels")
-    labels = mapped_labels(volume, settings, scheme_of_names(MITOCHONDRIA), flag="--config.label_map")
+    names = settings.get("class_names") or MITOCHONDRIA
+    labels = mapped_labels(volume, settings, scheme_of_names(names), flag="--config.label_map")
     if labels.min() < 0:
         raise BadInput(f"{path} has unknown labels (-1, 255), which cannot be rendered; map them to a class")
     if path in settings["y_planes"]:
@@ -40,12 +45,21 @@ def rendered(labels, seed, settings, low_signal, artefact=""):
 
     labels: as `shapes` gives them, every z_step-th slice is kept; low_signal: fields of LowSignalSettings to replace.
     """
-    imaging = ImagingSettings(low_signal=LowSignalSettings(**low_signal), artefact=artefact)
-    image, regions = render(labels, seed, _size(settings), imaging)
+    image, regions = render(labels, seed, _size(settings), _imaging(settings, low_signal, artefact))
     kept = slice(None, None, settings["z_step"])
     truth, regions = labels[kept], regions[kept]
-    annotated = annotate(truth, regions, seed)
+    annotated = annotate(truth, regions, seed, undecided=settings.get("undecided", AMBIGUOUS))
     return {"image": image[kept], "truth": truth, "annotated": annotated, "low_signal": regions}
+
+
+def _imaging(settings, low_signal, artefact):
+    """The ImagingSettings of a config; one that names no others has those of mitochondria."""
+    return ImagingSettings(
+        **(settings.get("looks") or {}),
+        cytoplasm=CytoplasmSettings(**(settings.get("cytoplasm") or {})),
+        low_signal=LowSignalSettings(**low_signal),
+        artefact=artefact,
+    )
 
 
 def _size(settings):
@@ -62,9 +76,9 @@ def write_volumes(settings, output):
     for split, given in settings["splits"].items():
         folder = output / split
         make_workdir(folder)
-        for number, (path, name) in enumerate(zip(given["labels"], stems(given["labels"]), strict=True)):
+        names = stems([re.sub(r"_label\.", ".", path) for path in given["labels"]])
+        for number, (path, stem) in enumerate(zip(given["labels"], names, strict=True)):
             labels = shapes(path, settings)
-            stem = name.removesuffix("_label")
             for artefact in given["artefacts"]:
                 seed = given["first_seed"] + number
                 found = rendered(labels, seed, settings, given["low_signal"], artefact)

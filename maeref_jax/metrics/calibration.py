@@ -13,7 +13,9 @@ BINS = 15  # of confidence
 
 
 class DoubtCounts(NamedTuple):
-    """Voxels by level of doubt, int64 (LEVELS,): `right` and `wrong` ones. They add up over blocks and volumes."""
+    """Voxels by level of doubt, int64 (LEVELS,), of places.py more levels: `right` and `wrong` ones. They add up over
+    blocks and volumes.
+    """
 
     right: np.ndarray
     wrong: np.ndarray
@@ -65,6 +67,16 @@ def auroc(counts):
         return float("nan")
     less_doubt = np.cumsum(right) - right
     return float((wrong * (less_doubt + right / 2)).sum() / (right.sum() * wrong.sum()))
+
+
+def average_precision(counts):
+    """The mean share of wrong voxels among those of at least as much doubt, over the wrong ones: their share of all for
+    no idea, 1 where every wrong voxel has more doubt than any right one. NaN without wrong ones.
+    """
+    wrong, found = counts.wrong[::-1].astype(float), (counts.right + counts.wrong)[::-1].cumsum()
+    if not wrong.sum():
+        return float("nan")
+    return float((wrong * wrong.cumsum() / np.maximum(found, 1)).sum() / wrong.sum())
 
 
 def risk_coverage(counts):

@@ -93,7 +93,7 @@ def test_a_method_without_gradients_is_searched_used_and_judged(run, smoke, tmp_
 
 def test_every_training_config_is_tried_above(root):
     methods = {path.stem for path in (root / "configs").glob("*.py")} - {"defaults", "evaluate", "refine"}
-    methods -= {"rendered", "render_mef_cristae"}  # volumes, not methods
+    methods -= {"rendered", "render_mef_cristae", "urocell", "render_urocell"}  # volumes, not methods
     methods -= {"texture", "tissue_mask"}  # in test_tissue.py
     methods -= {"tissue", "judged_tissue"}  # in test_tissue_config.py and test_judged_tissue.py
     # In test_refine_everywhere.py, test_adjacent_stacks.py and test_spatial_continuity.py.

@@ -43,6 +43,57 @@ def test_render_takes_any_label_volume_and_depends_on_its_seed_only(labels):
         assert np.isfinite(render(everywhere, 0, VOXEL_SIZE_NM)[0]).all()
 
 
+def boxes():
+    """A box in a box in a box, classes 1, 3 and 2, as a cut through a mitochondrion."""
+    block = np.zeros((6, 40, 40), np.uint8)
+    block[:, 8:32, 8:32], block[:, 11:29, 11:29], block[:, 18:21, 12:28] = 1, 3, 2
+    return block
+
+
+def test_mitochondria_look_as_they_always_did():
+    block = boxes()
+    image, _ = render(block, 1, (10.0, 5.0, 5.0))
+    means = [image[block == label].mean() for label in range(4)]
+    np.testing.assert_allclose(means, [106.1872, 105.2990, 147.1400, 160.1360], atol=2e-3)
+    np.testing.assert_allclose(image[3, 20, ::10], [131.21289, 117.87038, 150.0136, 105.6326], atol=2e-3)
+
+
+def test_any_classes_are_rendered_by_how_each_one_looks():
+    block = np.zeros((12, 40, 48), np.int16)
+    block[:, 4:36, 4:22], block[:, 4:36, 26:44] = 1, 5
+    empty = CytoplasmSettings(reticulum_share=0.0, vesicles_per_um3=0.0, organelles_per_um3=0.0)
+    quiet = {"stain_spread": 0.0, "staining_field": 0.0, "blur_nm": (0.1,) * 3, "photons": 1e6, "read_noise": 0.0}
+    looks = CLEAR._replace(
+        stain=(100.0, 150.0, 0.0, 0.0, 0.0, 80.0), texture=(0.0, 0.0, 0.0, 0.0, 0.0, 9.0), cytoplasm=empty, **quiet
+    )
+    image, _ = render(block, 0, (16.0, 16.0, 16.0), looks)
+    assert image[block == 0].mean() == pytest.approx(100, abs=0.1) and image[block == 0].std() < 0.2
+    assert image[block == 1].mean() == pytest.approx(150, abs=0.1) and image[block == 1].std() < 0.2
+    assert 5 < image[block == 5].std() < 12
+    lined, _ = render(block, 0, (16.0, 16.0, 16.0), looks._replace(membrane=(0.0, 40.0, 0.0, 0.0, 0.0, 60.0)))
+    inner = np.zeros_like(block)
+    inner[:, 5:35, 5:21], inner[:, 5:35, 27:43] = 1, 5
+    assert np.allclose(lined[(block == 1) & (inner == 0)], 40, atol=0.5), "one voxel deep, and none at the cut ends"
+    assert np.allclose(lined[(block == 5) & (inner == 0)], 60, atol=0.5)
+    np.testing.assert_allclose(lined[inner > 0], image[inner > 0], atol=0.5)
+    np.testing.assert_allclose(lined[block == 0], image[block == 0], atol=0.5)
+    thick, _ = render(
+        block, 0, (16.0,) * 3, looks._replace(membrane=(0.0, 40.0, 0.0, 0.0, 0.0, 60.0), membrane_nm=20.0)
+    )
+    assert np.allclose(thick[:, 5, 6:20], 40, atol=0.5) and np.allclose(thick[:, 7:33, 7:19], 150, atol=0.5)
+    with pytest.raises(BadInput, match="texture has 4 values, stain 6"):
+        render(block, 0, (16.0,) * 3, ImagingSettings(stain=(1.0,) * 6))
+    with pytest.raises(BadInput, match="membrane has 2 values"):
+        render(boxes(), 0, (16.0,) * 3, ImagingSettings(membrane=(1.0, 2.0)))
+
+
+def test_who_cannot_decide_may_leave_it_unknown(made):
+    drawn = annotate(made.labels, made.low_signal, 1)
+    unknown = annotate(made.labels, made.low_signal, 1, undecided=-1)
+    np.testing.assert_array_equal(unknown, np.where(drawn == 4, -1, drawn))
+    assert (unknown == -1).any()
+
+
 @pytest.mark.parametrize(
     "bad",
     [
