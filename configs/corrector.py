@@ -10,6 +10,7 @@ trained first, in WORKDIR/ensemble. Meant for a GPU; not timed yet. Modes:
 
     :demo      small, on the phantoms of configs/ensemble.py:demo; minutes on 2 CPU cores
     :rendered  the same on rendered real shapes (configs/render_mef_cristae.py)
+    :urocell   the same on rendered organelles of other classes (configs/render_urocell.py)
     :smoke     seconds, learns nothing
 
 Your own volumes: --images a.tif b.tif --labels a_label.tif b_label.tif --validation_images c.tif --validation_labels
@@ -18,10 +19,11 @@ c_label.tif; without --labels it learns from the ensemble's own labels of the im
 
 from ml_collections import ConfigDict
 
-from configs import rendered
+from configs import urocell
 from configs.defaults import CLASSES, files, reading, training
+from configs.ensemble import REAL_SHAPES
 
-MODES = ("", "demo", "rendered", "smoke")
+MODES = ("", "demo", "rendered", "urocell", "smoke")
 
 
 def get_config(mode):
@@ -82,20 +84,23 @@ def get_config(mode):
             },
         }
     )
-    if mode in ("demo", "rendered", "smoke"):
+    if mode:
         config.update({"window": (64, 64), "stride": (32, 32), "batch": 8, "validation_batches": 8})
         config.model.update({"widths": (24, 48, 96, 96)})
         config.data.phantom.shape = (24, 112, 112)
-    if mode in ("demo", "rendered"):
+    if mode in ("demo", *REAL_SHAPES):
         config.voxel_size_nm = (12.0, 6.0, 6.0)
         config.update({"steps": 1200, "evaluate_every": 300, "threshold": 0.75, "ambiguous_threshold": 0.3})
         config.optimizer.update({"rate": 2e-3, "warmup_steps": 50})
-    if mode == "rendered":
-        config.voxel_size_nm = rendered.VOXEL_SIZE_NM
-        config.data.ensemble = rendered.ENSEMBLE
+    if mode in REAL_SHAPES:
+        shapes = REAL_SHAPES[mode]
+        config.voxel_size_nm = shapes.VOXEL_SIZE_NM
+        config.data.ensemble = shapes.ENSEMBLE
         config.data.phantom.update({"train": (), "validation": ()})
         for split in ("train", "validation"):
-            config.data[split] = files(*(rendered.paths(split, role) for role in ("image", "annotated")))
+            config.data[split] = files(*(shapes.paths(split, role) for role in ("image", "annotated")))
+    if mode == "urocell":
+        config.update({"classes": urocell.CLASSES, "class_weights": (1.0,) * 5})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "batch": 4, "window": (32, 32), "stride": (16, 16)})
         config.update({"validation_batches": 1, "context": 1})

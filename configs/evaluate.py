@@ -99,6 +99,7 @@ def get_config(mode):
             "refiner": "",  # workdir; empty: WORKDIR/mae; "none": judge the segmentation alone
             # What says which tokens are hidden: entropy; error: the refiner, a corrector; or a corrector's workdir.
             "hide_by": "entropy",
+            "judges": (),  # workdirs of correctors; task "places" judges the error that they expect beside entropy
             # Workdirs of other refiners (docs/refiners.md), which fill in the very same tokens, and of other
             # ensembles, whose own labels are put there.
             "competitors": (),

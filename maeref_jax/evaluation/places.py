@@ -2,10 +2,11 @@
 the truth of held-out volumes at equal hidden area (EVALUATION E13). metrics/places.py has the counts.
 
 The labels that are judged and the tokens that are hidden today are those of the pipeline, as refine.py makes them.
-Beside the entropies stands what is put into SCORES.
+Beside the entropies stands the error that correctors expect (`judges`), which the pipeline writes.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from maeref_jax.evaluation import cases, doubt, openings_log, runs
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.evaluation.page import described, versions
 from maeref_jax.metrics import calibration, places, statistics
-from maeref_jax.pipeline import jobs
+from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.report.curves import Axis, curves_figure
 from maeref_jax.report.page import Picture, html_page
@@ -25,9 +26,6 @@ from maeref_jax.uncertainty.entropy import KINDS, entropy_of_means
 from maeref_jax.volumes.volume import labels_from_disk
 from maeref_jax.volumes.windows import whole
 
-# More scores: {name: function(case, output)} that gives one of metrics/places.py, uint8 or float (z, y, x), the higher
-# the earlier hidden, or None where there is none; output: the folder of the pipeline's results, under case.stem.
-SCORES = {}
 AREAS = (0.02, 0.05, 0.08, 0.1, 0.2)
 COMPARED_AT = 0.08  # of AREAS: the ratio to the entropy of the mean, and single volumes
 CURVE = np.linspace(0, 0.5, 51)
@@ -47,6 +45,9 @@ def judge(settings, workdir):
     if ensemble is None:
         raise BadInput("the task 'places' needs an ensemble and images to judge: labels are given in their place")
     models = {"ensemble": ensemble} | ({"refiner": refiner} if refiner else {})
+    judges = {Path(judge).resolve().name: methods.load_model(judge, "refiner") for judge in settings["judges"]}
+    judges = {name: methods.judged_by(model, model) for name, model in judges.items()}
+    models |= {f"judge {name}": model for name, model in judges.items()}
     scheme = jobs.scheme_of(ensemble, refiner, settings["classes"])
     cases.check_held_out(settings, models.values())
     output, busy = workdir / "held_out", f"{workdir} is being evaluated already"
@@ -64,13 +65,18 @@ def judge(settings, workdir):
         for case in given:
             print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
             results = runs.refine(case, ensemble, refiner, settings, output)
-            more = {name: function(case, output) for name, function in SCORES.items()}
-            more = {name: score for name, score in more.items() if score is not None}
+            more = {f"error that {n} expects": expected(case, ensemble, m, output / n) for n, m in judges.items()}
             token = refiner.apply.token if refiner else jobs.Settings(**settings["refine"]).token
             counted[case.stem] = count(case, results, ensemble, token, more)
-        names = [name for name in next(iter(counted.values())) if all(name in one for one in counted.values())]
-        counted = {stem: {name: one[name] for name in names} for stem, one in counted.items()}
         _write(counted, given, models, without_ambiguous(scheme), settings, workdir)
+
+
+def expected(case, ensemble, judge, output):
+    """The probability that the initial label is wrong, uint8 of 255 (z, y, x), by a corrector's Model."""
+    job = jobs.Job(stem=case.stem, output=output, **case.inputs)
+    asked = jobs.Settings(tiff_export=False, overwrite=True)
+    refining.refine_volume(job, ensemble, judge, asked, lambda text: None)
+    return refining.open_result(output, case.stem, "error").read(whole(case.truth.shape))
 
 
 def count(case, results, ensemble, token, more):

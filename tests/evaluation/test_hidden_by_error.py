@@ -19,7 +19,8 @@ def correctors(monkeypatch):
     known = SETTINGS | {"use": {"temperature": 1.0, "gain": 0.05}}
     apply = Refiner(fakes.said_along_z, (32, 32), (16, 16), 2, ("stored_probabilities",), 4, context=1)
     corrector = found["refiner"]._replace(name="corrector", workdir="C", settings=known, apply=apply)
-    found |= {"C": corrector, "R": found["refiner"]}
+    segmenter = found["segmenter"]._replace(settings=SETTINGS | {"members": 3})
+    found |= {"C": corrector, "R": found["refiner"], "segmenter": segmenter}
     monkeypatch.setattr(methods, "load_model", lambda workdir, kind: found.get(str(workdir), found[kind]))
 
 
@@ -39,3 +40,11 @@ def test_competitors_fill_in_what_the_corrector_hides(root, tmp_path, correctors
     assert "C" in json.loads((tmp_path / "other" / "summary.json").read_text())["dice_hidden"]
     by_entropy = tifffile.imread(tmp_path / "other" / "held_out" / "phantom_100_hidden.tif") > 0
     assert (by_entropy != hidden).any()
+
+
+def test_the_error_that_it_expects_is_judged_beside_entropy(root, tmp_path, correctors, capsys):
+    given = ("--config.task=places", "--config.refiner=none", "--config.judges=('C',)")
+    assert not evaluate(root, tmp_path, *given)
+    found = json.loads((tmp_path / "places.json").read_text())["scores"]
+    assert 0.5 < found["error that C expects"]["auroc"]["everywhere"] <= 1
+    assert set(found) > {"entropy of the mean", "the errors themselves"}

@@ -15,6 +15,7 @@ from maeref_jax.pipeline import methods, refining
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
+SOMEBODY = "error that one expects"
 TASK = ("--config.task=places", "--config.refiner=none", "--config.phantom.seeds=100,101")
 
 
@@ -23,6 +24,7 @@ def ensemble(monkeypatch):
     """The closed-form one in the place of a trained one; it has three members."""
     found = closed_form_models()
     found["segmenter"] = found["segmenter"]._replace(settings=SETTINGS | {"members": 3})
+    found["refiner"] = found["refiner"]._replace(name="corrector")
     monkeypatch.setattr(methods, "load_model", lambda _, kind: found[kind])
     return found["segmenter"]
 
@@ -30,28 +32,28 @@ def ensemble(monkeypatch):
 def test_errors_are_found_by_what_knows_them(root, tmp_path, ensemble, monkeypatch, capsys):
     seen = {}
 
-    def knows(case, output):
+    def knows(case, ensemble, judge, output):
         """The true errors, but a tenth of them."""
-        volume = refining.open_result(output, case.stem, "initial")
+        volume = refining.open_result(output.parent, case.stem, "initial")
         score = counting.perfect(labels_from_disk(volume.read(whole(volume.shape))), case.truth)
         score[:, ::10] = 0
         seen[case.stem] = score
         return score
 
-    monkeypatch.setattr(places, "SCORES", {"somebody": knows, "nobody": lambda *_: None})
-    evaluate(root, tmp_path, *TASK)
+    monkeypatch.setattr(places, "expected", knows)
+    evaluate(root, tmp_path, *TASK, "--config.judges=('runs/one',)")
     printed, found = capsys.readouterr().out, json.loads((tmp_path / "places.json").read_text())
     assert set(seen) == {"phantom_100", "phantom_101"}
-    names = ["entropy of the mean", "entropy of the votes", "mutual information", "somebody", "the errors themselves"]
-    assert list(found["scores"]) == names and "nobody" not in printed
+    names = ["entropy of the mean", "entropy of the votes", "mutual information", SOMEBODY, "the errors themselves"]
+    assert list(found["scores"]) == names
     curves = {name: np.array(one["errors_caught"]) for name, one in found["scores"].items()}
     best, first = curves["the errors themselves"], curves["entropy of the mean"]
-    assert all((curve <= best + 1e-5).all() for curve in curves.values()) and (curves["somebody"] >= first - 0.05).all()
-    times = found["scores"]["somebody"]["times_entropy"]
+    assert all((curve <= best + 1e-5).all() for curve in curves.values()) and (curves[SOMEBODY] >= first - 0.05).all()
+    times = found["scores"][SOMEBODY]["times_entropy"]
     assert 1 < times["low"] <= times["estimate"] <= times["high"]
     assert found["scores"]["entropy of the mean"]["times_entropy"]["estimate"] == 1
     assert found["scores"]["the errors themselves"]["auroc"] == {"everywhere": 1, "inside": 1, "outside": 1}
-    assert 0.85 < found["scores"]["somebody"]["average_precision"]["everywhere"] < 1
+    assert 0.85 < found["scores"][SOMEBODY]["average_precision"]["everywhere"] < 1
     truth = [tifffile.imread(tmp_path / "held_out" / f"phantom_{seed}_truth.tif") for seed in (100, 101)]
     hidden = [tifffile.imread(tmp_path / "held_out" / f"phantom_{seed}_hidden.tif") > 0 for seed in (100, 101)]
     initial = [tifffile.imread(tmp_path / "held_out" / f"phantom_{seed}_initial.tif") for seed in (100, 101)]
@@ -68,7 +70,9 @@ def test_errors_are_found_by_what_knows_them(root, tmp_path, ensemble, monkeypat
     assert "Figure 1. Errors caught against hidden area" in page
     assert (tmp_path / "places.png").read_bytes().startswith(b"\x89PNG")
     log = (tmp_path / "openings.log").read_text()
-    assert log.endswith("volumes phantom_100, phantom_101  models ensemble E\n"), "looking at errors is a look"
+    assert log.endswith("volumes phantom_100, phantom_101  models ensemble E, judge one R\n"), (
+        "looking at errors is a look"
+    )
 
 
 def test_slabs_add_up_to_the_volume(ensemble):
