@@ -157,7 +157,7 @@ def get_config(mode):
                 "threshold": placeholder(float),
                 "ambiguous_threshold": placeholder(float),
                 "gain": placeholder(float),  # where hide_by is not entropy; none: as it was chosen in training
-                "agree_within_nm": 40.0,  # of all refiners alike, see configs/refine.py
+                "agree_within_nm": placeholder(float),  # of all refiners alike; none: of each as in configs/refine.py
                 "overwrite": True,
             },
             "validity": {

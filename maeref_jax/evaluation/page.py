@@ -115,7 +115,8 @@ def _methods(judged, ensemble, refiner, classes, settings):
         counts = total.repairs["refined"]
         changed = (counts["wrong_to_right"] + counts["right_to_wrong"] + counts["wrong_to_other_wrong"]) / max(known, 1)
     model = refiner or ensemble
-    asked = jobs.Settings(**settings["refine"])
+    asked = jobs.settled(jobs.Settings(**settings["refine"]), refiner)
+    judged_by = refiner and refiner.judge
     may_be_ambiguous = ensemble and ensemble.settings["classes"]["ambiguous"] >= 0
     agreeing = (jobs.agreeing_slices(asked, refiner, case.voxel_size_nm, len(case.truth)) for case, _, _ in judged)
     return methods_paragraph(
@@ -124,9 +125,9 @@ def _methods(judged, ensemble, refiner, classes, settings):
         segmented_by="an ensemble of U-Nets" if ensemble else "a segmentation given beforehand",
         members=ensemble.settings.get("members") if ensemble else None,
         classes=classes["names"],
-        doubt=asked.entropy_kind if ensemble else "given",
-        threshold=asked.threshold,
-        ambiguous_threshold=asked.ambiguous_threshold if may_be_ambiguous else None,
+        doubt="error" if judged_by else asked.entropy_kind if ensemble else "given",
+        threshold=asked.gain if judged_by else asked.threshold,
+        ambiguous_threshold=asked.ambiguous_threshold if may_be_ambiguous and not judged_by else None,
         token=model.apply.token if refiner else 4,
         refiner=refiner.name if refiner else "",
         parameters=jobs.parameters(refiner) if refiner else None,

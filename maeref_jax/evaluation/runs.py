@@ -6,6 +6,7 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.evaluation.cases import Case
+from maeref_jax.masking.slices import slices_within
 from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import checks, jobs, methods, refining
@@ -89,9 +90,8 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     initial, hidden = labels_from_disk(stored["initial"]), stored["hidden"] > 0
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
-        rounds = jobs.agreeing_slices(jobs.Settings(**settings["refine"]), refiner, case.voxel_size_nm, len(initial))
         maps |= {
-            "nearest": nearest_visible_label(initial, hidden, rounds),
+            "nearest": nearest_visible_label(initial, hidden, _usual_rounds(case, settings)),
             "refined": labels_from_disk(stored["refined"]),
         }
     for name, model in competitors.items():
@@ -121,6 +121,13 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
         derived = rederive_shell(maps["refined"], *shell)
     rated = stored.get("confidence"), stored.get("trust")
     return Found(case, maps, hidden, stored["entropy"], *rated, published, controls, derived)
+
+
+def _usual_rounds(case, settings):
+    """How many slices the labels agree with of a refiner for which nobody has found out what is best."""
+    length, size = settings["refine"]["agree_within_nm"], case.voxel_size_nm
+    length = jobs.AGREE_WITHIN_NM if length is None else length
+    return slices_within(length, size[0]) if size and len(case.truth) > 1 else 0
 
 
 def sees_probabilities(model):
