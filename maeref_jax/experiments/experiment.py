@@ -11,10 +11,11 @@ from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
-from maeref_jax.samples import adjacent_slices, sampling, tissue_volumes, training_volumes
+from maeref_jax.samples import adjacent_slices, clicks, sampling, tissue_volumes, training_volumes
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
+from maeref_jax.training.checkpoint import load_best
 from maeref_jax.volumes import within
 from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.volume import array_volume, resolved
@@ -41,6 +42,8 @@ def prepare(settings, workdir, indices):
 
     Predictions that a masked autoencoder learns from go to workdir/predictions.
     """
+    if settings["method"] == "sparse_labels":
+        return _clicks_experiment(settings, indices)
     if settings["method"] in methods.SEGMENTERS:
         return _segmenter_experiment(settings, indices)
     if "targets" in settings["data"]["train"]:
@@ -83,6 +86,73 @@ def _segmenter_experiment(settings, indices):
     counts = sorted({len(volumes) for volumes in members})
     description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each"
     return Experiment(method, batches, judged, facts, description, judged.name)
+
+
+def _clicks_experiment(settings, indices):
+    """Of networks that learn from single labelled voxels, each from a share of them."""
+    method, notes, names = (
+        methods.SEGMENTERS[settings["method"]].method(settings),
+        Notes(),
+        settings["classes"]["names"],
+    )
+    volumes = {split: _clicked(settings, split, notes) for split in ("train", "validation")}
+    window, found = tuple(settings["window"]), {}
+    for split, own in volumes.items():
+        clicks.check_fit(own, window)
+        found[split] = clicks.clicks_of(own, len(names))
+    clicks.check_classes(found["train"], names, "training")
+    if not len(found["validation"].classes):
+        raise BadInput("no voxel of the validation volumes is labelled; label some, for networks to be chosen by")
+    members = clicks.members_clicks(found["train"], settings["members"], settings["member_share"], settings["seed"])
+    images, pseudo = [volume.image for volume in volumes["train"]], settings["pseudo_labels"]
+    count = sum(image.size for image in images)
+    mean = sum(image.sum(dtype=np.float64) for image in images) / count
+    deviation = np.sqrt(sum(((image - mean) ** 2).sum(dtype=np.float64) for image in images) / count)
+    shared = {"grey": np.array([mean, max(deviation, 1e-6)], np.float32)}
+    drawn = (window, settings["symmetries"])
+
+    def batches(step):
+        given = (volumes["train"], members, settings["seed"], step, indices, *drawn)
+        if settings["phases"][0] == "clicks":
+            return clicks.click_batch(*given, shared)
+        growth = pseudo["threshold_growth"] * (step // pseudo["threshold_every"])
+        threshold = np.float32(min(pseudo["threshold"] + growth, pseudo["highest_threshold"]))
+        return clicks.group_batch(*given, pseudo["neighbours"], pseudo["radius_vx"], {**shared, "threshold": threshold})
+
+    judged = clicks.judged_batches(
+        volumes["validation"], found["validation"], settings["judged_at_once"], window, shared
+    )
+    labelled = [np.bincount(one.classes, minlength=len(names)).tolist() for one in found.values()]
+    facts = {
+        "volumes": [volume.name for volume in volumes["train"]],
+        "images": _image_names(settings, "train"),
+        "validation_images": _image_names(settings, "validation"),
+        "member_volumes": [[volume.name for volume in volumes["train"]]] * settings["members"],
+        "validation_volumes": [volume.name for volume in volumes["validation"]],
+        "labelled_voxels": dict(zip(names, labelled[0], strict=True)),
+        "labelled_share": sum(labelled[0]) / count,
+        "validation_labelled_voxels": dict(zip(names, labelled[1], strict=True)),
+        "intensity_range": sampling.intensity_range(volumes["train"]).tolist(),
+        **training_volumes.grey_facts(volumes["train"], settings["normalisation"]),
+        "entropy": "mean",
+        "notes": notes.texts,
+    }
+    if settings["phases"][0] != "clicks" and (epath.Path(settings["init_from"]) / "checkpoints").exists():
+        best = load_best(settings["init_from"])  # with its statistics: those of a fresh network fit none of its layers
+        method = method._replace(init=lambda key, batch: (best.params, best.state))
+    own = len(members[0].classes)
+    description = f"{sum(labelled[0])} labelled voxels, {facts['labelled_share']:.4%} of {len(images)} volumes, "
+    description += f"{settings['members']} members of {own} each"
+    return Experiment(method, batches, judged, facts, description, f"{sum(labelled[1])} labelled voxels")
+
+
+def _clicked(settings, split, say):
+    """The TrainingVolumes of a split as they are labelled; of phantoms, so many voxels of every class and slice."""
+    found, phantoms = _annotated(settings, split, say), settings["data"]["phantom"]
+    if not phantoms["train"]:
+        return found
+    rng, count = np.random.default_rng((settings["seed"], *phantoms[split])), phantoms["clicks"]
+    return [volume._replace(labels=clicks.clicked_labels(volume.labels, count, rng)) for volume in found]
 
 
 def _refiner_experiment(settings, workdir, indices):

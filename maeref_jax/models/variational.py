@@ -12,8 +12,8 @@ NEAR = 1e-6  # no two latents are nearer than its root: the gradient of a distan
 
 
 def divergence(mean, log_variance, prior_mean, prior_deviation):
-    """Kullback-Leibler divergence of normal distributions from their priors, (b,): the mean over all elements of (b, …);
-    log variances mean what hierarchical_vae.deviation makes of them.
+    """Kullback-Leibler divergence of normal distributions from their priors, (b,): the mean over all elements of
+    (b, …); log variances mean what hierarchical_vae.deviation makes of them.
     """
     own = deviation(log_variance)
     squares = (own**2 + (mean - prior_mean) ** 2) / prior_deviation**2
@@ -22,8 +22,8 @@ def divergence(mean, log_variance, prior_mean, prior_deviation):
 
 
 def component_means(classes, channels, height):
-    """float32 (classes, channels): the mixture has a component of deviation 1 for every class, whose mean is `height` in
-    a block of channels of its own and 0 in the others; channels that are left over belong to none.
+    """float32 (classes, channels): the mixture has a component of deviation 1 for every class, whose mean is `height`
+    in a block of channels of its own and 0 in the others; channels that are left over belong to none.
     """
     own = channels // classes
     blocks = np.repeat(np.eye(classes, dtype=np.float32), own, axis=1)
