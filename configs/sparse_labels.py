@@ -99,14 +99,14 @@ def get_config(mode):
     config.stop_after = 150
     if mode in ("demo", "smoke"):
         config.update({"window": (32, 32), "symmetries": True, "members": 2, "stop_after": 0})
-        config.model.update({"blocks": 2, "filters": 32, "latent": 16})
+        config.model.update({"blocks": 1, "filters": 16, "latent": 8})
         config.use.tile = (96, 96)
         config.voxel_size_nm = (12.0, 6.0, 6.0)
         config.data.phantom.update({"train": (0, 1, 2, 3), "validation": (8,), "shape": (24, 112, 112)})
     if mode == "demo":
-        config.update({"batch": 32, "steps": 600, "evaluate_every": 100})
-        config.optimizer.update({"rate": 2e-3, "schedule": "cosine", "warmup_steps": 50, "name": "adamw"})
-        config.pseudo_labels.update({"steps": 200, "rate": 5e-4, "groups": 8, "neighbours": 3, "radius_vx": 3.0})
+        config.update({"batch": 16, "steps": 600, "evaluate_every": 100})
+        config.optimizer.update({"rate": 3e-3, "schedule": "cosine", "warmup_steps": 30, "name": "adamw"})
+        config.pseudo_labels.update({"steps": 150, "rate": 5e-4, "groups": 8, "neighbours": 3, "radius_vx": 3.0})
         config.pseudo_labels.update({"temperature": 20.0, "threshold_growth": 0.1, "threshold_every": 50})
     if mode == "smoke":
         config.update({"window": (16, 16), "batch": 4, "steps": 4, "evaluate_every": 2, "judged_at_once": 8})
