@@ -6,6 +6,7 @@ The same command again goes on with the phase in which it was stopped. After "ε
 
 from pathlib import Path
 
+from maeref_jax.errors import BadInput
 from maeref_jax.experiments import run, train_settings
 from maeref_jax.pipeline import methods
 from maeref_jax.segmenters.sparse_labels import PHASES
@@ -18,6 +19,8 @@ FIRST = "clicks"  # the folder of the first phase
 def train(settings, workdir):
     """The phases of a config of configs/sparse_labels.py into `workdir`, or what is missing of them."""
     workdir = Path(workdir)
+    if tuple(settings["phases"]) not in (PHASES, PHASES[:1]):
+        raise BadInput(f"phases must be {PHASES[0]}, or {', '.join(PHASES)}, found {tuple(settings['phases'])}")
     train_settings.check(settings)
     methods.SEGMENTERS[METHOD].method(settings)
     last = settings if len(settings["phases"]) == 1 else of_pseudo_labels(settings, workdir)

@@ -200,9 +200,6 @@ def check(settings):
             f"use.tile must be {len(window)} numbers above those of the window {window}"
             f"{f', multiples of {multiple}' if multiple > 1 else ''}; found {tile}"
         )
-    phases = tuple(settings["phases"])
-    if phases not in (PHASES, PHASES[:1], PHASES[1:]):
-        raise BadInput(f"phases must be {PHASES[0]}, or {', '.join(PHASES)}, found {phases}")
     side, ring = settings["hidden"]["side"], settings["hidden"]["ring"]
     if side < 1 or ring < 0 or side + 2 * ring >= min(window):
         raise BadInput(

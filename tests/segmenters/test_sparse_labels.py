@@ -1,6 +1,7 @@
 """segmenters/sparse_labels.py, with the smallest network there is: what it is made of is tested in tests/models."""
 
-from functools import partial
+from functools import cache
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,11 @@ from maeref_jax.models import variational
 from maeref_jax.models.hierarchical_vae import with_middle_hidden
 from maeref_jax.records import DEVICES
 from maeref_jax.segmenters import sparse_labels
-from maeref_jax.training.state import update
 
 KEY, MEMBERS = jax.random.key(5), 2
 SETTINGS = {
     "members": MEMBERS,
-    "member_mapping": "unroll",
+    "member_mapping": "vmap",
     "member_chunk": 0,
     "phases": ("clicks",),
     "window": (4, 4),
@@ -57,110 +57,116 @@ NEIGHBOURS = batch_of((3, 4, 4), [0, 1, 1, 0, 0, 1, 1, 0])
 
 @pytest.fixture(scope="module")
 def model():
-    return jax.jit(sparse_labels.method(SETTINGS).init)(jax.random.key(0), CLICKS)
+    params, state = jax.eval_shape(sparse_labels.method(SETTINGS).init, jax.random.key(0), CLICKS)
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) * 0.3, params)
+    statistics = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.full(leaf.shape, "var" in str(path[-1]), np.float32), state["batch_stats"]
+    )
+    return params, {"grey": CLICKS["shared"]["grey"], "batch_stats": statistics}
 
 
-def losses(settings, model, batch, **changed):
-    """(sums, weights, state, logs) of one step, not compiled anew for other numbers."""
-    return jax.jit(partial(sparse_labels.method(settings, **changed).loss))(*model, batch, KEY)
+@cache
+def stepping(grouped=False, devices=1):
+    """(model, batch) -> (gradients, loss sums, weights, state, logs) of one step, compiled once for all tests.
+    Gradients are those of the layers behind latents, class and image: all that is special goes through these.
+    """
+    method = sparse_labels.method(GROUPED if grouped else SETTINGS)
+
+    def total(some, params, state, batch):
+        sums, *rest = method.loss({**params, **some}, state, batch, KEY)
+        return sums.sum(), (sums, *rest)
+
+    def step(model, batch):
+        params, state = model
+        some = {name: params[name] for name in ("posteriors_0", "head_classes", "out")}
+        gradients, rest = jax.grad(total, has_aux=True)(some, params, state, batch)
+        return gradients, *rest
+
+    if devices == 1:
+        return jax.jit(step)
+
+    def shared_out(model, batch):
+        parts = {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items() if name != "shared"}
+        axes = {**dict.fromkeys(parts, 0), "shared": None}
+        each = jax.vmap(lambda one: step(model, one), (axes,), axis_name=DEVICES)({**parts, "shared": batch["shared"]})
+        return jax.tree.map(lambda leaf: leaf.sum(0), each)
+
+    return jax.jit(shared_out)
 
 
 def member_of(tree, i):
     return jax.tree.map(lambda leaf: leaf[i : i + 1], tree)
 
 
-def test_the_loss_of_a_member_is_the_weighted_sum_of_its_terms_over_crops_with_the_middle_hidden(model):
-    settings = {**SETTINGS, "losses": {**SETTINGS["losses"], "inpainting": 0.0}}  # the only term that noise reaches
-    sums, weights, _, _ = losses(settings, model, CLICKS)
+def test_the_loss_is_the_weighted_sum_of_its_terms_over_crops_with_the_middle_hidden(model):
+    _, sums, weights, _, logs = stepping()(model, CLICKS)
     net, (params, state), given = sparse_labels.network(SETTINGS), model, SETTINGS["losses"]
+    nothing = tuple(jnp.zeros((4, *shape)) for shape in net.latent_shapes())
+    apply = jax.jit(lambda variables, x: net.apply(variables, x, nothing, train=True, mutable=["batch_stats"])[0])
+    wanted = given["inpainting"] * logs["inpainting"][0] / 4  # noise reaches this term alone
     for i in range(MEMBERS):
-        variables = {"params": member_of(params, i), "batch_stats": member_of(state["batch_stats"], i)}
-        variables, labels = jax.tree.map(lambda x: x[0], variables), CLICKS["labels"][:, i].astype(int)
-        x = with_middle_hidden((CLICKS["image"][:, i, ..., None] - 100) / 10, 1)
-        nothing = tuple(jnp.zeros((4, *shape)) for shape in net.latent_shapes())
-        out, _ = net.apply(variables, x, nothing, train=True, mutable=["batch_stats"])
+        variables = member_of({"params": params, "batch_stats": state["batch_stats"]}, i)
+        labels = CLICKS["labels"][:, i].astype(int)
+        out = apply(
+            jax.tree.map(itemgetter(0), variables), with_middle_hidden((CLICKS["image"][:, i, ..., None] - 100) / 10, 1)
+        )
         total, count = variational.cross_entropy(out.logits, labels)
-        wanted = given["cross_entropy"] * total / count
+        wanted += given["cross_entropy"] * total / count
         wanted += given["contrastive"] * variational.contrastive(out.means, labels, 2, given["margin"])
         ((total, count),) = variational.latent_divergences(out, labels, given["prior_height"])
         wanted += given["divergence"] * total / count
-        np.testing.assert_allclose(sums[i] / weights[i], wanted, rtol=1e-4)
+    np.testing.assert_allclose((sums / weights).sum(), wanted, rtol=1e-4)
+    assert (weights == 4).all()
 
 
 def test_what_is_hidden_is_asked_for_and_reaches_nothing_else(model):
     """The middle of a crop changes what inpainting costs, and no other term."""
     changed = {**CLICKS, "image": CLICKS["image"].copy()}
     changed["image"][:, :, 2, 2] += 50
-    before, after = (losses(SETTINGS, model, batch)[3] for batch in (CLICKS, changed))
+    before, after = (stepping()(model, batch)[-1] for batch in (CLICKS, changed))
     assert after["inpainting"][0] > before["inpainting"][0] + 1
     for name in ("cross_entropy", "contrastive", "divergence"):
         np.testing.assert_array_equal(before[name], after[name])
 
 
 def test_members_never_reach_one_another(model):
-    def gradients(model, batch, members):
-        settings = {**SETTINGS, "members": members}
-
-        def total(params):
-            sums, *rest = sparse_labels.method(settings).loss(params, model[1], batch, KEY)
-            return sums.sum(), rest[1]["batch_stats"]
-
-        return jax.jit(jax.grad(total, has_aux=True))(model[0])
-
-    together = gradients(model, CLICKS, 2)
+    together = stepping()(model, CLICKS)
     other = {**CLICKS, "image": CLICKS["image"].copy()}
     other["image"][:, 0] += 30
-    disturbed = gradients(model, other, 2)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), together, disturbed)
+    disturbed = stepping()(model, other)
+    assert (np.asarray(together[1])[0] != disturbed[1][0]).all()
+    for one, two in zip(together[:2], disturbed[:2], strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), one, two)
     params, state = model
     own = member_of(params, 1), {**state, "batch_stats": member_of(state["batch_stats"], 1)}
     batch = {**CLICKS, **{name: CLICKS[name][:, 1:] for name in ("image", "labels")}}
-    alone = gradients(own, {**batch, "shared": {**CLICKS["shared"], "members": np.array([1], np.int32)}}, 1)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b[0], atol=1e-4, rtol=1e-3), together, alone)
+    batch["shared"] = {**CLICKS["shared"], "members": np.array([1], np.int32)}
+    alone = jax.jit(sparse_labels.method({**SETTINGS, "members": 1}).loss)(*own, batch, KEY)
+    np.testing.assert_allclose(alone[0][0], together[1][1], rtol=1e-4)
 
 
-@pytest.mark.parametrize(("settings", "batch"), [(SETTINGS, CLICKS), (GROUPED, NEIGHBOURS)], ids=["clicks", "pseudo"])
-def test_two_devices_learn_what_one_does_from_all_pairs_and_prototypes(model, settings, batch):
+def test_two_devices_learn_what_one_does_from_all_pairs_and_prototypes(model):
     """The axis of devices is one of vmap here; sums and gradients are added up over it as in training."""
-    method = sparse_labels.method(settings)
-
-    class Optimizer:
-        update = staticmethod(lambda gradients, *_: (gradients, ()))
-
-    def stepped(batch, sum_over_devices):
-        from maeref_jax.training.state import Progress, TrainState
-
-        before = TrainState(jnp.int32(0), *model, (), (), Progress())
-        after, report = update(method, Optimizer, before, batch, KEY, sum_over_devices=sum_over_devices)
-        return after.params, after.state["batch_stats"], report.logs["loss"]
-
-    alone = jax.jit(lambda batch: stepped(batch, lambda tree: tree))(batch)
-    parts = {name: x.reshape(2, 2, *x.shape[1:]) for name, x in batch.items() if name != "shared"}
-    axes = {**dict.fromkeys(parts, 0), "shared": None}
-    both = jax.jit(
-        jax.vmap(lambda one: stepped(one, lambda t: jax.lax.psum(t, DEVICES)), (axes,), axis_name=DEVICES)
-    )({**parts, "shared": batch["shared"]})
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[0], atol=2e-4, rtol=2e-3), alone, both)
+    one, two = (stepping(grouped=True, devices=devices)(model, NEIGHBOURS) for devices in (1, 2))
+    gradients = ((found[0], found[1]) for found in (one, two))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3), *gradients)
+    assert two[2].tolist() == [12, 12] and (two[-1]["admitted"][0], two[-1]["admitted"][1]) == (16, 16)
 
 
 def test_neighbours_are_learned_from_as_far_as_they_are_admitted(model):
-    none = losses(GROUPED, model, NEIGHBOURS, admitted=lambda confidence, threshold: confidence > 1)
-    some = losses(GROUPED, model, NEIGHBOURS)
-    assert none[3]["cross_entropy"][1] == 8 and none[3]["admitted"][0] == 0
-    assert some[3]["cross_entropy"][1] == 24 and some[3]["admitted"][0] == 16
-    assert (some[1] == 12).all() and np.isfinite(some[0]).all()
+    strict = {**NEIGHBOURS, "shared": {**NEIGHBOURS["shared"], "threshold": np.float32(1)}}
+    some, none = (stepping(grouped=True)(model, batch)[-1] for batch in (NEIGHBOURS, strict))
+    assert none["cross_entropy"][1] == 8 and none["admitted"][0] == 0
+    assert some["cross_entropy"][1] == 24 and some["admitted"][0] == 16
 
 
-@pytest.mark.parametrize("labels", [[-1] * 8, [1] * 8, [0, 1, 1, 0, -1, -1, -1, -1]], ids=["none", "one", "one a class"])
+@pytest.mark.parametrize(
+    "labels", [[-1] * 8, [1] * 8, [0, 1, 1, 0, -1, -1, -1, -1]], ids=["none", "one", "one a class"]
+)
 def test_labels_may_be_missing(model, labels):
     """Sums, gradients and statistics stay finite."""
-    batch = {**NEIGHBOURS, "labels": np.array(labels, np.int16).reshape(4, 2)}
-
-    def total(params):
-        sums, _, state, _ = sparse_labels.method(GROUPED).loss(params, model[1], batch, KEY)
-        return sums.sum(), state
-
-    found = jax.jit(jax.grad(total, has_aux=True))(model[0])
+    found = stepping(grouped=True)(model, {**NEIGHBOURS, "labels": np.array(labels, np.int16).reshape(4, 2)})
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
@@ -185,9 +191,11 @@ def test_a_tile_is_segmented_as_its_voxels_are_one_by_one_but_for_what_lies_beyo
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"use": {"dense": True, "tile": (9, 8)}}, r"above those of the window \(4, 4\), multiples of 2; found \(9, 8\)"),
+        (
+            {"use": {"dense": True, "tile": (9, 8)}},
+            r"above those of the window \(4, 4\), multiples of 2; found \(9, 8\)",
+        ),
         ({"use": {"dense": False, "tile": (4, 8)}}, "use.tile must be 2 numbers"),
-        ({"phases": ("clicks", "labels")}, "phases must be clicks, or clicks, pseudo_labels"),
         ({"hidden": {"side": 2, "ring": 1}}, "fit into the window"),
         ({"losses": {"inpainting": -1.0}}, "must not be negative"),
         ({"member_mapping": "all"}, "member_mapping must be one of"),
