@@ -55,20 +55,19 @@ def changes(given):
     chosen = np.linspace(0, 23, given.slices + 2).astype(int)[1:-1]
     image, truth = array_volume(made.image[chosen], "phantom", size), made.labels[chosen]
     shown = seen_by(model, image).read(whole(image.shape)).astype(np.float32)
-    rows, alone = [], None
+    variables, rows, alone = jax.device_put((model.params, model.state)), [], None
     for name, settings in ways(model.settings, (given.side, given.side)):
-        predict = jax.jit(sparse_labels.segmenter(settings).predict)
-        variables = jax.device_put((model.params, model.state))
+        program = jax.jit(sparse_labels.segmenter(settings).predict).lower(*variables, shown[:1]).compile()
 
-        def whole_planes(predict=predict, variables=variables):
-            return np.stack([np.asarray(predict(*variables, plane[None])).mean(0)[0] for plane in shown])
+        def whole_planes(program=program):
+            return np.stack([np.asarray(program(*variables, plane[None])).mean(0)[0] for plane in shown])
 
         alone = row(rows, name, whole_planes, truth, names, alone)
-    variables = jax.device_put((model.params, model.state))
 
     def in_tiles():
         return blockwise.segment_block(model.apply, variables, None, seen_by(model, image), whole(image.shape), 1)[0]
 
+    in_tiles()  # compiles
     row(rows, f"in tiles of {model.apply.window[-1]}", in_tiles, truth, names, alone)
     measuring.report("dense_patches", ("windows", "voxels/s", "times", "agreement", "change", "Dice", "gained"), rows)
 
@@ -102,8 +101,8 @@ def speed(given):
     rows = []
     for name, stride, dense in (("each by itself", SPARSE, False), ("dense", 1, True)):
         way = with_way(settings, stride, dense, tile)
-        predict = jax.jit(sparse_labels.segmenter(way).predict)
-        seconds, _ = timed(lambda predict=predict: np.asarray(predict(made["params"], state, x)))
+        program = jax.jit(sparse_labels.segmenter(way).predict).lower(made["params"], state, x).compile()
+        seconds, _ = timed(lambda program=program: np.asarray(program(made["params"], state, x)))
         asked = np.prod([-(-(side - 1) // stride) + 1 for side in tile]) if not dense else x.size
         rows.append((name, float(asked / seconds), float(asked / seconds) / (rows[0][1] if rows else asked / seconds)))
         print(*rows[-1], flush=True)
@@ -123,8 +122,7 @@ def with_way(settings, stride, dense, tile):
 
 
 def timed(call):
-    """(processor seconds, result) of a call, which was made once before."""
-    call()
+    """(processor seconds, result) of a call that compiles nothing."""
     began = time.process_time()
     found = call()
     return time.process_time() - began, found

@@ -11,7 +11,7 @@ from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
-from maeref_jax.samples import adjacent_slices, clicks, sampling, tissue_volumes, training_volumes
+from maeref_jax.samples import adjacent_slices, click_crops, sampling, tissue_volumes, training_volumes
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
@@ -98,12 +98,13 @@ def _clicks_experiment(settings, indices):
     volumes = {split: _clicked(settings, split, notes) for split in ("train", "validation")}
     window, found = tuple(settings["window"]), {}
     for split, own in volumes.items():
-        clicks.check_fit(own, window)
-        found[split] = clicks.clicks_of(own, len(names))
-    clicks.check_classes(found["train"], names, "training")
+        click_crops.check_fit(own, window)
+        found[split] = click_crops.clicks_of(own, len(names))
+    click_crops.check_classes(found["train"], names, "training")
     if not len(found["validation"].classes):
         raise BadInput("no voxel of the validation volumes is labelled; label some, for networks to be chosen by")
-    members = clicks.members_clicks(found["train"], settings["members"], settings["member_share"], settings["seed"])
+    sharing = settings["members"], settings["member_share"], settings["seed"]
+    members = click_crops.members_clicks(found["train"], *sharing)
     images, pseudo = [volume.image for volume in volumes["train"]], settings["pseudo_labels"]
     count = sum(image.size for image in images)
     mean = sum(image.sum(dtype=np.float64) for image in images) / count
@@ -114,24 +115,24 @@ def _clicks_experiment(settings, indices):
     def batches(step):
         given = (volumes["train"], members, settings["seed"], step, indices, *drawn)
         if settings["phases"][0] == "clicks":
-            return clicks.click_batch(*given, shared)
+            return click_crops.click_batch(*given, shared)
         growth = pseudo["threshold_growth"] * (step // pseudo["threshold_every"])
         threshold = np.float32(min(pseudo["threshold"] + growth, pseudo["highest_threshold"]))
-        return clicks.group_batch(*given, pseudo["neighbours"], pseudo["radius_vx"], {**shared, "threshold": threshold})
+        around = pseudo["neighbours"], pseudo["radius_vx"]
+        return click_crops.group_batch(*given, *around, {**shared, "threshold": threshold})
 
-    judged = clicks.judged_batches(
+    judged = click_crops.judged_batches(
         volumes["validation"], found["validation"], settings["judged_at_once"], window, shared
     )
-    labelled = [np.bincount(one.classes, minlength=len(names)).tolist() for one in found.values()]
+    labelled = {split: _labelled(volumes[split], own, names) for split, own in found.items()}
     facts = {
         "volumes": [volume.name for volume in volumes["train"]],
         "images": _image_names(settings, "train"),
         "validation_images": _image_names(settings, "validation"),
         "member_volumes": [[volume.name for volume in volumes["train"]]] * settings["members"],
         "validation_volumes": [volume.name for volume in volumes["validation"]],
-        "labelled_voxels": dict(zip(names, labelled[0], strict=True)),
-        "labelled_share": sum(labelled[0]) / count,
-        "validation_labelled_voxels": dict(zip(names, labelled[1], strict=True)),
+        "labelled": labelled["train"],
+        "validation_labelled": labelled["validation"],
         "intensity_range": sampling.intensity_range(volumes["train"]).tolist(),
         **training_volumes.grey_facts(volumes["train"], settings["normalisation"]),
         "entropy": "mean",
@@ -140,10 +141,17 @@ def _clicks_experiment(settings, indices):
     if settings["phases"][0] != "clicks" and (epath.Path(settings["init_from"]) / "checkpoints").exists():
         best = load_best(settings["init_from"])  # with its statistics: those of a fresh network fit none of its layers
         method = method._replace(init=lambda key, batch: (best.params, best.state))
-    own = len(members[0].classes)
-    description = f"{sum(labelled[0])} labelled voxels, {facts['labelled_share']:.4%} of {len(images)} volumes, "
-    description += f"{settings['members']} members of {own} each"
-    return Experiment(method, batches, judged, facts, description, f"{sum(labelled[1])} labelled voxels")
+    description = f"{labelled['train']['voxels']:,} labelled voxels, {100 * labelled['train']['share']:.3g} % of "
+    description += f"{len(images)} volumes, {settings['members']} members of {len(members[0].classes):,} each"
+    judged_on = f"{labelled['validation']['voxels']:,} labelled voxels"
+    return Experiment(method, batches, judged, facts, description, judged_on)
+
+
+def _labelled(volumes, found, names):
+    """How much of TrainingVolumes is labelled, of their Clicks."""
+    everything, counts = sum(volume.labels.size for volume in volumes), np.bincount(found.classes, minlength=len(names))
+    voxels, by_name = len(found.classes), dict(zip(names, counts.tolist(), strict=True))
+    return {"voxels": voxels, "of": everything, "share": voxels / everything, "classes": by_name}
 
 
 def _clicked(settings, split, say):
@@ -152,7 +160,7 @@ def _clicked(settings, split, say):
     if not phantoms["train"]:
         return found
     rng, count = np.random.default_rng((settings["seed"], *phantoms[split])), phantoms["clicks"]
-    return [volume._replace(labels=clicks.clicked_labels(volume.labels, count, rng)) for volume in found]
+    return [volume._replace(labels=click_crops.clicked_labels(volume.labels, count, rng)) for volume in found]
 
 
 def _refiner_experiment(settings, workdir, indices):

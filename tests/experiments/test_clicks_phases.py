@@ -33,9 +33,9 @@ def workdir(tmp_path_factory):
 def test_the_workdir_says_how_much_was_labelled(workdir):
     facts = json.loads((workdir / "config.json").read_text())["facts"]
     # One voxel of each of four classes in each of four slices of two phantoms.
-    assert facts["labelled_voxels"] == dict.fromkeys(("background", "intermembrane", "cristae", "matrix"), 8)
-    assert facts["labelled_share"] == 32 / (2 * 4 * 64 * 64)
-    assert "labelled_share: 0.000976" in (workdir / "model_card.md").read_text()
+    names = ("background", "intermembrane", "cristae", "matrix")
+    wanted = {"voxels": 32, "of": 2 * 4 * 64 * 64, "share": 32 / (2 * 4 * 64 * 64), "classes": dict.fromkeys(names, 8)}
+    assert facts["labelled"] == wanted and facts["validation_labelled"]["voxels"] == 16
 
 
 def test_the_second_phase_starts_from_the_best_step_of_the_first(workdir):
@@ -107,5 +107,5 @@ def test_clicks_of_files_are_taken_as_they_are(tmp_path):
     for split, own in files.items():
         given["data"][split].update(own)
     prepared = experiment.prepare({**given, "phases": ("clicks",)}, tmp_path / "new", range(4))
-    assert sum(prepared.facts["labelled_voxels"].values()) == 16
+    assert prepared.facts["labelled"]["voxels"] == 16 and prepared.facts["labelled"]["of"] == 2048
     assert prepared.judged_on == "16 labelled voxels"
