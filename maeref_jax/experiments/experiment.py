@@ -11,11 +11,10 @@ from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
-from maeref_jax.samples import adjacent_slices, click_crops, sampling, tissue_volumes, training_volumes
+from maeref_jax.samples import adjacent_slices, sampling, tissue_volumes, training_volumes
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
-from maeref_jax.training.checkpoint import load_best
 from maeref_jax.volumes import within
 from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.volume import array_volume, resolved
@@ -43,7 +42,9 @@ def prepare(settings, workdir, indices):
     Predictions that a masked autoencoder learns from go to workdir/predictions.
     """
     if settings["method"] == "sparse_labels":
-        return _clicks_experiment(settings, indices)
+        from maeref_jax.experiments import clicked  # which is made of what is here
+
+        return clicked.experiment_of(settings, indices)
     if settings["method"] in methods.SEGMENTERS:
         return _segmenter_experiment(settings, indices)
     if "targets" in settings["data"]["train"]:
@@ -86,81 +87,6 @@ def _segmenter_experiment(settings, indices):
     counts = sorted({len(volumes) for volumes in members})
     description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each"
     return Experiment(method, batches, judged, facts, description, judged.name)
-
-
-def _clicks_experiment(settings, indices):
-    """Of networks that learn from single labelled voxels, each from a share of them."""
-    method, notes, names = (
-        methods.SEGMENTERS[settings["method"]].method(settings),
-        Notes(),
-        settings["classes"]["names"],
-    )
-    volumes = {split: _clicked(settings, split, notes) for split in ("train", "validation")}
-    window, found = tuple(settings["window"]), {}
-    for split, own in volumes.items():
-        click_crops.check_fit(own, window)
-        found[split] = click_crops.clicks_of(own, len(names))
-    click_crops.check_classes(found["train"], names, "training")
-    if not len(found["validation"].classes):
-        raise BadInput("no voxel of the validation volumes is labelled; label some, for networks to be chosen by")
-    sharing = settings["members"], settings["member_share"], settings["seed"]
-    members = click_crops.members_clicks(found["train"], *sharing)
-    images, pseudo = [volume.image for volume in volumes["train"]], settings["pseudo_labels"]
-    count = sum(image.size for image in images)
-    mean = sum(image.sum(dtype=np.float64) for image in images) / count
-    deviation = np.sqrt(sum(((image - mean) ** 2).sum(dtype=np.float64) for image in images) / count)
-    shared = {"grey": np.array([mean, max(deviation, 1e-6)], np.float32)}
-    drawn = (window, settings["symmetries"])
-
-    def batches(step):
-        given = (volumes["train"], members, settings["seed"], step, indices, *drawn)
-        if settings["phases"][0] == "clicks":
-            return click_crops.click_batch(*given, shared)
-        growth = pseudo["threshold_growth"] * (step // pseudo["threshold_every"])
-        threshold = np.float32(min(pseudo["threshold"] + growth, pseudo["highest_threshold"]))
-        around = pseudo["neighbours"], pseudo["radius_vx"]
-        return click_crops.group_batch(*given, *around, {**shared, "threshold": threshold})
-
-    judged = click_crops.judged_batches(
-        volumes["validation"], found["validation"], settings["judged_at_once"], window, shared
-    )
-    labelled = {split: _labelled(volumes[split], own, names) for split, own in found.items()}
-    facts = {
-        "volumes": [volume.name for volume in volumes["train"]],
-        "images": _image_names(settings, "train"),
-        "validation_images": _image_names(settings, "validation"),
-        "member_volumes": [[volume.name for volume in volumes["train"]]] * settings["members"],
-        "validation_volumes": [volume.name for volume in volumes["validation"]],
-        "labelled": labelled["train"],
-        "validation_labelled": labelled["validation"],
-        "intensity_range": sampling.intensity_range(volumes["train"]).tolist(),
-        **training_volumes.grey_facts(volumes["train"], settings["normalisation"]),
-        "entropy": "mean",
-        "notes": notes.texts,
-    }
-    if settings["phases"][0] != "clicks" and (epath.Path(settings["init_from"]) / "checkpoints").exists():
-        best = load_best(settings["init_from"])  # with its statistics: those of a fresh network fit none of its layers
-        method = method._replace(init=lambda key, batch: (best.params, best.state))
-    description = f"{labelled['train']['voxels']:,} labelled voxels, {100 * labelled['train']['share']:.3g} % of "
-    description += f"{len(images)} volumes, {settings['members']} members of {len(members[0].classes):,} each"
-    judged_on = f"{labelled['validation']['voxels']:,} labelled voxels"
-    return Experiment(method, batches, judged, facts, description, judged_on)
-
-
-def _labelled(volumes, found, names):
-    """How much of TrainingVolumes is labelled, of their Clicks."""
-    everything, counts = sum(volume.labels.size for volume in volumes), np.bincount(found.classes, minlength=len(names))
-    voxels, by_name = len(found.classes), dict(zip(names, counts.tolist(), strict=True))
-    return {"voxels": voxels, "of": everything, "share": voxels / everything, "classes": by_name}
-
-
-def _clicked(settings, split, say):
-    """The TrainingVolumes of a split as they are labelled; of phantoms, so many voxels of every class and slice."""
-    found, phantoms = _annotated(settings, split, say), settings["data"]["phantom"]
-    if not phantoms["train"]:
-        return found
-    rng, count = np.random.default_rng((settings["seed"], *phantoms[split])), phantoms["clicks"]
-    return [volume._replace(labels=click_crops.clicked_labels(volume.labels, count, rng)) for volume in found]
 
 
 def _refiner_experiment(settings, workdir, indices):
@@ -280,6 +206,7 @@ class Notes:
 
 
 def _annotated(settings, split, say):
+    """The TrainingVolumes of a split for a segmenter, as it is shown them."""
     data = settings["data"]
     if data["phantom"]["train"] and "tissue" in data["phantom"]:
         found = tissue_volumes.blocks(data["phantom"], split, tuple(settings["voxel_size_nm"]))
