@@ -2,7 +2,7 @@
 lies around it (ε-Seg, NeurIPS 2025, arXiv 2510.18637; docs/sparse_labels.md).
 
     python train.py --config configs/sparse_labels.py --workdir runs/clicks
-    python refine.py --input stack.tif --ensemble runs/clicks --output segmented
+    python refine.py --input stack.tif --ensemble runs/clicks --refiner none --output segmented
 
 The published size, meant for a GPU; not run yet. Modes:
 

@@ -6,15 +6,15 @@ import json
 import jax
 import numpy as np
 import pytest
+import tifffile
 
 from maeref_jax.commands.command_line import load_config
 from maeref_jax.errors import BadInput
-from maeref_jax.experiments import experiment, run, sparse_labels
+from maeref_jax.experiments import experiment, sparse_labels
+from maeref_jax.experiments import run as trainer
 from maeref_jax.phantoms.phantom import phantom
-from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.training.checkpoint import load_best
-from maeref_jax.volumes.volume import array_volume
-from maeref_jax.volumes.windows import whole
+from maeref_jax.volumes.volume import write_tiff
 
 SIZE = (12.0, 6.0, 6.0)
 
@@ -24,9 +24,10 @@ def settings(*overrides):
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("phases") / "clicks"
-    sparse_labels.train(settings(), path)
+    done = run("train.py", "--config", "configs/sparse_labels.py:smoke", "--workdir", path)
+    assert done.returncode == 0, done.stderr
     return path
 
 
@@ -50,19 +51,18 @@ def test_the_second_phase_starts_from_the_best_step_of_the_first(workdir):
     np.testing.assert_allclose(found, [0.5, 0.5, 0.505, 0.99])
 
 
-def test_a_volume_is_segmented_with_entropy(workdir, tmp_path):
-    model = methods.load_model(workdir, "segmenter")
-    image = array_volume(phantom(7, (2, 40, 44), SIZE).image, "new", SIZE)
-    job, given = jobs.Job("new", tmp_path, image=image), jobs.Settings(tiff_export=False)
-    refining.refine_volume(job, model, None, given, lambda text: None)
-    roles = ("initial", "entropy")
-    labels, entropy = (refining.open_result(tmp_path, "new", role).read(whole(image.shape)) for role in roles)
-    assert set(np.unique(labels)) <= {0, 1, 2, 3} and len(np.unique(entropy)) > 1
+def test_a_volume_is_segmented_with_entropy(run, workdir, tmp_path):
+    write_tiff(tmp_path / "new.tif", phantom(7, (2, 40, 44), SIZE).image, SIZE)
+    given = ("--input", tmp_path / "new.tif", "--ensemble", workdir, "--output", tmp_path / "out")
+    done = run("refine.py", *given, "--refiner", "none", "--config.objects=False")
+    assert done.returncode == 0, done.stderr
+    labels, entropy = (tifffile.imread(tmp_path / "out" / f"new_{role}.tif") for role in ("initial", "entropy"))
+    assert labels.shape == (2, 40, 44) and set(np.unique(labels)) <= {0, 1, 2, 3} and len(np.unique(entropy)) > 1
 
 
 def test_what_is_there_is_not_trained_again(workdir, monkeypatch):
     trained = []
-    monkeypatch.setattr(run, "train", lambda given, place: trained.append((place.name, given["phases"])))
+    monkeypatch.setattr(trainer, "train", lambda given, place: trained.append((place.name, given["phases"])))
     finished = workdir / "clicks" / "summary.json"
     sparse_labels.train(settings(), workdir)
     finished.rename(finished.with_suffix(".away"))
@@ -92,8 +92,6 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(overrides,
 
 
 def test_clicks_of_files_are_taken_as_they_are(tmp_path):
-    import tifffile
-
     rng, files = np.random.default_rng(0), {}
     for split in ("train", "validation"):
         labels = np.full((2, 32, 32), 255, np.uint8)
