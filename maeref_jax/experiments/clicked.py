@@ -21,11 +21,16 @@ def experiment_of(settings, indices):
     for split, own in volumes.items():
         click_crops.check_fit(own, window)
         found[split] = click_crops.clicks_of(own, len(names))
-    click_crops.check_classes(found["train"], names, "training")
+    learned = found["train"]
+    if (side := settings["hidden"]["side"]) > 1:
+        learned = click_crops.of_one_class(learned, volumes["train"], side, len(window))
+        if left := len(found["train"].classes) - len(learned.classes):
+            notes(f"{left:,} labelled voxels are not learned from: their hidden middle, {side} wide, has other classes")
+    click_crops.check_classes(learned, names, "training")
     if not len(found["validation"].classes):
         raise BadInput("no voxel of the validation volumes is labelled; label some, for networks to be chosen by")
     sharing = settings["members"], settings["member_share"], settings["seed"]
-    members = click_crops.members_clicks(found["train"], *sharing)
+    members = click_crops.members_clicks(learned, *sharing)
     images, pseudo = [volume.image for volume in volumes["train"]], settings["pseudo_labels"]
     count = sum(image.size for image in images)
     mean = sum(image.sum(dtype=np.float64) for image in images) / count

@@ -40,6 +40,22 @@ def clicks_of(volumes, classes):
     return Clicks(np.concatenate(found), np.concatenate(kinds))
 
 
+def of_one_class(clicks, volumes, side, axes):
+    """The Clicks around which no other class is known to lie within the box of `side` voxels that is hidden: its middle
+    would be asked for a class of which it is only a part. axes: 2, the box lies in the slice, or 3.
+    """
+    before = side // 2
+    reach = np.array([before] * 3) if axes == 3 else np.array([0, before, before])
+    kept = np.ones(len(clicks.classes), bool)
+    for i, ((number, *place), label) in enumerate(zip(clicks.places.tolist(), clicks.classes, strict=True)):
+        start = np.array(place) - reach
+        stop = start + np.where(reach, side, 1) if side > 1 else start + 1
+        box = tuple(slice(max(a, 0), b) for a, b in zip(start, stop, strict=True))
+        around = volumes[number].labels[box]
+        kept[i] = ((around == label) | (around < 0)).all()
+    return Clicks(clicks.places[kept], clicks.classes[kept])
+
+
 def members_clicks(clicks, members, share, seed):
     """The Clicks of every member of an ensemble: a share of those of every class, at least one, drawn for each member;
     a single member has all.

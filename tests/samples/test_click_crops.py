@@ -53,6 +53,21 @@ def test_a_member_has_its_own_share_of_the_clicks_of_every_class(volumes, member
     assert [len(own.classes) for own in few] == [1, 1], "no class is lost"
 
 
+def test_what_would_hide_a_part_of_another_class_is_left_out():
+    labels = np.full((3, 6, 6), -1, np.int16)
+    labels[1, 2, 2], labels[1, 2, 3], labels[1, 5, 5], labels[2, 5, 5] = 0, 1, 1, 0
+    volumes = [TrainingVolume("v", labels.astype(np.float32), labels)]
+    everything = click_crops.clicks_of(volumes, 2)
+
+    def kept(side, axes):
+        return sorted(click_crops.of_one_class(everything, volumes, side, axes).places[:, 1:].tolist())
+
+    assert kept(1, 2) == kept(1, 3) == sorted(everything.places[:, 1:].tolist())
+    assert kept(2, 2) == [[1, 2, 2], [1, 5, 5], [2, 5, 5]], "an even box has one voxel more in front"
+    assert kept(3, 2) == [[1, 5, 5], [2, 5, 5]]
+    assert kept(3, 3) == []
+
+
 def test_the_place_lies_in_the_middle_in_every_orientation_and_the_border_mirrors(volumes):
     image = volumes[0].image
     for orientation in range(8):
