@@ -121,7 +121,11 @@ def ways(settings, plane):
 
 
 def with_way(settings, stride, dense, tile):
-    return {**settings, "stride": (stride,) * len(settings["window"]), "use": {"dense": dense, "tile": tile}}
+    return {
+        **settings,
+        "stride": (stride,) * len(settings["window"]),
+        "use": {"dense": dense, "tile": tile, "symmetries": False},
+    }
 
 
 def timed(call):

@@ -70,8 +70,9 @@ def get_config(mode):
                 "ambiguous": -1,
             },
             # When predicting: dense, convolutions once over a tile, and not once for every voxel
-            # (benchmarks/dense_patches.py); tile, voxels at a time, which overlap by a window.
-            "use": {"dense": True, "tile": (192, 192)},
+            # (benchmarks/dense_patches.py); tile, voxels at a time, which overlap by a window; symmetries, the mean
+            # over the orientations of the plane, 8 times the work.
+            "use": {"dense": True, "tile": (192, 192), "symmetries": False},
             "voxel_size_nm": (20.0, 10.0, 10.0),  # z, y, x of the training volumes; the workdir remembers it
             "model": {
                 "levels": 3,

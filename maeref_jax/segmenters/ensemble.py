@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.masking.symmetries import orientations, turned, turned_back
+from maeref_jax.masking.symmetries import over_orientations
 from maeref_jax.models.unet import UNet
 from maeref_jax.records import MEMBER_LOSS, Method, Segmenter
 from maeref_jax.samples import augmentation
@@ -99,14 +99,7 @@ def segmenter(settings):
     def oriented(params, state, image):
         if not use["symmetries"]:
             return once(params, state, image)
-        planes = image.reshape(-1, *image.shape[-2:])
-        found = []
-        for symmetry in orientations(planes.shape):
-            turned_image = turned(planes, symmetry)
-            one = once(params, state, turned_image.reshape(*image.shape[:-2], *turned_image.shape[1:]))
-            back = turned_back(one.reshape(-1, *one.shape[-3:]), symmetry)
-            found.append(back.reshape(len(one), *image.shape, one.shape[-1]))
-        return jnp.concatenate(found) if settings["members"] == 1 else sum(found) / len(found)
+        return over_orientations(lambda image: once(params, state, image), image, apart=settings["members"] == 1)
 
     def once(params, state, image):
         x = normalised(image, state["intensity_range"])[..., None]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from maeref_jax.errors import BadInput
+from maeref_jax.masking.symmetries import over_orientations
 from maeref_jax.models import sliding, variational
 from maeref_jax.models.hierarchical_vae import HierarchicalVAE, with_middle_hidden
 from maeref_jax.models.prototypes import above, nearest_class, prototypes
@@ -31,7 +32,8 @@ def network(settings):
 
 def segmenter(settings):
     """The Segmenter of a workdir. It works on tiles, which overlap by a window, so that every voxel has its whole
-    window inside of one; at the border of an image what lies around a voxel is mirrored.
+    window inside of one; at the border of an image what lies around a voxel is mirrored. use.symmetries: the mean over
+    the orientations of the plane; those of a single member are handed on as if they were members.
     """
     check(settings)
     net, window, use = network(settings), tuple(settings["window"]), settings["use"]
@@ -50,9 +52,14 @@ def segmenter(settings):
             return sliding.dense(lambda x: encoded(x, dense=True), read, x, window, net.levels)
         return sliding.one_by_one(lambda x: read(encoded(x)), x, window, tuple(settings["stride"]))
 
-    def predict(params, state, image):
+    def once(params, state, image):
         x = normalised(image, state["grey"])[..., None]
         return mapped(settings, "scan", lambda *own: member(*own, x), params, _statistics(state))
+
+    def predict(params, state, image):
+        if not use["symmetries"]:
+            return once(params, state, image)
+        return over_orientations(lambda image: once(params, state, image), image, apart=settings["members"] == 1)
 
     return Segmenter(predict, tile, tuple(t - w for t, w in zip(tile, window, strict=True)), dims=len(window))
 

@@ -29,7 +29,7 @@ SETTINGS = {
         "margin": 20.0, "prior_height": 5.0,
     },
     "pseudo_labels": {"temperature": 5.0},
-    "use": {"dense": True, "tile": (8, 8)},
+    "use": {"dense": True, "tile": (8, 8), "symmetries": False},
     "model": {
         "levels": 1, "blocks": 1, "filters": 4, "latent": 2, "remat": False, "compute_dtype": "float32",
     },
@@ -172,7 +172,7 @@ def test_labels_may_be_missing(model, labels):
 
 def test_a_tile_is_segmented_as_its_voxels_are_one_by_one_but_for_what_lies_beyond_their_windows(model):
     image = np.random.default_rng(3).normal(100, 10, (2, 8, 8)).astype(np.float32)
-    each = {**SETTINGS, "stride": (1, 1), "use": {"dense": False, "tile": (8, 8)}}
+    each = {**SETTINGS, "stride": (1, 1), "use": {"dense": False, "tile": (8, 8), "symmetries": False}}
     found, wanted = (jax.jit(sparse_labels.segmenter(s).predict)(*model, image) for s in (SETTINGS, each))
     assert found.shape == wanted.shape == (MEMBERS, 2, 8, 8, 2)
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
@@ -186,6 +186,18 @@ def test_a_tile_is_segmented_as_its_voxels_are_one_by_one_but_for_what_lies_beyo
         np.testing.assert_allclose(metrics[f"loss_member_{i}"][0], -np.log(likely[i, [0, 1], [0, 1]]).sum(), rtol=1e-4)
     segmenter = sparse_labels.segmenter(SETTINGS)
     assert (segmenter.window, segmenter.stride, segmenter.dims) == ((8, 8), (4, 4), 2)
+
+
+def test_over_symmetries_a_turned_image_has_turned_probabilities(model):
+    """Also of a single member: its orientations are then handed on as members."""
+    settings = {**SETTINGS, "members": 1, "use": {"dense": True, "tile": (8, 8), "symmetries": True}}
+    image = np.random.default_rng(3).normal(100, 10, (1, 8, 8)).astype(np.float32)
+    params, state = model
+    own = member_of(params, 0), {**state, "batch_stats": member_of(state["batch_stats"], 0)}
+    predict = jax.jit(sparse_labels.segmenter(settings).predict)
+    found, turned = predict(*own, image), predict(*own, image[:, ::-1].copy())
+    assert found.shape == (8, 1, 8, 8, 2) and np.abs(found[0] - found[1]).max() > 1e-4
+    np.testing.assert_allclose(found.mean(0), turned.mean(0)[:, ::-1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
