@@ -43,19 +43,27 @@ def main(argv):
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     check_processes(arguments)
     # Imported late: mistakes in the command are answered without waiting for jax.
-    from maeref_jax.experiments import class_settings, parameter_search, run, spatial_continuity, train_settings
+    from maeref_jax.experiments import (
+        class_settings,
+        parameter_search,
+        run,
+        sparse_labels,
+        spatial_continuity,
+        train_settings,
+    )
     from maeref_jax.pipeline import methods
     from maeref_jax.training import parallel
     from maeref_jax.training import workdir as folder
 
     names = tuple(arguments.classes.split(",")) if arguments.classes else ()
     settings = class_settings.settled(settings, names, command_line.names_of(overrides))
-    if settings["method"] == spatial_continuity.METHOD:
+    staged = {module.METHOD: module for module in (sparse_labels, spatial_continuity)}
+    if settings["method"] in staged:
         if arguments.distributed or arguments.coordinator or arguments.profile:
             raise BadInput(
                 f"the stages of {arguments.config} are trained by one process; leave --distributed and such out"
             )
-        return spatial_continuity.train(settings, arguments.workdir)
+        return staged[settings["method"]].train(settings, arguments.workdir)
     if settings["method"] in methods.SEARCHED:
         parameter_search.check(settings)
         folder.check_same_run(arguments.workdir, settings)

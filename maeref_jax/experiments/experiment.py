@@ -51,7 +51,7 @@ def prepare(settings, workdir, indices):
 def _segmenter_experiment(settings, indices):
     method = methods.SEGMENTERS[settings["method"]].method(settings)
     notes = Notes()
-    train, validation = (_annotated(settings, split, notes) for split in ("train", "validation"))
+    train, validation = (shown_annotated(settings, split, notes) for split in ("train", "validation"))
     notes.of_classes(train, settings["classes"])
     labelled = training_volumes.labelled(train, settings["classes"])
     _check_several_classes(labelled)
@@ -215,7 +215,8 @@ class Notes:
             self(f"{MARK}no voxel of the training volumes is {', '.join(missing)}, which cannot be learned from them")
 
 
-def _annotated(settings, split, say):
+def shown_annotated(settings, split, say):
+    """The TrainingVolumes of a split for a segmenter, as it is shown them."""
     found = annotated(settings, split, say)
     return [training_volumes.as_seen(volume, settings["normalisation"]) for volume in found]
 

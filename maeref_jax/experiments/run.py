@@ -7,7 +7,7 @@ from etils import epath
 
 from maeref_jax import report
 from maeref_jax.errors import MARK, tell
-from maeref_jax.experiments import calibrate, corrections, experiment, parameter_search, verdict
+from maeref_jax.experiments import calibrate, clicked, corrections, experiment, parameter_search, verdict
 from maeref_jax.pipeline import methods
 from maeref_jax.results import claim
 from maeref_jax.results.output import check_directory
@@ -18,6 +18,8 @@ from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.parallel import is_primary, own_share, primary_first
 from maeref_jax.volumes import progress
 
+# What needs other data than the rest.
+PREPARED = {corrections.METHOD: corrections.prepare, "sparse_labels": clicked.prepare}
 CLAIMS = "claims"  # the folder of a workdir that says who trains in it
 
 
@@ -35,8 +37,7 @@ def train(settings, workdir, profile=False):
         verdict.check(settings)
     # The primary writes the predictions that a masked autoencoder learns from.
     with progress.showing("making the data ready"), primary_first():
-        prepare = corrections.prepare if settings["method"] == corrections.METHOD else experiment.prepare
-        prepared = prepare(settings, workdir, indices)
+        prepared = PREPARED.get(settings["method"], experiment.prepare)(settings, workdir, indices)
     optimizer = build_optimizer({**optimizer_settings, "steps": settings["steps"]}, prepared.method.members)
     with alone(workdir) if is_primary() else nullcontext():
         if is_primary():

@@ -27,6 +27,11 @@ RANGES = {
     "optimizer.rate": (0, inf), "optimizer.warmup_steps": (0, inf), "optimizer.decay": (0, 1),
     "optimizer.decay_steps": (1, inf), "optimizer.patience": (1, inf), "optimizer.clip": (0, inf),
     "optimizer.b1": (0, 1), "optimizer.b2": (0, 1), "optimizer.weight_decay": (0, inf),
+    "member_share": (0, 1), "judged_at_once": (1, inf), "pseudo_labels.steps": (1, inf),
+    "pseudo_labels.groups": (1, inf), "pseudo_labels.neighbours": (1, inf), "pseudo_labels.radius_vx": (1, inf),
+    "pseudo_labels.temperature": (1e-6, inf), "pseudo_labels.rate": (0, inf), "pseudo_labels.threshold": (0, 1),
+    "pseudo_labels.threshold_growth": (0, 1), "pseudo_labels.threshold_every": (1, inf),
+    "pseudo_labels.highest_threshold": (0, 1), "data.phantom.clicks": (0, inf),
     "optimizer.accumulate": (1, inf), "optimizer.average": (0, 0.999999), "use.foreground_threshold": (0.01, 0.99),
 }  # fmt: skip
 

@@ -114,12 +114,12 @@ class TwoConvolutions(nn.Module):
         if self.norm == "instance":
             return group_norm(self.width, self.dtype, name)(x)
         if self.norm == "batch":
-            axis = _axis_of_devices()
+            axis = axis_of_devices()
             return nn.BatchNorm(not self.train, momentum=MOMENTUM, dtype=self.dtype, axis_name=axis, name=name)(x)
         return x
 
 
-def _axis_of_devices():
+def axis_of_devices():
     """DEVICES where a training step is computed by several devices together, None elsewhere."""
     try:
         jax.lax.axis_size(DEVICES)

@@ -22,7 +22,7 @@ from maeref_jax.refiners import (
     nearest,
     unrefined,
 )
-from maeref_jax.segmenters import ensemble, texture
+from maeref_jax.segmenters import ensemble, sparse_labels, texture
 from maeref_jax.training.checkpoint import Loaded, load_best
 from maeref_jax.training.workdir import check_config, read_config
 from maeref_jax.uncertainty import foreground
@@ -31,7 +31,7 @@ from maeref_jax.volumes.json_files import parse_object
 
 # Segmenters that learn nothing: the workdir is a config.json, and there need not be one.
 RULES = {"texture": texture}
-SEGMENTERS = {"ensemble": ensemble, **RULES}
+SEGMENTERS = {"ensemble": ensemble, "sparse_labels": sparse_labels, **RULES}
 LEARNED = {
     "mae": mae,
     "mae_image": mae_image,

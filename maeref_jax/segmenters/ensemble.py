@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.masking.symmetries import orientations, turned, turned_back
+from maeref_jax.masking.symmetries import over_orientations
 from maeref_jax.models.unet import UNet
 from maeref_jax.records import MEMBER_LOSS, Method, Segmenter
 from maeref_jax.samples import augmentation
 from maeref_jax.samples.intensities import normalised, scaled
+from maeref_jax.training.mapping import MAPPINGS, map_members
 from maeref_jax.uncertainty.entropy import normalised_entropy
 from maeref_jax.uncertainty.foreground import shifted
 from maeref_jax.volumes.volume import share_slices
 
-MAPPINGS = ("auto", "vmap", "unroll", "scan")
 LOSSES = ("cross_entropy", "dice", "cross_entropy+dice")
 AMBIGUOUS_AS = ("class", "unknown", "per_member")
 STATISTICS = ("batch_stats",)  # what of `state` has a member axis, where the network has it
@@ -39,56 +39,6 @@ def network(settings):
         remat=model["remat"],
         dtype=jnp.dtype(model["compute_dtype"]),
     )
-
-
-def map_members(function, *stacked, mapping="auto", chunk=0, on_cpu="scan"):
-    """function over the leading member axis of every argument, results stacked. The results are the same however:
-
-    vmap    all members at once; convolutions become grouped ones, which are several times slower on CPUs
-    unroll  one after another in one program, which takes longer to compile
-    scan    one after another in a loop, activations recomputed in the backward pass: the memory of one member. On CPUs
-            as fast as unroll in use, and several times slower in training: gradients of kernels in a loop are slow
-    auto    vmap, but on CPUs scan in use, and in training one member after the other, each by one program that is
-            compiled once (training/one_by_one.py); where several CPU devices train together, unroll
-
-    chunk: so many members at a time where all do not fit (0: all), each chunk as above and recomputed in the backward
-    pass; on_cpu: what auto is there. Raises BadInput for an unknown mapping.
-    """
-    if mapping not in MAPPINGS:
-        raise BadInput(f"member_mapping must be one of {', '.join(MAPPINGS)}, found {mapping!r}")
-    if mapping == "auto":
-        mapping = on_cpu if jax.default_backend() == "cpu" else "vmap"
-    members = jax.tree.leaves(stacked[0])[0].shape[0]
-    if mapping == "scan":
-        return jax.lax.map(lambda one: jax.checkpoint(function)(*one), stacked)
-    together = _unrolled if mapping == "unroll" else _vmapped
-    if not 0 < chunk < members:
-        return together(function, *stacked)
-    saving = jax.checkpoint(partial(together, function))
-    sizes = [min(chunk, members - start) for start in range(0, members, chunk)]
-    results = []
-    for part in _parted(stacked, sizes):
-        if results:
-            # Without this the compiler may run all chunks at the same time, and their memory adds up.
-            part, results[-1] = jax.lax.optimization_barrier((part, results[-1]))
-        results.append(saving(*part))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *results)
-
-
-def _vmapped(function, *stacked):
-    return jax.vmap(function)(*stacked)
-
-
-def _unrolled(function, *stacked):
-    members = jax.tree.leaves(stacked[0])[0].shape[0]
-    results = [function(*jax.tree.map(lambda x: x[0], part)) for part in _parted(stacked, [1] * members)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
-
-
-def _parted(stacked, sizes):
-    """Trees of so many members each. Not by indices: the gradient of every one of those would be all members large."""
-    leaves, tree = jax.tree.flatten(stacked)
-    return [jax.tree.unflatten(tree, part) for part in zip(*(jax.lax.split(x, sizes) for x in leaves), strict=True)]
 
 
 def select_members(params, state, members):
@@ -149,14 +99,7 @@ def segmenter(settings):
     def oriented(params, state, image):
         if not use["symmetries"]:
             return once(params, state, image)
-        planes = image.reshape(-1, *image.shape[-2:])
-        found = []
-        for symmetry in orientations(planes.shape):
-            turned_image = turned(planes, symmetry)
-            one = once(params, state, turned_image.reshape(*image.shape[:-2], *turned_image.shape[1:]))
-            back = turned_back(one.reshape(-1, *one.shape[-3:]), symmetry)
-            found.append(back.reshape(len(one), *image.shape, one.shape[-1]))
-        return jnp.concatenate(found) if settings["members"] == 1 else sum(found) / len(found)
+        return over_orientations(lambda image: once(params, state, image), image, apart=settings["members"] == 1)
 
     def once(params, state, image):
         x = normalised(image, state["intensity_range"])[..., None]

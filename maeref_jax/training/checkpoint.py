@@ -37,7 +37,7 @@ from maeref_jax.volumes.json_files import parse_object
 NUMBERS = ("model", "training")
 ITEMS = (*NUMBERS, "settings", "digests")
 # The layers whose shape depends on the classes: the only ones that may differ from those of `init_from`.
-CLASS_LAYERS = ("head", "embed")
+CLASS_LAYERS = ("head", "embed", "guessed_class", "class_factor", "class_sum", "head_classes")
 
 
 @contextmanager

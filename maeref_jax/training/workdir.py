@@ -24,7 +24,7 @@ MAY_CHANGE = ("steps", "evaluate_every", "stop_after")
 MAY_CHANGE += ("checkpoint.minutes", "checkpoint.keep", "checkpoint.patience_s")
 MAY_CHANGE += ("data.follow_links", "data.unpacked_gb", "data.piece_gb")
 # What a run leaves that was stopped before it had a config.json; and what people write beside it themselves.
-BEGUN, LOGS = ("ensemble", "predictions", "compiled", "claims"), (".log", ".out", ".err")
+BEGUN, LOGS = ("ensemble", "clicks", "predictions", "compiled", "claims"), (".log", ".out", ".err")
 DIGEST = "facts_blake2b"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
