@@ -10,7 +10,7 @@ import tifffile
 
 from maeref_jax.commands.command_line import load_config
 from maeref_jax.errors import BadInput
-from maeref_jax.experiments import experiment, sparse_labels
+from maeref_jax.experiments import clicked, sparse_labels
 from maeref_jax.experiments import run as trainer
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.training.checkpoint import load_best
@@ -41,7 +41,7 @@ def test_the_workdir_says_how_much_was_labelled(workdir):
 
 def test_the_second_phase_starts_from_the_best_step_of_the_first(workdir):
     second = sparse_labels.of_pseudo_labels(settings(), workdir)
-    prepared = experiment.prepare(second, workdir, range(second["batch"]))
+    prepared = clicked.prepare(second, workdir, range(second["batch"]))
     batch = prepared.batches(0)
     params, state = prepared.method.init(jax.random.key(0), batch)
     best = load_best(workdir / "clicks")
@@ -104,6 +104,6 @@ def test_clicks_of_files_are_taken_as_they_are(tmp_path):
     given["data"]["axes"], given["data"]["label_map"] = "ZYX", ("identity",)
     for split, own in files.items():
         given["data"][split].update(own)
-    prepared = experiment.prepare({**given, "phases": ("clicks",)}, tmp_path / "new", range(4))
+    prepared = clicked.prepare({**given, "phases": ("clicks",)}, tmp_path / "new", range(4))
     assert prepared.facts["labelled"]["voxels"] == 16 and prepared.facts["labelled"]["of"] == 2048
     assert prepared.judged_on == "16 labelled voxels"
