@@ -5,8 +5,8 @@
 
 It reads the class probabilities of a slice and of those above and below it, so it works on those of any segmenter, too:
 refine.py --probabilities. Every annotated volume is predicted by the members that never saw it, as it is and in copies
-with less signal (docs/refiners.md). Without --config.data.ensemble the ensemble of configs/ensemble.py, same mode, is
-trained first, in WORKDIR/ensemble. Meant for a GPU; not timed yet. Modes:
+with less signal (docs/refiners.md). On phantoms, without --config.data.ensemble, the ensemble of configs/ensemble.py,
+same mode, is trained first, in WORKDIR/ensemble. Meant for a GPU; not timed yet. Modes:
 
     :demo      small, on the phantoms of configs/ensemble.py:demo; minutes on 2 CPU cores
     :rendered  the same on rendered real shapes (configs/render_mef_cristae.py)

@@ -100,3 +100,8 @@ class Refiner(NamedTuple):
     everywhere: bool = False
     context: int = 0
     slices: Callable[..., Any] | None = None
+
+    @property
+    def sees_probabilities(self) -> bool:
+        """Whether it is given the segmentation's probabilities, under hidden tokens as well."""
+        return bool({"probabilities", "stored_probabilities"} & {*self.needs})

@@ -171,7 +171,7 @@ def refine(
         image: ([z,] y, x); beside labels or probabilities only where the refiner needs it.
         segmenter: as `load_model` gives it.
         hide_by: a corrector, as `load_model` gives it (the refiner, too): what is filled in is what it thinks is wrong;
-            None: entropy says.
+            None: entropy says. With `output` the error that it expects stays there, as an array.
         within: ([z,] y, x), what to work on, such as tissue: where it is 0 becomes background. None for all.
         voxel_size_nm: (z, y, x), or (y, x) of a plane.
         at_voxel_size_nm: likewise, to work at; what comes back has the shape that was given all the same.
@@ -192,7 +192,9 @@ def refine(
     if labels is not None and not _is_mask(given.arrays["labels"]):
         settings = {"label_map": IDENTITY} | settings
     how = _settings(settings, output is not None)
-    refiner = methods.judged_by(refiner, hide_by) if hide_by is not None else refiner
+    if hide_by is not None:
+        _check_models((refiner, Refiner), (hide_by, Refiner))
+        refiner = methods.judged_by(refiner, hide_by)
     with _folder(output) as folder:
         summary, read = _run(job, segmenter, refiner, (folder, stem), how)
         shown = given if given.roles else members
@@ -303,10 +305,7 @@ def _run(
 ) -> tuple[dict[str, Any], Callable[[str], np.ndarray]]:
     """The summary of a refined job, and what reads its results by role. place: folder and stem."""
     folder, stem = place
-    for model, kind in ((segmenter, Segmenter), (refiner, Refiner)):
-        if model is not None and not isinstance(getattr(model, "apply", None), kind):
-            found = f"the {model.name} of {model.workdir}" if isinstance(model, Model) else repr(model)
-            raise BadInput(f"expected a {kind.__name__.lower()}, as load_model gives it, found {found}")
+    _check_models((segmenter, Segmenter), (refiner, Refiner))
     check_stem(stem)
     summary = refining.refine_volume(Job(stem, Path(folder), **job), segmenter, refiner, settings)
 
@@ -315,6 +314,14 @@ def _run(
         return result.read(whole(result.shape))
 
     return summary, read
+
+
+def _check_models(*pairs) -> None:
+    """Raises BadInput for what is no Model of its kind. pairs: (a model or None, Segmenter or Refiner)."""
+    for model, kind in pairs:
+        if model is not None and not isinstance(getattr(model, "apply", None), kind):
+            found = f"the {model.name} of {model.workdir}" if isinstance(model, Model) else repr(model)
+            raise BadInput(f"expected a {kind.__name__.lower()}, as load_model gives it, found {found}")
 
 
 def _settings(given: dict[str, Any], for_people: bool) -> Settings:

@@ -246,7 +246,7 @@ def pictures(found):
 def _known(truth, job, refiner, settings, say):
     """The truth as int16, -1 where nobody knows it or it is called ambiguous. Raises BadInput."""
     scheme = refiner.settings["classes"]
-    if "probabilities" in refiner.apply.needs:
+    if refiner.apply.sees_probabilities:
         raise BadInput(
             f"{refiner.workdir}: a refiner of method '{refiner.name}' fills in from class probabilities, which cannot "
             "be tried at one threshold after the other; leave out the truth, and choose by the pictures"

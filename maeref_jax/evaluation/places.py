@@ -45,8 +45,7 @@ def judge(settings, workdir):
     if ensemble is None:
         raise BadInput("the task 'places' needs an ensemble and images to judge: labels are given in their place")
     models = {"ensemble": ensemble} | ({"refiner": refiner} if refiner else {})
-    judges = {Path(judge).resolve().name: methods.load_model(judge, "refiner") for judge in settings["judges"]}
-    judges = {name: methods.judged_by(model, model) for name, model in judges.items()}
+    judges = load_judges(settings["judges"])
     models |= {f"judge {name}": model for name, model in judges.items()}
     scheme = jobs.scheme_of(ensemble, refiner, settings["classes"])
     cases.check_held_out(settings, models.values())
@@ -55,7 +54,8 @@ def judge(settings, workdir):
     given = cases.cases(settings, scheme, output)
     if any("image" not in case.inputs for case in given):
         raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
-    runs.check(given, ensemble, refiner, {}, {}, settings, output)
+    for model in (refiner, *judges.values()):
+        runs.check(given, ensemble, model, {}, {}, settings, output)
     make_workdir(output)
     counted = {}
     with claim.alone(workdir / "claims", "evaluating", busy):
@@ -69,6 +69,15 @@ def judge(settings, workdir):
             token = refiner.apply.token if refiner else jobs.Settings(**settings["refine"]).token
             counted[case.stem] = count(case, results, ensemble, token, more)
         _write(counted, given, models, without_ambiguous(scheme), settings, workdir)
+
+
+def load_judges(workdirs):
+    """{name of the workdir: Model of a corrector, judged by itself}. Raises BadInput where two share a name."""
+    names = [Path(workdir).resolve().name for workdir in workdirs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadInput(f"judges: two workdirs are called '{twice[0]}', and rows of tables would be; rename a folder")
+    found = zip(names, (methods.load_model(workdir, "refiner") for workdir in workdirs), strict=True)
+    return {name: methods.judged_by(model, model) for name, model in found}
 
 
 def expected(case, ensemble, judge, output):

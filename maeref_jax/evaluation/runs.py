@@ -61,7 +61,7 @@ def check_tokens(refiner, competitors):
     for model in competitors:
         token, wanted = model.apply.token, refiner.apply.token
         # Given what is hidden, smaller tokens may tile it; from probabilities each decides by its own means.
-        if token != wanted and (sees_probabilities(model) or wanted % token):
+        if token != wanted and (model.apply.sees_probabilities or wanted % token):
             raise BadInput(
                 f"{model.workdir} hides tokens of {token} voxels a side, {refiner.workdir} of {wanted}: not "
                 "comparable; train them with the same token"
@@ -95,7 +95,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             "refined": labels_from_disk(stored["refined"]),
         }
     for name, model in competitors.items():
-        if sees_probabilities(model):
+        if model.apply.sees_probabilities:
             asked, same = _asked(settings, tiff_export=False), model._replace(judge=refiner.judge)
             maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, same, asked)
         else:
@@ -106,7 +106,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     for name, model in others.items():
         own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _as_given(settings))
         maps[name] = np.where(hidden, own, initial)
-    if settings["controls"] and refiner and not sees_probabilities(refiner) and not case.shift:
+    if settings["controls"] and refiner and not refiner.apply.sees_probabilities and not case.shift:
         token, foreground = refiner.apply.token, initial > 0
         wanted = {
             "random": control_masks.random_tokens(hidden, token, settings["seed"], foreground),
@@ -128,11 +128,6 @@ def _usual_rounds(case, settings):
     length, size = settings["refine"]["agree_within_nm"], case.voxel_size_nm
     length = jobs.AGREE_WITHIN_NM if length is None else length
     return slices_within(length, size[0]) if size and len(case.truth) > 1 else 0
-
-
-def sees_probabilities(model):
-    """Whether a refiner is given the ensemble's probabilities, under hidden tokens as well."""
-    return bool({"probabilities", "stored_probabilities"} & {*model.apply.needs})
 
 
 def redoes_everything(model):
@@ -165,12 +160,12 @@ def _filled(case, labels, hidden, model, settings, folder):
     """Labels with the hidden tokens filled in by a refiner that needs no probabilities."""
     given = _in_memory(case, labels=labels.astype(np.int16), hidden=hidden.astype(np.uint8))
     job = jobs.Job(case.stem, folder, case.inputs.get("image"), given["labels"], hidden=given["hidden"])
-    return _run(job, None, model, _as_given(settings))
+    return _run(job, None, model._replace(judge=None), _as_given(settings))  # what is hidden is given
 
 
 def _redone(case, labels, ensemble, model, settings, folder):
     """The whole volume redone by a competitor."""
-    if sees_probabilities(model):
+    if model.apply.sees_probabilities:
         asked = _asked(settings, threshold=0.0, gain=None, tiff_export=False)
         return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)
     return _filled(case, labels, np.ones(labels.shape, bool), model, settings, folder)

@@ -10,6 +10,7 @@ probabilities, and the gain that a token must promise to be hidden by it.
 """
 
 import json
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,10 +25,11 @@ from maeref_jax.results.maps import probabilities as roles_of_classes
 from maeref_jax.samples import predicted, sampling, training_volumes
 from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.training.workdir import write_text
-from maeref_jax.uncertainty.confidence import temperature_of
+from maeref_jax.uncertainty.confidence import Calibration, temperature_of, tempered
 from maeref_jax.uncertainty.gain import doubted
+from maeref_jax.volumes import within
 from maeref_jax.volumes.labels import real_classes
-from maeref_jax.volumes.volume import Volume, array_volume
+from maeref_jax.volumes.volume import Volume, array_volume, resolved
 from maeref_jax.volumes.windows import blocks, whole
 
 METHOD = "corrector"
@@ -78,30 +80,44 @@ def ensemble_of(settings, workdir):
     return settings["data"]["ensemble"] or epath.Path(workdir) / "ensemble"
 
 
+class Given(NamedTuple):
+    """One volume to predict. volume: as in its file, with labels None where nobody annotated it; names: what an
+    ensemble may know it by, its image and its labels; mask: of what is learned from, a Volume, None for all.
+    """
+
+    stem: str
+    volume: training_volumes.TrainingVolume
+    names: tuple[str, ...]
+    mask: Volume | None = None
+
+
 def volumes(settings, workdir, split, say):
     """The Predicted of a split: as they are, but for those that nobody annotated, and with less signal."""
     model = experiment.load_ensemble(settings, ensemble_of(settings, workdir))
     output, size = epath.Path(workdir) / "predictions" / split, tuple(settings["voxel_size_nm"])
     plain, copies = [], []
-    for number, (stem, volume) in enumerate(given(settings, split, say)):
-        names = {volume.name, *training_volumes.labels_of(volume.name, model.settings["data"]["train"])}
-        members = out_of_fold(names, model.facts["member_volumes"])
+    for number, (stem, volume, names, mask) in enumerate(given(settings, split, say)):
+        known_by = {one for name in names for one in (name, *labels_seen(model, name))}
+        members = out_of_fold(known_by, model.facts["member_volumes"])
 
-        def predict(image, name, members=members):
-            job = jobs.Job(name, output, array_volume(image, name, size), members=members)
+        def predict(image, name, members=members, mask=mask):
+            job = jobs.Job(name, output, array_volume(image, name, size), members=members, within=mask)
             return predictions(job, model, say)
 
         shown, entropy = predict(volume.image, stem)
         known = volume.labels
         if known is None:
-            sure = entropy < settings["train_threshold"]
-            known = np.where(sure, shown[: real_classes(settings["classes"])].argmax(0), -1).astype(np.int16)
+            known = sure_labels(shown, entropy, settings)
+            if mask is not None:
+                known = within.only_inside(known, mask, array_volume(volume.image, stem, size), say)
         target = volume._replace(labels=known)
         if volume.labels is not None:
             plain.append(predicted.Predicted(shown, _as_seen(target, settings)))
         for copy in range(settings["degraded"]["copies"]):
             seed = (settings["seed"], split == "validation", number)
-            image = predicted.degraded(volume.image, known, copy, seed, settings["degraded"], size)
+            # Where nobody annotated, the ensemble knows best where objects are.
+            where = np.where(known < 0, shown[: real_classes(settings["classes"])].argmax(0), known).astype(np.int16)
+            image = predicted.degraded(volume.image, where, copy, seed, settings["degraded"], size)
             found, _ = predict(image, f"{stem}_degraded_{copy}")
             copies.append(predicted.Predicted(found, _as_seen(target._replace(image=image), settings)))
     if not plain + copies:
@@ -112,23 +128,40 @@ def volumes(settings, workdir, split, say):
     return plain, copies
 
 
+def labels_seen(model, image):
+    """The label files that an ensemble's Model learned of an image, whose name they do not tell."""
+    return training_volumes.labels_of(image, model.settings["data"]["train"])
+
+
+def sure_labels(shown, entropy, settings):
+    """What an ensemble says where it is sure, int16 (z, y, x), -1 elsewhere, and where it says "ambiguous"; shown:
+    uint8 (c, z, y, x) of 255.
+    """
+    classes, ambiguous = real_classes(settings["classes"]), settings["classes"]["ambiguous"]
+    sure = entropy < settings["train_threshold"]
+    if ambiguous >= 0:
+        sure &= shown[ambiguous] <= 255 * settings["ambiguous_threshold"]
+    return np.where(sure, shown[:classes].argmax(0), -1).astype(np.int16)
+
+
 def _as_seen(volume, settings):
     return training_volumes.as_seen(volume, settings["normalisation"]) if settings["with_image"] else volume
 
 
 def given(settings, split, say):
-    """(stem, TrainingVolume) of every volume of a split, as in its file; labels None where nobody annotated it."""
+    """The Given of every volume of a split."""
     data = settings["data"]
-    if data["phantom"]["train"] or data[split]["labels"]:
-        found = experiment.annotated(settings, split, say)
-        paths = data[split]["images"] if not data["phantom"]["train"] else [volume.name for volume in found]
-        return list(zip(training_volumes.stems(paths), found, strict=True))
-    opened = experiment.image_files(settings, split)
-    everything = ((stem, name, image.read(whole(image.shape))) for name, stem, image, _ in opened)
-    return [
-        (stem, training_volumes.TrainingVolume(name, image.astype(np.float32), None))
-        for stem, name, image in everything
-    ]
+    if data["phantom"]["train"]:
+        return [Given(volume.name, volume, (volume.name,)) for volume in experiment.annotated(settings, split, say)]
+    if data[split]["labels"]:
+        found, paths = experiment.annotated(settings, split, say), data[split]["images"]
+        named = zip(training_volumes.stems(paths), found, paths, strict=True)
+        return [Given(stem, volume, (volume.name, resolved(path))) for stem, volume, path in named]
+    everything = (
+        (stem, training_volumes.TrainingVolume(name, image.read(whole(image.shape)).astype(np.float32), None), mask)
+        for name, stem, image, mask in experiment.image_files(settings, split)
+    )
+    return [Given(stem, volume, (volume.name,), mask) for stem, volume, mask in everything]
 
 
 def predictions(job, model, say):
@@ -159,9 +192,9 @@ def choose(settings, workdir):
     parts = list(_said(model, apply, plain or copies))
     flat, truth = (np.concatenate([part[i].reshape(-1, *part[i].shape[3:]) for part in parts]) for i in (0, 2))
     temperature = float(temperature_of(flat[truth >= 0], truth[truth >= 0]))
-    tried = np.zeros((len(GAINS), 3), np.int64)
+    calibration, tried = Calibration((temperature,)), np.zeros((len(GAINS), 3), np.int64)
     for likely, initial, truth in parts:
-        tried += _counted(_tempered(likely, temperature), initial, truth, settings["token"])
+        tried += _counted(tempered(likely, np.zeros(initial.shape), calibration), initial, truth, settings["token"])
     voxels = sum(initial.size for _, initial, _ in parts)
     rows = {gain: (round(h / voxels, 5), r, b) for gain, (h, r, b) in zip(GAINS, tried.tolist(), strict=True)}
     best = chosen_gain(rows, settings["most_hidden"], settings["repaired_per_broken"])
@@ -179,37 +212,33 @@ def chosen_gain(rows, most_hidden, repaired_per_broken):
 
 
 def _said(model, apply, found):
-    """(class probabilities, initial labels, truth) of slabs of the Predicted, as many as are wanted."""
+    """(class probabilities, initial labels, truth) of slabs from random places of all the Predicted, as many as are
+    wanted.
+    """
     variables, key = jax.device_put((model.params, model.state)), jax.random.key(0)
     classes, left = real_classes(model.settings["classes"]), MOST_VX
-    for one in found:
-        truth = np.where(one.target.labels < classes, one.target.labels, np.int16(-1))
-        shape = truth.shape
-        shown = one.probabilities
-
-        def read(box, shown=shown):
-            return shown[:, *box.slices].astype(np.float32) / 255
-
+    slabs = [
+        (one, box) for one in found for box in blocks(one.target.labels.shape, (SLAB, *one.target.labels.shape[1:]))
+    ]
+    for i in np.random.default_rng(model.settings["seed"]).permutation(len(slabs)):
+        one, box = slabs[i]
+        if left <= 0:
+            return
+        left -= int(np.prod(box.shape))
+        around = box.grow((apply.context, 0, 0)).intersect(whole(one.target.labels.shape))
+        shown = one.probabilities[:, *around.slices]
         given = {
-            "labels": array_volume(shown[:classes].argmax(0).astype(np.int16), "labels"),
-            "entropy": array_volume(np.zeros(shape, np.float32), "entropy"),
-            "hidden": array_volume(np.zeros(shape, bool), "hidden"),
-            "stored_probabilities": Volume("likely", shape, np.dtype(np.float32), None, None, len(shown), read),
+            "labels": shown[:classes].argmax(0).astype(np.int16),
+            "entropy": np.zeros(around.shape, np.float32),
+            "hidden": np.zeros(around.shape, bool),
+            "stored_probabilities": shown.astype(np.float32) / 255,
         }
         if "image" in apply.needs:
-            given["image"] = array_volume(one.target.image, "image")  # as it is shown already
-        for box in blocks(shape, (SLAB, *shape[1:])):
-            if left <= 0:
-                return
-            left -= int(np.prod(box.shape))
-            likely, _, _ = likelihoods(apply, variables, key, given, box, np.ones(box.shape, bool), SLAB)
-            yield likely, given["labels"].read(box), truth[box.slices]
-
-
-def _tempered(likely, temperature):
-    logits = np.log(np.maximum(likely, 1e-7)) / temperature
-    found = np.exp(logits - logits.max(-1, keepdims=True))
-    return found / found.sum(-1, keepdims=True)
+            given["image"] = one.target.image[around.slices]  # as it is shown already
+        inside, truth = box.within(around), one.target.labels[box.slices]
+        seen = {name: array_volume(array, name) for name, array in given.items()}
+        likely, _, _ = likelihoods(apply, variables, key, seen, inside, np.ones(box.shape, bool), SLAB)
+        yield likely, given["labels"][inside.slices], np.where(truth < classes, truth, np.int16(-1))
 
 
 def _counted(likely, initial, truth, token):

@@ -120,7 +120,7 @@ def _by_truth(settings, ensemble, refiner, asked):
     variables = jax.device_put((ensemble.params, ensemble.state))
     counted, hidden, voxels = {nm: [] for nm in lengths}, 0, 0
     for volume, box in _runs(volumes, settings["seed"]):
-        outer = box.grow((max(*lengths.values(), refiner.apply.context), 0, 0)).intersect(whole(volume.labels.shape))
+        outer = box.grow((max(lengths.values()) + refiner.apply.context, 0, 0)).intersect(whole(volume.labels.shape))
         members = out_of_fold([volume.name], ensemble.facts["member_volumes"])
         raw = array_volume(volume.image, volume.name)
         image = seen_by(ensemble, raw)
@@ -152,7 +152,7 @@ def _by_truth(settings, ensemble, refiner, asked):
                 of_slice = {name: found[z] for name, found in maps.items()}
                 counted[nm].append(_count(truth[z], initial[z], of_slice, here[z], classes))
     dice = {nm: _dice_refined(found) for nm, found in counted.items()}
-    agreements = dice if len(lengths) > 1 else None
+    agreements = dice if len(lengths) > 1 and not np.isnan([*dice.values()]).any() else None  # nothing is hidden
     return Judged("truth", counted[_best(dice)], hidden / max(voxels, 1), hidden, agreements)
 
 

@@ -42,8 +42,7 @@ CHEAP_TRIES = 20  # the same where looking is reading
 
 def cannot_be_asked(refiner) -> str:
     """Why a refiner's Model cannot be asked, "" where it can be."""
-    seen = {"probabilities", "stored_probabilities"}
-    if refiner.apply.sees_hidden or seen & {*refiner.apply.needs}:
+    if refiner.apply.sees_hidden or refiner.apply.sees_probabilities:
         return f"{refiner.workdir} sees what hidden tokens hold, so it cannot be asked for what it would fill in"
     if refiner.judge is not None:
         return f"what is hidden {refiner.judge.workdir} says later"

@@ -28,7 +28,9 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
             name: value._asdict() if isinstance(value, Limits) else value
             for name, value in settings._asdict().items()
             # Of models the names are a check alone.
-            if name not in _HOW and (name != "classes" or not (segmenter or refiner)) and (name not in _NEWER or value)
+            if name not in _HOW
+            and (name != "classes" or not (segmenter or refiner))
+            and (name not in _NEWER or not (value is None or value is False or value == ()))
         },
     }
 

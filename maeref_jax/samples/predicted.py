@@ -43,7 +43,9 @@ def degraded(image, labels, number, seed, settings, voxel_size_nm):
     found, _ = lower_signal(image, labels, rng, usual._replace(noise=noise))
     names = settings["artefacts"]
     floor = min(float(found.min()), 0.0)  # artefacts are of signals, which are not negative
-    return add_artefact(names[number % len(names)] if names else "", found - floor, seed, voxel_size_nm) + floor
+    return (
+        add_artefact(names[number % len(names)] if names else "", found - floor, [*seed, number], voxel_size_nm) + floor
+    )
 
 
 def batch(volumes, seed, step, indices, size, context, min_foreground, anywhere_share=0.0, intensities=None):

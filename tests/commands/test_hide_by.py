@@ -50,6 +50,8 @@ def test_another_refiner_fills_it_in_from_python_with_the_same_bits(refine, both
     found = maeref_jax.refine(refiner(), image=image(0), segmenter=segmenter(), hide_by=corrector(), voxel_size_nm=SIZE)
     np.testing.assert_array_equal(found.labels, labels_from_disk(result("out", "a")))
     np.testing.assert_array_equal(found.hidden, result("out", "a", "hidden") != 0)
+    with pytest.raises(BadInput, match="expected a refiner, as load_model gives it, found 'error'"):
+        maeref_jax.refine(refiner(), image=image(0), segmenter=segmenter(), hide_by="error")
     with pytest.raises(BadInput, match="does not say how likely a label is wrong"):
         maeref_jax.refine(refiner(), image=image(0), segmenter=segmenter(), hide_by=refiner())
 

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from closed_form import SETTINGS, evaluate
 
+from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import methods
 from maeref_jax.records import Refiner
 
@@ -34,6 +35,10 @@ def test_competitors_fill_in_what_the_corrector_hides(root, tmp_path, correctors
     initial, refined = (tifffile.imread(folder / f"phantom_100_{role}.tif") for role in ("initial", "refined"))
     assert 0 < hidden.mean() < 0.5
     np.testing.assert_array_equal(initial[~hidden], refined[~hidden])
+    # Another refiner fills in what the corrector hides, controls and all.
+    assert not evaluate(root, tmp_path / "filled", "--config.refiner=R", "--config.hide_by=C", "--config.controls=true")
+    same = tifffile.imread(tmp_path / "filled" / "held_out" / "phantom_100_hidden.tif") > 0
+    np.testing.assert_array_equal(same, hidden)
     # The other way round: a corrector as a competitor, at the tokens of entropy.
     given = ("--config.refiner=R", "--config.competitors=('C',)")
     assert not evaluate(root, tmp_path / "other", *given)
@@ -49,3 +54,8 @@ def test_the_error_that_it_expects_is_judged_beside_entropy(root, tmp_path, corr
     assert set(found) > {"entropy of the mean", "error that C expects", "the errors themselves"}
     assert 0 < found["error that C expects"]["auroc"]["everywhere"] < 1
     assert (tmp_path / "held_out" / "C" / "phantom_100.ome.zarr" / "error").is_dir()
+
+
+def test_two_judges_of_one_name_would_be_one_row(root, tmp_path, correctors):
+    with pytest.raises(BadInput, match="two workdirs are called 'C'"):
+        evaluate(root, tmp_path, "--config.task=places", "--config.refiner=none", "--config.judges=('a/C','b/C')")

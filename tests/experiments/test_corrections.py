@@ -84,6 +84,38 @@ def test_the_same_command_again_predicts_nothing_anew(ensemble, workdir):
     assert {path: path.stat().st_mtime_ns for path in (workdir / "predictions").rglob("*.json")} == marks
 
 
+def test_who_has_seen_the_image_has_seen_the_volume_whatever_its_labels_are_called(ensemble, tmp_path, monkeypatch):
+    asked = []
+
+    def heard(names, seen):
+        asked.append(set(names))
+        raise BadInput("heard")
+
+    for name in ("image", "labels"):
+        write_tiff(tmp_path / f"{name}.tif", np.ones((2, 32, 32), np.uint8), SIZE)
+    given = copy.deepcopy(settings(ensemble))
+    given["data"]["phantom"] = {"train": (), "validation": (), "shape": (4, 48, 48)}
+    files = {"images": "image.tif", "labels": "labels.tif"}
+    given["data"]["train"] |= {role: (str(tmp_path / name),) for role, name in files.items()}
+    learned = {"images": (str(tmp_path / "image.tif"),), "labels": (str(tmp_path / "clicks.csv"),)}
+    model = methods.load_model(ensemble, "segmenter")
+    known = model.settings | {"data": model.settings["data"] | {"train": model.settings["data"]["train"] | learned}}
+    monkeypatch.setattr(corrections, "out_of_fold", heard)
+    monkeypatch.setattr(corrections.experiment, "load_ensemble", lambda *_: model._replace(settings=known))
+    with pytest.raises(BadInput, match="heard"):
+        corrections.volumes(given, tmp_path, "train", print)
+    assert {str(tmp_path / name) for name in ("image.tif", "labels.tif", "clicks.csv")} <= asked[0]
+
+
+def test_what_it_calls_ambiguous_is_not_learned_as_its_second_choice():
+    shown = np.zeros((5, 1, 2, 2), np.uint8)
+    shown[2], shown[4, 0, 0] = 200, 255
+    scheme = {"names": "abcde", "ambiguous": 4}
+    given = {"classes": scheme, "train_threshold": 0.5, "ambiguous_threshold": 0.5}
+    found = corrections.sure_labels(shown, np.zeros((1, 2, 2)), given)
+    np.testing.assert_array_equal(found, [[[-1, 2], [2, 2]]])
+
+
 def test_without_annotations_the_ensembles_sure_labels_are_the_truth_of_copies(ensemble, tmp_path):
     for seed in (11, 12):
         write_tiff(tmp_path / f"{seed}.tif", phantom(seed, (4, 48, 48), SIZE).image, SIZE)
@@ -100,7 +132,9 @@ def test_without_annotations_the_ensembles_sure_labels_are_the_truth_of_copies(e
     sure = entropy / 255 < 0.9
     assert 0 < sure.mean() < 1 or sure.all()
     np.testing.assert_array_equal(one.target.labels[~sure], -1)
-    assert (one.target.labels == shown)[sure].mean() > 0.98, "but for what is nearly equal"
+    known = one.target.labels >= 0
+    assert known.any() and not (known & ~sure).any(), "and of these not what is called ambiguous"
+    assert (one.target.labels == shown)[known].mean() > 0.98, "but for what is nearly equal"
     given["degraded"]["copies"] = 0
     with pytest.raises(BadInput, match=r"nothing to learn from in train: without labels degraded.copies"):
         corrections.volumes(given, tmp_path, "train", print)

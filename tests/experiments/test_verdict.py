@@ -152,6 +152,11 @@ def test_slices_agree_as_far_as_it_helps_and_use_keeps_that(judged, monkeypatch)
     assert jobs.settled(jobs.Settings(agree_within_nm=0.0), model).agree_within_nm == 0
 
 
+def test_where_nothing_is_hidden_nothing_is_chosen(judged):
+    found, _ = judged(right_in_rows, SETTINGS | {"threshold": 1.0, "ambiguous_threshold": 1.0})
+    assert found["hidden_share"] == 0 and "agree_within_nm" not in found
+
+
 def test_the_command_leaves_it_to_the_refiner(root):
     assert load_config(f"{root / 'configs' / 'refine.py'}").agree_within_nm is None
     assert jobs.AGREE_WITHIN_NM == 40

@@ -88,7 +88,9 @@ def test_another_refiner_fills_in_what_a_corrector_hides(tmp_path):
 
 
 def test_the_gain_can_be_given_and_nothing_promises_all(tmp_path):
-    assert refined(tmp_path / "all", gain=0.0)["hidden_share"] > refined(tmp_path / "some")["hidden_share"]
+    everything = refined(tmp_path / "all", gain=0.0)
+    assert everything["hidden_share"] > refined(tmp_path / "some")["hidden_share"]
+    assert everything["made_by"]["settings"]["gain"] == 0, "which the report reads"
     summary = refined(tmp_path / "none", gain=1.0)
     assert (summary["hidden_share"], summary["changed_voxels"]) == (0, 0)
     with pytest.raises(BadInput, match=r"settings.gain was 1.0 and is now 0.5"):
