@@ -92,7 +92,7 @@ def test_who_has_seen_the_image_has_seen_the_volume_whatever_its_labels_are_call
         raise BadInput("heard")
 
     for name in ("image", "labels"):
-        write_tiff(tmp_path / f"{name}.tif", np.ones((2, 32, 32), np.uint8), SIZE)
+        write_tiff(tmp_path / f"{name}.tif", np.indices((2, 32, 32)).sum(0).astype(np.uint8) % 2, SIZE)
     given = copy.deepcopy(settings(ensemble))
     given["data"]["phantom"] = {"train": (), "validation": (), "shape": (4, 48, 48)}
     files = {"images": "image.tif", "labels": "labels.tif"}
@@ -109,7 +109,7 @@ def test_who_has_seen_the_image_has_seen_the_volume_whatever_its_labels_are_call
 
 def test_what_it_calls_ambiguous_is_not_learned_as_its_second_choice():
     shown = np.zeros((5, 1, 2, 2), np.uint8)
-    shown[2], shown[4, 0, 0] = 200, 255
+    shown[2], shown[4, 0, 0, 0] = 200, 255
     scheme = {"names": "abcde", "ambiguous": 4}
     given = {"classes": scheme, "train_threshold": 0.5, "ambiguous_threshold": 0.5}
     found = corrections.sure_labels(shown, np.zeros((1, 2, 2)), given)
