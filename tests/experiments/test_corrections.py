@@ -95,6 +95,7 @@ def test_who_has_seen_the_image_has_seen_the_volume_whatever_its_labels_are_call
         write_tiff(tmp_path / f"{name}.tif", np.indices((2, 32, 32)).sum(0).astype(np.uint8) % 2, SIZE)
     given = copy.deepcopy(settings(ensemble))
     given["data"]["phantom"] = {"train": (), "validation": (), "shape": (4, 48, 48)}
+    given["data"]["label_map"] = ("identity",)
     files = {"images": "image.tif", "labels": "labels.tif"}
     given["data"]["train"] |= {role: (str(tmp_path / name),) for role, name in files.items()}
     learned = {"images": (str(tmp_path / "image.tif"),), "labels": (str(tmp_path / "clicks.csv"),)}
