@@ -84,6 +84,15 @@ def check(arguments):
             "clicks are voxels of the file; leave --at_voxel_size_nm out here: maeref train --at_voxel_size_nm finds "
             "their places on its grid"
         )
+    from maeref_jax.volumes.view import range_text
+    from maeref_jax.volumes.volume import split_range
+
+    base, z_range = split_range(arguments.labels)
+    if z_range is not None:
+        raise BadInput(
+            f"clicks are voxels of the file, and {arguments.labels} is a range of its slices; give --labels {base} "
+            f"--slices {range_text(z_range)[1:-1]}"
+        )
     output = Path(arguments.output)
     if output.exists():
         raise BadInput(f"{output} is there already, and may be somebody's clicks; take another --output, or remove it")

@@ -3,11 +3,13 @@
 import numpy as np
 from etils import epath
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.experiments import experiment
 from maeref_jax.pipeline import methods
 from maeref_jax.samples import click_crops, sampling, training_volumes
 from maeref_jax.training.checkpoint import load_best
+
+FIRST = "clicks"  # the folder of the first phase, in the workdir of the second
 
 
 def prepare(settings, workdir, indices):
@@ -64,8 +66,11 @@ def prepare(settings, workdir, indices):
         "entropy": "mean",
         "notes": notes.texts,
     }
-    if settings["phases"][0] != "clicks" and (epath.Path(settings["init_from"]) / "checkpoints").exists():
-        best = load_best(settings["init_from"])  # with its statistics: those of a fresh network fit none of its layers
+    first = epath.Path(workdir) / FIRST
+    if settings["phases"][0] != "clicks" and (first / "checkpoints").exists():
+        best = load_best(first)  # with its statistics: those of a fresh network fit none of its layers
+        for doubt in best.doubts:
+            tell(f"{MARK}{doubt}")
         method = method._replace(init=lambda key, batch: (best.params, best.state))
     description = f"{len(images)} volumes, {settings['members']} members of {len(members[0].classes):,} clicks each; "
     description += training_volumes.labelled_text(labelled["train"])

@@ -1,19 +1,20 @@
 """Single labelled voxels, in two phases: networks learn from them, and go on with labels that they give themselves to
 voxels nearby. The workdir is the model of the last phase; the first one is in its folder `clicks`, a model as well.
 
-The same command again goes on with the phase in which it was stopped. After "ε-Seg" (arXiv 2510.18637).
+The same command again goes on with the phase in which it was stopped, and the workdir may be moved in between. After
+"ε-Seg" (arXiv 2510.18637).
 """
 
 from pathlib import Path
 
 from maeref_jax.errors import BadInput
 from maeref_jax.experiments import run, train_settings
+from maeref_jax.experiments.clicked import FIRST
 from maeref_jax.pipeline import methods
 from maeref_jax.segmenters.sparse_labels import PHASES
 from maeref_jax.training import workdir as folder
 
 METHOD = "sparse_labels"
-FIRST = "clicks"  # the folder of the first phase
 
 
 def train(settings, workdir):
@@ -23,18 +24,32 @@ def train(settings, workdir):
         raise BadInput(f"phases must be {PHASES[0]}, or {', '.join(PHASES)}, found {tuple(settings['phases'])}")
     train_settings.check(settings)
     methods.SEGMENTERS[METHOD].method(settings)
-    last = settings if len(settings["phases"]) == 1 else of_pseudo_labels(settings, workdir)
+    last = settings if len(settings["phases"]) == 1 else of_pseudo_labels(settings)
     folder.check_same_run(workdir, last)
     folder.check_starting_point(settings, workdir)
     if last is not settings:
         first = workdir / FIRST
-        if not (first / "summary.json").exists():
+        if all((first / name).exists() for name in ("config.json", "summary.json")):
+            check_long_enough(first, settings["steps"])
+        else:
             run.train({**settings, "phases": PHASES[:1]}, first)
     run.train(last, workdir)
 
 
-def of_pseudo_labels(settings, workdir):
-    """The settings of the second phase, which starts from the best step of the first."""
+def of_pseudo_labels(settings):
+    """The settings of the second phase. It starts from the first one in its own workdir, wherever that is, so that
+    init_from names nothing.
+    """
     own = settings["pseudo_labels"]
-    taken = {"steps": own["steps"], "batch": own["groups"], "init_from": str(Path(workdir) / FIRST)}
+    taken = {"steps": own["steps"], "batch": own["groups"], "init_from": ""}
     return {**settings, **taken, "phases": PHASES[1:], "optimizer": {**settings["optimizer"], "rate": own["rate"]}}
+
+
+def check_long_enough(first, steps):
+    """Raises BadInput for a finished first phase, a workdir, that was to take fewer steps than are wanted now."""
+    taken = folder.read_config(first)["config"]["steps"]
+    if taken < steps:
+        raise BadInput(
+            f"the first phase is finished with {taken:,} steps, and the second one starts from it: {first}; for "
+            f"--config.steps={steps} take a new --workdir, or give the second more: --config.pseudo_labels.steps"
+        )

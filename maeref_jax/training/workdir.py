@@ -20,7 +20,7 @@ from maeref_jax.volumes.volume import resolved
 
 # What a run may change when it is continued: how long it goes on, how often it saves, how far files are trusted. The
 # rest makes another.
-MAY_CHANGE = ("steps", "evaluate_every", "stop_after")
+MAY_CHANGE = ("steps", "pseudo_labels.steps", "evaluate_every", "stop_after")
 MAY_CHANGE += ("checkpoint.minutes", "checkpoint.keep", "checkpoint.patience_s")
 MAY_CHANGE += ("data.follow_links", "data.unpacked_gb", "data.piece_gb")
 # What a run leaves that was stopped before it had a config.json; and what people write beside it themselves.

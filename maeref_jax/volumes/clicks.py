@@ -14,6 +14,7 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.class_scheme import listed
+from maeref_jax.volumes.resolution import onto
 from maeref_jax.volumes.view import Volume, range_text
 from maeref_jax.volumes.volume import split_range
 from maeref_jax.volumes.voxel_size import size_text
@@ -119,26 +120,34 @@ def labels_of_clicks(path: str | Path, image: Volume, scheme: dict, say: Callabl
         lines.append(f"{path}: the other {len(kept) - len(voxels):,} of {len(kept):,} clicks lie in other slices")
     for line in lines:
         say(line)
-    return _on_grid(voxels, ids, image, str(path), say)
+    return _on_grid(voxels, ids, file.voxel_size_nm, image, str(path), say)
 
 
 def brought_labels(classes: Volume, say: Callable[[str], None]) -> np.ndarray | None:
-    """Labels, int16 (z, y, x), of classes that are read in larger voxels than their file's, where clicks or scribbles
-    are all that the file says: each goes to the voxel that its place lies in, as those of `labels_of_clicks` do, while
-    in a vote with what is unknown all of them would be lost. None for a volume that is labelled or read otherwise.
+    """Labels, int16 (z, y, x), of classes that are read in larger voxels than their file's, along any axis, where
+    clicks or scribbles are all that the file says: each goes to the voxel that its place lies in, as those of
+    `labels_of_clicks` do, while in a vote with what is unknown all of them would be lost. Along axes that become finer
+    it is as long as it was. None for a volume that is labelled or read otherwise.
     """
-    if (np.array(classes.voxel_size_nm) < classes.file.voxel_size_nm).any():
+    size, file = classes.voxel_size_nm, classes.file
+    finer = np.less(size, file.voxel_size_nm)
+    if not np.greater(size, file.voxel_size_nm).any():
         return None
-    boxes = blocks(classes.file.shape, (8, 32 * SQUARE, 32 * SQUARE))
-    if not is_scattered(plane >= 0 for box in boxes for plane in classes.file.read(box)):
+    at_once = (8, 32 * SQUARE, 32 * SQUARE)
+    if not is_scattered(plane >= 0 for box in blocks(file.shape, at_once) for plane in file.read(box)):
         return None
+    # First cut where voxels become smaller, and left as they are where they become larger.
+    shape, cut_nm = (
+        np.where(finer, *pair).tolist() for pair in ((classes.shape, file.shape), (size, file.voxel_size_nm))
+    )
+    cut = onto(file, shape, cut_nm, "nearest")
     voxels, ids = [], []
-    for box in boxes:
-        labels = classes.file.read(box)
+    for box in blocks(cut.shape, at_once):
+        labels = cut.read(box)
         found = np.argwhere(labels >= 0)
         voxels.append(found + box.start)
         ids.append(labels[tuple(found.T)].astype(np.int64))
-    return _on_grid(np.concatenate(voxels), np.concatenate(ids), classes, classes.path, say)
+    return _on_grid(np.concatenate(voxels), np.concatenate(ids), cut.voxel_size_nm, classes, classes.path, say)
 
 
 def is_scattered(known: Iterable[np.ndarray]) -> bool:
@@ -155,12 +164,12 @@ def is_scattered(known: Iterable[np.ndarray]) -> bool:
     return 0 < count < SCATTERED * area
 
 
-def _on_grid(voxels, ids, volume, path, say):
-    """Labels int16, -1 unknown, of the shape of a volume, of voxels int (n, 3) of its file and their classes int (n,):
-    of several in one voxel the most frequent class, and none where there are several such.
+def _on_grid(voxels, ids, size_nm, volume, path, say):
+    """Labels int16, -1 unknown, of the shape of a volume, of voxels int (n, 3) of its file, or of a size of their own,
+    and their classes int (n,): of several in one voxel the most frequent class, and none where there are several such.
     """
     if volume.file is not None:
-        scale = np.divide(volume.file.voxel_size_nm, volume.voxel_size_nm)
+        scale = np.divide(size_nm, volume.voxel_size_nm)
         voxels = np.minimum(np.floor((voxels + 0.5) * scale).astype(np.int64), np.array(volume.shape) - 1)
     labels, classes = np.full(volume.shape, -1, np.int16), int(ids.max()) + 1
     places, which = np.unique(np.ravel_multi_index(tuple(voxels.T), volume.shape), return_inverse=True)

@@ -95,6 +95,14 @@ def test_what_contradicts_itself_is_one_line_and_writes_nothing(run, truth, tmp_
     assert not (tmp_path / "c.csv").exists()
 
 
+@pytest.mark.parametrize(("typed", "slices"), [("[1:3]", "1:3"), ("[2:]", "2:"), ("[0:6:2]", "0:6:2")])
+def test_a_range_of_the_file_is_refused_for_clicks_are_voxels_of_the_whole(run, truth, tmp_path, typed, slices):
+    given = ("--labels", f"{truth}{typed}", "--output", tmp_path / "c.csv", "--per_class", "1", "--classes", NAMES)
+    done = run("maeref", "sample-labels", *given)
+    assert done.returncode == 2 and not (tmp_path / "c.csv").exists()
+    assert done.stderr.rstrip().endswith(f"give --labels {truth} --slices {slices}") and done.stderr.count("\n") == 1
+
+
 def test_what_is_there_is_not_replaced_and_objects_are_no_classes(run, truth, tmp_path):
     done = run("maeref", "sample-labels", "--labels", truth, "--output", truth, "--per_class", "1")
     assert done.returncode == 2 and "is there already, and may be somebody's clicks" in done.stderr

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.experiments import clicked, sparse_labels
 from maeref_jax.experiments import run as trainer
 from maeref_jax.phantoms.phantom import phantom
+from maeref_jax.training import workdir as folder
 from maeref_jax.training.checkpoint import load_best
 from maeref_jax.volumes.volume import write_tiff
 
@@ -40,7 +42,7 @@ def test_the_workdir_says_how_much_was_labelled(workdir):
 
 
 def test_the_second_phase_starts_from_the_best_step_of_the_first(workdir):
-    second = sparse_labels.of_pseudo_labels(settings(), workdir)
+    second = sparse_labels.of_pseudo_labels(settings())
     prepared = clicked.prepare(second, workdir, range(second["batch"]))
     batch = prepared.batches(0)
     params, state = prepared.method.init(jax.random.key(0), batch)
@@ -72,6 +74,28 @@ def test_what_is_there_is_not_trained_again(workdir, monkeypatch):
     assert trained == [last, ("clicks", ("clicks",)), last], "it goes on with the phase in which it was stopped"
     with pytest.raises(BadInput, match=r"losses\.margin"):
         sparse_labels.train(settings("--config.losses.margin=3.0"), workdir)
+
+
+def test_more_steps_are_taken_by_the_second_phase_and_refused_for_the_first(workdir, monkeypatch):
+    trained = []
+    monkeypatch.setattr(trainer, "train", lambda given, place: trained.append((place.name, given["steps"])))
+    with pytest.raises(BadInput, match=r"finished with 4 steps.*--config\.steps=6 take a new --workdir.*pseudo_labels"):
+        sparse_labels.train(settings("--config.steps=6"), workdir)
+    assert not trained
+    sparse_labels.train(settings("--config.pseudo_labels.steps=3"), workdir)
+    assert trained == [("clicks", 3)]
+
+
+def test_a_workdir_that_was_moved_goes_on(workdir, tmp_path, monkeypatch):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(workdir, moved, ignore=shutil.ignore_patterns("compiled", "tensorboard"))
+    monkeypatch.setattr(trainer, "train", lambda given, place: folder.check_same_run(place, given))
+    sparse_labels.train(settings(), moved)
+    second = json.loads((moved / "config.json").read_text())
+    assert str(workdir) not in json.dumps(second), "nothing in it names its old place"
+    shutil.rmtree(moved / "checkpoints")
+    found = clicked.prepare(second["config"], moved, range(2)).method.init(jax.random.key(0), None)
+    jax.tree.map(np.testing.assert_array_equal, found[0], load_best(moved / "clicks").params)
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,12 @@ def test_scribbles_are_not_outvoted_in_larger_voxels_by_what_is_unknown(coarse):
     assert known(labels) == {**{(1, 2, x): 1 for x in range(1, 6)}, (2, 4, 4): 0, (3, 0, 0): 2}
     labels = mapped_labels(coarse(painted, (40.0, 5.0, 5.0)), DATA, SCHEME, [].append)
     assert len(known(labels)) == 4 * 12, "in smaller voxels a scribble is as wide as it was"
+    # Along z smaller and along y and x larger: as long as it was there, and not outvoted here.
+    labels = mapped_labels(coarse(painted, (20.0, 20.0, 20.0)), DATA, SCHEME, [].append)
+    wanted = {(z, 2, x): 1 for z in (2, 3) for x in range(1, 6)}
+    assert known(labels) == {**wanted, (4, 4, 4): 0, (5, 4, 4): 0, (6, 0, 0): 2, (7, 0, 0): 2}
+    labels = mapped_labels(coarse(painted, (36.0, 20.0, 20.0)), DATA, SCHEME, [].append)
+    assert {z for z, *_ in known(labels)} == {1, 2, 3, 4} and (labels[1, 2, 1:6] == 1).all()
     dense = np.where(np.arange(40)[:, None] < 21, np.uint8(0), painted)
     dense[:, 4:, 5:8], dense[:, 10:14, 30:34] = 1, 2
     labels = mapped_labels(coarse(dense, (40.0, 20.0, 20.0)), DATA, SCHEME, [].append)
