@@ -125,7 +125,7 @@ def judged_by(refiner: Model, judge: Model) -> Model:
     if judge.name != "corrector":
         raise BadInput(
             f"{judge.workdir} holds a model of method '{judge.name}', which does not say how likely a label is wrong; "
-            "--hide_by wants the workdir of a corrector (maeref train --config corrector)"
+            "maeref refine --hide_by wants the workdir of a corrector, which the config of that name trains"
         )
     if judge.apply.token != refiner.apply.token:
         raise BadInput(
