@@ -59,7 +59,7 @@ def test_another_refiner_fills_it_in_from_python_with_the_same_bits(refine, both
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([*IMAGE, "--hide_by", "error"], "which does not say how likely a label is wrong; --hide_by wants"),
+        ([*IMAGE, "--hide_by", "error"], "which does not say how likely a label is wrong; maeref refine --hide_by"),
         ([*IMAGE[:4], *IMAGE[6:], "--refiner", "none", "--hide_by", "error"], "but --refiner is none; leave it out"),
         ([*LABELS, "--entropy", "stacks/a_entropy.tif", "--hide_by", "corrector"], "labels have none; give --input"),
         ([*IMAGE, "--hide_by", "corrector", "--suggest_threshold"], "--suggest_threshold does not go with --hide_by"),

@@ -98,7 +98,7 @@ def test_every_training_config_is_tried_above(root):
     methods -= {"tissue", "judged_tissue"}  # in test_tissue_config.py and test_judged_tissue.py
     # In test_refine_everywhere.py, test_adjacent_stacks.py and test_spatial_continuity.py.
     methods -= {"continuity", "continuity_network", "spatial_continuity"}
-    methods -= {"sparse_labels"}  # in test_clicks_phases.py
+    methods -= {"sparse_labels", "corrector"}  # in test_clicks_phases.py and test_corrections.py
     # What an ensemble says of files is in test_experiment.py; of slices this large it would take minutes here.
     assert methods == {"ensemble", "mae", "mae_vnc_sstem", "crf", ORIGINAL, *REAL, *STACKS, *COMPETITORS}
 

@@ -37,7 +37,7 @@ def test_cubes_of_resin_alone_are_among_those_that_are_learned_from(settings):
 
 def test_a_volume_that_is_brighter_is_seen_alike(prepared, settings):
     """The scale is the volume's own, once for all of its cubes."""
-    volumes = experiment._annotated(settings, "train", lambda text: None)
+    volumes = experiment.shown_annotated(settings, "train", lambda text: None)
     for volume in volumes:
         low, high = np.quantile(volume.image, (0.01, 0.99))
         assert low == pytest.approx(0, abs=1e-3) and high == pytest.approx(1, abs=1e-3), volume.name
