@@ -84,6 +84,16 @@ class UNet(nn.Module):
             )
 
 
+def without_statistics(classes, model):
+    """The UNet of so many classes of the settings `model` of a config, where nobody keeps batch statistics. Raises
+    BadInput for a norm that needs them.
+    """
+    if model["norm"] == "batch":
+        raise BadInput("model.norm is batch, expected group, instance or none")
+    shape = tuple(model["widths"]), tuple(map(tuple, model["strides"]))
+    return UNet(classes, *shape, norm=model["norm"], dtype=jnp.dtype(model["compute_dtype"]))
+
+
 class TwoConvolutions(nn.Module):
     """Twice: convolution of 3 along the last `axes` axes, normalisation, ReLU. residual: the input, brought to the new
     width where it has another, is added before the last ReLU.

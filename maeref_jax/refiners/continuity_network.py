@@ -9,23 +9,14 @@ import jax.numpy as jnp
 
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.symmetries import orientations, turned, turned_back
-from maeref_jax.models.unet import UNet
+from maeref_jax.models import unet
 from maeref_jax.records import Method, Refiner
 from maeref_jax.refiners.masked_training import dice_sums, loss_and_logs, real_classes
 
 
 def network(settings):
     """The UNet of a config of configs/continuity_network.py, as a dict."""
-    model = settings["model"]
-    if model["norm"] == "batch":
-        raise BadInput("model.norm is batch, expected group, instance or none")
-    return UNet(
-        real_classes(settings),
-        tuple(model["widths"]),
-        tuple(map(tuple, model["strides"])),
-        norm=model["norm"],
-        dtype=jnp.dtype(model["compute_dtype"]),
-    )
+    return unet.without_statistics(real_classes(settings), settings["model"])
 
 
 def seen_slices(settings):
