@@ -114,7 +114,7 @@ def volumes(settings, workdir, split, say):
         if volume.labels is not None:
             plain.append(predicted.Predicted(shown, _as_seen(target, settings)))
         for copy in range(settings["degraded"]["copies"]):
-            seed = (settings["seed"], split == "validation", number)
+            seed = (settings["seed"], int(split == "validation"), number)
             # Where nobody annotated, the ensemble knows best where objects are.
             where = np.where(known < 0, shown[: real_classes(settings["classes"])].argmax(0), known).astype(np.int16)
             image = predicted.degraded(volume.image, where, copy, seed, settings["degraded"], size)

@@ -16,7 +16,9 @@ DEFOCUS_RADIUS_NM = 250.0
 DEFOCUS_PER_CUBIC_UM = 12.0
 
 
-def add_artefact(kind: str, signal: np.ndarray, seed: int, voxel_size_nm: tuple[float, float, float]) -> np.ndarray:
+def add_artefact(
+    kind: str, signal: np.ndarray, seed: int | tuple[int, ...], voxel_size_nm: tuple[float, float, float]
+) -> np.ndarray:
     """The signal float32 (z, y, x), >= 0, as it looks with an artefact of ARTEFACTS; "" leaves it as it is.
 
     Raises BadInput for another name.
@@ -25,7 +27,7 @@ def add_artefact(kind: str, signal: np.ndarray, seed: int, voxel_size_nm: tuple[
         return signal
     if kind not in ARTEFACTS:
         raise BadInput(f"no artefact '{kind}'; expected one of {', '.join(ARTEFACTS)}")
-    return ARTEFACTS[kind](signal, np.random.default_rng([seed, 3]), voxel_size_nm).astype(np.float32)
+    return ARTEFACTS[kind](signal, np.random.default_rng([*np.atleast_1d(seed), 3]), voxel_size_nm).astype(np.float32)
 
 
 def blur(signal, rng, voxel_size_nm):

@@ -36,7 +36,7 @@ def degraded(image, labels, number, seed, settings, voxel_size_nm):
 
     settings: copies; regions, fields of LowSignalSettings; artefacts, names, () for none.
     """
-    rng = np.random.default_rng((seed, number))
+    rng = np.random.default_rng((*seed, number))
     low, high = np.quantile(image[:, ::2, ::2], (0.01, 0.99))
     usual = LowSignalSettings(**settings["regions"])
     noise = tuple(value * float(high - low) / _RANGE for value in usual.noise)
