@@ -6,6 +6,9 @@ which learns nothing, and against the segmentation's own probabilities, unrefine
 user's own or predicted, visible tokens are hidden and asked back as pipeline/asking.py does, and the nearest visible
 label is what to beat.
 
+By the truth it is also chosen how far along z slices agree (AGREE_WITHIN_NM), on the very slices that are judged, for
+all maps alike; use keeps it.
+
 Bounded: runs of RUN slices from random places (a seed says which), until there are SLICES, or VOXELS.
 """
 

@@ -32,7 +32,7 @@ def check_degraded(settings):
 
 def degraded(image, labels, number, seed, settings, voxel_size_nm):
     """The image float32 (z, y, x) with its signal taken away in places, and, in turn, an artefact of those named: copy
-    `number` of it. labels: int16, where foreground is.
+    `number` of it. labels: int16, where foreground is; seed: a tuple of whole numbers.
 
     settings: copies; regions, fields of LowSignalSettings; artefacts, names, () for none.
     """
