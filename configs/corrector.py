@@ -64,6 +64,7 @@ def get_config(mode):
             "model": {
                 "widths": (32, 64, 128, 256),
                 "strides": ((2, 2), (2, 2), (2, 2)),
+                "plane_levels": 0,
                 "norm": "group",  # or instance, none
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
             },

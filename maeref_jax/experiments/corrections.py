@@ -20,7 +20,7 @@ from maeref_jax.errors import BadInput
 from maeref_jax.experiments import experiment
 from maeref_jax.masking.exact import above, sum_in_tokens
 from maeref_jax.pipeline import jobs, methods, refining
-from maeref_jax.pipeline.blockwise import likelihoods
+from maeref_jax.pipeline.blockwise import halo, likelihoods
 from maeref_jax.results.maps import probabilities as roles_of_classes
 from maeref_jax.samples import predicted, sampling, training_volumes
 from maeref_jax.segmenters.ensemble import out_of_fold
@@ -225,7 +225,7 @@ def _said(model, apply, found):
         if left <= 0:
             return
         left -= int(np.prod(box.shape))
-        around = box.grow((apply.context, 0, 0)).intersect(whole(one.target.labels.shape))
+        around = box.grow((halo(apply)[0], 0, 0)).intersect(whole(one.target.labels.shape))
         shown = one.probabilities[:, *around.slices]
         given = {
             "labels": shown[:classes].argmax(0).astype(np.int16),

@@ -30,7 +30,7 @@ from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import jobs, methods
 from maeref_jax.pipeline.asked_back import asked_back
 from maeref_jax.pipeline.asking import REACH, cannot_be_asked
-from maeref_jax.pipeline.blockwise import decide, hide, likelihoods, real_probabilities, segment_block
+from maeref_jax.pipeline.blockwise import decide, halo, hide, likelihoods, real_probabilities, segment_block
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.report.dice_tables import dice_table, repair_table
@@ -123,7 +123,7 @@ def _by_truth(settings, ensemble, refiner, asked):
     variables = jax.device_put((ensemble.params, ensemble.state))
     counted, hidden, voxels = {nm: [] for nm in lengths}, 0, 0
     for volume, box in _runs(volumes, settings["seed"]):
-        outer = box.grow((max(lengths.values()) + refiner.apply.context, 0, 0)).intersect(whole(volume.labels.shape))
+        outer = box.grow((max(lengths.values()) + halo(refiner.apply)[0], 0, 0)).intersect(whole(volume.labels.shape))
         members = out_of_fold([volume.name], ensemble.facts["member_volumes"])
         raw = array_volume(volume.image, volume.name)
         image = seen_by(ensemble, raw)

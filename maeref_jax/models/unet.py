@@ -84,14 +84,14 @@ class UNet(nn.Module):
             )
 
 
-def without_statistics(classes, model):
+def without_statistics(classes, model, plane_levels=0):
     """The UNet of so many classes of the settings `model` of a config, where nobody keeps batch statistics. Raises
     BadInput for a norm that needs them.
     """
     if model["norm"] == "batch":
         raise BadInput("model.norm is batch, expected group, instance or none")
     shape = tuple(model["widths"]), tuple(map(tuple, model["strides"]))
-    return UNet(classes, *shape, norm=model["norm"], dtype=jnp.dtype(model["compute_dtype"]))
+    return UNet(classes, *shape, plane_levels, norm=model["norm"], dtype=jnp.dtype(model["compute_dtype"]))
 
 
 class TwoConvolutions(nn.Module):

@@ -1,5 +1,5 @@
-"""A corrector: a U-Net that reads the ensemble's class probabilities, of a slice and those above and below it, and says
-what is probably there. It has learned from the ensemble's own mistakes: from what members say of volumes that they have
+"""A corrector: a U-Net that reads the ensemble's class probabilities, in a box of the volume or in a slice and those
+above and below it, and says what is probably there. It has learned from the ensemble's own mistakes: from what members say of volumes that they have
 not seen, as they are and with signal taken away, against the annotations.
 
 What it says is a probability of every class everywhere, calibrated on validation volumes. So it tells both what to fill
@@ -23,13 +23,22 @@ SMALLEST = 1e-2  # of a probability, before its logarithm: a few 255ths of a net
 
 def network(settings):
     """The UNet of a config of configs/corrector.py, as a dict."""
-    return unet.without_statistics(real_classes(settings), settings["model"])
+    return unet.without_statistics(real_classes(settings), settings["model"], settings["model"]["plane_levels"])
+
+
+def in_boxes(settings):
+    """Whether it reads boxes of a volume, and says what is in all of their slices; else it reads `context` slices
+    around one, and says what is in that.
+    """
+    return len(settings["window"]) == 3
 
 
 def check(settings):
     """Raises BadInput for settings that no corrector can work with."""
     if settings["context"] < 0:
         raise BadInput(f"context is {settings['context']}, expected a number of slices above and below, 0 for none")
+    if settings["context"] and in_boxes(settings):
+        raise BadInput(f"context is {settings['context']}, but a window of three numbers has all slices in it; set it to 0")
     if not 0 < settings["most_hidden"] <= 1:
         raise BadInput(f"most_hidden is a share of the voxels, above 0, found {settings['most_hidden']}")
     if settings["repaired_per_broken"] < 0:
@@ -48,49 +57,59 @@ def is_chosen(found):
     return numbers and temperature > 0 and 0 <= gain <= 1
 
 
-def encoded(probabilities, image, intensity_range):
-    """What the network sees: probabilities float32 (b, n, y, x, c) of n slices and image (b, n, y, x), or None, as
-    channels (b, y, x, n c [+ n]).
+def encoded(settings, probabilities, image, intensity_range):
+    """What the network sees: probabilities float32 (b, n, y, x, c) of n slices and image (b, n, y, x), or None. Of a box
+    (b, n, y, x, c [+ 1]), of slices around one as channels (b, y, x, n c [+ n]).
     """
-    b, n, y, x, c = probabilities.shape
-    seen = jnp.moveaxis(probabilities, 1, 3).reshape(b, y, x, n * c)
-    if image is None:
-        return seen
-    grey = normalised(image.astype(jnp.float32), intensity_range)
-    return jnp.concatenate([seen, jnp.moveaxis(grey, 1, 3)], -1)
+    grey = () if image is None else (normalised(image.astype(jnp.float32), intensity_range)[..., None],)
+    if in_boxes(settings):
+        return jnp.concatenate([probabilities, *grey], -1)
+    b, n, y, x, _ = probabilities.shape
+    beside = (jnp.moveaxis(one, 1, 3).reshape(b, y, x, -1) for one in (probabilities, *grey))
+    return jnp.concatenate([*beside], -1)
 
 
-def logits(net, params, state, probabilities, image, classes):
-    """Class logits float32 (b, y, x, classes) of the slice in the middle: what the ensemble said, and by how much the
+def judged(settings, slices):
+    """Of what a window holds, (b, n, …), what is said anything of: all of a box, (b, n, …), or the slice in the middle,
+    (b, …).
+    """
+    return slices if in_boxes(settings) else slices[:, slices.shape[1] // 2]
+
+
+def logits(settings, params, state, probabilities, image):
+    """Class logits float32 (b, [n,] y, x, classes) of what is judged: what the ensemble said, and by how much the
     network corrects it. probabilities: of all classes of the scheme, 0 outside the volume.
     """
-    said = jnp.log(jnp.maximum(probabilities[:, probabilities.shape[1] // 2, ..., :classes], SMALLEST))
-    seen = encoded(probabilities, image, state.get("intensity_range"))
-    return said + net.apply({"params": params}, seen)
+    said = judged(settings, probabilities)[..., : real_classes(settings)]
+    seen = encoded(settings, probabilities, image, state.get("intensity_range"))
+    return jnp.log(jnp.maximum(said, SMALLEST)) + network(settings).apply({"params": params}, seen)
 
 
 def refiner(settings):
     """The Refiner of a workdir. It needs the ensemble's probabilities, and the image where it learned with it."""
     check(settings)
-    net, classes, use = network(settings), real_classes(settings), settings["use"]
+    use, alone = settings["use"], not (settings["context"] or in_boxes(settings))
     needs = ("stored_probabilities", *("image",) * settings["with_image"])
 
     def refine(params, state, inputs, key):
         seen = inputs["stored_probabilities"]
-        seen = seen if settings["context"] else seen[:, None]
         image = inputs.get("image") if settings["with_image"] else None
-        image = image if image is None or settings["context"] else image[:, None]
+        seen, image = (one if one is None or not alone else one[:, None] for one in (seen, image))
 
         def once(turn):
             slices = jax.vmap(lambda planes: turned(planes, turn))
-            found = logits(net, params, state, slices(seen), None if image is None else slices(image), classes)
-            return turned_back(jax.nn.softmax(found / use["temperature"]), turn)
+            found = logits(settings, params, state, slices(seen), None if image is None else slices(image))
+            found = jax.nn.softmax(found / use["temperature"])
+            planes = found.reshape(-1, *found.shape[-3:])
+            back = turned_back(planes, turn)
+            return back.reshape(*found.shape[:-3], *back.shape[1:])
 
         turns = orientations(seen.shape[:1] + seen.shape[2:]) if use["symmetries"] else [0]
         return sum(map(once, turns)) / len(turns)
 
     box = (tuple(settings["window"]), tuple(settings["stride"]))
-    return Refiner(refine, *box, dims=2, needs=needs, token=settings["token"], context=settings["context"])
+    dims = len(settings["window"])
+    return Refiner(refine, *box, dims=dims, needs=needs, token=settings["token"], context=settings["context"])
 
 
 def method(settings):
@@ -99,7 +118,8 @@ def method(settings):
     net, classes = network(settings), real_classes(settings)
     weights = jnp.asarray(settings["class_weights"], jnp.float32)
     # Wrong attributes of the network are found here, before anything is computed or written.
-    channels = (2 * settings["context"] + 1) * (len(settings["classes"]["names"]) + settings["with_image"])
+    slices = 1 if in_boxes(settings) else 2 * settings["context"] + 1
+    channels = slices * (len(settings["classes"]["names"]) + settings["with_image"])
     jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *settings["window"], channels)))
 
     def given(batch):
@@ -109,13 +129,16 @@ def method(settings):
         target = batch["target"].astype(jnp.int32)
         target = jnp.where(target < classes, target, -1)
         weight = jnp.where(target >= 0, weights[jnp.maximum(target, 0)], 0.0)
-        return target, logits(net, params, state, *given(batch), classes), weight
+        return target, logits(settings, params, state, *given(batch)), weight
+
+    def before(batch):
+        return judged(settings, given(batch)[0])[..., :classes].argmax(-1)
 
     def init(key, batch):
         state = {}
         if settings["with_image"]:
             state = {"intensity_range": jnp.asarray(batch["shared"]["intensity_range"])}
-        params = net.init(key, encoded(*given(batch), state.get("intensity_range")))["params"]
+        params = net.init(key, encoded(settings, *given(batch), state.get("intensity_range")))["params"]
         # It begins by leaving everything as it is.
         return {**params, "head": jax.tree.map(jnp.zeros_like, params["head"])}, state
 
@@ -127,14 +150,12 @@ def method(settings):
         """Loss, accuracy and Dice per class over what training counts, and the accuracy of the ensemble itself."""
         target, found, weight = forward(params, state, batch)
         total, weight_sum, metrics = loss_and_logs(target, found, weight)
-        said = given(batch)[0][:, settings["context"], ..., :classes]
-        metrics["accuracy_before"] = (((said.argmax(-1) == target) & (weight > 0)).sum(), (weight > 0).sum())
+        metrics["accuracy_before"] = (((before(batch) == target) & (weight > 0)).sum(), (weight > 0).sum())
         names = settings["classes"]["names"][:classes]
         return {**metrics, "loss": (total, weight_sum), **dice_sums(names, target, found, weight > 0)}
 
     def preview(params, state, batch):
         target, found, _ = forward(params, state, batch)
-        said = given(batch)[0][:, settings["context"], ..., :classes].argmax(-1)
-        return {"input": said, "prediction": found.argmax(-1), "truth": target}
+        return {"input": before(batch), "prediction": found.argmax(-1), "truth": target}
 
     return Method(init, loss, evaluate, preview)

@@ -49,29 +49,35 @@ def degraded(image, labels, number, seed, settings, voxel_size_nm):
 
 
 def batch(volumes, seed, step, indices, size, context, min_foreground, anywhere_share=0.0, intensities=None):
-    """probabilities uint8 (b, 2 context + 1, y, x, c), the first and last slice of a volume repeated beyond its ends;
-    target int16 (b, y, x), of the middle one; index int32 (b,), as given in `indices`, the samples of the whole batch
-    that are wanted here; with `intensities` also image float32 (b, 2 context + 1, y, x), and intensity_range float32
-    (2,) in `shared`. -1 is unknown, and outside. In one of the eight symmetries of the square, and upside down or not.
-    volumes: of Predicted; size, min_foreground, anywhere_share: of the target, as of sampling.crop.
+    """For a `size` (y, x): probabilities uint8 (b, 2 context + 1, y, x, c), the first and last slice of a volume repeated
+    beyond its ends, and target int16 (b, y, x), of the middle one. For a size (z, y, x), without context, both of boxes:
+    (b, z, y, x, c), 0 outside the volume, and (b, z, y, x). index int32 (b,), as given in `indices`, the samples of the
+    whole batch that are wanted here; with `intensities` also image float32, of the slices of the probabilities, and
+    intensity_range float32 (2,) in `shared`. -1 is unknown, and outside. In one of the eight symmetries of the square,
+    and upside down or not. volumes: of Predicted; size, min_foreground, anywhere_share: of the target, as of
+    sampling.crop.
     """
-    found = []
+    found, deep = [], len(size) == 3
+    box = size if deep else (1, *size)
     for index in indices:
         rng = np.random.default_rng((seed, step, index + 1))
         volume = volumes[rng.integers(len(volumes))]
-        z, y, x = sampling.corner(volume.target, rng, (1, *size), min_foreground, anywhere_share)
-        around = np.clip(np.arange(z - context, z + context + 1), 0, len(volume.target.labels) - 1)
-        around = around[::-1] if rng.integers(2) else around
-        plane = slice(y, y + size[0]), slice(x, x + size[1])
-        turn = rng.integers(8) & (7 if size[0] == size[1] else 6)  # only a square can be transposed
+        z, y, x = sampling.corner(volume.target, rng, box, min_foreground, anywhere_share)
+        around = np.clip(np.arange(z - context, z + box[0] + context), 0, len(volume.target.labels) - 1)
+        around = slice(z, z + box[0]) if deep else around
+        order, shape = slice(None, None, -1 if rng.integers(2) else 1), (box[0] + 2 * context, *box[1:])
+        turn = rng.integers(8) & (7 if box[1] == box[2] else 6)  # only a square can be transposed
+        window = slice(y, y + box[1]), slice(x, x + box[2])
 
-        def crop(array, value, plane=plane, turn=turn):
-            return sampling.oriented(sampling.padded(array[plane], size, value), turn)
+        def crop(array, value, around=around, order=order, shape=shape, turn=turn, window=window):
+            slices = sampling.padded(array[around, *window], shape, value)
+            return np.stack([sampling.oriented(one, turn) for one in slices[order]])
 
-        seen = [np.stack([crop(one[i], 0) for one in volume.probabilities], -1) for i in around]
-        one = {"probabilities": np.stack(seen), "target": crop(volume.target.labels[z], -1)}
+        target = crop(volume.target.labels, -1)
+        seen = np.stack([crop(one, 0) for one in volume.probabilities], -1)
+        one = {"probabilities": seen, "target": target if deep else target[context]}
         if intensities is not None:
-            one["image"] = np.stack([crop(volume.target.image[i], None) for i in around]).astype(np.float32)
+            one["image"] = crop(volume.target.image, None).astype(np.float32)
         found.append(one)
     stacked = {name: np.stack([one[name] for one in found]) for name in found[0]}
     shared = {} if intensities is None else {"intensity_range": intensities}

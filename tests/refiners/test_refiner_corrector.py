@@ -15,7 +15,7 @@ SETTINGS = {
     "most_hidden": 0.1, "repaired_per_broken": 6.0,
     "classes": {"names": ("background", "cell", "nucleus", "ambiguous"), "ambiguous": 3},
     "class_weights": (1.0, 1.0, 1.0), "use": {"symmetries": False, "temperature": 1.0, "gain": 0.1},
-    "model": {"widths": (4, 8), "strides": ((2, 2),), "norm": "group", "compute_dtype": "float32"},
+    "model": {"widths": (4, 8), "strides": ((2, 2),), "plane_levels": 0, "norm": "group", "compute_dtype": "float32"},
 }  # fmt: skip
 
 
