@@ -107,13 +107,13 @@ def check_common(settings):
             f"data.at_voxel_size_nm is {read_at}, but voxel_size_nm, which the model remembers, is {size}; give both "
             "with --at_voxel_size_nm Z,Y,X"
         )
-    dims = (2, 3) if settings["method"] in methods.SEGMENTERS else (2,)
+    dims = (2, 3) if settings["method"] in methods.BOXES else (2,)
     fits = len(window) in dims and len(stride) == len(window)
     if not fits or any(not 1 <= s <= w for s, w in zip(stride, window, strict=True)):
         numbers = " or three" if 3 in dims else ""
         raise BadInput(f"window {window} and stride {stride} must be two{numbers} numbers each, 1 <= stride <= window")
     token = settings.get("token", 1)
-    if any(size % token for size in (*window, *stride)):
+    if any(size % token for size in (*window[-2:], *stride[-2:])):
         raise BadInput(f"window {window} and stride {stride} must be multiples of token, {token}")
     class_settings.check(settings)
     label_map_of(settings.get("data", {}).get("label_map", ()))

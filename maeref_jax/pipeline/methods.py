@@ -51,6 +51,7 @@ UNLEARNED = {
 }
 REFINERS = LEARNED | SEARCHED | UNLEARNED
 METHODS = SEGMENTERS | REFINERS
+BOXES = frozenset({*SEGMENTERS, "corrector"})  # whose windows may be boxes of a volume, of three numbers
 FOREGROUND = "foreground.json"  # of a segmenter's workdir: where foreground begins, chosen on validation slices
 GAIN = "gain.json"  # of a corrector's workdir: what it is used with, chosen on validation volumes
 _KINDS = {"segmenter": SEGMENTERS, "refiner": REFINERS}
