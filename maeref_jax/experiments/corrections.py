@@ -23,13 +23,12 @@ from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.pipeline.blockwise import halo, likelihoods
 from maeref_jax.results.maps import probabilities as roles_of_classes
 from maeref_jax.samples import predicted, sampling, training_volumes
-from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.training.workdir import write_text
 from maeref_jax.uncertainty.confidence import Calibration, temperature_of, tempered
 from maeref_jax.uncertainty.gain import doubted
 from maeref_jax.volumes import within
 from maeref_jax.volumes.labels import real_classes
-from maeref_jax.volumes.volume import Volume, array_volume, resolved
+from maeref_jax.volumes.volume import Volume, array_volume
 from maeref_jax.volumes.windows import blocks, whole
 
 METHOD = "corrector"
@@ -82,7 +81,7 @@ def ensemble_of(settings, workdir):
 
 class Given(NamedTuple):
     """One volume to predict. volume: as in its file, with labels None where nobody annotated it; names: what an
-    ensemble may know it by, its image and its labels; mask: of what is learned from, a Volume, None for all.
+    ensemble may know it by, see experiment.unseen_by; mask: of what is learned from, a Volume, None for all.
     """
 
     stem: str
@@ -97,8 +96,7 @@ def volumes(settings, workdir, split, say):
     output, size = epath.Path(workdir) / "predictions" / split, tuple(settings["voxel_size_nm"])
     plain, copies = [], []
     for number, (stem, volume, names, mask) in enumerate(given(settings, split, say)):
-        known_by = {one for name in names for one in (name, *labels_seen(model, name))}
-        members = out_of_fold(known_by, model.facts["member_volumes"])
+        members = experiment.unseen_by(model, names)
 
         def predict(image, name, members=members, mask=mask):
             job = jobs.Job(name, output, array_volume(image, name, size), members=members, within=mask)
@@ -128,11 +126,6 @@ def volumes(settings, workdir, split, say):
     return plain, copies
 
 
-def labels_seen(model, image):
-    """The label files that an ensemble's Model learned of an image, whose name they do not tell."""
-    return training_volumes.labels_of(image, model.settings["data"]["train"])
-
-
 def sure_labels(shown, entropy, settings):
     """What an ensemble says where it is sure, int16 (z, y, x), -1 elsewhere, and where it says "ambiguous"; shown:
     uint8 (c, z, y, x) of 255.
@@ -154,9 +147,9 @@ def given(settings, split, say):
     if data["phantom"]["train"]:
         return [Given(volume.name, volume, (volume.name,)) for volume in experiment.annotated(settings, split, say)]
     if data[split]["labels"]:
-        found, paths = experiment.annotated(settings, split, say), data[split]["images"]
-        named = zip(training_volumes.stems(paths), found, paths, strict=True)
-        return [Given(stem, volume, (volume.name, resolved(path))) for stem, volume, path in named]
+        found = experiment.annotated(settings, split, say)
+        known = training_volumes.stems(data[split]["images"]), found, experiment.known_as(settings, split, found)
+        return [Given(*one) for one in zip(*known, strict=True)]
     everything = (
         (stem, training_volumes.TrainingVolume(name, image.read(whole(image.shape)).astype(np.float32), None), mask)
         for name, stem, image, mask in experiment.image_files(settings, split)

@@ -221,6 +221,24 @@ def shown_annotated(settings, split, say):
     return [training_volumes.as_seen(volume, settings["normalisation"]) for volume in found]
 
 
+def known_as(settings, split, volumes):
+    """What an ensemble may know the annotated volumes of a split by, a tuple of names for each: its own, that of its
+    labels, and of files that of its image.
+    """
+    data = settings["data"]
+    images = () if data["phantom"]["train"] or data["phantom"]["validation"] else data[split]["images"]
+    return [(v.name, *(resolved(path) for path in images[i : i + 1])) for i, v in enumerate(volumes)]
+
+
+def unseen_by(model, names):
+    """Indices of the members of an ensemble's Model that never saw a slice of the volume of these names; None for all.
+    An image may also be known by the labels that the ensemble learned of it. Raises BadInput if every member saw one.
+    """
+    learned = model.settings["data"]["train"]
+    known = {one for name in names for one in (name, *training_volumes.labels_of(name, learned))}
+    return methods.SEGMENTERS["ensemble"].out_of_fold(known, model.facts["member_volumes"])
+
+
 def annotated(settings, split, say):
     """The annotated TrainingVolumes of a split, phantoms or files, their images as they are."""
     data = settings["data"]
@@ -311,9 +329,7 @@ def _predictor(settings, ensemble, output, say=tell):
     only_ambiguous = jobs.Settings(1.0, settings["ambiguous_threshold"], settings["token"], tiff_export=False)
 
     def predict(name, stem, image, mask):
-        names = {name, *training_volumes.labels_of(name, model.settings["data"]["train"])}
-        members = methods.SEGMENTERS["ensemble"].out_of_fold(names, model.facts["member_volumes"])
-        job = jobs.Job(stem=stem, output=output, image=image, members=members, within=mask)
+        job = jobs.Job(stem=stem, output=output, image=image, members=unseen_by(model, (name,)), within=mask)
         refining.refine_volume(job, model, None, only_ambiguous, say)
         everything = whole(image.shape)
         labels, entropy, ambiguous = (

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from maeref_jax.errors import BadInput
-from maeref_jax.experiments.experiment import Notes, load_ensemble
+from maeref_jax.experiments.experiment import Notes, known_as, load_ensemble, unseen_by
 from maeref_jax.experiments.train_settings import check_common
 from maeref_jax.metrics import overlap
 from maeref_jax.phantoms.phantom import phantom
@@ -22,7 +22,6 @@ from maeref_jax.pipeline.blockwise import decide, hide, real_probabilities, segm
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.samples import training_volumes
 from maeref_jax.samples.sampling import OUTSIDE, padded
-from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import Box, whole, windows_touching
@@ -65,7 +64,8 @@ def prepare(settings, workdir):
     methods.tell_doubts(model)
     notes = Notes()
     volumes = volumes_with_truth(settings, notes)
-    windows = [window for volume in volumes for window in _windows(settings, volume, model)]
+    names = known_as(settings, "validation", volumes)
+    windows = [w for one in zip(volumes, names, strict=True) for w in _windows(settings, *one, model)]
     if not windows:
         raise BadInput(
             f"nothing is hidden in the validation volumes at threshold {settings['threshold']}; the parameters are "
@@ -137,13 +137,13 @@ def volumes_with_truth(settings, say):
     return [v._replace(labels=np.where(v.labels == ambiguous, np.int16(-1), v.labels)) for v in found]
 
 
-def _windows(settings, volume, model):
+def _windows(settings, volume, names, model):
     """The windows of the lattice of one volume that show a hidden token with known truth, as what a refiner is given
     and the truth: no two share a voxel but at the far borders.
     """
     size, ambiguous = tuple(settings["window"]), settings["classes"]["ambiguous"]
     image = seen_by(model, array_volume(volume.image, volume.name, tuple(settings["voxel_size_nm"])))
-    members = out_of_fold([volume.name], model.facts["member_volumes"])
+    members = unseen_by(model, names)
     variables, found = jax.device_put((model.params, model.state)), []
     for start in range(0, image.shape[0], SLAB):
         slab = Box((start, 0, 0), (min(start + SLAB, image.shape[0]), *image.shape[1:]))

@@ -21,7 +21,7 @@ from etils import epath
 from scipy import ndimage
 
 from maeref_jax.audit.trust import squares_near, tested_volume
-from maeref_jax.experiments.experiment import load_ensemble, told_before, validation_maps
+from maeref_jax.experiments.experiment import known_as, load_ensemble, told_before, unseen_by, validation_maps
 from maeref_jax.experiments.parameter_search import volumes_with_truth
 from maeref_jax.masking.exact import any_in_tokens, spread
 from maeref_jax.masking.slices import agreed
@@ -34,7 +34,6 @@ from maeref_jax.pipeline.blockwise import decide, halo, hide, likelihoods, real_
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.report.dice_tables import dice_table, repair_table
-from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import Box, whole
@@ -122,9 +121,10 @@ def _by_truth(settings, ensemble, refiner, asked):
     lengths = _lengths(refiner, tuple(settings["voxel_size_nm"]), max(v.labels.shape[0] for v in volumes))
     variables = jax.device_put((ensemble.params, ensemble.state))
     counted, hidden, voxels = {nm: [] for nm in lengths}, 0, 0
+    names = dict(zip((volume.name for volume in volumes), known_as(settings, "validation", volumes), strict=True))
     for volume, box in _runs(volumes, settings["seed"]):
         outer = box.grow((max(lengths.values()) + halo(refiner.apply)[0], 0, 0)).intersect(whole(volume.labels.shape))
-        members = out_of_fold([volume.name], ensemble.facts["member_volumes"])
+        members = unseen_by(ensemble, names[volume.name])
         raw = array_volume(volume.image, volume.name)
         image = seen_by(ensemble, raw)
         batch = 1 if ensemble.apply.dims == 3 else BATCH

@@ -1,7 +1,7 @@
 """Results on the grid of the user's file, where it was worked at another voxel size: --at_voxel_size_nm.
 
-    {stem}_on_file_grid.ome.zarr    labels/initial, labels/refined, labels/hidden, entropy, disagreement,
-                                    confidence, as in {stem}.ome.zarr; from it come the exports
+    {stem}_on_file_grid.ome.zarr    labels/initial, labels/refined, labels/hidden, entropy, disagreement, error,
+                                    confidence and probability_N, as in {stem}.ome.zarr; from it come the exports
 
 It is written whole or not at all, when all blocks are there. Where labels were given, every voxel that nothing changed
 is as the file has it: to a coarser grid and back they would lose what is smaller than its voxels.
@@ -29,10 +29,10 @@ from maeref_jax.volumes.writing import labels_to_disk
 
 # How each is brought back: see HOWS of resolution.py. Confidence is 0 where nothing was replaced, so it has no mean.
 HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "mean", "disagreement": "mean"}
-HOW |= {"confidence": "nearest"}
+HOW |= {"confidence": "nearest", "error": "mean"} | dict.fromkeys(maps.probabilities(maps.MOST), "mean")
 _IN_WORDS = (
-    "labels, hidden and confidence by the nearest voxel, entropy linearly; where the file's voxels are larger, labels "
-    "by vote, and hidden where any of it is"
+    "labels, hidden and confidence by the nearest voxel, entropy and probabilities linearly; where the file's voxels "
+    "are larger, labels by vote, and hidden where any of it is"
 )
 _KEPT = np.uint16(256)  # no label: it is that of the user's own labels
 

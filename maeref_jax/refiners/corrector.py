@@ -1,6 +1,6 @@
 """A corrector: a U-Net that reads the ensemble's class probabilities, in a box of the volume or in a slice and those
-above and below it, and says what is probably there. It has learned from the ensemble's own mistakes: from what members say of volumes that they have
-not seen, as they are and with signal taken away, against the annotations.
+above and below it, and says what is probably there. It has learned from the ensemble's own mistakes: from what members
+say of volumes that they have not seen, as they are and with signal taken away, against the annotations.
 
 What it says is a probability of every class everywhere, calibrated on validation volumes. So it tells both what to fill
 in and where: the probability that a label is wrong is 1 minus that of the label, and what is won by replacing it, on
@@ -38,7 +38,7 @@ def check(settings):
     if settings["context"] < 0:
         raise BadInput(f"context is {settings['context']}, expected a number of slices above and below, 0 for none")
     if settings["context"] and in_boxes(settings):
-        raise BadInput(f"context is {settings['context']}, but a window of three numbers has all slices in it; set it to 0")
+        raise BadInput(f"context is {settings['context']}, expected 0: a window of three numbers has all slices in it")
     if not 0 < settings["most_hidden"] <= 1:
         raise BadInput(f"most_hidden is a share of the voxels, above 0, found {settings['most_hidden']}")
     if settings["repaired_per_broken"] < 0:
@@ -58,15 +58,15 @@ def is_chosen(found):
 
 
 def encoded(settings, probabilities, image, intensity_range):
-    """What the network sees: probabilities float32 (b, n, y, x, c) of n slices and image (b, n, y, x), or None. Of a box
-    (b, n, y, x, c [+ 1]), of slices around one as channels (b, y, x, n c [+ n]).
+    """What the network sees of probabilities float32 (b, n, y, x, c) of n slices and image (b, n, y, x), or None: a box
+    (b, n, y, x, c [+ 1]), or the slices around one as channels (b, y, x, n c [+ n]).
     """
     grey = () if image is None else (normalised(image.astype(jnp.float32), intensity_range)[..., None],)
     if in_boxes(settings):
         return jnp.concatenate([probabilities, *grey], -1)
-    b, n, y, x, _ = probabilities.shape
-    beside = (jnp.moveaxis(one, 1, 3).reshape(b, y, x, -1) for one in (probabilities, *grey))
-    return jnp.concatenate([*beside], -1)
+    b, _, y, x, _ = probabilities.shape
+    beside = [jnp.moveaxis(one, 1, 3).reshape(b, y, x, -1) for one in (probabilities, *grey)]
+    return jnp.concatenate(beside, -1)
 
 
 def judged(settings, slices):

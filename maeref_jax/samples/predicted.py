@@ -49,13 +49,13 @@ def degraded(image, labels, number, seed, settings, voxel_size_nm):
 
 
 def batch(volumes, seed, step, indices, size, context, min_foreground, anywhere_share=0.0, intensities=None):
-    """For a `size` (y, x): probabilities uint8 (b, 2 context + 1, y, x, c), the first and last slice of a volume repeated
-    beyond its ends, and target int16 (b, y, x), of the middle one. For a size (z, y, x), without context, both of boxes:
-    (b, z, y, x, c), 0 outside the volume, and (b, z, y, x). index int32 (b,), as given in `indices`, the samples of the
-    whole batch that are wanted here; with `intensities` also image float32, of the slices of the probabilities, and
-    intensity_range float32 (2,) in `shared`. -1 is unknown, and outside. In one of the eight symmetries of the square,
-    and upside down or not. volumes: of Predicted; size, min_foreground, anywhere_share: of the target, as of
-    sampling.crop.
+    """Of a `size` (y, x): probabilities uint8 (b, 2 context + 1, y, x, c), the first and last slice of a volume
+    repeated beyond its ends, and target int16 (b, y, x), of the middle one. Of a size (z, y, x), where context is 0:
+    boxes (b, z, y, x, c), 0 outside the volume, and (b, z, y, x). index int32 (b,), as given in `indices`, the samples
+    of the whole batch that are wanted here; with `intensities` also image float32, of as many slices as the
+    probabilities have, and intensity_range float32 (2,) in `shared`. -1 is unknown, and outside. In one of the eight
+    symmetries of the square, and upside down or not. volumes: of Predicted; size, min_foreground, anywhere_share: of
+    the target, as of sampling.crop.
     """
     found, deep = [], len(size) == 3
     box = size if deep else (1, *size)

@@ -18,6 +18,11 @@ SETTINGS = {
     "model": {"widths": (4, 8), "strides": ((2, 2),), "plane_levels": 0, "norm": "group", "compute_dtype": "float32"},
 }  # fmt: skip
 
+BOXES = SETTINGS | {
+    "context": 0, "window": (4, 16, 16), "stride": (2, 8, 8),
+    "model": SETTINGS["model"] | {"strides": ((2, 2, 2),), "plane_levels": 1},
+}  # fmt: skip
+
 
 def batch(seed=0, count=3, **more):
     rng = np.random.default_rng(seed)
@@ -79,6 +84,31 @@ def test_the_mean_over_orientations_has_none(variables):
     for turn in (1, 2, 7):
         other = jax.vmap(lambda planes, turn=turn: turned(planes, turn))(seen)
         np.testing.assert_allclose(look(other), turned(straight, turn), atol=1e-5)
+
+
+def test_a_box_is_read_as_a_whole_and_judged_as_a_whole():
+    one = batch(count=2)
+    box = {name: np.concatenate([one[name]] * 2, 1)[:, :4] for name in ("probabilities",)}
+    target = np.stack([one["target"]] * 4, 1)
+    method, apply = corrector.method(BOXES), corrector.refiner(BOXES)
+    assert (apply.dims, apply.window, apply.context) == (3, (4, 16, 16), 0)
+    given_box = {"stored_probabilities": jnp.asarray(box["probabilities"]) / 255}
+    params, state = jax.jit(method.init)(jax.random.key(0), one | box | {"target": target})
+    refine = jax.jit(apply.refine)
+    said = np.maximum(box["probabilities"][..., :3] / 255, corrector.SMALLEST)
+    found = refine(params, state, given_box, jax.random.key(0))
+    np.testing.assert_allclose(found, said / said.sum(-1, keepdims=True), atol=1e-5)
+    before = refine(moved(params), state, given_box, jax.random.key(0))
+    other = {"stored_probabilities": given_box["stored_probabilities"].at[:, 3].set(0)}
+    changed = np.abs(refine(moved(params), state, other, jax.random.key(0)) - before).max((0, 2, 3, 4))
+    assert (changed > 1e-4).all(), "every slice hears of every other one"
+    _, weight, _, _ = jax.jit(method.loss)(params, state, one | box | {"target": target}, jax.random.key(0))
+    assert weight == ((target >= 0) & (target < 3)).sum()
+    turned_box = jax.vmap(lambda planes: turned(planes, 1))(given_box["stored_probabilities"])
+    everyway = jax.jit(corrector.refiner(BOXES | {"use": SETTINGS["use"] | {"symmetries": True}}).refine)
+    straight = everyway(moved(params), state, given_box, jax.random.key(0))
+    back = everyway(moved(params), state, {"stored_probabilities": turned_box}, jax.random.key(0))
+    np.testing.assert_allclose(back, jax.vmap(lambda planes: turned(planes, 1))(straight), atol=1e-5)
 
 
 def test_a_temperature_makes_it_less_sure_and_changes_no_label(variables):
@@ -144,6 +174,7 @@ def test_with_the_image_it_sees_it_in_the_range_of_training(variables):
     ("change", "what"),
     [
         ({"context": -1}, "context is -1"),
+        ({"window": (4, 16, 16)}, "context is 1, expected 0: a window of three numbers"),
         ({"most_hidden": 0.0}, "most_hidden is a share"),
         ({"repaired_per_broken": -1.0}, "repaired_per_broken is a ratio"),
         ({"use": {"symmetries": False, "temperature": 0.0, "gain": 0.1}}, "use.temperature must be above 0"),

@@ -48,6 +48,22 @@ def test_every_slice_is_a_middle_one_and_the_ends_are_repeated_both_ways_up():
     assert middles == set(range(6)) and directions == {-1, 1}
 
 
+def test_a_box_is_all_target_both_ways_up_and_padded_where_the_volume_is_thinner():
+    directions = set()
+    for step in range(20):
+        batch = predicted.batch([volume()], 0, step, range(2), (4, 5, 5), 0, 0.0, 0.0, np.array([0, 1], np.float32))
+        assert batch["target"].shape == (2, 4, 5, 5)
+        np.testing.assert_array_equal(numbers(batch), batch["target"])
+        np.testing.assert_array_equal(numbers(batch), batch["image"])
+        apart = np.diff(batch["target"][:, :, 2, 2] // 144)
+        assert (np.abs(apart) == 1).all()
+        directions |= {*apart[:, 0].tolist()}
+    assert directions == {-1, 1}
+    thin = predicted.batch([volume(depth=3)], 0, 0, range(2), (8, 5, 5), 0, 0.0)
+    assert ((thin["target"] == -1).sum((1, 2, 3)) == 5 * 25).all()
+    assert not thin["probabilities"][thin["target"] == -1].any()
+
+
 def test_a_sample_depends_on_its_number_alone_and_outside_nothing_is_probable():
     given = [volume(side=4)]
     whole = predicted.batch(given, 3, 1, range(4), (8, 8), 2, 0.0)
