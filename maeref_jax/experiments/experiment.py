@@ -226,7 +226,7 @@ def known_as(settings, split, volumes):
     labels, and of files that of its image.
     """
     data = settings["data"]
-    images = () if data["phantom"]["train"] or data["phantom"]["validation"] else data[split]["images"]
+    images = () if data["phantom"][split] else data[split]["images"]
     return [(v.name, *(resolved(path) for path in images[i : i + 1])) for i, v in enumerate(volumes)]
 
 

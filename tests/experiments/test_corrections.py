@@ -101,7 +101,7 @@ def test_who_has_seen_the_image_has_seen_the_volume_whatever_its_labels_are_call
     learned = {"images": (str(tmp_path / "image.tif"),), "labels": (str(tmp_path / "clicks.csv"),)}
     model = methods.load_model(ensemble, "segmenter")
     known = model.settings | {"data": model.settings["data"] | {"train": model.settings["data"]["train"] | learned}}
-    monkeypatch.setattr(corrections, "out_of_fold", heard)
+    monkeypatch.setattr(methods.SEGMENTERS["ensemble"], "out_of_fold", heard)
     monkeypatch.setattr(corrections.experiment, "load_ensemble", lambda *_: model._replace(settings=known))
     with pytest.raises(BadInput, match="heard"):
         corrections.volumes(given, tmp_path, "train", print)

@@ -12,6 +12,7 @@ from maeref_jax.experiments import class_settings, experiment, train_settings
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Segmenter
+from maeref_jax.samples.training_volumes import TrainingVolume
 from maeref_jax.volumes.volume import write_tiff
 from maeref_jax.volumes.windows import whole
 
@@ -147,3 +148,14 @@ def test_what_an_ensemble_says_outside_of_a_mask_is_not_learned(root, tmp_path, 
     settings["data"]["train"]["images"] = ()
     with pytest.raises(BadInput, match="masks of files, and phantoms have none"):
         train_settings.check(settings)
+
+
+def test_an_ensemble_may_know_a_volume_by_its_labels_or_by_its_image():
+    volumes = [
+        TrainingVolume(name, None, np.zeros((1, 2, 2), np.int16), None) for name in ("/a_label.tif", "/b_label.tif")
+    ]
+    data = {"phantom": {"validation": ()}, "validation": {"images": ("/a.tif", "/b.tif[0:4]")}}
+    expected = [("/a_label.tif", "/a.tif"), ("/b_label.tif", "/b.tif[0:4]")]
+    assert experiment.known_as({"data": data}, "validation", volumes) == expected
+    data["phantom"]["validation"] = (8, 9)
+    assert experiment.known_as({"data": data}, "validation", volumes) == [("/a_label.tif",), ("/b_label.tif",)]

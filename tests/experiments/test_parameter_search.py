@@ -29,7 +29,9 @@ def settings(root, monkeypatch):
     found = load_config(f"{root / 'configs' / 'crf.py'}:smoke").to_dict()
     apply = Segmenter(by_brightness, (32, 32), (16, 16), 2)
     facts = {"member_volumes": [["phantom_1"]], "intensity_range": [0.0, 255.0]}
-    model = jobs.Model("E", "ensemble", json.loads(json.dumps(found)), {}, {}, apply, facts)
+    learned = json.loads(json.dumps(found))
+    learned["data"]["train"] = {"images": [], "labels": []}
+    model = jobs.Model("E", "ensemble", learned, {}, {}, apply, facts)
     monkeypatch.setattr(methods, "load_model", lambda workdir, kind: model)
     return {**found, "trials": 2, "validation_batches": 99}
 
