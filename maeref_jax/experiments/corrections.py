@@ -5,8 +5,8 @@ Every volume is predicted by the members that never saw it, as it is and in copi
 "ambiguous" and unknown left out. Of images without annotations it is what the ensemble says of the image as it is,
 where it is sure, and only the copies are learned from.
 
-When it has learned, two numbers are chosen on validation volumes and kept in gain.json: the temperature of its
-probabilities, and the gain that a token must promise to be hidden by it.
+When it has learned, two numbers are chosen on validation volumes, as they are and with less signal, and kept in
+gain.json: the temperature of its probabilities, and the gain that a token must promise to be hidden by it.
 """
 
 import json
@@ -182,7 +182,7 @@ def choose(settings, workdir):
     settings = {**model.settings, "use": {**model.settings["use"], **even}}
     apply = methods.REFINERS[METHOD].refiner(settings)
     plain, copies = volumes(settings, workdir, "validation", experiment.told_before)
-    parts = list(_said(model, apply, plain or copies))
+    parts = list(_said(model, apply, [*plain, *copies]))
     flat, truth = (np.concatenate([part[i].reshape(-1, *part[i].shape[3:]) for part in parts]) for i in (0, 2))
     temperature = float(temperature_of(flat[truth >= 0], truth[truth >= 0]))
     calibration, tried = Calibration((temperature,)), np.zeros((len(GAINS), 3), np.int64)
