@@ -48,7 +48,8 @@ def prepare(settings, workdir, indices):
     targets = [volume.target for volume in train]
     notes.of_classes(targets, settings["classes"])
     intensities = sampling.intensity_range(targets) if settings["with_image"] else None
-    crops = (tuple(settings["window"]), settings["context"], settings["min_foreground"])
+    context = methods.REFINERS[METHOD].refiner(settings).context
+    crops = (tuple(settings["window"]), context, settings["min_foreground"])
 
     def batches(step):
         drawn = (train, settings["seed"], step, indices, *crops, settings["anywhere_share"], intensities)

@@ -37,8 +37,6 @@ def check(settings):
     """Raises BadInput for settings that no corrector can work with."""
     if settings["context"] < 0:
         raise BadInput(f"context is {settings['context']}, expected a number of slices above and below, 0 for none")
-    if settings["context"] and in_boxes(settings):
-        raise BadInput(f"context is {settings['context']}, expected 0: a window of three numbers has all slices in it")
     if not 0 < settings["most_hidden"] <= 1:
         raise BadInput(f"most_hidden is a share of the voxels, above 0, found {settings['most_hidden']}")
     if settings["repaired_per_broken"] < 0:
@@ -58,15 +56,17 @@ def is_chosen(found):
 
 
 def encoded(settings, probabilities, image, intensity_range):
-    """What the network sees of probabilities float32 (b, n, y, x, c) of n slices and image (b, n, y, x), or None: a box
-    (b, n, y, x, c [+ 1]), or the slices around one as channels (b, y, x, n c [+ n]).
+    """What the network sees of probabilities float32 (b, n, y, x, c) of n slices and image (b, n, y, x), or None:
+    (b, [n,] y, x, channels), of every slice that is judged, those around it as channels: so they are seen as finely as
+    the slice itself. Beyond a box there is nothing.
     """
     grey = () if image is None else (normalised(image.astype(jnp.float32), intensity_range)[..., None],)
+    seen, context = jnp.concatenate([probabilities, *grey], -1), settings["context"]
     if in_boxes(settings):
-        return jnp.concatenate([probabilities, *grey], -1)
-    b, _, y, x, _ = probabilities.shape
-    beside = [jnp.moveaxis(one, 1, 3).reshape(b, y, x, -1) for one in (probabilities, *grey)]
-    return jnp.concatenate(beside, -1)
+        seen = jnp.pad(seen, ((0, 0), (context, context), *[(0, 0)] * 3))
+    depth = seen.shape[1] - 2 * context
+    around = jnp.concatenate([seen[:, i : i + depth] for i in range(2 * context + 1)], -1)
+    return around if in_boxes(settings) else around[:, 0]
 
 
 def judged(settings, slices):
@@ -88,13 +88,15 @@ def logits(settings, params, state, probabilities, image):
 def refiner(settings):
     """The Refiner of a workdir. It needs the ensemble's probabilities, and the image where it learned with it."""
     check(settings)
-    use, alone = settings["use"], not (settings["context"] or in_boxes(settings))
+    use, boxes = settings["use"], in_boxes(settings)
+    context = 0 if boxes else settings["context"]  # a box has the slices around in it
     needs = ("stored_probabilities", *("image",) * settings["with_image"])
 
     def refine(params, state, inputs, key):
         seen = inputs["stored_probabilities"]
         image = inputs.get("image") if settings["with_image"] else None
-        seen, image = (one if one is None or not alone else one[:, None] for one in (seen, image))
+        if not boxes and not context:
+            seen, image = (one if one is None else one[:, None] for one in (seen, image))
 
         def once(turn):
             slices = jax.vmap(lambda planes: turned(planes, turn))
@@ -109,7 +111,7 @@ def refiner(settings):
 
     box = (tuple(settings["window"]), tuple(settings["stride"]))
     dims = len(settings["window"])
-    return Refiner(refine, *box, dims=dims, needs=needs, token=settings["token"], context=settings["context"])
+    return Refiner(refine, *box, dims=dims, needs=needs, token=settings["token"], context=context)
 
 
 def method(settings):
@@ -118,8 +120,7 @@ def method(settings):
     net, classes = network(settings), real_classes(settings)
     weights = jnp.asarray(settings["class_weights"], jnp.float32)
     # Wrong attributes of the network are found here, before anything is computed or written.
-    slices = 1 if in_boxes(settings) else 2 * settings["context"] + 1
-    channels = slices * (len(settings["classes"]["names"]) + settings["with_image"])
+    channels = (2 * settings["context"] + 1) * (len(settings["classes"]["names"]) + settings["with_image"])
     jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *settings["window"], channels)))
 
     def given(batch):

@@ -174,7 +174,6 @@ def test_with_the_image_it_sees_it_in_the_range_of_training(variables):
     ("change", "what"),
     [
         ({"context": -1}, "context is -1"),
-        ({"window": (4, 16, 16)}, "context is 1, expected 0: a window of three numbers"),
         ({"most_hidden": 0.0}, "most_hidden is a share"),
         ({"repaired_per_broken": -1.0}, "repaired_per_broken is a ratio"),
         ({"use": {"symmetries": False, "temperature": 0.0, "gain": 0.1}}, "use.temperature must be above 0"),
