@@ -108,7 +108,7 @@ def get_config(mode):
         config.update({"classes": urocell.CLASSES, "class_weights": (1.0,) * 5})
     if mode == "smoke":
         config.update({"steps": 4, "evaluate_every": 2, "window": (4, 32, 32), "stride": (2, 16, 16)})
-        config.validation_batches = 1
+        config.update({"validation_batches": 1, "context": 1})
         config.degraded.copies = 1
         config.model.update({"widths": (4, 8), "strides": ((1, 2, 2),), "plane_levels": 1})
         config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -57,7 +58,7 @@ def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
     chosen = json.loads((workdir / "gain.json").read_text())
     model = methods.load_model(workdir, "refiner")
     used = {"symmetries": False, "temperature": chosen["temperature"], "gain": chosen["threshold"]}
-    assert model.settings["use"] == used and model.apply.context == 1
+    assert model.settings["use"] == used and (model.apply.dims, model.apply.context) == (3, 0)
     assert chosen["hidden_share"] <= model.settings["most_hidden"]
     assert [chosen[name] for name in ("hidden_share", "repaired", "broken")] == chosen["tried"][f"{used['gain']:g}"]
     shares = [share for share, _, _ in chosen["tried"].values()]
@@ -68,14 +69,21 @@ def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
     (workdir / "gain.json").write_text(json.dumps(chosen))
 
 
-def test_it_is_used_on_a_volume_by_the_error_that_it_expects(ensemble, workdir, tmp_path):
+def test_it_is_used_on_a_volume_by_the_error_that_it_expects_whatever_the_blocks(ensemble, workdir, tmp_path):
     image = array_volume(phantom(77, (6, 48, 48), SIZE).image, "image", SIZE)
     segmenter, corrector = methods.load_model(ensemble, "segmenter"), methods.load_model(workdir, "refiner")
-    refiner = methods.hidden_by(corrector, "error")
-    asked = jobs.Settings(block=(4, 32, 32), tiff_export=False, gain=0.001)
-    refining.refine_volume(jobs.Job("a", tmp_path, image), segmenter, refiner, asked)
-    error = refining.open_result(tmp_path, "a", "error").read(whole(image.shape))
-    assert error.max() > 0 and methods.hidden_by(corrector, str(workdir)).judge.name == "corrector"
+    rng, found = np.random.default_rng(0), {}
+    learned = jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.3, leaf.shape).astype(np.float32), corrector.params)
+    refiner = methods.hidden_by(corrector._replace(params=learned), "error")
+    assert methods.hidden_by(corrector, str(workdir)).judge.name == "corrector"
+    for block in ((4, 32, 32), (6, 48, 48)):
+        output = tmp_path / str(block[0])
+        asked = jobs.Settings(block=block, tiff_export=False, gain=0.001)
+        refining.refine_volume(jobs.Job("a", output, image), segmenter, refiner, asked)
+        for role in ("error", "hidden", "refined", "confidence"):
+            found[role, block] = refining.open_result(output, "a", role).read(whole(image.shape))
+            np.testing.assert_array_equal(found[role, block], found[role, (4, 32, 32)])
+    assert found["error", block].max() > 0 and found["hidden", block].any()
 
 
 def test_the_same_command_again_predicts_nothing_anew(ensemble, workdir):
