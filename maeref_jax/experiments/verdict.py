@@ -137,7 +137,11 @@ def _by_truth(settings, ensemble, refiner, asked):
         }
         likely = real_probabilities(means, settings["classes"]["ambiguous"])
         extra = {"image": seen_by(refiner, raw).read(outer), "probabilities": np.moveaxis(likely, -1, 0)}
-        extra["stored_probabilities"] = np.rint(255 * np.moveaxis(means, -1, 0)) / 255
+        stored = (np.rint(255 * means) / 255).astype(np.float32)
+        extra["stored_probabilities"] = np.moveaxis(stored, -1, 0)
+        # Of a refiner that works on them they are kept, so its slices agree by them.
+        kept = "stored_probabilities" in refiner.apply.needs
+        said = real_probabilities(stored, settings["classes"]["ambiguous"]) if kept else None
         given |= {name: extra[name].astype(np.float32) for name in refiner.apply.needs}
         inside = box.within(outer).slices
         filled = _filled(refiner, given)
@@ -147,8 +151,8 @@ def _by_truth(settings, ensemble, refiner, asked):
         for nm, rounds in lengths.items():
             maps = {
                 "nearest": nearest_visible_label(labels, given["hidden"], rounds),
-                "unrefined": agreed(likely, labels, given["hidden"], rounds).argmax(-1),
-                "refined": agreed(filled, labels, given["hidden"], rounds).argmax(-1),
+                "unrefined": agreed(likely, labels, given["hidden"], rounds, said).argmax(-1),
+                "refined": agreed(filled, labels, given["hidden"], rounds, said).argmax(-1),
             }
             maps = {name: np.where(here, found[inside], initial) for name, found in maps.items()}
             for z in range(len(truth)):

@@ -11,12 +11,13 @@ def slices_within(length_nm, z_nm) -> int:
     return int(min(length_nm / z_nm + 1e-6, MOST))
 
 
-def agreed(probabilities, labels, hidden, rounds):
+def agreed(probabilities, labels, hidden, rounds, said=None):
     """Class probabilities float32 (z, y, x, c) of hidden voxels after `rounds` rounds, in each of which every hidden
     voxel takes the geometric mean of its own and those of the voxels above and below it; other voxels as they are.
 
-    labels: int (z, y, x), what visible voxels are certain of; -1, or any id that is no class, is no opinion. hidden:
-    bool (z, y, x). Beside a visible voxel without opinion, and at the first and the last slice, a voxel is its own
+    labels: int (z, y, x), what visible voxels are certain of; -1, or any id that is no class, is no opinion. said:
+    float32 (z, y, x, c), the probabilities of visible voxels with an opinion, None where they are certain. hidden: bool
+    (z, y, x). Beside a visible voxel without opinion, and at the first and the last slice, a voxel is its own
     neighbour: it becomes no less sure. After n rounds a voxel has heard of n slices on either side, and of no other
     column: labels of hidden voxels are not looked at. Ours; the paper has none.
     """
@@ -26,7 +27,8 @@ def agreed(probabilities, labels, hidden, rounds):
     free, known = hidden[:, columns, None], labels[:, columns, None]
     classes = np.arange(probabilities.shape[-1])
     silent = ~free & ~np.isin(known, classes)
-    logs = np.where(free, probabilities[:, columns], known == classes)
+    visible = known == classes if said is None else said[:, columns]
+    logs = np.where(free, probabilities[:, columns], visible)
     logs = np.log(np.maximum(logs, np.float32(SMALLEST / len(classes))))
     for _ in range(rounds):
         total = logs.copy()

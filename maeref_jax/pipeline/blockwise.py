@@ -202,9 +202,9 @@ def refine_block(
     which are read, and filled in where a hidden voxel of the box can hear of them.
 
     volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image",
-    "probabilities" and "stored_probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box
-    are not computed. inside: of a refiner that works everywhere, which voxels of a box (bool) it is asked for, None for
-    all.
+    "probabilities" and "stored_probabilities" (with classes), as Volumes; the latter also where they are kept, so that
+    visible voxels agree as surely as they were segmented. Windows without a hidden voxel of the box are not computed.
+    inside: of a refiner that works everywhere, which voxels of a box (bool) it is asked for, None for all.
     """
     grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
     inner = box.within(grown).slices
@@ -216,7 +216,10 @@ def refine_block(
     blended, computed, there = likelihoods(apply, variables, key, volumes, grown, wanted, batch)
     if blended is None:
         return labels[inner], np.zeros(box.shape, np.uint8), 0, there
-    blended = agreed(blended, labels, wanted, rounds)[inner]
+    said = volumes.get("stored_probabilities") if rounds else None
+    if said is not None:  # "ambiguous" is behind the others
+        said = real_probabilities(np.moveaxis(said.read(grown), 0, -1), blended.shape[-1])
+    blended = agreed(blended, labels, wanted, rounds, said)[inner]
     labels, filled, sure = labels[inner].copy(), wanted[inner], np.zeros(box.shape, np.uint8)
     found = blended[filled]
     labels[filled] = found.argmax(-1)
@@ -240,9 +243,8 @@ def likelihoods(
         return None, 0, len(touching)
     frame = functools.reduce(Box.hull, windows)
     deeper = tuple(apply.needs) if apply.context else ()
-    around = {
-        name: _read_padded(volume, frame, **_PADDING[name]) for name, volume in volumes.items() if name not in deeper
-    }
+    seen = {"labels", "entropy", "hidden", *apply.needs}.difference(deeper)
+    around = {name: _read_padded(volumes[name], frame, **_PADDING[name]) for name in volumes if name in seen}
     # Of one that sees adjacent slices.
     along = {name: _read_around(volumes[name], frame, apply.context, name) for name in deeper}
     along |= {"slices": _read_around(volumes["labels"], frame, apply.context, "labels")} if apply.context else {}

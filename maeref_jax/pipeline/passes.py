@@ -208,7 +208,7 @@ def _seen_by(refiner, run, means) -> dict[str, Volume]:
         volumes["image"] = seen_by(refiner, run.job.image)
     if "probabilities" in refiner.apply.needs:
         volumes["probabilities"] = probabilities_again(run, means)
-    if "stored_probabilities" in refiner.apply.needs:
+    if run.settings.keep_probabilities:
         volumes["stored_probabilities"] = stored_probabilities(run)
     return volumes
 

@@ -48,6 +48,23 @@ def test_a_slice_that_differs_is_outvoted_by_its_neighbours_and_by_visible_label
     assert slices.agreed(probabilities, labels, hidden, 1)[1, 0, 0, 0] == pytest.approx(mean[0] / sum(mean), abs=1e-5)
 
 
+def test_visible_neighbours_are_as_sure_as_what_is_said_of_them():
+    hidden, labels = np.array([False, True, False])[:, None, None], np.zeros((3, 1, 1), np.int16)
+    probabilities = np.array([[0.5, 0.5], [0.3, 0.7], [0.5, 0.5]], np.float32)[:, None, None]
+    said = np.array([[0.6, 0.4], [0.0, 1.0], [0.5, 0.5]], np.float32)[:, None, None]
+    mean = (0.3 * 0.6 * 0.5) ** (1 / 3), (0.7 * 0.4 * 0.5) ** (1 / 3)
+    found = slices.agreed(probabilities, labels, hidden, 1, said)
+    assert found[1, 0, 0, 0] == pytest.approx(mean[0] / sum(mean), abs=1e-5)
+    np.testing.assert_array_equal(found[[0, 2]], probabilities[[0, 2]])
+    certain = np.where(hidden[..., None], said, labels[..., None] == np.arange(2)).astype(np.float32)
+    without = slices.agreed(probabilities, labels, hidden, 1)
+    np.testing.assert_array_equal(slices.agreed(probabilities, labels, hidden, 1, certain), without)
+    labels[0] = -1  # without an opinion it is not heard, whatever is said
+    mean = (0.3 * 0.3 * 0.5) ** (1 / 3), (0.7 * 0.7 * 0.5) ** (1 / 3)
+    found = slices.agreed(probabilities, labels, hidden, 1, said)
+    assert found[1, 0, 0, 0] == pytest.approx(mean[0] / sum(mean), abs=1e-5)
+
+
 def test_a_stack_that_is_the_same_everywhere_stays_so():
     probabilities = np.broadcast_to(np.array([0.5, 0.3, 0.2], np.float32), (5, 2, 2, 3))
     hidden = np.ones((5, 2, 2), bool)

@@ -22,6 +22,7 @@ from fakes import (
 
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.exact import sum_in_tokens
+from maeref_jax.masking.slices import agreed
 from maeref_jax.pipeline import passes, refining
 from maeref_jax.results import marks, repairing, verifying
 from maeref_jax.results.maps import probabilities
@@ -70,6 +71,22 @@ def test_tokens_are_hidden_that_promise_more_than_the_gain(tmp_path):
     changed = result(tmp_path, "refined") != result(tmp_path, "initial")
     assert changed.any() and not (changed & (result(tmp_path, "hidden") == 0)).any()
     np.testing.assert_array_equal(result(tmp_path, "refined")[changed], likely.argmax(-1)[changed])
+
+
+def test_visible_slices_agree_as_surely_as_they_were_segmented(tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    refined(alone, agree_within_nm=0.0)
+    refined(together, agree_within_nm=30.0)  # one slice on either side
+    seen, initial, hidden = kept(together), result(together, "initial"), result(together, "hidden") > 0
+    around = np.stack([seen[np.clip(np.arange(SHAPE[0]) + step, 0, SHAPE[0] - 1)] for step in (-1, 0, 1)], 1)
+    likely = np.asarray(said_along_z({}, {}, {"stored_probabilities": jnp.asarray(around)}, None))
+    said = seen[..., :4] / seen[..., :4].sum(-1, keepdims=True)
+    expected = agreed(likely, initial.astype(int), hidden, 1, said)
+    sure = hidden & (np.sort(expected, -1)[..., -1] - np.sort(expected, -1)[..., -2] > 0.01)
+    np.testing.assert_array_equal(result(together, "refined")[sure], expected.argmax(-1)[sure])
+    certain = agreed(likely, initial.astype(int), hidden, 1).argmax(-1)
+    assert (certain != expected.argmax(-1))[sure].any(), "it matters"
+    assert (result(together, "refined") != result(alone, "refined")).any()
 
 
 def test_the_result_does_not_depend_on_blocks(tmp_path):
