@@ -3,8 +3,8 @@
     python train.py --config configs/corrector.py --workdir runs/corrector --config.data.ensemble=runs/ensemble
     python refine.py --input image.tif --ensemble runs/ensemble --refiner runs/corrector --hide_by error --output out
 
-It reads class probabilities in boxes of eight slices, so it works on those of any segmenter, too: refine.py
---probabilities. Every annotated volume is predicted by the members that never saw it, as it is and in copies
+It reads the class probabilities of a slice and of those above and below it, so it works on those of any segmenter, too:
+refine.py --probabilities. Every annotated volume is predicted by the members that never saw it, as it is and in copies
 with less signal (docs/refiners.md). On phantoms, without --config.data.ensemble, the ensemble of configs/ensemble.py,
 same mode, is trained first, in WORKDIR/ensemble. Meant for a GPU; not timed yet. Modes:
 
@@ -32,13 +32,12 @@ def get_config(mode):
             "method": "corrector",
             "seed": 0,
             "steps": 20_000,
-            "batch": 2,
-            "context": 2,  # slices above and below that are seen as finely as the one that is judged
+            "batch": 16,
+            "context": 2,  # slices above and below that it sees as finely as the one that it judges
             "with_image": False,  # it sees the image as well; then it knows one kind of image
             "token": 4,
-            # What it sees and says; of two numbers: it sees slices around one, and says that.
-            "window": (8, 128, 128),
-            "stride": (6, 96, 96),
+            "window": (128, 128),  # or three numbers: all slices of a box are judged together
+            "stride": (64, 64),
             "min_foreground": 0.05,  # of a crop
             "anywhere_share": 0.3,  # share of crops drawn wherever there is a known label
             "threshold": 0.4,  # tokens above this mean entropy are hidden, unless it says itself which are (--hide_by)
@@ -64,8 +63,8 @@ def get_config(mode):
             "voxel_size_nm": (20.0, 10.0, 10.0),
             "model": {
                 "widths": (32, 64, 128, 256),
-                "strides": ((1, 2, 2), (1, 2, 2), (1, 2, 2)),
-                "plane_levels": 2,  # so many of the finest levels convolve in the plane alone
+                "strides": ((2, 2), (2, 2), (2, 2)),
+                "plane_levels": 0,  # of boxes alone: so many of the finest levels convolve in the plane
                 "norm": "group",  # or instance, none
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
             },
@@ -87,7 +86,7 @@ def get_config(mode):
         }
     )
     if mode:
-        config.update({"window": (8, 64, 64), "stride": (6, 48, 48), "batch": 2, "validation_batches": 16})
+        config.update({"window": (64, 64), "stride": (32, 32), "batch": 8, "validation_batches": 8})
         config.model.update({"widths": (24, 48, 96, 96)})
         config.data.phantom.shape = (24, 112, 112)
     if mode in ("demo", *REAL_SHAPES):
@@ -107,9 +106,9 @@ def get_config(mode):
     if mode == "urocell":
         config.update({"classes": urocell.CLASSES, "class_weights": (1.0,) * 5})
     if mode == "smoke":
-        config.update({"steps": 4, "evaluate_every": 2, "window": (4, 32, 32), "stride": (2, 16, 16)})
+        config.update({"steps": 4, "evaluate_every": 2, "batch": 4, "window": (32, 32), "stride": (16, 16)})
         config.update({"validation_batches": 1, "context": 1})
         config.degraded.copies = 1
-        config.model.update({"widths": (4, 8), "strides": ((1, 2, 2),), "plane_levels": 1})
+        config.model.update({"widths": (4, 8), "strides": ((2, 2),)})
         config.data.phantom.update({"train": (0, 1), "validation": (2,), "shape": (12, 64, 64)})
     return config

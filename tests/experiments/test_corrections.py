@@ -58,7 +58,7 @@ def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
     chosen = json.loads((workdir / "gain.json").read_text())
     model = methods.load_model(workdir, "refiner")
     used = {"symmetries": False, "temperature": chosen["temperature"], "gain": chosen["threshold"]}
-    assert model.settings["use"] == used and (model.apply.dims, model.apply.context) == (3, 0)
+    assert model.settings["use"] == used and (model.apply.dims, model.apply.context) == (2, 1)
     assert chosen["hidden_share"] <= model.settings["most_hidden"]
     assert [chosen[name] for name in ("hidden_share", "repaired", "broken")] == chosen["tried"][f"{used['gain']:g}"]
     shares = [share for share, _, _ in chosen["tried"].values()]
@@ -69,13 +69,20 @@ def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
     (workdir / "gain.json").write_text(json.dumps(chosen))
 
 
-def test_it_is_used_on_a_volume_by_the_error_that_it_expects_whatever_the_blocks(ensemble, workdir, tmp_path):
+BOXES = ("--config.window=4,32,32", "--config.stride=2,16,16", "--config.model.strides=((1,2,2),)")
+
+
+@pytest.mark.parametrize("more", [(), (*BOXES, "--config.model.plane_levels=1")], ids=["planes", "boxes"])
+def test_it_is_used_on_a_volume_by_the_error_that_it_expects_whatever_the_blocks(ensemble, workdir, tmp_path, more):
     image = array_volume(phantom(77, (6, 48, 48), SIZE).image, "image", SIZE)
     segmenter, corrector = methods.load_model(ensemble, "segmenter"), methods.load_model(workdir, "refiner")
-    rng, found = np.random.default_rng(0), {}
-    learned = jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.3, leaf.shape).astype(np.float32), corrector.params)
-    refiner = methods.hidden_by(corrector._replace(params=learned), "error")
     assert methods.hidden_by(corrector, str(workdir)).judge.name == "corrector"
+    asked, rng, found = settings(ensemble, *more), np.random.default_rng(0), {}
+    method, apply = (getattr(methods.REFINERS["corrector"], name)(asked) for name in ("method", "refiner"))
+    shape = (1, *(() if more else (3,)), *asked["window"], 5)
+    params, _ = jax.eval_shape(method.init, jax.random.key(0), {"probabilities": np.zeros(shape, np.uint8)})
+    learned = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), params)
+    refiner = methods.hidden_by(corrector._replace(params=learned, apply=apply), "error")
     for block in ((4, 32, 32), (6, 48, 48)):
         output = tmp_path / str(block[0])
         asked = jobs.Settings(block=block, tiff_export=False, gain=0.001)
