@@ -97,6 +97,7 @@ def get_config(mode):
         shapes = REAL_SHAPES[mode]
         config.voxel_size_nm = shapes.VOXEL_SIZE_NM
         config.data.ensemble = shapes.ENSEMBLE
+        config.update({"steps": 3000, "evaluate_every": 500})
         config.data.phantom.update({"train": (), "validation": ()})
         # The slabs of boxes are large, and all of them is predicted three times: some of their slices are enough.
         part = "[0:24]" if mode == "urocell" else ""
