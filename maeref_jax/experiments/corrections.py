@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from maeref_jax.errors import BadInput
+from maeref_jax.errors import MARK, BadInput
 from maeref_jax.experiments import experiment
 from maeref_jax.masking.exact import above, sum_in_tokens
 from maeref_jax.pipeline import jobs, methods, refining
@@ -32,7 +32,7 @@ from maeref_jax.volumes.volume import Volume, array_volume
 from maeref_jax.volumes.windows import blocks, whole
 
 METHOD = "corrector"
-GAINS = tuple(round(0.02 * i, 2) for i in range(26))
+GAINS = (*(round(0.02 * i, 2) for i in range(26)), 1.0)  # 1 hides nothing
 SLAB, MOST_VX = 8, 8_000_000  # slices at a time; voxels of validation volumes that numbers are chosen on, about
 
 
@@ -176,7 +176,7 @@ def choose(settings, workdir):
     "temperature", "threshold", "hidden_share", "repaired", "broken" and, by threshold, "tried": the last three.
 
     The threshold is that of GAINS which wins most voxels among those that hide no more than `most_hidden` of all and
-    repair at least `repaired_per_broken` voxels for each that they break; where there is none, the highest.
+    repair at least `repaired_per_broken` voxels for each that they break; where there is none, 1, which hides nothing.
     """
     even = {"temperature": 1.0, "gain": 0.0}
     model = methods.load_model(workdir, "refiner")
@@ -199,10 +199,25 @@ def choose(settings, workdir):
     return found
 
 
+def said(found, settings):
+    """What was found by `choose`, as a sentence."""
+    if found["threshold"] >= 1:
+        return (
+            f"{MARK}no gain was found on the validation volumes at which this corrector repairs "
+            f"{settings['repaired_per_broken']:g} voxels for each that it breaks, so that --hide_by error will hide "
+            "nothing; it needs more annotated volumes to learn from"
+        )
+    return (
+        f"tokens are hidden that promise a gain above {found['threshold']:g}: {found['hidden_share']:.1%} of the "
+        f"voxels of the validation volumes, of which {found['repaired']:,} become right and {found['broken']:,} wrong; "
+        f"temperature {found['temperature']:g}"
+    )
+
+
 def chosen_gain(rows, most_hidden, repaired_per_broken):
-    """See `choose`. rows: {gain: (hidden share, repaired, broken)}."""
+    """See `choose`. rows: {gain: (hidden share, repaired, broken)}, one of which hides nothing."""
     good = [gain for gain, (hidden, r, b) in rows.items() if hidden <= most_hidden and r >= repaired_per_broken * b]
-    return max(good, key=lambda gain: (rows[gain][1] - rows[gain][2], gain), default=max(rows))
+    return max(good, key=lambda gain: (rows[gain][1] - rows[gain][2], gain))
 
 
 def _said(model, apply, found):

@@ -49,12 +49,7 @@ def train(settings, workdir, profile=False):
         if is_primary():
             make_confidence_honest(settings, workdir, prepared.validation)
             if settings["method"] == corrections.METHOD:
-                found = corrections.choose(settings, workdir)
-                print(
-                    f"tokens are hidden that promise a gain above {found['threshold']:g}: {found['hidden_share']:.1%} "
-                    f"of the voxels of the validation volumes, of which {found['repaired']:,} become right and "
-                    f"{found['broken']:,} wrong; temperature {found['temperature']:g}"
-                )
+                tell(corrections.said(corrections.choose(settings, workdir), settings))
             for line in by_class(summary, settings["classes"]["names"]):
                 print(line)
             judge(settings, workdir, prepared.facts, summary)

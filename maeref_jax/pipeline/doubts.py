@@ -149,7 +149,9 @@ def stop(stem: str, warnings: Iterable[str], done: str = "nothing was written") 
 
 def _of_models(run) -> list[str]:
     segmenter, refiner = run.segmenter, run.refiner
-    found = [text for model in (segmenter, refiner) if model for text in model.doubts]
+    judge = refiner and refiner.judge
+    models = {model.workdir: model for model in (segmenter, refiner, judge) if model}
+    found = [text for model in models.values() for text in model.doubts]
     if model := segmenter or refiner:
         sizes = run.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"]
         found.append(doubt_about_scale(run.job.stem, *sizes))
@@ -165,6 +167,10 @@ def _of_models(run) -> list[str]:
             "the first and the last are repeated"
         )
     found.append(_of_foreground(run))
+    if judge and run.settings.gain >= 1:
+        chosen = judge.settings["use"]["gain"] >= 1
+        why = ", as its training found none on its validation volumes that was good enough" if chosen else ""
+        found.append(f"{judge.workdir} hides nothing at a gain of 1{why}; --config.gain=0.3 is another one")
     if refiner and refiner.verdict and refiner.verdict.get("harm"):
         found.append(f"{refiner.workdir}: {refiner.verdict['sentence']}")
     return [text for text in found if text]

@@ -158,10 +158,15 @@ def test_without_annotations_the_ensembles_sure_labels_are_the_truth_of_copies(e
 
 def test_the_gain_that_wins_most_without_breaking_much_or_hiding_much():
     rows = {0.0: (0.3, 100, 10), 0.1: (0.09, 80, 20), 0.2: (0.05, 62, 9), 0.3: (0.02, 55, 4), 0.4: (0.01, 20, 0)}
+    rows[1.0] = (0.0, 0, 0)
     assert corrections.chosen_gain(rows, 0.5, 6.0) == 0.0 and corrections.chosen_gain(rows, 0.1, 6.0) == 0.2
     assert corrections.chosen_gain(rows, 0.1, 0.0) == 0.1 and corrections.chosen_gain(rows, 0.1, 7.0) == 0.3
     assert corrections.chosen_gain(rows, 0.015, 100.0) == 0.4
-    assert corrections.chosen_gain({0.0: (0.5, 1, 9), 0.5: (0.2, 1, 9)}, 0.1, 6.0) == 0.5, "the highest, where none is"
+    harm = {0.0: (0.5, 1, 9), 0.5: (0.2, 1, 9), 1.0: (0.0, 0, 0)}
+    assert corrections.chosen_gain(harm, 0.1, 6.0) == 1.0, "nothing, where none is"
+    assert corrections.GAINS[-1] == 1.0
+    text = corrections.said({"threshold": 1.0}, {"repaired_per_broken": 6.0})
+    assert text.startswith("warning: no gain was found on the validation volumes at which this corrector repairs 6")
 
 
 def test_repaired_and_broken_are_counted_in_the_tokens_that_promise_enough():
