@@ -27,6 +27,7 @@ from pathlib import Path
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import gpu_attention
 import gpu_networks
 import gpu_training
 import gpu_volumes
@@ -34,13 +35,13 @@ import measuring
 from gpu_setup import CONFIGS, OutOfTime, Part, Setup, explained
 
 from maeref_jax.report.table import Table, text_table
-from maeref_jax.training.workdir import write_text
+from maeref_jax.training.workdir import keep_compiled, write_text
 
 # With the seconds that each takes at least: with less left it is not begun.
 PARTS = {
     "parity": Part(gpu_networks.parity, 60),
     "speed": Part(gpu_networks.speed, 90),
-    "attention": Part(gpu_networks.attention_forms, 90),
+    "attention": Part(gpu_attention.attention_forms, 90),
     "mapping": Part(gpu_networks.mapping, 90),
     "batches": Part(gpu_networks.batches, 120),
     "segment": Part(gpu_volumes.segment, 30),
@@ -56,6 +57,7 @@ def main(arguments=None):
     if given.reference:
         return gpu_networks.write_reference(setup, given.reference)
     given.folder.mkdir(parents=True, exist_ok=True)
+    keep_compiled(given.folder)  # a part that is begun again does not compile again
     for name in again:
         place_of(setup, name).unlink(missing_ok=True)
         gpu_training.forget(setup) if name == "train" else gpu_volumes.forget(setup, name)

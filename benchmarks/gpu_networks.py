@@ -1,14 +1,10 @@
-"""The parts of gpu.py that measure networks: parity with the CPU, speed, attention, mapping of members, batches."""
+"""The parts of gpu.py that measure networks: parity with the CPU, speed, mapping of members, batches."""
 
-import functools
-import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -21,65 +17,24 @@ from gpu_setup import (
     Found,
     applied,
     attempt,
+    distance,
     first_state,
     first_weights,
     is_out_of_memory,
-    method_and_optimizer,
     number,
     precision,
     random_batch,
     step_operations,
 )
+from gpu_steps import MIB, compiled_step, timed_step
 
-from maeref_jax.models import blocks
-from maeref_jax.models.attention import at_once, attention
 from maeref_jax.report.table import Table
-from maeref_jax.training.state import update
 
 STEPS = 20
 # Largest difference from the CPU that still is the same: of values and of gradients, by their norms, and of losses.
 TOLERANCES = {"float32": (1e-4, 1e-3, 1e-3), "tf32": (1e-2, 3e-2, 3e-2), "bfloat16": (5e-2, 0.3, 0.1)}
 TINY = ("float32",)  # the precisions of --tiny
-_steps = {}  # what compiled_step has compiled
 MODELS = {"mae": "masked autoencoder", "ensemble": "six U-Nets"}
-MIB = 2**20
-
-
-class Timed(NamedTuple):
-    """Seconds of a step and of compiling it; bytes that the compiler sets aside for a step, NaN where it is silent."""
-
-    step: float
-    compiling: float
-    memory: float
-
-
-def timed_step(settings, batch, how, steps, form=attention):
-    """The Timed of a training step in one of PRECISIONS: `steps` of them, sent off one after the other, as training
-    does, and waited for together. form: of attention.
-    """
-    with precision(how):
-        step, compiling = compiled_step(settings, batch, how, form)
-        state, batch, key = jax.device_put((first_state(settings, batch), batch, jax.random.key(1)))
-        state, _ = jax.block_until_ready(step(state, batch, key))
-        began = time.perf_counter()
-        for _ in range(steps):
-            state, report = step(state, batch, key)
-        jax.block_until_ready((state, report))
-        seconds, memory = (time.perf_counter() - began) / steps, step.memory_analysis()
-    return Timed(seconds, compiling, memory.temp_size_in_bytes if memory else float("nan"))
-
-
-def compiled_step(settings, batch, how, form=attention):
-    """step(state, batch, key), which gives the state away, and the seconds that compiling it took; compiled once."""
-    shapes = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), batch)
-    name = json.dumps((settings, shapes, how, form.__qualname__), default=str)
-    if name not in _steps:
-        method, optimizer = method_and_optimizer(settings)
-        state, began = first_state(settings, batch), time.perf_counter()
-        step = jax.jit(functools.partial(update, method, optimizer), donate_argnums=0)
-        with mock.patch.object(blocks, "attention", form):
-            _steps[name] = step.lower(state, batch, jax.random.key(1)).compile(), time.perf_counter() - began
-    return _steps[name]
 
 
 def parity(setup):
@@ -106,10 +61,6 @@ def parity(setup):
         "relative difference of a loss; behind each, what is tolerated."
     )
     return Found([Table("Parity with the CPU", header, rows, (), note)])
-
-
-def distance(found, wanted):
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
 def answers(setup, model, how):
@@ -217,107 +168,6 @@ def peak_of(setup, how):
         return measuring.best_flops(setup.sized(None, 64), jnp.dtype(PRECISIONS[how][0]))
 
 
-def attention_forms(setup):
-    """Every form at the shapes of the masked autoencoder, and a training step with each of them in it."""
-    how, batch = setup.sized("bfloat16", "float32"), setup.sized(64, 2)
-    settings = setup.settings("mae", how)
-    rows, steps = [], []
-    for what, shape in attention_shapes(settings, batch).items():
-        wanted = prepared(at_once, shape, "float32")[0]()[0]
-        for name, form in setup.sized(FORMS, TINY_FORMS).items():
-            setup.check_time()
-
-            def measured(form=form, shape=shape, wanted=wanted):
-                forward, both = prepared(form, shape, PRECISIONS[how][0])
-                wrong = distance(np.asarray(forward()[0], np.float32), np.asarray(wanted))
-                seconds = measuring.alternating({"forward": forward, "both": both}, setup.sized(20, 1))
-                return (*(number(1e6 * one) for one in seconds.values()), f"{wrong:.1e}")
-
-            rows.append(attempt(f"{what} {shape}, {name}", 4, measured))
-    crops = random_batch(settings, batch)
-    for name, form in setup.sized(FORMS, TINY_FORMS).items():
-        setup.check_time()
-
-        def stepped(form=form):
-            timed = timed_step(settings, crops, how, setup.sized(20, 2), form)
-            return tuple(map(number, (1000 * timed.step, batch / timed.step, timed.memory / MIB)))
-
-        steps.append(attempt(name, 4, stepped))
-    note = f"{how}; error: ‖difference‖ / ‖einsum in float32‖. A form that cannot do a shape here says why."
-    header = ("(batch, tokens, heads, width)", "forward µs", "and backward µs", "error")
-    step = Table(
-        f"A training step of the masked autoencoder, {batch} crops, by form of attention",
-        *(("form", "ms", "crops/s", "MiB"), steps, (), f"{how}; the first is the library's own."),
-    )
-    return Found([Table("Forms of attention", header, rows, (), note), step])
-
-
-def attention_shapes(settings, batch):
-    model, token = settings["model"], settings["token"]
-    tokens = settings["window"][0] * settings["window"][1] // token**2
-    kept = len(random_batch(settings, 1)["shared"]["slots"])
-
-    def shape(which, length):
-        heads = model[f"{which}_heads"]
-        return batch, length + 1, heads, model[f"{which}_width"] // heads
-
-    return {"encoder": shape("encoder", kept), "decoder": shape("decoder", tokens)}
-
-
-def prepared(form, shape, dtype):
-    """Two calls that wait for their results: attention, and it with its gradients, of fixed random inputs."""
-    rng = np.random.default_rng(0)
-    arrays = [jax.device_put(rng.normal(size=shape).astype(dtype)) for _ in range(3)]
-    valid = jax.device_put(np.arange(shape[1])[None] < np.full((shape[0], 1), shape[1] - 5))
-
-    def total(*arrays):
-        found = form(*arrays, valid).astype(jnp.float32)
-        return (found**2).sum(), found
-
-    with precision("float32"):
-        both = jax.jit(jax.grad(total, (0, 1, 2), has_aux=True)).lower(*arrays).compile()
-        forward = jax.jit(lambda *arrays: (form(*arrays, valid),)).lower(*arrays).compile()
-    return (lambda: jax.block_until_ready(forward(*arrays))), (lambda: jax.block_until_ready(both(*arrays)))
-
-
-def by_jax(implementation):
-    def form(query, key, value, valid):
-        mask = jnp.broadcast_to(valid[:, None, None], (len(valid), 1, query.shape[1], key.shape[1]))
-        return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
-
-    return form
-
-
-def by_pallas(query, key, value, valid):
-    """The kernel that comes with jax: lengths are a multiple of its blocks, heads at least 16 wide."""
-    from jax.experimental.pallas.ops.gpu import attention as kernel
-
-    length, width = query.shape[1], query.shape[-1]
-    pads = ((0, 0), (0, -length % 128), (0, 0), (0, max(16 - width, 0)))
-    query, key, value = (jnp.pad(x, pads) for x in (query, key, value))
-    segments = jnp.pad(valid, pads[:2]).astype(jnp.int32)  # attention stays within a segment
-    found = kernel.mha(query, key, value, segments, sm_scale=width**-0.5)
-    return found[:, :length, :, :width]
-
-
-def by_tokamax(query, key, value, valid):
-    import tokamax
-
-    return tokamax.dot_product_attention(query, key, value, mask=valid[:, None, None])
-
-
-FORMS = {
-    "the library's": attention,
-    "jax.nn, XLA": by_jax("xla"),
-    "jax.nn, cuDNN": by_jax("cudnn"),
-    "Pallas": by_pallas,
-    "tokamax": by_tokamax,
-}
-
-
-TINY_FORMS = {name: form for name, form in FORMS.items() if name != "jax.nn, XLA"}
-
-
 def mapping(setup):
     """All members at once, or one after the other."""
     rows = []
@@ -334,7 +184,7 @@ def mapping(setup):
 
             rows.append(attempt(f"{mapped}, {how}", 5, measured))
     settings = setup.settings("ensemble")
-    title = f"Mapping of {settings['members']} members, {settings['batch']} crops each"
+    title = f"Mapping of {settings['members']} members, {setup.sized(settings['batch'], 2)} crops each"
     header = ("", "training step ms", "prediction ms", "compile s", "MiB")
     note = "Scan computes activations again in the backward pass. MiB: temporary memory of a training step."
     return Found([Table(title, header, rows, (), note)])

@@ -26,6 +26,7 @@ PRECISIONS = {
     "tf32": ("float32", "tensorfloat32"),
     "bfloat16": ("bfloat16", "bfloat16"),
 }
+NOISES = ("contrast", "brightness", "gamma", "noise")
 RATIO = 0.5  # of the tokens hidden, in all that is timed
 ROOT = Path(__file__).parent.parent
 _drawn = {}
@@ -73,6 +74,9 @@ class Setup(NamedTuple):
         """The settings of one of CONFIGS as a dict, in the given precision, changed."""
         found = command_line.load_config(str(ROOT / self.configs[model])).to_dict() | changes
         found["model"]["compute_dtype"] = PRECISIONS[precision][0]
+        if self.tiny and model == "ensemble":  # what compiles in a second
+            found["model"] |= {"widths": (4,), "strides": ()}
+            found["augmentation"] |= {"symmetries": False, **dict.fromkeys(NOISES, 0.0)}
         return found
 
 
@@ -153,6 +157,10 @@ def explained(error):
 
 def is_out_of_memory(error):
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def distance(found, wanted):
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
 def number(value, digits=3):

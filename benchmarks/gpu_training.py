@@ -4,8 +4,8 @@ import json
 import shutil
 import time
 
-from gpu_networks import timed_step
 from gpu_setup import Found, applied, random_batch
+from gpu_steps import timed_step
 
 from maeref_jax.evaluation import reconstruction
 from maeref_jax.phantoms.phantom import phantom
@@ -42,7 +42,7 @@ def train(setup):
     settings["checkpoint"]["minutes"] = 1.0  # what a kill loses
     judged = [batch_of(settings, validation, step, (ratio, ratio)) for step, ratio in enumerate((0.25, 0.75))]
     method = mae.method(settings)._replace(preview=None)  # no pictures
-    warmup = min(settings["optimizer"]["warmup_steps"], settings["steps"] // 10)
+    warmup = min(settings["optimizer"]["warmup_steps"], max(settings["steps"] // 10, 100))
     optimizer = build_optimizer({**settings["optimizer"], "warmup_steps": warmup, "steps": settings["steps"]})
     summary = loop.train(method, optimizer, batches, judged, settings, workdir_of(setup))
     best = load_best(workdir_of(setup))

@@ -1,13 +1,13 @@
 """The whole job beside what else one would run: files on disk to files on disk, time and peak memory.
 
-    python benchmarks/whole_volume.py [--shape 4 256 256] [--ensemble configs/ensemble.py:demo]
-        [--mae configs/mae.py:demo] [--hidden 0.08] [--rounds 3] [--folder runs/whole_volume] [--growth]
+    python benchmarks/whole_volume.py [--shape 4 512 512] [--rounds 3] [--jobs segment refine] [--growth]
+        [--ensemble configs/ensemble.py:demo] [--mae configs/mae.py:demo] [--hidden 0.08] [--folder runs/whole_volume]
 
-Needs torch and monai, which the library does not. Image to labels and entropy: ours (the pipeline of refine.py
---refiner none) beside MONAI's sliding_window_inference over the same six U-Nets, and beside a loop over folds as
-nnU-Net's; same weights, windows, overlap and blending, so that labels must agree. Labels and entropy to refined labels:
-ours beside a masked autoencoder of the same size in PyTorch (pytorch_models.py) over the same windows, those without a
-hidden token left out. Networks have random weights.
+Image to labels and entropy: ours (the pipeline of refine.py --refiner none) beside MONAI's sliding_window_inference over
+the same six U-Nets, and beside a loop over folds as nnU-Net's; same weights, windows, overlap and blending, so that
+labels must agree. Labels and entropy to refined labels: ours beside a masked autoencoder of the same size in PyTorch
+(pytorch_models.py) over the same windows, those without a hidden token left out. Networks have random weights. Without
+torch and monai, which the library does not need, ours alone.
 
 Every run is a process of its own, which may use the processors that this one may; runs alternate. "seconds" are of the
 process, imports included, "work" without them, "processor" of all its threads: that is what a busy machine changes
@@ -20,6 +20,7 @@ size that people have: hours on a CPU.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -41,11 +42,11 @@ def main():
     given = flags().parse_args()
     if given.side:
         return side(Path(given.side[0]), *given.side[1:])
-    check_opponents()
+    jobs = {job: sides[: None if can_compare() else 1] for job, sides in JOBS.items() if job in given.jobs}
     if given.growth:
-        return growth(given)
+        return growth(given, jobs)
     found = {}
-    for job, sides in JOBS.items():
+    for job, sides in jobs.items():
         folder = given.folder.absolute() / job
         prepare(folder, job, given)
         found |= {(job, name): [run(folder, job, name)] for name in sides}
@@ -68,23 +69,24 @@ def main():
 
 def flags():
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--shape", type=int, nargs=3, default=(4, 256, 256))
+    found.add_argument("--shape", type=int, nargs=3, default=(4, 512, 512))
     found.add_argument("--ensemble", default="configs/ensemble.py:demo")
     found.add_argument("--mae", default="configs/mae.py:demo")
     found.add_argument("--hidden", type=float, default=0.08)
     found.add_argument("--rounds", type=int, default=3)
+    found.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     found.add_argument("--folder", type=Path, default=Path("runs/whole_volume"))
     found.add_argument("--growth", action="store_true")
     found.add_argument("--side", nargs=3, help=argparse.SUPPRESS)  # of a process of its own: folder, job, name
     return found
 
 
-def check_opponents():
-    import importlib.util
-
+def can_compare():
+    """Whether the opponents can be imported; says what they need."""
     missing = [name for name in ("torch", "monai") if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"{' and '.join(missing)} cannot be imported: pip install torch, then pip install --no-deps monai")
+        print(f"ours alone: no {' and no '.join(missing)} here; pip install torch, then pip install --no-deps monai")
+    return not missing
 
 
 def prepare(folder, job, given, **more):
@@ -214,7 +216,7 @@ def agreement(folder, job, name):
     return f"{np.mean(tifffile.imread(folder / name / 'refined.tif')[kept] == ours('refined')[kept]):.5f}"
 
 
-def growth(given):
+def growth(given, jobs):
     """Runs once what grows, and plots time and memory."""
     rows = []
     for what, job, changed in (
@@ -224,14 +226,14 @@ def growth(given):
         ("members", "segment", lambda times: {"members": 2 * times}),
         ("classes", "segment", lambda times: {"classes": 5 * (times - 1)}),
     ):
-        for times in TIMES:
+        for times in TIMES * (job in jobs):
             asked = {"shape": SMALL, "hidden": given.hidden} | changed(times)
             more = {key: asked.pop(key) for key in ("members", "classes") if key in asked}
             one = argparse.Namespace(**{**vars(given), **asked})
             folder = given.folder.absolute() / "growth"
             prepare(folder, job, one, **more)
             run(folder, job, "ours")  # compiles
-            for name in JOBS[job]:
+            for name in jobs[job]:
                 found = run(folder, job, name)
                 rows.append((f"{job}, {name}, {what} x {times}", found["processor"], found["peak_mib"]))
     import measuring
