@@ -55,7 +55,8 @@ def parity(setup):
                 return (*cells, f"{wanted['losses'][-1]:.4f}", f"{found['losses'][-1]:.4f}", "yes" if same else "NO")
 
             rows.append(attempt(f"{name}, {how}", 7, compared))
-    header = ("", "values", "gradients", f"losses of {STEPS} steps", "last, CPU", "last, here", "within tolerance")
+    losses = f"losses of {setup.sized(STEPS, 3)} steps"
+    header = ("", "values", "gradients", losses, "last, CPU", "last, here", "within tolerance")
     note = (
         "Of the CPU in float32: ‖difference‖ / ‖CPU‖ of class probabilities and of all gradients, and the largest "
         "relative difference of a loss; behind each, what is tolerated."
@@ -79,7 +80,7 @@ def answers(setup, model, how):
         found = jax.jit(values)(*first_weights(settings))
         step, _ = compiled_step(settings, batch, how)
         state, losses = jax.device_put(first_state(settings, batch)), []
-        for number_of_step in range(STEPS):
+        for number_of_step in range(setup.sized(STEPS, 3)):
             state, report = step(state, batch, jax.random.fold_in(key, number_of_step))
             losses.append(report.logs["loss"])
             if number_of_step == 0:  # after one step that is a tenth of the gradient, clipped

@@ -3,11 +3,11 @@
     python benchmarks/whole_volume.py [--shape 4 512 512] [--rounds 3] [--jobs segment refine] [--growth]
         [--ensemble configs/ensemble.py:demo] [--mae configs/mae.py:demo] [--hidden 0.08] [--folder runs/whole_volume]
 
-Image to labels and entropy: ours (the pipeline of refine.py --refiner none) beside MONAI's sliding_window_inference over
-the same six U-Nets, and beside a loop over folds as nnU-Net's; same weights, windows, overlap and blending, so that
-labels must agree. Labels and entropy to refined labels: ours beside a masked autoencoder of the same size in PyTorch
-(pytorch_models.py) over the same windows, those without a hidden token left out. Networks have random weights. Without
-torch and monai, which the library does not need, ours alone.
+Image to labels and entropy: ours (the pipeline of refine.py --refiner none) beside MONAI's sliding_window_inference
+over the same six U-Nets, and beside a loop over folds as nnU-Net's; same weights, windows, overlap and blending, so
+that labels must agree. Labels and entropy to refined labels: ours beside a masked autoencoder of the same size in
+PyTorch (pytorch_models.py) over the same windows, those without a hidden token left out. Networks have random weights.
+Without torch and monai, which the library does not need, ours alone.
 
 Every run is a process of its own, which may use the processors that this one may; runs alternate. "seconds" are of the
 process, imports included, "work" without them, "processor" of all its threads: that is what a busy machine changes
