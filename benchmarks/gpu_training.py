@@ -91,7 +91,8 @@ def plan(setup, settings, batches):
     if setup.tiny:
         steps, batch = settings["steps"], settings["batch"]
     else:
-        known = json.loads(measured.read_text())["facts"].get(f"mae/{HOW}") if measured.exists() else None
+        facts = (json.loads(measured.read_text())["facts"] if measured.exists() else None) or {}
+        known = facts.get(f"mae/{HOW}")
         batch = known["batch"] if known else settings["batch"]
         step = known["step"] if known else timed_step(settings, random_batch(settings, batch), HOW, 5).step
         began = time.monotonic()
