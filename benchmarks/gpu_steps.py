@@ -45,7 +45,7 @@ def timed_step(settings, batch, how, steps, form=attention):
 def compiled_step(settings, batch, how, form=attention):
     """step(state, batch, key), which gives the state away, and the seconds that compiling it took; compiled once."""
     shapes = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), batch)
-    name = json.dumps((settings, shapes, how, form.__qualname__), default=str)
+    name = json.dumps((settings, shapes, how), default=str), form
     if name not in _steps:
         method, optimizer = method_and_optimizer(settings)
         state, began = first_state(settings, batch), time.perf_counter()
