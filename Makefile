@@ -6,7 +6,7 @@ PY := .venv/bin/python
 DEMO := runs/demo
 EVALUATE := runs/evaluate
 
-.PHONY: demo test fuzz newest lint bench evaluate clean
+.PHONY: demo test fuzz newest lint bench gpu evaluate clean
 
 # The stamp is written last: an interrupted installation starts again from nothing.
 .venv/installed: requirements.txt pyproject.toml
@@ -48,12 +48,17 @@ bench: .venv/installed
 	$(PY) benchmarks/mae_speed.py
 	$(PY) benchmarks/ensemble_speed.py
 	$(PY) benchmarks/volume_speed.py
+	$(PY) benchmarks/whole_volume.py
 	$(PY) benchmarks/scaling.py
 	$(PY) benchmarks/convolution.py
 	$(PY) benchmarks/convolution_layers.py
 	$(PY) benchmarks/layer_forms.py
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/member_mapping.py
+
+# All that is to be known of a GPU, in nine minutes a call: the same command goes on until exit code 0 (benchmarks/gpu.py).
+gpu: .venv/installed
+	$(PY) benchmarks/gpu.py $(GPU)
 
 # The whole protocol with small models on phantoms. Steps give every method about as long to learn.
 TRAIN = $(PY) train.py --config.data.ensemble=$(EVALUATE)/ensemble --config

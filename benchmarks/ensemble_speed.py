@@ -97,7 +97,7 @@ def ours(settings, batch):
 def operations(settings):
     """Floating-point operations a voxel of one U-Net's convolutions of 3 along every axis, forward."""
     widths, strides = settings["model"]["widths"], settings["model"]["strides"]
-    kernel, share, total = 3 ** len(strides[0]), 1.0, 0.0
+    kernel, share, total = 3 ** len(settings["window"]), 1.0, 0.0
     for level, width in enumerate(widths):
         before = widths[level - 1] if level else 1
         total += share * 2 * kernel * width * (before + width)

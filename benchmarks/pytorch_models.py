@@ -20,16 +20,20 @@ class Block(nn.Module):
         hidden = int(mlp_ratio * width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, x):
+    def forward(self, x, seen=None):
+        """seen: bool (b, l), which tokens attention sees, None for all."""
         b, length, width = x.shape
         qkv = self.qkv(self.norm1(x)).reshape(b, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        y = functional.scaled_dot_product_attention(*qkv).transpose(1, 2).reshape(b, length, width)
+        mask = None if seen is None else seen[:, None, None]
+        y = functional.scaled_dot_product_attention(*qkv, mask).transpose(1, 2).reshape(b, length, width)
         x = x + self.out(y)
         return x + self.mlp(self.norm2(x))
 
 
 class MaskedAutoencoder(nn.Module):
-    """Labels int64 (b, n, p) and kept indices (b, l) -> logits (b, n, p, c). All samples keep as many tokens."""
+    """Labels int64 (b, n, p) and kept indices (b, l) -> logits (b, n, p, c). All samples keep as many tokens; or, where
+    they are `padded`, the index n stands for none.
+    """
 
     def __init__(self, model, classes, token, tokens):
         super().__init__()
@@ -48,14 +52,18 @@ class MaskedAutoencoder(nn.Module):
         self.decoder = nn.Sequential(*blocks, nn.LayerNorm(inner, eps=1e-6))
         self.head = nn.Linear(inner, token**2 * classes)
 
-    def forward(self, labels, kept):
+    def forward(self, labels, kept, padded=False):
         b, n, _ = labels.shape
-        chosen = torch.gather(labels, 1, kept[..., None].expand(-1, -1, self.pixels))
+        there = kept.clamp(max=n - 1)[..., None]
+        chosen = torch.gather(labels, 1, there.expand(-1, -1, self.pixels))
         x = self.embed(functional.one_hot(chosen, self.classes).flatten(2).to(self.embed.weight.dtype))
-        x = x + torch.gather(self.positions.expand(b, -1, -1), 1, kept[..., None].expand(-1, -1, x.shape[-1]))
-        x = self.to_decoder(self.encoder(torch.cat([self.class_token.expand(b, -1, -1), x], 1)))
-        full = self.mask_token.expand(b, n, -1).to(x.dtype)
-        full = full.scatter(1, kept[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:]) + self.inner_positions
+        x = x + torch.gather(self.positions.expand(b, -1, -1), 1, there.expand(-1, -1, x.shape[-1]))
+        x, seen = torch.cat([self.class_token.expand(b, -1, -1), x], 1), functional.pad(kept < n, (1, 0), value=True)
+        for block in self.encoder[:-1]:
+            x = block(x, seen if padded else None)
+        x = self.to_decoder(self.encoder[-1](x))
+        full = self.mask_token.expand(b, n + 1, -1).to(x.dtype)
+        full = full.scatter(1, kept[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:])[:, :n] + self.inner_positions
         y = self.decoder(torch.cat([x[:, :1], full], 1))[:, 1:]
         return self.head(y).reshape(b, n, self.pixels, self.classes)
 

@@ -122,6 +122,7 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=self.depth,
+            check_constancy_invariants=False,  # nothing is broadcast out, and looking takes another tracing
         )(self.heads, self.mlp_ratio, self.dtype, name="blocks")
         # Once for all blocks: inside of them, sines are computed over and over, which on a CPU is slow.
         turned_by = None if places is None else turns(places, x.shape[-1] // self.heads)

@@ -385,16 +385,18 @@ def _blend(
     share a call of the network.
     """
     weight = blending_weight(together[0][0].shape)
-    total, weights = None, np.zeros(box.shape, np.float32)
+    total, weights, factors = None, np.zeros(box.shape, np.float32), None
     calls = [windows[start : start + batch] for windows in together for start in range(0, len(windows), batch)]
     for group in calls:
         # The last batch is filled up: one shape for the compiler.
         found = probabilities([*group, *[group[0]] * (batch - len(group))])
         if total is None:
             total = np.zeros((*box.shape, found.shape[-1]), np.float32)
+            # For every class: numpy is several times slower where the few classes share one number.
+            factors = np.repeat(weight[..., None], found.shape[-1], -1)
         for window, values in zip(group, found, strict=False):
             common = window.intersect(box)
             here, there = common.within(box).slices, common.within(window).slices
-            total[here] += weight[there][..., None] * values[there]
+            total[here] += factors[there] * values[there]
             weights[here] += weight[there]
     return total / np.maximum(weights, np.float32(1e-30))[..., None]
