@@ -18,12 +18,13 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.masking import exact
 from maeref_jax.masking.slices import agreed
+from maeref_jax.pipeline.cutting import PADDING, blend, complete_tokens, read_around, read_padded, stack
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.uncertainty.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.uncertainty.entropy import class_count, entropy_of_means, member_means
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.volume import Volume
-from maeref_jax.volumes.windows import Box, blending_weight, round_up, whole, windows_touching
+from maeref_jax.volumes.windows import Box, round_up, whole, windows_touching
 
 # Windows per call on a CPU where they need different lengths: more at a time cost as much each, and the last call of
 # every length is filled up.
@@ -84,15 +85,15 @@ def segment_block(
     if wanted is not None:
         windows = list(itertools.compress(windows, hold_any(windows, wanted, box)))
     frame = functools.reduce(Box.hull, windows)
-    around = _read_padded(image, frame, mode="symmetric").astype(np.float32)
+    around = read_padded(image, frame, mode="symmetric").astype(np.float32)
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
-        stacked = _stack(around, group, frame, apply.dims)
+        stacked = stack(around, group, frame, apply.dims)
         with _network("the ensemble", apply.predict, members, kind, stacked.shape):
             found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
         return found if apply.dims == 3 else found[:, None]
 
-    return _blend([windows], box, probabilities, batch), len(windows)
+    return blend([windows], box, probabilities, batch), len(windows)
 
 
 @contextmanager
@@ -244,14 +245,14 @@ def likelihoods(
     frame = functools.reduce(Box.hull, windows)
     deeper = tuple(apply.needs) if apply.context else ()
     seen = {"labels", "entropy", "hidden", *apply.needs}.difference(deeper)
-    around = {name: _read_padded(volumes[name], frame, **_PADDING[name]) for name in volumes if name in seen}
+    around = {name: read_padded(volumes[name], frame, **PADDING[name]) for name in volumes if name in seen}
     # Of one that sees adjacent slices.
-    along = {name: _read_around(volumes[name], frame, apply.context, name) for name in deeper}
-    along |= {"slices": _read_around(volumes["labels"], frame, apply.context, "labels")} if apply.context else {}
+    along = {name: read_around(volumes[name], frame, apply.context, name) for name in deeper}
+    along |= {"slices": read_around(volumes["labels"], frame, apply.context, "labels")} if apply.context else {}
     for arrays in (around, along):
         arrays |= {name: arrays[name].astype(np.float32) for name in ("image",) if name in arrays}
     # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
-    around["hidden"] = _complete_tokens(around["hidden"], frame, shape, _in_tokens(apply, shape))
+    around["hidden"] = complete_tokens(around["hidden"], frame, shape, _in_tokens(apply, shape))
     if not apply.sees_hidden:
         # No refiner can look at them by mistake: hidden means hidden (design law 3).
         around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
@@ -261,16 +262,16 @@ def likelihoods(
         batch = min(batch, _CPU_BATCH)
 
     def probabilities(group: Sequence[Box]) -> np.ndarray:
-        stacked = {name: _stack(array, group, frame, apply.dims) for name, array in around.items()}
+        stacked = {name: stack(array, group, frame, apply.dims) for name, array in around.items()}
         for name, array in along.items():
-            stacked[name] = _stack(array, [w.grow(more) for w in group], frame.grow(more), 3)
+            stacked[name] = stack(array, [w.grow(more) for w in group], frame.grow(more), 3)
         with _network("the refiner", apply.refine, len(group), lengths[group[0]]):
             found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
         return found if apply.dims == 3 else found[:, None]
 
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
-    return _blend(together, box, probabilities, batch), len(windows), len(touching)
+    return blend(together, box, probabilities, batch), len(windows), len(touching)
 
 
 def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
@@ -294,7 +295,7 @@ def _lengths_of(apply: Refiner, windows, around, frame: Box, batch: int) -> dict
     for start in range(0, len(windows), batch):
         group = windows[start : start + batch]
         filled_up = [*group, *[group[0]] * (batch - len(group))]
-        stacked = (_stack(around[name], filled_up, frame, apply.dims) for name in ("labels", "hidden"))
+        stacked = (stack(around[name], filled_up, frame, apply.dims) for name in ("labels", "hidden"))
         numbers = np.asarray(_lengths(apply.lengths, *stacked)).tolist()
         found |= {window: tuple(wanted) for window, wanted in zip(group, numbers, strict=False)}
     return found
@@ -307,16 +308,6 @@ def _depth(hidden: Volume, box: Box, token: int) -> np.ndarray:
     stop = tuple(min(at + reach, n) for at, reach, n in zip(box.stop, (0, by, by), hidden.shape, strict=True))
     around = Box(start, stop)
     return depth_of(hidden.read(around), token)[box.within(around).slices]
-
-
-_PADDING = {
-    "labels": {"mode": "constant", "constant_values": -1},
-    "entropy": {"mode": "constant", "constant_values": 0},
-    "hidden": {"mode": "constant", "constant_values": False},
-    "image": {"mode": "symmetric"},
-    "probabilities": {"mode": "constant", "constant_values": 0},
-    "stored_probabilities": {"mode": "constant", "constant_values": 0},
-}
 
 
 def one_segmentation(predict, members, kind, params, state, image):
@@ -342,61 +333,3 @@ _refined = jax.jit(one_refinement, static_argnums=(0, 5))
 _lengths = jax.jit(one_count, static_argnums=0)
 _entropy = jax.jit(lambda means, kind: entropy_of_means(means[0], kind), static_argnums=1)
 _means = jax.jit(member_means, static_argnums=1)
-
-
-def _read_padded(volume: Volume, frame: Box, **padding) -> np.ndarray:
-    """`frame` of the volume, padded where it reaches beyond the far faces; classes, if there are any, come last."""
-    inside = frame.intersect(whole(volume.shape))
-    missing = [(0, end - stop) for end, stop in zip(frame.stop, inside.stop, strict=True)]
-    if volume.classes is None:
-        return np.pad(volume.read(inside), missing, **padding)
-    return np.pad(np.moveaxis(volume.read(inside), 0, -1), [*missing, (0, 0)], **padding)
-
-
-def _read_around(volume: Volume, frame: Box, context: int, name: str) -> np.ndarray:
-    """`frame` and so many slices more before and behind it: the first and last slice of the volume repeated beyond its
-    ends, padded in the plane as what is called `name`.
-    """
-    grown = frame.grow((context, 0, 0))
-    inside = grown.intersect(whole(volume.shape))
-    ends = (inside.start[0] - grown.start[0], grown.stop[0] - inside.stop[0])
-    found = _read_padded(volume, Box(inside.start, (inside.stop[0], *frame.stop[1:])), **_PADDING[name])
-    return np.pad(found, [ends, *[(0, 0)] * (found.ndim - 1)], mode="edge")
-
-
-def _complete_tokens(hidden: np.ndarray, frame: Box, shape, in_tokens) -> np.ndarray:
-    inside = frame.intersect(whole(shape)).shape
-    completed = frame.intersect(whole(in_tokens)).shape
-    cut = hidden[tuple(slice(n) for n in inside)]
-    cut = np.pad(cut, [(0, b - a) for a, b in zip(inside, completed, strict=True)], mode="edge")
-    return np.pad(cut, [(0, b - a) for a, b in zip(completed, hidden.shape, strict=True)])
-
-
-def _stack(around: np.ndarray, group: Sequence[Box], frame: Box, dims: int) -> np.ndarray:
-    """(b, [z,] y, x): the windows of the group, cut from the array of `frame`."""
-    stacked = np.stack([around[window.within(frame).slices] for window in group])
-    return stacked if dims == 3 else stacked[:, 0]
-
-
-def _blend(
-    together: Sequence[Sequence[Box]], box: Box, probabilities: Callable[[Sequence[Box]], np.ndarray], batch: int
-) -> np.ndarray:
-    """Window-weighted mean float32 (z, y, x, c) in `box`, 0 where no window lies. together: lists of windows that may
-    share a call of the network.
-    """
-    weight = blending_weight(together[0][0].shape)
-    total, weights, factors = None, np.zeros(box.shape, np.float32), None
-    calls = [windows[start : start + batch] for windows in together for start in range(0, len(windows), batch)]
-    for group in calls:
-        # The last batch is filled up: one shape for the compiler.
-        found = probabilities([*group, *[group[0]] * (batch - len(group))])
-        if total is None:
-            total = np.zeros((*box.shape, found.shape[-1]), np.float32)
-            # For every class: numpy is several times slower where the few classes share one number.
-            factors = np.repeat(weight[..., None], found.shape[-1], -1)
-        for window, values in zip(group, found, strict=False):
-            common = window.intersect(box)
-            here, there = common.within(box).slices, common.within(window).slices
-            total[here] += factors[there] * values[there]
-            weights[here] += weight[there]
-    return total / np.maximum(weights, np.float32(1e-30))[..., None]
