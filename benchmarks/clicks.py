@@ -1,5 +1,5 @@
-"""Segmentation from a few clicks, judged by the truth: ε-Seg (configs/sparse_labels.py), the U-Net (configs/ensemble.py)
-and a random forest on filter responses learn from the very same clicks; the U-Net with every label is the ceiling.
+"""Segmentation from a few clicks, judged by the truth: ε-Seg (configs/sparse_labels.py), a U-Net (configs/ensemble.py)
+and a random forest on filter responses learn from the same clicks; the U-Net with every label is the ceiling.
 
     MAEREF_DATA=FOLDER python benchmarks/clicks.py --data phantoms --share 0.0005 --draws 0 1 2
     python benchmarks/clicks.py --data phantoms --share 0.0005 --draws 0 --ablations
@@ -106,7 +106,7 @@ def epfl_hippocampus():
 
 
 def mef_cristae():
-    """Both mitochondria that have images: along x 46 % train, the next 24 % and the last 25 % validate and test; 2 % lie between."""
+    """Both mitochondria that have images: of x the first 46 % train, 24 % validate, 25 % test, with gaps between."""
     volumes = {split: [] for split in SPLITS}
     for name in ("NI_m1", "8hpi_m1"):
         image, labels = (public("mef_cristae", f"{name}_{role}.tif") for role in ("raw", "label"))
@@ -141,7 +141,7 @@ def one_draw(name, data, share, draw, ablations):
     count = sum(int((labels != UNKNOWN_ON_DISK).sum()) for labels in clicks["train"])
 
     def result(row, place, make):
-        """What is known of a row. make() -> (Counts on the test volumes, seconds of the training); place: the folder."""
+        """What is known of a row. make() -> (Counts of the test volumes, seconds of the training); place: a folder."""
         path = place / "results.jsonl"
         there = map(json.loads, path.read_text().splitlines() if path.exists() else [])
         if already := next((one for one in there if one["row"] == row), None):

@@ -1,5 +1,5 @@
-"""Segmentation learned from few labels (EVALUATION E17): every segmenter in a folder, judged by the truth of volumes that
-none of them has seen.
+"""Segmentation learned from few labels (EVALUATION E17): every segmenter in a folder, judged by the truth of volumes
+that none of them has seen.
 
 A segmenter is called by its place in the folder: SHARE/DRAW/METHOD as benchmarks/clicks.py makes them, or whatever
 there is.
@@ -36,6 +36,9 @@ def judge(settings, workdir):
     cases.check_held_out(settings, models.values())
     scheme = jobs.scheme_of(next(iter(models.values())), None, settings["classes"])
     names = without_ambiguous(scheme)["names"]
+    for name, model in models.items():
+        if (own := without_ambiguous(model.settings["classes"])["names"]) != names:
+            raise BadInput(f"{name} has the classes {', '.join(own)}, others {', '.join(names)}; judge them apart")
     given = cases.cases(settings, scheme, workdir / "held_out")
     if any("image" not in case.inputs for case in given):
         raise BadInput("segmenters need images to be judged on: give files.images beside files.truths")
@@ -44,7 +47,6 @@ def judge(settings, workdir):
     found = {}
     for name, model in models.items():
         print(f"counting {name}", flush=True)
-        jobs.scheme_of(model, None, names)  # all of them have the same classes
         found[name] = numbers(sum_of(count(model, case.inputs["image"], case.truth) for case in given), names)
     table = table_of(found, names)
     write_text(workdir / "tables.txt", report.text_table(table) + "\n")

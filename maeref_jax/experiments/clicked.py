@@ -7,6 +7,7 @@ from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.experiments import experiment
 from maeref_jax.pipeline import methods
 from maeref_jax.samples import click_crops, sampling, training_volumes
+from maeref_jax.segmenters.sparse_labels import crop_shape
 from maeref_jax.training.checkpoint import load_best
 
 FIRST = "clicks"  # the folder of the first phase, in the workdir of the second
@@ -19,7 +20,7 @@ def prepare(settings, workdir, indices):
     method, notes = methods.SEGMENTERS[settings["method"]].method(settings), experiment.Notes()
     names = settings["classes"]["names"]
     volumes = {split: _clicked(settings, split, notes) for split in ("train", "validation")}
-    window, found = tuple(settings["window"]), {}
+    window, found = crop_shape(settings), {}
     for split, own in volumes.items():
         click_crops.check_fit(own, window)
         found[split] = click_crops.clicks_of(own, len(names))
