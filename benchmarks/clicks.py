@@ -2,7 +2,7 @@
 and a random forest on filter responses learn from the same clicks; the U-Net with every label is the ceiling.
 
     MAEREF_DATA=FOLDER python benchmarks/clicks.py --data phantoms --share 0.0005 --draws 0 1 2
-    python benchmarks/clicks.py --data phantoms --share 0.0005 --draws 0 --ablations
+    python benchmarks/clicks.py --data phantoms --rows "no inpainting" kmeans longer
     python benchmarks/clicks.py --tables
 
 The data sets are phantoms, vnc_sstem, epfl_hippocampus and mef_cristae (DATA below says which slices train, validate
@@ -22,20 +22,22 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import clicks_ablations
 import forest
 
 from maeref_jax.commands import command_line
 from maeref_jax.evaluation import sparse
 from maeref_jax.experiments import class_settings, run, sparse_labels
+from maeref_jax.metrics import overlap
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import methods
 from maeref_jax.report.table import Table, text_table
-from maeref_jax.samples import drawn_labels
+from maeref_jax.samples import click_crops, drawn_labels
+from maeref_jax.segmenters import sparse_labels as segmenter
 from maeref_jax.training.workdir import keep_compiled
 from maeref_jax.volumes.volume import array_volume, open_volume, write_tiff
 from maeref_jax.volumes.windows import whole
@@ -51,6 +53,15 @@ ROWS = {
     "forest": "random forest",
     "clicks": "ε-Seg, clicks alone",
     "pseudo_labels": "ε-Seg, with pseudo-labels",
+}
+# What is changed of the row "clicks", or asked of its network.
+VARIANTS = {
+    "no contrastive term": {"losses": {"contrastive": 0.0}},
+    "no mixture prior": {"losses": {"divergence": 0.0}},
+    "no inpainting": {"losses": {"inpainting": 0.0}},
+    "margin": {"margin": 8, "steps": 200},
+    "longer": {"margin": 8, "steps": 1200},
+    "kmeans": {},
 }
 PHANTOM = ("background", "intermembrane", "cristae", "matrix")
 VNC = ("intracellular", "membrane", "mitochondria", "synapse", "extracellular")
@@ -70,14 +81,14 @@ def main():
     flags.add_argument("--data", choices=DATA)
     flags.add_argument("--share", type=float, default=0.0005)
     flags.add_argument("--draws", type=int, nargs="+", default=[0])
-    flags.add_argument("--ablations", action="store_true")
+    flags.add_argument("--rows", nargs="+", choices=(*ROWS, *VARIANTS), default=list(ROWS))
     flags.add_argument("--tables", action="store_true")
     given = flags.parse_args()
     if given.data:
         keep_compiled(FOLDER)
         data = DATA[given.data]()
         for draw in given.draws:
-            one_draw(given.data, data, given.share, draw, given.ablations)
+            one_draw(given.data, data, given.share, draw, given.rows)
     if given.tables or not given.data:
         tables()
 
@@ -131,7 +142,7 @@ DATA = {made.__name__: made for made in (phantoms, vnc_sstem, epfl_hippocampus, 
 # One draw of clicks, and what learns from it
 
 
-def one_draw(name, data, share, draw, ablations):
+def one_draw(name, data, share, draw, rows):
     folder = FOLDER / name / f"{share:g}" / str(draw)
     files = {"images": written(FOLDER / name / "volumes", data, "image", lambda image, labels: image)}
     files["every"] = written(FOLDER / name / "volumes", data, "labels", lambda image, labels: labels)
@@ -156,23 +167,35 @@ def one_draw(name, data, share, draw, ablations):
         print(json.dumps(found), flush=True)
         return found
 
-    full = FOLDER / name / "1" / "0"
-    result("unet_full", full, lambda: unet(full / "unet", data, files["images"], files["every"]))
-    result("unet", folder, lambda: unet(folder / "unet", data, files["images"], drawn))
-    if forest.AVAILABLE:
-        result("forest", folder, lambda: forest_of(data, clicks["train"]))
-    else:
-        print("no random forest: pip install scikit-learn")
-    eps = folder / "sparse_labels"
-    first = result("clicks", folder, lambda: epsilon(eps, data, files["images"], drawn, "clicks"))
-    both = {"before": first["seconds"]}
-    result("pseudo_labels", folder, lambda: epsilon(eps, data, files["images"], drawn, "pseudo_labels", **both))
-    if ablations:
-        for row, changed in clicks_ablations.LOSSES.items():
-            place = folder / row
-            result(row, folder, lambda p=place, c=changed: epsilon(p, data, files["images"], drawn, "clicks", c))
-        pairs = list(zip((image for image, _ in data.volumes["train"]), clicks["train"], strict=True))
-        result("kmeans", folder, lambda: (clicks_ablations.kmeans(eps / "clicks", data, pairs), 0.0))
+    full, eps, images = FOLDER / name / "1" / "0", folder / "sparse_labels", files["images"]
+
+    def first_phase():
+        return result("clicks", folder, lambda: epsilon(eps, data, images, drawn))
+
+    def pseudo_labels():
+        before = first_phase()["seconds"]
+        return result("pseudo_labels", folder, lambda: epsilon(eps, data, images, drawn, before=before))
+
+    def variant(row):
+        return result(row, folder, lambda: epsilon(folder / row, data, images, drawn, VARIANTS[row]))
+
+    def kmeans():
+        first_phase()
+        return result("kmeans", folder, lambda: clusters_of(eps / "clicks", data))
+
+    makers = {
+        "unet_full": lambda: result("unet_full", full, lambda: unet(full / "unet", data, images, files["every"])),
+        "unet": lambda: result("unet", folder, lambda: unet(folder / "unet", data, images, drawn)),
+        "forest": lambda: result("forest", folder, lambda: forest_of(data, clicks["train"])),
+        "clicks": first_phase,
+        "pseudo_labels": pseudo_labels,
+        "kmeans": kmeans,
+    }
+    for row in rows:
+        if row == "forest" and not forest.AVAILABLE:
+            print("no random forest: pip install scikit-learn")
+        else:
+            makers.get(row, lambda row=row: variant(row))()
 
 
 def written(folder, data, role, take):
@@ -216,20 +239,23 @@ def unet(place, data, images, labels):
     return judged(place, data), seconds
 
 
-def epsilon(place, data, images, labels, phase, losses=(), before=0.0):
-    """The first phase, in the folder of its own; or the second one, which starts from it. before: seconds it took."""
+def epsilon(place, data, images, labels, changed=(), before=None):
+    """The first phase, in a folder of its own; or the second one, which starts from it. before: seconds the first took,
+    to train the second; changed: settings.
+    """
     settings = settings_of("sparse_labels:demo", data, images, labels)
-    settings |= {"steps": STEPS["clicks"], "evaluate_every": STEPS["clicks"] // 3}
-    settings["losses"] |= dict(losses)
+    settings |= {"steps": STEPS["clicks"]}
     settings["use"] |= {"tile": (160, 160)}
     settings["pseudo_labels"] |= {"steps": STEPS["pseudo_labels"]}
-    first = place / "clicks"
-    if phase == "clicks":
-        settings["phases"] = sparse_labels.PHASES[:1]
-        seconds = timed(lambda: run.train(settings, first))
-        return judged(first, data), seconds
-    seconds = timed(lambda: sparse_labels.train(settings, place)) + before
-    return judged(place, data), seconds
+    for name, value in dict(changed).items():
+        settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
+    settings["evaluate_every"] = settings["steps"] // 3
+    if before is not None:
+        seconds = timed(lambda: sparse_labels.train(settings, place))
+        return judged(place, data), before + seconds
+    settings["phases"] = sparse_labels.PHASES[:1]
+    seconds = timed(lambda: run.train(settings, place / "clicks"))
+    return judged(place / "clicks", data), seconds
 
 
 def forest_of(data, clicks):
@@ -250,6 +276,36 @@ def judged(place, data):
         sparse.count(model, array_volume(image, "test", data.voxel_size_nm), labels.astype(np.int16))
         for image, labels in data.volumes["test"]
     )
+
+
+def clusters_of(place, data, number=4000):
+    """Counts of as many clusters of latents as classes, and no time: of so many voxels of the test volumes, drawn at
+    random. Each cluster gets the class that makes the most voxels right; the head would have to find that by clicks.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.cluster import KMeans
+
+    model, rng = methods.load_model(place, "segmenter"), np.random.default_rng(0)
+    net, crop = segmenter.network(model.settings), segmenter.crop_shape(model.settings)
+    variables = {"params": model.params, "batch_stats": model.state["batch_stats"]}
+    variables = jax.tree.map(lambda leaf: leaf[0], variables)
+
+    @jax.jit
+    def latents(windows):
+        x = segmenter.normalised(windows, model.state["grey"])[..., None]
+        return net.apply(variables, net.apply(variables, x, method="encoded")[-1], method="coarsest")
+
+    found, truth = [], []
+    for image, labels in data.volumes["test"]:
+        places = np.stack([rng.integers(0, size, number // len(data.volumes["test"])) for size in image.shape], 1)
+        windows = np.stack([click_crops.crop_around(image, place, crop) for place in places])
+        found += [np.asarray(latents(part)).reshape(len(part), -1) for part in np.array_split(windows, 20)]
+        truth.append(labels[tuple(places.T)])
+    truth, classes = np.concatenate(truth).astype(np.int16), len(data.names)
+    clusters = KMeans(classes, n_init=10, random_state=0).fit_predict(np.concatenate(found))
+    _, columns = linear_sum_assignment(-overlap.confusion(clusters.astype(np.int16), truth, classes))
+    sure = np.eye(classes, dtype=np.float32)[columns[clusters]]
+    return sparse.count_means(sure, truth, classes), 0.0
 
 
 def timed(call):
