@@ -5,12 +5,13 @@ and a random forest on filter responses learn from the same clicks; the U-Net wi
     python benchmarks/clicks.py --data phantoms --rows "no inpainting" kmeans longer
     python benchmarks/clicks.py --tables
 
-The data sets are phantoms, vnc_sstem, epfl_hippocampus and mef_cristae (DATA below says which slices train, validate
-and test; a gap lies between). Clicks are drawn as `maeref sample-labels --share` draws them, of every class as many;
-validation volumes have the same share. Every training takes about as long (STEPS, chosen once from steps a second).
-Each result is a line of runs/clicks_judged/DATA/SHARE/DRAW/results.jsonl; what is there is not made again.
-Seconds are those of the processor, compilation included. The forest needs scikit-learn (pip install scikit-learn);
-without it that row is left out. Two to four minutes a draw on one CPU core.
+The data sets are phantoms, vnc_sstem, epfl_hippocampus and mef_cristae (below: which slices train, validate and test; a
+gap lies between). Clicks are drawn as `maeref sample-labels --share` draws them, of every class as many, and of the
+validation volumes the same share. Every training takes about as long (STEPS, chosen once from steps a second). Each
+result is a line of runs/clicks_judged/DATA/SHARE/DRAW/results.jsonl; what is there is not made again. Seconds are those
+of the processor, compilation included. Clicks are drawn as if all classes were as common: the column "weighed" has
+probabilities multiplied by their means over the test volumes, by how common the method itself takes a class for. The
+forest needs scikit-learn (pip install scikit-learn); without it that row is left out. Five minutes a draw on a CPU core.
 """
 
 import argparse
@@ -152,15 +153,15 @@ def one_draw(name, data, share, draw, rows):
     count = sum(int((labels != UNKNOWN_ON_DISK).sum()) for labels in clicks["train"])
 
     def result(row, place, make):
-        """What is known of a row. make() -> (Counts of the test volumes, seconds of the training); place: a folder."""
+        """What is known of a row. make() -> (both Counts of `counted`, seconds of the training); place: a folder."""
         path = place / "results.jsonl"
         there = map(json.loads, path.read_text().splitlines() if path.exists() else [])
         if already := next((one for one in there if one["row"] == row), None):
             return already
         print(f"\n{name}, share {share:g}, draw {draw}: {row}", flush=True)
-        counts, seconds = make()
+        (counts, weighed), seconds = make()
         found = {"row": row, "seconds": round(seconds, 1), "clicks": count, **sparse.numbers(counts, data.names)}
-        found["confusion"] = counts.confusion.tolist()
+        found["weighed"] = sparse.numbers(weighed, data.names)
         place.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
             file.write(json.dumps(found) + "\n")
@@ -262,20 +263,31 @@ def forest_of(data, clicks):
     began = time.process_time()
     grown = forest.grow([image for image, _ in data.volumes["train"]], clicks)
     seconds = time.process_time() - began
-    found = (
-        sparse.count_means(forest.probabilities(grown, image, len(data.names)), labels, len(data.names))
-        for image, labels in data.volumes["test"]
-    )
-    return sparse.sum_of(found), seconds
+    return counted(lambda image: forest.probabilities(grown, image, len(data.names)), data), seconds
 
 
 def judged(place, data):
-    """Counts of a workdir on the test volumes."""
     model = methods.load_model(place, "segmenter")
-    return sparse.sum_of(
-        sparse.count(model, array_volume(image, "test", data.voxel_size_nm), labels.astype(np.int16))
-        for image, labels in data.volumes["test"]
+
+    def said(image):
+        volume = array_volume(image, "test", data.voxel_size_nm)
+        return np.concatenate([means for _, means in sparse.means_of(model, volume)])
+
+    return counted(said, data)
+
+
+def counted(said, data):
+    """Counts of the test volumes, as `said`, image -> mean probabilities; and of these times their own means."""
+    pairs = [(said(image), labels.astype(np.int16)) for image, labels in data.volumes["test"]]
+    shares = sum(means.sum((0, 1, 2)) for means, _ in pairs) / sum(labels.size for _, labels in pairs)
+    return tuple(
+        sparse.sum_of(sparse.count_means(normalised(means * weights), labels, len(shares)) for means, labels in pairs)
+        for weights in (np.ones_like(shares), shares)
     )
+
+
+def normalised(weights):
+    return (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
 
 
 def clusters_of(place, data, number=4000):
@@ -305,7 +317,7 @@ def clusters_of(place, data, number=4000):
     clusters = KMeans(classes, n_init=10, random_state=0).fit_predict(np.concatenate(found))
     _, columns = linear_sum_assignment(-overlap.confusion(clusters.astype(np.int16), truth, classes))
     sure = np.eye(classes, dtype=np.float32)[columns[clusters]]
-    return sparse.count_means(sure, truth, classes), 0.0
+    return (sparse.count_means(sure, truth, classes),) * 2, 0.0
 
 
 def timed(call):
@@ -332,7 +344,7 @@ def tables():
             if own := found.get(row):
                 rows.append((ROWS.get(row, row), *cells(own, names)))
         clicks = max(one["clicks"] for own in found.values() for one in own)
-        header = ("", "draws", "seconds", "mean Dice", "lowest–highest", *names, "AUROC")
+        header = ("", "draws", "seconds", "mean Dice", "lowest–highest", *names, "AUROC", "weighed")
         note = f"Dice; {names[0]} is not in the mean. About {clicks:,} clicks in the training volumes."
         print(text_table(Table(f"{share.parent.name}, {100 * float(share.name):g} % of the voxels labelled", header,
                                tuple(rows), (), note)), "\n")  # fmt: skip
@@ -343,7 +355,9 @@ def cells(own, names):
     means = [f"{statistics.fmean(one['dice'][c] for one in own):.3f}" for c in names]
     seconds = f"{statistics.fmean(one['seconds'] for one in own):.0f}"
     auroc = f"{statistics.fmean(one['auroc'] for one in own):.2f}"
-    return len(own), seconds, f"{statistics.fmean(dice):.3f}", f"{min(dice):.3f}–{max(dice):.3f}", *means, auroc
+    weighed = f"{statistics.fmean(one['weighed']['mean_dice'] for one in own):.3f}"
+    spread = f"{min(dice):.3f}–{max(dice):.3f}"
+    return f"{len(own)}", seconds, f"{statistics.fmean(dice):.3f}", spread, *means, auroc, weighed
 
 
 def float_of(text):

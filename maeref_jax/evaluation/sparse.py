@@ -65,12 +65,15 @@ def models_in(folder):
 
 def count(model, image, truth):
     """Counts of one volume. model: a Segmenter's Model; image: Volume; truth: integers (z, y, x), -1 unknown."""
-    image = seen_by(model, image)
     classes = len(without_ambiguous(model.settings["classes"])["names"])
-    slabs = doubt.slabs(model, truth.shape)
-    return sum_of(
-        count_means(doubt.probabilities(model, image, box)[1]["mean"], truth[box.slices], classes) for box in slabs
-    )
+    return sum_of(count_means(means, truth[box.slices], classes) for box, means in means_of(model, image))
+
+
+def means_of(model, image):
+    """(Box, the members' mean probabilities there, float32 (z, y, x, c)) of the slabs of an image, a Volume."""
+    shown = seen_by(model, image)
+    for box in doubt.slabs(model, image.shape):
+        yield box, doubt.probabilities(model, shown, box)[1]["mean"]
 
 
 def count_means(means, truth, classes):

@@ -54,19 +54,9 @@ def prepare(settings, workdir, indices):
         volumes["validation"], found["validation"], settings["judged_at_once"], window, shared
     )
     labelled = {split: training_volumes.labelled(own, settings["classes"]) for split, own in volumes.items()}
-    facts = {
-        "volumes": [volume.name for volume in volumes["train"]],
-        "images": experiment.image_names(settings, "train"),
-        "validation_images": experiment.image_names(settings, "validation"),
-        "member_volumes": [[volume.name for volume in volumes["train"]]] * settings["members"],
-        "validation_volumes": [volume.name for volume in volumes["validation"]],
-        "labelled": labelled["train"],
-        "validation_labelled": labelled["validation"],
-        "intensity_range": sampling.intensity_range(volumes["train"]).tolist(),
-        **training_volumes.grey_facts(volumes["train"], settings["normalisation"]),
-        "entropy": "mean",
-        "notes": notes.texts,
-    }
+    intensities, everything = sampling.intensity_range(volumes["train"]), [volumes["train"]] * settings["members"]
+    facts = experiment.segmenter_facts(settings, *volumes.values(), everything, intensities, notes)
+    facts |= {"labelled": labelled["train"], "validation_labelled": labelled["validation"]}
     first = epath.Path(workdir) / FIRST
     if settings["phases"][0] != "clicks" and (first / "checkpoints").exists():
         best = load_best(first)  # with its statistics: those of a fresh network fit none of its layers
