@@ -11,7 +11,7 @@ validation volumes the same share. Every training takes about as long (STEPS, ch
 result is a line of runs/clicks_judged/DATA/SHARE/DRAW/results.jsonl; what is there is not made again. Seconds are those
 of the processor, compilation included. Clicks are drawn as if all classes were as common: the column "weighed" has
 probabilities multiplied by their means over the test volumes, by how common the method itself takes a class for. The
-forest needs scikit-learn (pip install scikit-learn); without it that row is left out. Five minutes a draw on a CPU core.
+forest needs scikit-learn (pip install scikit-learn); without it that row is left out. Five minutes a draw on one core.
 """
 
 import argparse
