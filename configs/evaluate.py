@@ -30,6 +30,8 @@ WORKDIR/held_out. Minutes on 2 CPU cores with the models of the `:demo` configs.
     :epfl_hippocampus  every stage of configs/spatial_continuity.py, by number of labelled slices (runs/scm, or
                   --config.continuity.folder), on the held-out slices 150-164 of the training stack and, where
                   testing_half.tif and testing_half_groundtruth.tif lie beside it, on the test stack
+    :sparse       every segmenter in a folder, runs/clicks_judged/phantoms or --config.sparse.folder, on phantoms that
+                  benchmarks/clicks.py trains none of them on; other volumes as below
     :tissue       masks of tissue: a network of configs/tissue.py (runs/tissue) beside texture's votes, local entropy
                   and difference of Gaussians, on blocks whose truth is known, drawn and of real texture
     :tissue_small the same with the network of configs/tissue.py:small (runs/tissue_small); 10 minutes
@@ -70,6 +72,7 @@ MODES = (
     "vnc_sstem",
     "epfl_every5",
     "epfl_hippocampus",
+    "sparse",
     "tissue",
     "tissue_small",
     "tissue_smoke",
@@ -256,6 +259,10 @@ def get_config(mode):
         for role, kind in (("truths", "_groundtruth"), ("images", "")):
             config.files[role] = tuple(os.path.join(folder, name.format(kind)) for name in names)
         config.files.update({"axes": "ZYX", "voxel_size_nm": (5.0, 10.0, 10.0)})
+    if mode == "sparse":
+        config.task = mode
+        config.sparse = {"folder": os.path.join("runs", "clicks_judged", "phantoms")}
+        config.phantom.update({"seeds": (100, 101), "shape": (24, 112, 112), "voxel_size_nm": (12.0, 6.0, 6.0)})
     if mode.startswith("tissue"):
         config.task, config.phantom.seeds = "tissue", ()
         config.tissue = judged_tissue.settings(mode)

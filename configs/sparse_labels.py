@@ -34,6 +34,7 @@ def get_config(mode):
             "member_mapping": "auto",  # or vmap, unroll, scan: the results are the same
             "member_chunk": 0,  # members computed at a time, where all do not fit into memory; 0 for all
             "window": (64, 64),  # what the network sees around a voxel; or three numbers
+            "margin": 0,  # around it, so far the first convolutions look as well; docs/sparse_labels.md
             # In use, where use.dense is off: every so many voxels are asked, what lies between is interpolated.
             "stride": (2, 2),
             "symmetries": False,  # whether crops are turned and mirrored; not published

@@ -16,6 +16,7 @@ TASKS = {
     "uncertainty": "uncertainty",
     "phantoms": "realism",
     "continuity": "continuity",
+    "sparse": "sparse",
     "tissue": "tissue",
     "places": "places",
 }

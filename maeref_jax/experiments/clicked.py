@@ -7,6 +7,7 @@ from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.experiments import experiment
 from maeref_jax.pipeline import methods
 from maeref_jax.samples import click_crops, sampling, training_volumes
+from maeref_jax.segmenters.sparse_labels import crop_shape
 from maeref_jax.training.checkpoint import load_best
 
 FIRST = "clicks"  # the folder of the first phase, in the workdir of the second
@@ -19,7 +20,7 @@ def prepare(settings, workdir, indices):
     method, notes = methods.SEGMENTERS[settings["method"]].method(settings), experiment.Notes()
     names = settings["classes"]["names"]
     volumes = {split: _clicked(settings, split, notes) for split in ("train", "validation")}
-    window, found = tuple(settings["window"]), {}
+    window, found = crop_shape(settings), {}
     for split, own in volumes.items():
         click_crops.check_fit(own, window)
         found[split] = click_crops.clicks_of(own, len(names))
@@ -53,19 +54,9 @@ def prepare(settings, workdir, indices):
         volumes["validation"], found["validation"], settings["judged_at_once"], window, shared
     )
     labelled = {split: training_volumes.labelled(own, settings["classes"]) for split, own in volumes.items()}
-    facts = {
-        "volumes": [volume.name for volume in volumes["train"]],
-        "images": experiment.image_names(settings, "train"),
-        "validation_images": experiment.image_names(settings, "validation"),
-        "member_volumes": [[volume.name for volume in volumes["train"]]] * settings["members"],
-        "validation_volumes": [volume.name for volume in volumes["validation"]],
-        "labelled": labelled["train"],
-        "validation_labelled": labelled["validation"],
-        "intensity_range": sampling.intensity_range(volumes["train"]).tolist(),
-        **training_volumes.grey_facts(volumes["train"], settings["normalisation"]),
-        "entropy": "mean",
-        "notes": notes.texts,
-    }
+    intensities, everything = sampling.intensity_range(volumes["train"]), [volumes["train"]] * settings["members"]
+    facts = experiment.segmenter_facts(settings, *volumes.values(), everything, intensities, notes)
+    facts |= {"labelled": labelled["train"], "validation_labelled": labelled["validation"]}
     first = epath.Path(workdir) / FIRST
     if settings["phases"][0] != "clicks" and (first / "checkpoints").exists():
         best = load_best(first)  # with its statistics: those of a fresh network fit none of its layers

@@ -71,22 +71,26 @@ def _segmenter_experiment(settings, indices):
         settings["batch"],
         batches(0)["shared"],
     )
-    facts = {
+    facts = segmenter_facts(settings, train, validation, members, intensities, notes) | {"labelled": labelled}
+    counts = sorted({len(volumes) for volumes in members})
+    description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each; "
+    description += training_volumes.labelled_text(labelled)
+    return Experiment(method, batches, judged, facts, description, judged.name)
+
+
+def segmenter_facts(settings, train, validation, members, intensities, notes):
+    """What the workdir of a segmenter remembers of its TrainingVolumes; members: those of each."""
+    return {
         "volumes": [volume.name for volume in train],
         "images": image_names(settings, "train"),
         "validation_images": image_names(settings, "validation"),
         "member_volumes": [[volume.name for volume in volumes] for volumes in members],
         "validation_volumes": [volume.name for volume in validation],
-        "labelled": labelled,
         "intensity_range": intensities.tolist(),
         **training_volumes.grey_facts(train, settings["normalisation"]),
         "entropy": "mean",
         "notes": notes.texts,
     }
-    counts = sorted({len(volumes) for volumes in members})
-    description = f"{len(train)} volumes, {len(members)} members of {' or '.join(map(str, counts))} volumes each; "
-    description += training_volumes.labelled_text(labelled)
-    return Experiment(method, batches, judged, facts, description, judged.name)
 
 
 def _check_several_classes(labelled):

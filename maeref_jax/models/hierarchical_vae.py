@@ -43,7 +43,8 @@ class Latents(NamedTuple):
 
 
 class HierarchicalVAE(nn.Module):
-    """Crops (b, [z,] y, x, 1) of exactly `window`, normalised to mean 0 and deviation 1, -> Latents.
+    """Crops (b, [z,] y, x, 1) of `window`, normalised to mean 0 and deviation 1, -> Latents. Crops may have a margin of
+    a multiple of 2 ** levels around the window: only the first convolutions look there, up to the coarsest map.
 
     Attributes: classes; window, multiples of 2 ** levels; levels, as many as latents; blocks per level; filters, twice
     `latent`, since what comes down is the next prior, mean and log variance; remat, recompute activations in the
@@ -115,7 +116,7 @@ class HierarchicalVAE(nn.Module):
         return Latents(reconstruction, *found, self.classified(means[-1]))
 
     def encoded(self, x, train=False, dense=False):
-        """The maps of every level (b, [z,] y, x, filters), the finest first.
+        """The maps of every level (b, [z,] y, x, filters) in the window, the finest first.
 
         dense: every map at every offset instead of at every other voxel: x may be larger than the window, and what
         comes out has the 2 ** axes offsets of a level in front of its batch axis, those of the coarser levels first.
@@ -126,7 +127,7 @@ class HierarchicalVAE(nn.Module):
             x = blurred(halving(x))
             x = _blocks(blocks, every_offset(x) if dense else every_other(x), train)
             maps.append(x)
-        return maps
+        return maps if dense else [inside(x, [side >> i for side in self.window]) for i, x in enumerate(maps, start=1)]
 
     def coarsest(self, top):
         """The mean of the coarsest latent, float32, of the coarsest map (b, [z,] y, x, filters) of a window."""
@@ -247,6 +248,13 @@ def every_offset(x):
     offsets, places = range(2, 2 * axes + 1, 2), range(1, 2 * axes, 2)
     x = jnp.transpose(x, (*offsets, 0, *places, 2 * axes + 1))
     return x.reshape(-1, *(side // 2 for side in spatial), channels)
+
+
+def inside(x, sides):
+    """(b, …, c) -> its middle of so many voxels along every spatial axis."""
+    for axis, side in enumerate(sides, start=1):
+        x = jax.lax.slice_in_dim(x, (x.shape[axis] - side) // 2, (x.shape[axis] + side) // 2, axis=axis)
+    return x
 
 
 def spread_out(x):

@@ -54,20 +54,21 @@ def interpolation(size, stride):
     return jnp.asarray(weights[:, :count])
 
 
-def dense(encoded, read, x, window, levels):
+def dense(encoded, read, x, window, levels, margin=0):
     """Probabilities (b, [z,] y, x, classes) of an image (b, [z,] y, x, 1) whose sides are multiples of 2 ** levels: the
     convolutions run once over all of it, at every offset where windows would halve it, and only what comes after the
     coarsest map, cut into windows, is computed for each voxel.
 
-    Not what `one_by_one` gives: beyond the border of a window alone there is nothing, and here there is the image.
-    encoded: image -> its coarsest map at every offset, as HierarchicalVAE.encoded has it; read: coarsest maps of
-    windows -> logits.
+    Not what `one_by_one` gives: beyond the border of a window alone, or of its margin, there is nothing, and here there
+    is the image. encoded: image -> its coarsest map at every offset, as HierarchicalVAE.encoded has it; read: coarsest
+    maps of windows -> logits; margin: how far around windows convolutions look, a multiple of 2 ** levels.
     """
     axes, step, b = len(window), 2**levels, len(x)
     counts = [size // step for size in x.shape[1:-1]]
     grid = [side // step for side in window]
-    maps = encoded(around(x, window))
+    maps = encoded(around(x, [side + 2 * margin for side in window]))
     maps = maps.reshape(-1, b, *maps.shape[1:])
+    maps = maps[(slice(None), slice(None), *[slice(margin // step, None)] * axes)]
 
     def of_offset(maps):
         parts = [

@@ -80,7 +80,7 @@ def check_fit(volumes, window):
         if any(size < side for size, side in zip(shape, window, strict=True)):
             raise BadInput(
                 f"{volume.name} has the shape {volume.labels.shape}, smaller than the window {tuple(window)} that the "
-                "network sees around a voxel; set a smaller --config.window"
+                "network sees around a voxel, its margin included; set a smaller --config.window, or --config.margin"
             )
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.symmetries import over_orientations
 from maeref_jax.models import sliding, variational
-from maeref_jax.models.hierarchical_vae import HierarchicalVAE, with_middle_hidden
+from maeref_jax.models.hierarchical_vae import HierarchicalVAE, inside, with_middle_hidden
 from maeref_jax.models.prototypes import above, nearest_class, prototypes
 from maeref_jax.models.unet import axis_of_devices
 from maeref_jax.records import MEMBER_LOSS, Method, Segmenter
@@ -30,14 +30,19 @@ def network(settings):
     return HierarchicalVAE(classes, tuple(settings["window"]), **sizes, dtype=jnp.dtype(model["compute_dtype"]))
 
 
+def crop_shape(settings):
+    """What is cut out of an image for a voxel: the window, and the margin around it."""
+    return tuple(side + 2 * settings["margin"] for side in settings["window"])
+
+
 def segmenter(settings):
-    """The Segmenter of a workdir. It works on tiles, which overlap by a window, so that every voxel has its whole
+    """The Segmenter of a workdir. It works on tiles, which overlap by a crop, so that every voxel has its whole
     window inside of one; at the border of an image what lies around a voxel is mirrored. use.symmetries: the mean over
     the orientations of the plane; those of a single member are handed on as if they were members.
     """
     check(settings)
     net, window, use = network(settings), tuple(settings["window"]), settings["use"]
-    tile = tuple(use["tile"])
+    tile, crop, margin = tuple(use["tile"]), crop_shape(settings), settings["margin"]
 
     def member(params, statistics, x):
         variables = {"params": params, **statistics}
@@ -49,8 +54,8 @@ def segmenter(settings):
             return net.apply(variables, top, method="read")
 
         if use["dense"]:
-            return sliding.dense(lambda x: encoded(x, dense=True), read, x, window, net.levels)
-        return sliding.one_by_one(lambda x: read(encoded(x)), x, window, tuple(settings["stride"]))
+            return sliding.dense(lambda x: encoded(x, dense=True), read, x, window, net.levels, margin)
+        return sliding.one_by_one(lambda x: read(encoded(x)), x, crop, tuple(settings["stride"]))
 
     def once(params, state, image):
         x = normalised(image, state["grey"])[..., None]
@@ -61,7 +66,7 @@ def segmenter(settings):
             return once(params, state, image)
         return over_orientations(lambda image: once(params, state, image), image, apart=settings["members"] == 1)
 
-    return Segmenter(predict, tile, tuple(t - w for t, w in zip(tile, window, strict=True)), dims=len(window))
+    return Segmenter(predict, tile, tuple(t - c for t, c in zip(tile, crop, strict=True)), dims=len(window))
 
 
 def method(settings, admitted=above):
@@ -108,7 +113,7 @@ def method(settings, admitted=above):
         neighbours (b, 1 + neighbours, …).
         """
         neighbours, labels = images.shape[1] if grouped else 1, labels.astype(jnp.int32)
-        x = normalised(images.reshape(-1, *settings["window"]), state["grey"])[..., None]
+        x = normalised(images.reshape(-1, *crop_shape(settings)), state["grey"])[..., None]
         noise = noise_of(key, batch["index"], member, neighbours)
         seen = with_middle_hidden(x, hidden["side"], hidden["ring"])
         out, changed = net.apply({"params": params, **statistics}, seen, noise, train=True, mutable=list(statistics))
@@ -119,7 +124,7 @@ def method(settings, admitted=above):
         gathered, everybody = [_gathered(mean) for mean in out.means], _gathered(labels)
         apart = variational.contrastive(gathered, everybody, classes, losses["margin"])
         found = {
-            "inpainting": variational.inpainting(out.reconstruction, x, hidden["side"]),
+            "inpainting": variational.inpainting(out.reconstruction, inside(x, settings["window"]), hidden["side"]),
             "cross_entropy": variational.cross_entropy(out.logits, labels),
         }
         divergences = variational.latent_divergences(out, labels, losses["prior_height"])
@@ -176,6 +181,7 @@ def method(settings, admitted=above):
         nothing = tuple(jnp.zeros((len(x), *shape)) for shape in net.latent_shapes())
         seen = with_middle_hidden(x, hidden["side"], hidden["ring"])
         out = net.apply({"params": params, **statistics}, seen, nothing)
+        x, seen = (inside(one, settings["window"]) for one in (x, seen))
         shown = {"image": x, "input": seen, "prediction": out.reconstruction}
         return {name: jnp.clip(array[..., 0], -3, 3) for name, array in shown.items()}
 
@@ -201,10 +207,13 @@ def check(settings):
     jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *window, 1)), nothing)
     if settings["member_mapping"] not in MAPPINGS:
         raise BadInput(f"member_mapping must be one of {', '.join(MAPPINGS)}, found {settings['member_mapping']!r}")
-    multiple = 2**net.levels if settings["use"]["dense"] else 1
-    if len(tile) != len(window) or any(t <= w or t % multiple for t, w in zip(tile, window, strict=True)):
+    step = 2**net.levels
+    if settings["margin"] < 0 or settings["margin"] % step:
+        raise BadInput(f"margin must be 0 or a multiple of {step} for {net.levels} levels, found {settings['margin']}")
+    multiple, crop = step if settings["use"]["dense"] else 1, crop_shape(settings)
+    if len(tile) != len(window) or any(t <= c or t % multiple for t, c in zip(tile, crop, strict=True)):
         raise BadInput(
-            f"use.tile must be {len(window)} numbers above those of the window {window}"
+            f"use.tile must be {len(window)} numbers above those of the window with its margin {crop}"
             f"{f', multiples of {multiple}' if multiple > 1 else ''}; found {tile}"
         )
     side, ring = settings["hidden"]["side"], settings["hidden"]["ring"]

@@ -120,6 +120,14 @@ def test_from_python_an_array_is_segmented_refined_and_judged(execute, phantoms)
     assert text.count("[picture]") == 1 and "were hidden" in text and "mean Dice in hidden places" in text
 
 
+def test_from_clicks_a_new_phantom_is_segmented_and_judged(execute, tmp_path):
+    text = execute(
+        "5", {"WORKDIR": tmp_path, "SHAPE": (4, 32, 32)}, ending="assert (results / 'report.html').is_file()"
+    )
+    assert text.count("[picture]") == 2 and "z,y,x,class" in text and "mean Dice" in text
+    assert tifffile.imread(tmp_path / "segmented" / "new_initial.tif").shape == (4, 32, 32)
+
+
 def test_on_colab_a_new_session_continues_on_drive(execute, phantoms, colab, tmp_path):
     _, workdir = phantoms
     start, address = colab

@@ -21,6 +21,7 @@ SETTINGS = {
     "member_chunk": 0,
     "phases": ("clicks",),
     "window": (4, 4),
+    "margin": 0,
     "stride": (2, 2),
     "hidden": {"side": 1, "ring": 0},
     "classes": {"names": ("background", "inside")},
@@ -188,6 +189,26 @@ def test_a_tile_is_segmented_as_its_voxels_are_one_by_one_but_for_what_lies_beyo
     assert (segmenter.window, segmenter.stride, segmenter.dims) == ((8, 8), (4, 4), 2)
 
 
+def test_with_margins_as_wide_as_convolutions_look_a_tile_is_what_its_voxels_are_one_by_one(model):
+    image, wide = np.random.default_rng(3).normal(100, 10, (1, 16, 16)).astype(np.float32), {**SETTINGS, "margin": 12}
+    wide["stride"] = (1, 1)
+    ways = ({**wide, "use": {"dense": dense, "tile": (30, 30), "symmetries": False}} for dense in (True, False))
+    found, wanted = (jax.jit(sparse_labels.segmenter(settings).predict)(*model, image) for settings in ways)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_the_margin_is_seen_in_training_and_is_not_painted(model):
+    settings = {**SETTINGS, "margin": 2, "use": {"dense": True, "tile": (10, 10), "symmetries": False}}
+    batch = batch_of((8, 8), [0, 1, 1, 0, 0, 1, 1, 0])
+    loss = jax.jit(sparse_labels.method(settings).loss)
+    around = batch["image"].copy()
+    around[..., 0, :] += 50.0
+    found, other = (loss(*model, {**batch, "image": image}, KEY)[0] for image in (batch["image"], around))
+    assert np.isfinite(found).all() and np.abs(other - found).min() > 1e-3
+    painted = jax.eval_shape(sparse_labels.method(settings).preview, *model, {"image": batch["image"][:, 0]})
+    assert {shown.shape for shown in painted.values()} == {(4, 4, 4)}
+
+
 def test_over_symmetries_a_turned_image_has_turned_probabilities(model):
     """Also of a single member: its orientations are then handed on as members."""
     settings = {**SETTINGS, "members": 1, "use": {"dense": True, "tile": (8, 8), "symmetries": True}}
@@ -205,13 +226,14 @@ def test_over_symmetries_a_turned_image_has_turned_probabilities(model):
     [
         (
             {"use": {"dense": True, "tile": (9, 8)}},
-            r"above those of the window \(4, 4\), multiples of 2; found \(9, 8\)",
+            r"above those of the window with its margin \(4, 4\), multiples of 2; found \(9, 8\)",
         ),
         ({"use": {"dense": False, "tile": (4, 8)}}, "use.tile must be 2 numbers"),
         ({"hidden": {"side": 2, "ring": 1}}, "fit into the window"),
         ({"losses": {"inpainting": -1.0}}, "must not be negative"),
         ({"member_mapping": "all"}, "member_mapping must be one of"),
         ({"window": (4, 5)}, "multiples of 2"),
+        ({"margin": 3}, "margin must be 0 or a multiple of 2 for 1 levels, found 3"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changed, message):
