@@ -99,7 +99,7 @@ def get_config(mode):
         config.data.ensemble = shapes.ENSEMBLE
         config.update({"steps": 3000, "evaluate_every": 500})
         config.data.phantom.update({"train": (), "validation": ()})
-        # The slabs of boxes are large, and all of them is predicted three times: some of their slices are enough.
+        # These volumes are large, and each is predicted as often as it has copies: some of their slices are enough.
         part = "[0:24]" if mode == "urocell" else ""
         for split in ("train", "validation"):
             images, labels = (shapes.paths(split, role) for role in ("image", "annotated"))

@@ -161,7 +161,6 @@ def get_config(mode):
                 "ambiguous_threshold": placeholder(float),
                 "gain": placeholder(float),  # where hide_by is not entropy; none: as it was chosen in training
                 "agree_within_nm": placeholder(float),  # of all refiners alike; none: of each as in configs/refine.py
-                "keep_probabilities": False,  # of the refiner: slices agree as surely as they were segmented
                 "overwrite": True,
             },
             "validity": {

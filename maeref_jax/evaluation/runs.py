@@ -140,7 +140,7 @@ def redoes_everything(model):
 
 def _as_given(settings):
     """Nothing is hidden but what is given: no mean is above 1. The rest is as for the refiner."""
-    none = {"threshold": 1.0, "ambiguous_threshold": 1.0, "gain": None, "keep_probabilities": False}
+    none = {"threshold": 1.0, "ambiguous_threshold": 1.0, "gain": None}
     return _asked(settings, **none, overwrite=True, tiff_export=False)
 
 

@@ -33,7 +33,8 @@ from maeref_jax.volumes.windows import blocks, whole
 
 METHOD = "corrector"
 GAINS = (*(round(0.02 * i, 2) for i in range(26)), 1.0)  # 1 hides nothing
-SLAB, MOST_VX = 8, 8_000_000  # slices at a time; voxels of validation volumes that numbers are chosen on, about
+SLAB, MOST_VX = 8, 4_000_000  # slices at a time; voxels of validation volumes, and of copies, to choose on, about
+LEAST_REPAIRED = 500  # voxels: what repairs fewer proves nothing
 
 
 def prepare(settings, workdir, indices):
@@ -149,7 +150,7 @@ def given(settings, split, say):
         return [Given(volume.name, volume, (volume.name,)) for volume in experiment.annotated(settings, split, say)]
     if data[split]["labels"]:
         found = experiment.annotated(settings, split, say)
-        known = training_volumes.stems(data[split]["images"]), found, experiment.known_as(settings, split, found)
+        known = training_volumes.stems(data[split]["images"]), found, experiment.known_as(found, data[split]["images"])
         return [Given(*one) for one in zip(*known, strict=True)]
     everything = (
         (stem, training_volumes.TrainingVolume(name, image.read(whole(image.shape)).astype(np.float32), None), mask)
@@ -175,23 +176,23 @@ def choose(settings, workdir):
     """Writes gain.json into a corrector's workdir, from where methods.load_model takes it. Returns what was written:
     "temperature", "threshold", "hidden_share", "repaired", "broken" and, by threshold, "tried": the last three.
 
-    The threshold is that of GAINS which wins most voxels among those that hide no more than `most_hidden` of all and
-    repair at least `repaired_per_broken` voxels for each that they break; where there is none, 1, which hides nothing.
+    The threshold is that of GAINS which wins most voxels among those that hide no more than `most_hidden` of all,
+    repair at least `repaired_per_broken` voxels for each that they break, and LEAST_REPAIRED: of the volumes as they
+    are, and of these together with their copies. Where there is none, 1, which hides nothing.
     """
     even = {"temperature": 1.0, "gain": 0.0}
     model = methods.load_model(workdir, "refiner")
     settings = {**model.settings, "use": {**model.settings["use"], **even}}
     apply = methods.REFINERS[METHOD].refiner(settings)
     plain, copies = volumes(settings, workdir, "validation", experiment.told_before)
-    parts = list(_said(model, apply, [*plain, *copies]))
+    kinds = [list(_said(model, apply, found)) for found in (plain, copies)]
+    parts = [part for kind in kinds for part in kind]
     flat, truth = (np.concatenate([part[i].reshape(-1, *part[i].shape[3:]) for part in parts]) for i in (0, 2))
     temperature = float(temperature_of(flat[truth >= 0], truth[truth >= 0]))
-    calibration, tried = Calibration((temperature,)), np.zeros((len(GAINS), 3), np.int64)
-    for likely, initial, truth in parts:
-        tried += _counted(tempered(likely, np.zeros(initial.shape), calibration), initial, truth, settings["token"])
-    voxels = sum(initial.size for _, initial, _ in parts)
-    rows = {gain: (round(h / voxels, 5), r, b) for gain, (h, r, b) in zip(GAINS, tried.tolist(), strict=True)}
-    best = chosen_gain(rows, settings["most_hidden"], settings["repaired_per_broken"])
+    counted = [_counted_all(kind, Calibration((temperature,)), settings["token"]) for kind in kinds if kind]
+    rows = rows_of(sum(counted))
+    limits = settings["most_hidden"], settings["repaired_per_broken"]
+    best = chosen_gain(rows, good_gains(rows, *limits) & good_gains(rows_of(counted[0]), *limits))
     found = {"temperature": round(temperature, 4), "threshold": best}
     found |= dict(zip(("hidden_share", "repaired", "broken"), rows[best], strict=True))
     found["tried"] = {f"{gain:g}": row for gain, row in rows.items()}
@@ -203,21 +204,41 @@ def said(found, settings):
     """What was found by `choose`, as a sentence."""
     if found["threshold"] >= 1:
         return (
-            f"{MARK}no gain was found on the validation volumes at which this corrector repairs "
-            f"{settings['repaired_per_broken']:g} voxels for each that it breaks, so that --hide_by error will hide "
-            "nothing; it needs more annotated volumes to learn from"
+            f"{MARK}--hide_by error will hide nothing by this corrector: no gain was found at which it repairs "
+            f"{settings['repaired_per_broken']:g} voxels for each that it breaks, {LEAST_REPAIRED} at least, and hides "
+            f"no more than {settings['most_hidden']:.0%} of the validation volumes"
         )
     return (
         f"tokens are hidden that promise a gain above {found['threshold']:g}: {found['hidden_share']:.1%} of the "
-        f"voxels of the validation volumes, of which {found['repaired']:,} become right and {found['broken']:,} wrong; "
-        f"temperature {found['temperature']:g}"
+        f"voxels of the validation volumes and their copies, of which {found['repaired']:,} become right and "
+        f"{found['broken']:,} wrong; temperature {found['temperature']:g}"
     )
 
 
-def chosen_gain(rows, most_hidden, repaired_per_broken):
-    """See `choose`. rows: {gain: (hidden share, repaired, broken)}, one of which hides nothing."""
-    good = [gain for gain, (hidden, r, b) in rows.items() if hidden <= most_hidden and r >= repaired_per_broken * b]
-    return max(good, key=lambda gain: (rows[gain][1] - rows[gain][2], gain))
+def rows_of(counted):
+    """{gain of GAINS: (hidden share, repaired, broken)} of int64 (gains, 4): hidden voxels, repaired, broken, all."""
+    return {g: (round(h / n, 5), r, b) for g, (h, r, b, n) in zip(GAINS, counted.tolist(), strict=True)}
+
+
+def good_gains(rows, most_hidden, repaired_per_broken):
+    """The gains that hide little and repair enough, see `choose`. rows: as of `rows_of`."""
+    enough = {g for g, (h, r, b) in rows.items() if r >= max(repaired_per_broken * b, LEAST_REPAIRED)}
+    return {g for g in enough if rows[g][0] <= most_hidden}
+
+
+def chosen_gain(rows, good):
+    """The gain of those `good` that wins most; 1, which hides nothing, where there is none."""
+    return max(good, key=lambda gain: (rows[gain][1] - rows[gain][2], gain), default=GAINS[-1])
+
+
+def _counted_all(parts, calibration, token):
+    """The sum of `_counted` of all parts of `_said`, and how many voxels they have: int64 (gains, 4)."""
+    likely = (
+        (tempered(found, np.zeros(initial.shape), calibration), initial, truth) for found, initial, truth in parts
+    )
+    counted = sum(_counted(*part, token) for part in likely)
+    voxels = np.full((len(GAINS), 1), sum(initial.size for _, initial, _ in parts))
+    return np.concatenate([counted, voxels], 1)
 
 
 def _said(model, apply, found):

@@ -225,13 +225,11 @@ def shown_annotated(settings, split, say):
     return [training_volumes.as_seen(volume, settings["normalisation"]) for volume in found]
 
 
-def known_as(settings, split, volumes):
-    """What an ensemble may know the annotated volumes of a split by, a tuple of names for each: its own, that of its
-    labels, and of files that of its image.
+def known_as(volumes, images):
+    """What an ensemble may know annotated volumes of files by, a tuple of names for each: that of its labels, and that
+    of its image. images: their paths.
     """
-    data = settings["data"]
-    images = () if data["phantom"][split] else data[split]["images"]
-    return [(v.name, *(resolved(path) for path in images[i : i + 1])) for i, v in enumerate(volumes)]
+    return [(volume.name, resolved(path)) for volume, path in zip(volumes, images, strict=True)]
 
 
 def unseen_by(model, names):

@@ -63,8 +63,7 @@ def prepare(settings, workdir):
     model = load_ensemble(settings, settings["data"]["ensemble"] or epath.Path(workdir) / "ensemble")
     methods.tell_doubts(model)
     notes = Notes()
-    volumes = volumes_with_truth(settings, notes)
-    names = known_as(settings, "validation", volumes)
+    volumes, names = volumes_with_truth(settings, notes)
     windows = [w for one in zip(volumes, names, strict=True) for w in _windows(settings, *one, model)]
     if not windows:
         raise BadInput(
@@ -122,19 +121,23 @@ def evaluation(settings):
 
 
 def volumes_with_truth(settings, say):
-    """The validation volumes with image and true labels; "ambiguous" is no truth."""
+    """The validation volumes with image and true labels, and for each what an ensemble may know it by, a tuple of
+    names; "ambiguous" is no truth.
+    """
     data, classes = settings["data"], settings["classes"]
     if data["phantom"]["validation"]:
         shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
         made = {seed: phantom(seed, shape, size) for seed in data["phantom"]["validation"]}
-        return [training_volumes.TrainingVolume(f"phantom_{s}", found.image, found.labels) for s, found in made.items()]
+        found = [training_volumes.TrainingVolume(f"phantom_{s}", one.image, one.labels) for s, one in made.items()]
+        return found, [(volume.name,) for volume in found]
     if not data["validation"]["labels"]:
         raise BadInput(
             "no volumes to judge on: give --validation_images and --validation_labels, or set data.phantom.validation"
         )
     found = training_volumes.volumes_from_files(data["validation"], data, classes, True, say)
     ambiguous = classes["ambiguous"] if classes["ambiguous"] >= 0 else -1
-    return [v._replace(labels=np.where(v.labels == ambiguous, np.int16(-1), v.labels)) for v in found]
+    known = [v._replace(labels=np.where(v.labels == ambiguous, np.int16(-1), v.labels)) for v in found]
+    return known, known_as(known, data["validation"]["images"])
 
 
 def _windows(settings, volume, names, model):

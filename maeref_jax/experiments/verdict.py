@@ -21,7 +21,7 @@ from etils import epath
 from scipy import ndimage
 
 from maeref_jax.audit.trust import squares_near, tested_volume
-from maeref_jax.experiments.experiment import known_as, load_ensemble, told_before, unseen_by, validation_maps
+from maeref_jax.experiments.experiment import load_ensemble, told_before, unseen_by, validation_maps
 from maeref_jax.experiments.parameter_search import volumes_with_truth
 from maeref_jax.masking.exact import any_in_tokens, spread
 from maeref_jax.masking.slices import agreed
@@ -117,14 +117,14 @@ def _judged(settings, workdir, refiner, asked):
 
 def _by_truth(settings, ensemble, refiner, asked):
     """Judged by the truth of what the ensemble says, with slices that agree as far along z as is best there."""
-    volumes, classes = volumes_with_truth(settings, told_before), real_classes(settings["classes"])
+    volumes, known = volumes_with_truth(settings, told_before)
+    classes, names = real_classes(settings["classes"]), {id(v): n for v, n in zip(volumes, known, strict=True)}
     lengths = _lengths(refiner, tuple(settings["voxel_size_nm"]), max(v.labels.shape[0] for v in volumes))
     variables = jax.device_put((ensemble.params, ensemble.state))
     counted, hidden, voxels = {nm: [] for nm in lengths}, 0, 0
-    names = dict(zip((volume.name for volume in volumes), known_as(settings, "validation", volumes), strict=True))
     for volume, box in _runs(volumes, settings["seed"]):
         outer = box.grow((max(lengths.values()) + halo(refiner.apply)[0], 0, 0)).intersect(whole(volume.labels.shape))
-        members = unseen_by(ensemble, names[volume.name])
+        members = unseen_by(ensemble, names[id(volume)])
         raw = array_volume(volume.image, volume.name)
         image = seen_by(ensemble, raw)
         batch = 1 if ensemble.apply.dims == 3 else BATCH

@@ -203,9 +203,9 @@ def refine_block(
     which are read, and filled in where a hidden voxel of the box can hear of them.
 
     volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image",
-    "probabilities" and "stored_probabilities" (with classes), as Volumes; the latter also where they are kept, so that
-    visible voxels agree as surely as they were segmented. Windows without a hidden voxel of the box are not computed.
-    inside: of a refiner that works everywhere, which voxels of a box (bool) it is asked for, None for all.
+    "probabilities" and "stored_probabilities" (with classes), as Volumes; with the latter visible voxels agree as
+    surely as they were segmented. Windows that show no hidden voxel of the box are not computed. inside: of a refiner
+    that works everywhere, which voxels of a box (bool) it is asked for, None for all.
     """
     grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
     inner = box.within(grown).slices

@@ -11,6 +11,7 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import asking, file_grid, inside
+from maeref_jax.pipeline.blockwise import in_3d
 from maeref_jax.pipeline.jobs import uses_symmetries
 from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
@@ -161,16 +162,16 @@ def _of_models(run) -> list[str]:
             f"{segmenter.workdir} has one member: its entropy knows nothing that another one would have seen "
             "otherwise; try --config.ensemble_symmetries=true"
         )
-    if refiner and run.shape[0] < (seen := 2 * refiner.apply.context + 1):
+    if refiner and run.shape[0] < (seen := in_3d(refiner.apply)[0][0] + 2 * refiner.apply.context):
         found.append(
             f"{run.job.stem} has {run.shape[0]} slices, fewer than the {seen} that {refiner.workdir} sees at a time: "
-            "the first and the last are repeated"
+            "what it sees beyond them is made up"
         )
     found.append(_of_foreground(run))
     if judge and run.settings.gain >= 1:
         chosen = judge.settings["use"]["gain"] >= 1
         why = ", as its training found none on its validation volumes that was good enough" if chosen else ""
-        found.append(f"{judge.workdir} hides nothing at a gain of 1{why}; --config.gain=0.3 is another one")
+        found.append(f"{judge.workdir} hides nothing at a gain of 1{why}: see its gain.json for what others did there")
     if refiner and refiner.verdict and refiner.verdict.get("harm"):
         found.append(f"{refiner.workdir}: {refiner.verdict['sentence']}")
     return [text for text in found if text]

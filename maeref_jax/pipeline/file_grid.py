@@ -30,9 +30,10 @@ from maeref_jax.volumes.writing import labels_to_disk
 # How each is brought back: see HOWS of resolution.py. Confidence is 0 where nothing was replaced, so it has no mean.
 HOW = {"initial": "mode", "refined": "mode", "hidden": "largest", "entropy": "mean", "disagreement": "mean"}
 HOW |= {"confidence": "nearest", "error": "mean"} | dict.fromkeys(maps.probabilities(maps.MOST), "mean")
+BACKGROUND = "probability_0"
 _IN_WORDS = (
-    "labels, hidden and confidence by the nearest voxel, entropy and probabilities linearly; where the file's voxels "
-    "are larger, labels by vote, and hidden where any of it is"
+    "labels, hidden and confidence by the nearest voxel, entropy linearly, and so what is kept of probabilities; where "
+    "the file's voxels are larger, labels by vote, and hidden where any of it is"
 )
 _KEPT = np.uint16(256)  # no label: it is that of the user's own labels
 
@@ -88,11 +89,18 @@ def brought_back(job: Job, arrays: Mapping[str, Volume]) -> dict[str, Volume]:
         return found
     mask = back(job.within, "nearest")
 
-    def only_inside(array):
-        """Nothing of it lies outside: no label of the file is kept there, and entropy does not reach across."""
-        return dataclasses.replace(array, _read=lambda box: array.read(box) * (mask.read(box) > 0))
+    def only_inside(role, array):
+        """Nothing of it lies outside: no label of the file is kept there, entropy does not reach across, and what is
+        there is background.
+        """
+        outside = np.uint8(255 if role == BACKGROUND else 0)
 
-    return {role: only_inside(array) for role, array in found.items()}
+        def read(box):
+            return np.where(mask.read(box) > 0, array.read(box), outside)
+
+        return dataclasses.replace(array, _read=read)
+
+    return {role: only_inside(role, array) for role, array in found.items()}
 
 
 def _with_own(job, arrays, back) -> dict[str, Volume]:

@@ -22,7 +22,7 @@ from maeref_jax.pipeline.blockwise import (
     whole_tokens,
     windows_around,
 )
-from maeref_jax.pipeline.jobs import Job, Model, Settings
+from maeref_jax.pipeline.jobs import Job, Model, Settings, keeps_probabilities
 from maeref_jax.pipeline.parts import needed
 from maeref_jax.pipeline.segmenting import (
     kept_probabilities,
@@ -208,7 +208,8 @@ def _seen_by(refiner, run, means) -> dict[str, Volume]:
         volumes["image"] = seen_by(refiner, run.job.image)
     if "probabilities" in refiner.apply.needs:
         volumes["probabilities"] = probabilities_again(run, means)
-    if run.settings.keep_probabilities:
+    if keeps_probabilities(run.refiner):
+        # Who works on them, or is told by them what is hidden, agrees by them, too.
         volumes["stored_probabilities"] = stored_probabilities(run)
     return volumes
 

@@ -157,16 +157,19 @@ def test_without_annotations_the_ensembles_sure_labels_are_the_truth_of_copies(e
 
 
 def test_the_gain_that_wins_most_without_breaking_much_or_hiding_much():
-    rows = {0.0: (0.3, 100, 10), 0.1: (0.09, 80, 20), 0.2: (0.05, 62, 9), 0.3: (0.02, 55, 4), 0.4: (0.01, 20, 0)}
-    rows[1.0] = (0.0, 0, 0)
-    assert corrections.chosen_gain(rows, 0.5, 6.0) == 0.0 and corrections.chosen_gain(rows, 0.1, 6.0) == 0.2
-    assert corrections.chosen_gain(rows, 0.1, 0.0) == 0.1 and corrections.chosen_gain(rows, 0.1, 7.0) == 0.3
-    assert corrections.chosen_gain(rows, 0.015, 100.0) == 0.4
-    harm = {0.0: (0.5, 1, 9), 0.5: (0.2, 1, 9), 1.0: (0.0, 0, 0)}
-    assert corrections.chosen_gain(harm, 0.1, 6.0) == 1.0, "nothing, where none is"
-    assert corrections.GAINS[-1] == 1.0
-    text = corrections.said({"threshold": 1.0}, {"repaired_per_broken": 6.0})
-    assert text.startswith("warning: no gain was found on the validation volumes at which this corrector repairs 6")
+    rows = {0.0: (0.3, 9000, 900), 0.1: (0.09, 8000, 2000), 0.2: (0.05, 6200, 900), 0.3: (0.02, 5500, 400)}
+    rows |= {0.4: (0.01, 2000, 0), 0.5: (0.001, 400, 0), 1.0: (0.0, 0, 0)}
+
+    def chosen(*limits):
+        return corrections.chosen_gain(rows, corrections.good_gains(rows, *limits))
+
+    assert chosen(0.5, 6.0) == 0.0 and chosen(0.1, 6.0) == 0.2
+    assert chosen(0.1, 0.0) == 0.1 and chosen(0.1, 7.0) == 0.3
+    assert chosen(0.015, 100.0) == 0.4
+    assert chosen(0.005, 6.0) == 1.0, "so few repaired prove nothing"
+    assert corrections.chosen_gain(rows, set()) == 1.0 == corrections.GAINS[-1], "nothing, where none is good"
+    text = corrections.said({"threshold": 1.0}, {"repaired_per_broken": 6.0, "most_hidden": 0.1})
+    assert text.startswith("warning: --hide_by error will hide nothing by this corrector: no gain was found at which")
 
 
 def test_repaired_and_broken_are_counted_in_the_tokens_that_promise_enough():

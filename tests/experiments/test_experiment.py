@@ -151,11 +151,7 @@ def test_what_an_ensemble_says_outside_of_a_mask_is_not_learned(root, tmp_path, 
 
 
 def test_an_ensemble_may_know_a_volume_by_its_labels_or_by_its_image():
-    volumes = [
-        TrainingVolume(name, None, np.zeros((1, 2, 2), np.int16), None) for name in ("/a_label.tif", "/b_label.tif")
-    ]
-    data = {"phantom": {"validation": ()}, "validation": {"images": ("/a.tif", "/b.tif[0:4]")}}
+    named = ("/a_label.tif", "/b_label.tif")
+    volumes = [TrainingVolume(name, None, np.zeros((1, 2, 2), np.int16), None) for name in named]
     expected = [("/a_label.tif", "/a.tif"), ("/b_label.tif", "/b.tif[0:4]")]
-    assert experiment.known_as({"data": data}, "validation", volumes) == expected
-    data["phantom"]["validation"] = (8, 9)
-    assert experiment.known_as({"data": data}, "validation", volumes) == [("/a_label.tif",), ("/b_label.tif",)]
+    assert experiment.known_as(volumes, ("/a.tif", "/b.tif[0:4]")) == expected

@@ -110,7 +110,7 @@ def test_the_gain_can_be_given_and_nothing_promises_all(tmp_path):
     assert everything["made_by"]["settings"]["gain"] == 0, "which the report reads"
     summary = refined(tmp_path / "none", gain=1.0)
     assert (summary["hidden_share"], summary["changed_voxels"]) == (0, 0)
-    assert summary["warnings"][0].startswith("runs/corrector hides nothing at a gain of 1; --config.gain=0.3 is")
+    assert summary["warnings"][0].startswith("runs/corrector hides nothing at a gain of 1: see its gain.json")
     with pytest.raises(BadInput, match=r"settings.gain was 1.0 and is now 0.5"):
         refined(tmp_path / "none", gain=0.5)
 
