@@ -52,6 +52,9 @@ PARTS = {
 
 def main(arguments=None):
     given = flags().parse_args(arguments)
+    own = "gpu" + "_tiny" * given.tiny  # what is tiny is never taken for the real thing
+    given.folder = given.folder or Path("runs", own)
+    given.scratch = given.scratch or Path(tempfile.gettempdir(), f"maeref_{own}")
     names, again = (given.only or list(PARTS)), given.again or []
     setup = setup_of(given)
     if given.reference:
@@ -60,7 +63,8 @@ def main(arguments=None):
     keep_compiled(given.folder)  # a part that is begun again does not compile again
     for name in again:
         place_of(setup, name).unlink(missing_ok=True)
-        gpu_training.forget(setup) if name == "train" else gpu_volumes.forget(setup, name)
+        forget = {"train": gpu_training.forget, "parity": gpu_networks.forget}.get(name, gpu_volumes.forget)
+        forget(setup, name)
     left = perform(setup, [name for name in PARTS if name in names])
     found = {name: json.loads(place_of(setup, name).read_text()) for name in PARTS if place_of(setup, name).exists()}
     print("\n" + "\n\n".join(text_table(table) for one in found.values() for table in tables_of(one)))
@@ -76,8 +80,8 @@ def flags():
     found.add_argument("--only", nargs="+", choices=PARTS, help="these parts alone")
     found.add_argument("--again", nargs="+", choices=PARTS, help="forget what these parts found, and do them again")
     found.add_argument("--gigabytes", type=float, default=2.0, help="of the volumes, labels and entropy counted apart")
-    found.add_argument("--folder", type=Path, default=Path("runs/gpu"))
-    found.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "maeref_gpu", help="for volumes")
+    found.add_argument("--folder", type=Path, help="of what is found; runs/gpu, or runs/gpu_tiny")
+    found.add_argument("--scratch", type=Path, help="for volumes; a temporary folder, that of --tiny another one")
     found.add_argument("--tiny", action="store_true")
     found.add_argument("--reference", type=Path, help=argparse.SUPPRESS)  # for its own use, on the CPU
     return found

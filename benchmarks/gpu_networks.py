@@ -103,6 +103,12 @@ def reference(setup, model):
         return dict(found)
 
 
+def forget(setup, part):
+    """Removes what the CPU answered."""
+    for path in setup.scratch.glob("reference_*.npz"):
+        path.unlink()
+
+
 def write_reference(setup, path):
     """What the process of `reference` does: path is that of the model that its name ends with."""
     found = answers(setup, path.stem.removeprefix("reference_"), "float32")

@@ -53,7 +53,7 @@ def train(setup):
     return Found([reconstruction.table(asked)._replace(title=title, note=NOTE)], {"summary": summary})
 
 
-def forget(setup):
+def forget(setup, part):
     """Removes the training and its plan."""
     shutil.rmtree(workdir_of(setup), ignore_errors=True)
     plan_of(setup).unlink(missing_ok=True)
