@@ -232,7 +232,7 @@ def test_outside_of_a_mask_all_is_background_on_the_grid_of_the_file(tmp_path, o
         entropy = array_volume(np.full(given.shape, 0.9, np.float32), "entropy", FILE)
         volumes = {"labels": at_voxel_size(array_volume(given, "labels", FILE), WORKED, "mode")}
         job = label_job(tmp_path, **volumes, entropy=at_voxel_size(entropy, WORKED, "mean"))
-    run(job._replace(within=array_volume(fine(mask), "mask", FILE)))
+    run(job._replace(within=array_volume(fine(mask), "mask", FILE)), keep_probabilities=not own)
     run(job._replace(output=tmp_path / "plain"))
     back, plain = on_file(tmp_path), on_file(tmp_path / "plain")
     for role, array in back.items():
@@ -241,3 +241,8 @@ def test_outside_of_a_mask_all_is_background_on_the_grid_of_the_file(tmp_path, o
     np.testing.assert_array_equal(back["initial"][inside], plain["initial"][inside])
     assert plain["initial"][~inside].any() and plain["entropy"][~inside].any()
     assert back["entropy"][inside].any() and back["initial"].dtype == np.uint8
+    if not own:  # of labels there are no probabilities
+        kept = [file_grid.open_result(tmp_path, "a", role) for role in maps.probabilities(5)]
+        first, *others = (volume.read(whole(volume.shape)) for volume in kept)
+        assert (first[~inside] == 255).all() and not any(other[~inside].any() for other in others)
+        assert (first[inside] < 255).any()
