@@ -47,7 +47,8 @@ def judged(monkeypatch):
     """judge(fill, settings) -> the verdict on a refiner that fills in so."""
     models = closed_form.models()
     apply = Segmenter(by_grey, (32, 32), (16, 16), 2)
-    segmenter = models["segmenter"]._replace(apply=apply, settings=SETTINGS, facts={"member_volumes": [["other"]] * 3})
+    learned = {**SETTINGS, "data": {**DATA, "train": {"images": (), "labels": ()}}}
+    segmenter = models["segmenter"]._replace(apply=apply, settings=learned, facts={"member_volumes": [["other"]] * 3})
 
     def judge(fill, settings=SETTINGS):
         apply = Refiner(fill, (32, 32), (16, 16), 2, (), 4)
@@ -55,7 +56,7 @@ def judged(monkeypatch):
         known = models["refiner"]._replace(apply=apply, settings=settings, **variables)
         found = {"segmenter": segmenter, "refiner": known}
         monkeypatch.setattr(methods, "load_model", lambda _, kind: found[kind])
-        monkeypatch.setattr(verdict, "volumes_with_truth", lambda *_: [volume()])
+        monkeypatch.setattr(verdict, "volumes_with_truth", lambda *_: ([volume()], [("it",)]))
 
         def maps(settings, _):
             return [volume()._replace(image=None)] if settings["data"]["validation"]["labels"] else []
