@@ -91,6 +91,8 @@ def main():
         for draw in given.draws:
             one_draw(given.data, data, given.share, draw, given.rows)
     if given.tables or not given.data:
+        if not any(FOLDER.glob("*/*/*/results.jsonl")):
+            flags.error(f"nothing was judged yet in {FOLDER}; give --data")
         tables()
 
 

@@ -159,7 +159,7 @@ def largest_that_fits(setup, settings, batch, how):
     while True:
         try:
             return batch, timed_step(settings, random_batch(settings, batch), how, setup.sized(20, 2))
-        except Exception as error:
+        except Exception as error:  # jax has no class of its own for memory that is out
             if not is_out_of_memory(error) or batch == 1:
                 raise
         batch //= 2

@@ -200,7 +200,7 @@ def choose(settings, workdir):
     return found
 
 
-def said(found, settings):
+def sentence(found, settings):
     """What was found by `choose`, as a sentence."""
     if found["threshold"] >= 1:
         return (

@@ -49,7 +49,7 @@ def train(settings, workdir, profile=False):
         if is_primary():
             make_confidence_honest(settings, workdir, prepared.validation)
             if settings["method"] == corrections.METHOD:
-                tell(corrections.said(corrections.choose(settings, workdir), settings))
+                tell(corrections.sentence(corrections.choose(settings, workdir), settings))
             for line in by_class(summary, settings["classes"]["names"]):
                 print(line)
             judge(settings, workdir, prepared.facts, summary)

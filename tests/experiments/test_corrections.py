@@ -168,7 +168,7 @@ def test_the_gain_that_wins_most_without_breaking_much_or_hiding_much():
     assert chosen(0.015, 100.0) == 0.4
     assert chosen(0.005, 6.0) == 1.0, "so few repaired prove nothing"
     assert corrections.chosen_gain(rows, set()) == 1.0 == corrections.GAINS[-1], "nothing, where none is good"
-    text = corrections.said({"threshold": 1.0}, {"repaired_per_broken": 6.0, "most_hidden": 0.1})
+    text = corrections.sentence({"threshold": 1.0}, {"repaired_per_broken": 6.0, "most_hidden": 0.1})
     assert text.startswith("warning: --hide_by error will hide nothing by this corrector: no gain was found at which")
 
 
