@@ -32,8 +32,8 @@ def first_steps(config, workdir, labels):
     from maeref_jax.training import loop
     from maeref_jax.training import workdir as folder
     from maeref_jax.training.optimizer import build_optimizer
-    from maeref_jax.training.parallel import own_share, split_batch, sum_over_devices
-    from maeref_jax.training.state import initial_state, update
+    from maeref_jax.training.parallel import own_share, split_batch
+    from maeref_jax.training.state import initial_state
 
     laps, processor = [began, time.perf_counter()], None
     folder.keep_compiled(workdir)
@@ -47,8 +47,7 @@ def first_steps(config, workdir, labels):
     laps.append(time.perf_counter())
     state = loop.fresh_state(partial(initial_state, ready.method, optimizer), jax.random.key(0), batch)
     laps.append(time.perf_counter())
-    stepping = partial(update, ready.method, optimizer, sum_over_devices=sum_over_devices)
-    step = loop.stepper(stepping, ready.method, batch)
+    step = loop.stepper(ready.method, optimizer, batch)
     wishes = np.zeros((jax.local_device_count(), 3), np.int32)
     for _ in range(2):
         state, report = step(state, split_batch(batch, jax.local_device_count()), jax.random.key(1), wishes)

@@ -18,6 +18,7 @@ Which parameters a run starts from:
 
 import logging
 import sys
+import time
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ CLASS_LAYERS = ("head", "embed", "guessed_class", "class_factor", "class_sum", "
 def open_checkpoints(workdir, keep=2):
     """The checkpoint manager of the run in a workdir: keeps the last `keep` and the one with the lowest score."""
     _drop_unreadable_scores(workdir)
+    _drop_unfinished(workdir)
     policy = preservation_policy.AnyPreservationPolicy(
         [
             preservation_policy.LatestN(keep),
@@ -358,6 +360,24 @@ def _drop_unreadable_scores(workdir):
         print(f"checkpoint {step} is damaged ({reason}); it is set aside", file=sys.stderr, flush=True)
         _set_aside(directory / str(step))
     wait_for_all("dropped")
+
+
+def _drop_unfinished(workdir, tries=20):
+    """Remove what a save that failed has left. Orbax tries once; but in a notebook, other writes of that save may go on
+    for a moment and put files into folders that are just being removed.
+    """
+    directory = _directory(workdir)
+    if "://" in str(directory) or not directory.is_dir() or not is_primary():
+        return
+    for folder in directory.glob("*.orbax-checkpoint-tmp"):
+        for left in reversed(range(tries)):
+            try:
+                folder.rmtree(missing_ok=True)
+                break
+            except OSError:
+                if not left:
+                    raise
+                time.sleep(0.1)
 
 
 def _none_is_whole(directory, steps, reason):

@@ -12,21 +12,23 @@ import numpy as np
 from etils import epath
 
 from maeref_jax.errors import BadInput, CannotGoOn
-from maeref_jax.training import checkpoint, one_by_one
+from maeref_jax.training import checkpoint, pieces
 from maeref_jax.training.interrupt import Requests, agreed
 from maeref_jax.training.logs import Logs, mean_metrics
 from maeref_jax.training.members import improved, own_losses, untried
 from maeref_jax.training.parallel import (
     from_primary,
     is_primary,
+    on_one_cpu,
     parallel,
     parallel_sums,
     samples_of,
+    shares_of,
     split_batch,
     sum_over_devices,
 )
 from maeref_jax.training.pictures import ROWS
-from maeref_jax.training.state import initial_state, update
+from maeref_jax.training.state import initial_state, moved, summed, update
 from maeref_jax.volumes import progress
 
 WARM_STEPS, PROFILED = 10, 5  # steps before a profile, which are compiled then, and how many it shows
@@ -76,7 +78,6 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
     workdir, began = epath.Path(workdir), time.monotonic()
     key, first = jax.random.key(settings["seed"]), batches(0)
     average, accumulate = settings["optimizer"]["average"], settings["optimizer"]["accumulate"]
-    stepping = partial(update, method, optimizer, average=average, accumulate=accumulate)
     fresh = partial(initial_state, method, optimizer, average=average)
     with checkpoint.open_checkpoints(workdir, settings["checkpoint"]["keep"]) as checkpoints:
         shapes = jax.eval_shape(fresh, key, first)
@@ -94,7 +95,7 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
         saving = settings["checkpoint"]
         requests = Requests(saving["minutes"], is_primary(), saving["patience_s"])
         run = Run(
-            stepper(partial(stepping, sum_over_devices=sum_over_devices), method, first),
+            stepper(method, optimizer, first, average, accumulate),
             pausing(method, validation, settings, checkpoints, logs, requests),
             partial(read, logs=logs, checkpoints=checkpoints),
             requests,
@@ -122,10 +123,15 @@ def fresh_state(fresh, key, batch):
     return jax.device_get(jax.jit(fresh, compiler_options=options)(key, batch))
 
 
-def stepper(stepping, method, batch):
-    """The step over all devices; of members on one CPU, one after the other."""
-    step = parallel(stepping, batch)
-    return one_by_one.one_by_one(step, method) if one_by_one.fits(method) else step
+def stepper(method, optimizer, batch, average=0.0, accumulate=1):
+    """The step over all devices, of which `batch` is an example; on one CPU in pieces, by threads."""
+    alone, shares = on_one_cpu(), shares_of(len(batch["index"]), accumulate)
+    if alone and method.members is None and shares > 1:
+        summing = partial(summed, method, accumulate=accumulate)
+        return pieces.share_by_share(summing, partial(moved, optimizer, average=average), shares)
+    stepping = partial(update, method, optimizer, average=average, accumulate=accumulate)
+    step = parallel(partial(stepping, sum_over_devices=sum_over_devices), batch)
+    return pieces.member_by_member(step, method) if alone and method.one_by_one else step
 
 
 def take_steps(run, train_state, best, batches, steps, settings, profile):
@@ -186,7 +192,7 @@ def pausing(method, validation, settings, checkpoints, logs, requests):
 
     def pause(train_state, best, evaluate, wait):
         # Copies: what the device holds is given away to the next step.
-        train_state, score = one_by_one.together(jax.device_get(train_state), method), np.inf
+        train_state, score = pieces.together(jax.device_get(train_state), method), np.inf
         train_state = jax.tree.map(np.array, train_state)
         if evaluate:
             model = train_state.used, train_state.state

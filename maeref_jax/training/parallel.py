@@ -4,6 +4,7 @@ A batch is a dict of arrays whose leading axis is the sample; what lies under th
 batch (its shape or value) and goes to every device as it is. Every process makes only its own share of a batch.
 """
 
+import math
 from contextlib import contextmanager
 from itertools import count
 
@@ -15,8 +16,10 @@ from orbax.checkpoint import multihost
 
 from maeref_jax.errors import BadInput
 from maeref_jax.records import DEVICES
+from maeref_jax.volumes import threads
 
 PATIENCE_SECONDS = 24 * 3600  # that the other processes wait for the first one to prepare the data
+SHARES = 4  # of a batch on a CPU, whose threads take them (pieces.py)
 _barriers = count()  # every wait needs a name of its own
 HEARTBEAT_SECONDS = 30  # after which the other processes take one that is silent for lost, and end with an error
 
@@ -99,7 +102,7 @@ def parallel_sums(function):
     Samples that do not divide are computed by one device alone, so that every sample counts once.
     """
     devices = jax.local_devices()
-    alone = jax.jit(function)
+    alone = by_threads(jax.jit(function))
     together = {}
 
     def sums(params, state, batch):
@@ -117,10 +120,46 @@ def parallel_sums(function):
         else:
             even = 0
         if even < size:
-            found.append(alone(params, state, samples_of(batch, even, size)))
+            rest = samples_of(batch, even, size)
+            shares = shared_out(rest, shares_of(size) if on_one_cpu() else 1)
+            found += alone([(params, state, share) for share in shares])
         return jax.tree.map(lambda *values: np.sum(values, axis=0), *jax.device_get(found))
 
     return sums
+
+
+def on_one_cpu():
+    """Whether this process computes alone, on one CPU."""
+    return jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
+def shares_of(samples, micro_batches=1):
+    """Into how many shares one CPU parts a batch of so many samples, each of whole micro-batches."""
+    return math.gcd(SHARES, samples // micro_batches) if samples % micro_batches == 0 else 1
+
+
+def shared_out(batch, count):
+    """The batch in so many equal shares, a list."""
+    length = _size(batch) // count
+    return [samples_of(batch, i * length, (i + 1) * length) for i in range(count)]
+
+
+def by_threads(program):
+    """call([arguments, …]) -> [what a compiled program gives for them, …], several at a time. Of shapes that it has not
+    seen before the first one is computed alone: it is compiled once, not by every thread.
+    """
+    known = set()
+
+    def one(arguments):
+        return jax.block_until_ready(program(*arguments))
+
+    def call(calls):
+        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(calls[0]))
+        first = [] if shapes in known else [one(calls[0])]
+        known.add(shapes)
+        return [*first, *threads.in_order(one, calls[len(first) :])]
+
+    return call
 
 
 def own_share(batch_size, accumulate=1):

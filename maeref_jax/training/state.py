@@ -55,6 +55,19 @@ def initial_state(method, optimizer, key, batch, average=0.0):
     return TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), averaged, progress)
 
 
+class Sums(NamedTuple):
+    """What of a step adds up over devices and shares of a batch: gradients and loss, of sums; weight; logs, {name:
+    (sum, count)}; parts: of how many; state: by how much they changed the method's, which takes their mean.
+    """
+
+    gradients: Any
+    loss: Any
+    weight: Any
+    logs: dict
+    parts: Any
+    state: Any
+
+
 def update(
     method, optimizer, train_state, batch, key, requests=0, *, average=0.0, accumulate=1, sum_over_devices=lambda t: t
 ):
@@ -64,11 +77,14 @@ def update(
     gradient of zero, not NaN. With members, sum and weight have one entry per member.
     average: decay of the moving average of parameters, 0 for none; accumulate: micro-batches, one after another.
     """
-    gradients, loss_sum, weight, state, logs = _accumulated(method, train_state, batch, key, accumulate)
-    gradients, loss_sum, weight, logs, requests = sum_over_devices((gradients, loss_sum, weight, logs, requests))
-    state = _averaged_state(train_state.state, state, sum_over_devices)
-    scale = 1.0 / jnp.maximum(weight, 1e-8)
-    gradients = jax.tree.map(lambda g: g * scale.reshape(scale.shape + (1,) * (g.ndim - scale.ndim)), gradients)
+    sums = summed(method, train_state, batch, key, accumulate=accumulate)
+    return moved(optimizer, train_state, *sum_over_devices((sums, requests)), average=average)
+
+
+def moved(optimizer, train_state, sums, requests, *, average=0.0):
+    """The step itself, as `update` does it, of the Sums of all devices and their requests."""
+    scale = 1.0 / jnp.maximum(sums.weight, 1e-8)
+    gradients = jax.tree.map(lambda g: g * scale.reshape(scale.shape + (1,) * (g.ndim - scale.ndim)), sums.gradients)
     updates, optimizer_state = optimizer.update(gradients, train_state.optimizer, train_state.params)
     updates = jax.tree.map(lambda u: u * train_state.progress.rate_scale, updates)
     params = optax.apply_updates(train_state.params, updates)
@@ -77,13 +93,21 @@ def update(
         # Early on the average must not remember the initialisation: its memory grows with the steps taken.
         memory = jnp.minimum(average, (1.0 + train_state.step) / (10.0 + train_state.step))
         averaged = jax.tree.map(lambda old, new: memory * old + (1 - memory) * new, averaged, params)
-    report = Report({"loss": (loss_sum.sum(), weight.sum()), **logs}, _finite(loss_sum, gradients), requests)
+    # The mean of what each of them made of the state; what nobody changed stays as it is, to the bit.
+    state = jax.tree.map(lambda old, by: old + (by / sums.parts).astype(old.dtype), train_state.state, sums.state)
+    logs = {"loss": (sums.loss.sum(), sums.weight.sum()), **sums.logs}
+    report = Report(logs, _finite(sums.loss, gradients), requests)
     step = train_state.step + 1
     return TrainState(step, params, state, optimizer_state, averaged, train_state.progress), report
 
 
-def _accumulated(method, train_state, batch, key, count):
-    """Sums over `count` micro-batches: gradients, loss sum, weight, the method's last state, logs."""
+def added(found):
+    """The Sums of several of them, in their order."""
+    return jax.tree.map(lambda first, *others: sum(others, first), *found)
+
+
+def summed(method, train_state, batch, key, *, accumulate=1):
+    """The Sums of a batch, in so many micro-batches: every accumulate-th sample of it."""
 
     def total(params, state, part):
         loss_sum, weight, state, logs = method.loss(params, state, part, key)
@@ -93,12 +117,14 @@ def _accumulated(method, train_state, batch, key, count):
         gradients, (loss_sum, weight, state, logs) = jax.grad(total, has_aux=True)(train_state.params, state, part)
         return state, (gradients, loss_sum, weight, logs)
 
-    if count == 1:
+    if accumulate == 1:
         state, found = sums(train_state.state, batch)
     else:
         samples = {name: value for name, value in batch.items() if name != "shared"}
-        # Every count-th sample: the same ones belong together however the batch is shared among devices.
-        parts = jax.tree.map(lambda x: x.reshape(len(x) // count, count, *x.shape[1:]).swapaxes(0, 1), samples)
+        # The same ones belong together however the batch is shared among devices.
+        parts = jax.tree.map(
+            lambda x: x.reshape(len(x) // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1), samples
+        )
 
         def add(carry, part):
             state, found = sums(carry[0], {**part, "shared": batch["shared"]})
@@ -108,14 +134,7 @@ def _accumulated(method, train_state, batch, key, count):
         _, shapes = jax.eval_shape(sums, train_state.state, part)
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         (state, found), _ = jax.lax.scan(add, (train_state.state, nothing), parts)
-    gradients, loss_sum, weight, logs = found
-    return gradients, loss_sum, weight, state, logs
-
-
-def _averaged_state(old, new, sum_over_devices):
-    """The mean over devices of what each of them made of the state; what nobody changed stays as it is, to the bit."""
-    devices = sum_over_devices(1)
-    return jax.tree.map(lambda a, b: a + (sum_over_devices(b - a) / devices).astype(a.dtype), old, new)
+    return Sums(*found, jnp.int32(1), jax.tree.map(jnp.subtract, state, train_state.state))
 
 
 def _finite(loss_sum, gradients):

@@ -60,11 +60,13 @@ def as_done(work: Callable[[Any], None], items: Iterable[Any]) -> Iterator[Any]:
 
 
 def in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """What `work` returns for every item, in their order, as many at a time as there are processors, 8 at most. What
-    it raises is raised here, when the pieces beside it have come to their end. Of many items, few are kept.
+    """What `work` returns for every item, in their order, as many at a time as there are processors for this process,
+    8 at most. What it raises is raised here, when the pieces beside it have come to their end. Of many items, few are
+    kept.
     """
     items = iter(items)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST), "item") as pool:
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(processors, _MOST), "item") as pool:
         try:
             waiting = deque(pool.submit(work, item) for item in itertools.islice(items, _AHEAD))
             while waiting:

@@ -17,7 +17,8 @@ from maeref_jax.models.convolution import Conv
         ((2, 9, 7, 8), {"kernel_dilation": (2, 2)}),
         ((2, 8, 6, 8), {"strides": (2, 2)}),
         ((2, 8, 6, 8), {"padding": "VALID"}),
-        ((1, 65, 64, 8), {}),  # too large
+        ((3, 65, 64, 8), {}),  # by strips of rows, which do not divide
+        ((1, 3, 4099, 8), {}),  # by strips of one row
         ((2, 9, 7, 1), {}),
     ],
 )
@@ -34,12 +35,14 @@ def test_values_and_gradients_are_those_of_flax(shape, settings):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
-@pytest.mark.parametrize(("side", "chosen"), [(64, True), (65, False)])
-def test_small_planes_alone_take_the_form_of_their_own(monkeypatch, side, chosen):
-    seen, form = [], convolution._of_plane
-    monkeypatch.setattr(convolution, "_of_plane", lambda *arrays: seen.append(1) or form(*arrays))
-    Conv(8, (3, 3)).init(jax.random.key(0), np.zeros((1, side, 64, 8), np.float32))
-    assert bool(seen) == chosen
+@pytest.mark.parametrize(("shape", "by_strips"), [((2, 64, 64, 8), False), ((1, 8, 2048, 8), True)])
+def test_many_pixels_are_taken_strip_by_strip(monkeypatch, shape, by_strips):
+    seen, form = [], convolution._by_strips
+    monkeypatch.setattr(convolution, "_by_strips", lambda *arrays: seen.append(1) or form(*arrays))
+    layer, x = Conv(8, (3, 3)), np.zeros(shape, np.float32)
+    params = layer.init(jax.random.key(0), x)
+    jax.eval_shape(jax.grad(lambda params: layer.apply(params, x).sum()), params)
+    assert bool(seen) == by_strips
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """A training whose disk is full ends in one line, and goes on when there is room."""
 
+import contextlib
 import resource
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,3 +53,24 @@ def test_training_on_a_full_disk_is_one_line_and_goes_on_when_there_is_room(tmp_
     train(tmp_path / "whole", 20, every=2, method=big())
     whole, full = (checkpoint.load_best(tmp_path / name).params for name in ("whole", "run"))
     assert all(np.array_equal(whole[name], full[name]) for name in whole)
+
+
+def test_what_a_failed_save_still_writes_does_not_keep_the_next_training_from_its_start(tmp_path):
+    """As in a notebook, where the process that failed is the one that goes on."""
+    train(tmp_path / "run", 2, every=2)
+    folder = tmp_path / "run" / "checkpoints" / "6.orbax-checkpoint-tmp" / "d"
+    folder.mkdir(parents=True)
+    deadline = time.monotonic() + 0.5
+
+    def late_writes():
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in range(50):
+                    (folder / str(name)).touch()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(late_writes)
+        train(tmp_path / "run", 4, every=2)
+        writing.result()
+    assert checkpoint.saved_steps(tmp_path / "run")[-1] == 4

@@ -1,28 +1,50 @@
-"""On one CPU an ensemble takes its steps member by member: one program of one member, called for each of them.
+"""On one CPU a step is taken in pieces, each computed by one thread, as many at a time as there are cores.
 
-As many copies of a network in one program take as many times as long to compile, and run no faster. The numbers are
-those of all members at once but for their last digits: no member hears of another one (design law 6).
+An ensemble is taken apart by its members, each by one program of one member, which is quicker to compile than as many
+copies of it; any other batch into shares. The operations of small networks are too short for several cores to share
+each of them. The numbers are those of the whole but for their last digits, and to the bit the same on however many
+cores: pieces are added up in their order.
 """
+
+from functools import partial
 
 import jax
 import numpy as np
 
-from maeref_jax.training.state import Report, TrainState
+from maeref_jax.training.parallel import by_threads, shared_out
+from maeref_jax.training.state import Report, TrainState, added
 
 
-def fits(method):
-    """Whether the steps of a Method can be taken so, and should: by this process alone, on one CPU."""
-    return method.one_by_one and jax.default_backend() == "cpu" and jax.device_count() == 1
+def share_by_share(summing, moving, shares):
+    """step(train_state, batch, key, requests) -> (train_state, Report), batches for one device in front.
+
+    summing(train_state, share of a batch, key) -> state.Sums; moving(train_state, Sums, requests) -> what a step gives.
+    """
+    sums_of = by_threads(jax.jit(summing))
+
+    @partial(jax.jit, donate_argnums=0)
+    def move(train_state, found, requests):
+        return moving(train_state, added(found), requests[0])
+
+    def step(train_state, batch, key, requests):
+        whole = {name: value if name == "shared" else value[0] for name, value in batch.items()}
+
+        found = sums_of([(train_state, share, key) for share in shared_out(whole, shares)])
+        return move(train_state, found, requests)
+
+    return step
 
 
-def one_by_one(step, method):
+def member_by_member(step, method):
     """step(train_state, batch, key, requests) -> (train_state, Report) of one member, batches for one device in front,
     as the same of all members. What it takes is a TrainState, or what it gave: a list, one TrainState a member.
     """
 
+    step_of = by_threads(step)
+
     def stepping(states, batch, key, requests):
         states = apart(states, method) if isinstance(states, TrainState) else states
-        found = [step(state, _of_member(batch, i), key, requests) for i, state in enumerate(states)]
+        found = step_of([(state, _of_member(batch, i), key, requests) for i, state in enumerate(states)])
         return [state for state, _ in found], _reported([report for _, report in found])
 
     return stepping
