@@ -2,8 +2,8 @@
 
 For every config a process of its own does what train.py does until its second step, in an empty workdir, and then once
 more in the same one, which has kept what was compiled. Prints seconds of imports, of data made ready, of first weights
-drawn, of the first step, which is compiled, and of the second one; and all but the last, in processor time as well,
-which a busy machine changes less. Label maps of phantoms stand for what an ensemble would have predicted.
+drawn while the step is compiled, of the first step and of the second one; and of all but the last in processor time,
+too, which a busy machine changes less. Label maps of phantoms stand for what an ensemble would have predicted.
 """
 
 import json
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 began = time.perf_counter()
@@ -31,6 +32,7 @@ def first_steps(config, workdir, labels):
     from maeref_jax.experiments import experiment
     from maeref_jax.training import loop
     from maeref_jax.training import workdir as folder
+    from maeref_jax.training.compiling import RUNS_ONCE, jitted
     from maeref_jax.training.optimizer import build_optimizer
     from maeref_jax.training.parallel import own_share, split_batch
     from maeref_jax.training.state import initial_state
@@ -45,12 +47,16 @@ def first_steps(config, workdir, labels):
     optimizer = build_optimizer({**settings["optimizer"], "steps": settings["steps"]}, ready.method.members)
     batch = ready.batches(0)
     laps.append(time.perf_counter())
-    state = loop.fresh_state(partial(initial_state, ready.method, optimizer), jax.random.key(0), batch)
+    devices, key = jax.local_device_count(), jax.random.key(0)
+    fresh = jitted(partial(initial_state, ready.method, optimizer), RUNS_ONCE)
+    more = split_batch(batch, devices), key, np.zeros((devices, 3), np.int32)
+    steps = loop.stepper(ready.method, optimizer, batch)
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(steps.prepare, fresh.eval_shape(key, batch), *more)
+        state = jax.device_get(fresh(key, batch))
     laps.append(time.perf_counter())
-    step = loop.stepper(ready.method, optimizer, batch)
-    wishes = np.zeros((jax.local_device_count(), 3), np.int32)
     for _ in range(2):
-        state, report = step(state, split_batch(batch, jax.local_device_count()), jax.random.key(1), wishes)
+        state, report = steps.take(state, *more)
         jax.block_until_ready((state, report))
         laps.append(time.perf_counter())
         processor = processor or time.process_time()

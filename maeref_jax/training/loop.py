@@ -13,6 +13,7 @@ from etils import epath
 
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.training import checkpoint, pieces
+from maeref_jax.training.compiling import RUNS_ONCE, jitted
 from maeref_jax.training.interrupt import Requests, agreed
 from maeref_jax.training.logs import Logs, mean_metrics
 from maeref_jax.training.members import improved, own_losses, untried
@@ -32,16 +33,14 @@ from maeref_jax.training.state import initial_state, moved, summed, update
 from maeref_jax.volumes import progress
 
 WARM_STEPS, PROFILED = 10, 5  # steps before a profile, which are compiled then, and how many it shows
-# Of what runs once: on CPUs, optimising it takes longer than it saves.
-RUNS_ONCE = {"xla_backend_optimization_level": 0}
 
 
 class Run(NamedTuple):
-    """What the loop works with. step: the parallel step function; pause(train_state, best, evaluate, wait) -> both on
+    """What the loop works with. steps: pieces.Steps; pause(train_state, best, evaluate, wait) -> both on
     the host, evaluated and saved; read(running) -> (exit code or None, whether to save).
     """
 
-    step: Any
+    steps: Any
     pause: Any
     read: Any
     requests: Requests
@@ -78,24 +77,27 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
     workdir, began = epath.Path(workdir), time.monotonic()
     key, first = jax.random.key(settings["seed"]), batches(0)
     average, accumulate = settings["optimizer"]["average"], settings["optimizer"]["accumulate"]
-    fresh = partial(initial_state, method, optimizer, average=average)
+    fresh = jitted(partial(initial_state, method, optimizer, average=average), RUNS_ONCE)
     with checkpoint.open_checkpoints(workdir, settings["checkpoint"]["keep"]) as checkpoints:
-        shapes = jax.eval_shape(fresh, key, first)
+        shapes = fresh.eval_shape(key, first)
         check_best(settings, method.evaluate, shapes, validation[0])
         restored = checkpoint.restore_latest(checkpoints, shapes, method.members)
+        saving, devices = settings["checkpoint"], jax.local_device_count()
+        requests = Requests(saving["minutes"], is_primary(), saving["patience_s"])
+        steps = stepper(method, optimizer, first, average, accumulate)
         if restored is None:
-            with progress.showing("drawing the first weights"):
-                train_state = fresh_state(fresh, key, first)
+            like = shapes, split_batch(first, devices), key, requests.wishes(devices)
+            with progress.showing("drawing weights, compiling the first step"), ThreadPoolExecutor(1) as beside:
+                beside.submit(steps.prepare, *like)  # an error of it comes again, with the first step
+                train_state = jax.device_get(fresh(key, first))
             train_state = started(train_state, start_from, average)
             restored = train_state, untried(train_state, method.members)
         train_state, best = restored
         start = int(train_state.step)
         end = start if exhausted(train_state.progress, settings) else settings["steps"]
         logs = Logs(workdir, start, end, settings["batch"], judged_on, is_primary())
-        saving = settings["checkpoint"]
-        requests = Requests(saving["minutes"], is_primary(), saving["patience_s"])
         run = Run(
-            stepper(method, optimizer, first, average, accumulate),
+            steps,
             pausing(method, validation, settings, checkpoints, logs, requests),
             partial(read, logs=logs, checkpoints=checkpoints),
             requests,
@@ -117,21 +119,17 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
     return {**summary, "member_steps": best.step.tolist(), "validation": named}
 
 
-def fresh_state(fresh, key, batch):
-    """What fresh(key, batch) gives, on the host."""
-    options = RUNS_ONCE if jax.default_backend() == "cpu" else None
-    return jax.device_get(jax.jit(fresh, compiler_options=options)(key, batch))
-
-
 def stepper(method, optimizer, batch, average=0.0, accumulate=1):
-    """The step over all devices, of which `batch` is an example; on one CPU in pieces, by threads."""
+    """The pieces.Steps over all devices, of whose batches one is given; on one CPU in pieces, by threads."""
     alone, shares = on_one_cpu(), shares_of(len(batch["index"]), accumulate)
     if alone and method.members is None and shares > 1:
         summing = partial(summed, method, accumulate=accumulate)
         return pieces.share_by_share(summing, partial(moved, optimizer, average=average), shares)
     stepping = partial(update, method, optimizer, average=average, accumulate=accumulate)
+    if alone and method.one_by_one:
+        return pieces.member_by_member(stepping, method)
     step = parallel(partial(stepping, sum_over_devices=sum_over_devices), batch)
-    return pieces.member_by_member(step, method) if alone and method.one_by_one else step
+    return pieces.Steps(step, lambda *arguments: None)
 
 
 def take_steps(run, train_state, best, batches, steps, settings, profile):
@@ -143,7 +141,7 @@ def take_steps(run, train_state, best, batches, steps, settings, profile):
         for step, batch in prefetch(batches, steps):
             profile.at(step - steps.start)
             sent = split_batch(batch, devices), jax.random.fold_in(run.key, step), run.requests.wishes(devices)
-            train_state, report = run.step(train_state, *sent)
+            train_state, report = run.steps.take(train_state, *sent)
             run.requests.listen()  # compiled: from here on there is something to save
             exit_code, save = run.read(running)
             running = (step, report, batch["index"])

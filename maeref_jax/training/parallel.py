@@ -16,7 +16,7 @@ from orbax.checkpoint import multihost
 
 from maeref_jax.errors import BadInput
 from maeref_jax.records import DEVICES
-from maeref_jax.volumes import threads
+from maeref_jax.training.compiling import Compiled
 
 PATIENCE_SECONDS = 24 * 3600  # that the other processes wait for the first one to prepare the data
 SHARES = 4  # of a batch on a CPU, whose threads take them (pieces.py)
@@ -102,7 +102,7 @@ def parallel_sums(function):
     Samples that do not divide are computed by one device alone, so that every sample counts once.
     """
     devices = jax.local_devices()
-    alone = by_threads(jax.jit(function))
+    alone = Compiled(function)
     together = {}
 
     def sums(params, state, batch):
@@ -122,7 +122,7 @@ def parallel_sums(function):
         if even < size:
             rest = samples_of(batch, even, size)
             shares = shared_out(rest, shares_of(size) if on_one_cpu() else 1)
-            found += alone([(params, state, share) for share in shares])
+            found += alone.each([(params, state, share) for share in shares])
         return jax.tree.map(lambda *values: np.sum(values, axis=0), *jax.device_get(found))
 
     return sums
@@ -142,24 +142,6 @@ def shared_out(batch, count):
     """The batch in so many equal shares, a list."""
     length = _size(batch) // count
     return [samples_of(batch, i * length, (i + 1) * length) for i in range(count)]
-
-
-def by_threads(program):
-    """call([arguments, …]) -> [what a compiled program gives for them, …], several at a time. Of shapes that it has not
-    seen before the first one is computed alone: it is compiled once, not by every thread.
-    """
-    known = set()
-
-    def one(arguments):
-        return jax.block_until_ready(program(*arguments))
-
-    def call(calls):
-        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(calls[0]))
-        first = [] if shapes in known else [one(calls[0])]
-        known.add(shapes)
-        return [*first, *threads.in_order(one, calls[len(first) :])]
-
-    return call
 
 
 def own_share(batch_size, accumulate=1):

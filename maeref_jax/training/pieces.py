@@ -6,48 +6,67 @@ each of them. The numbers are those of the whole but for their last digits, and 
 cores: pieces are added up in their order.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from maeref_jax.training.parallel import by_threads, shared_out
+from maeref_jax.training.compiling import Compiled
+from maeref_jax.training.parallel import shared_out
 from maeref_jax.training.state import Report, TrainState, added
 
 
+class Steps(NamedTuple):
+    """take(train_state, batch, key, requests) -> (train_state, Report), batches with an axis of devices in front;
+    prepare, of the same but shapes for a TrainState: compiles it.
+    """
+
+    take: Callable
+    prepare: Callable
+
+
 def share_by_share(summing, moving, shares):
-    """step(train_state, batch, key, requests) -> (train_state, Report), batches for one device in front.
+    """The Steps of a method that is taken in so many shares of a batch.
 
     summing(train_state, share of a batch, key) -> state.Sums; moving(train_state, Sums, requests) -> what a step gives.
     """
-    sums_of = by_threads(jax.jit(summing))
+    sums_of = Compiled(summing)
+    move = Compiled(lambda train_state, found, requests: moving(train_state, added(found), requests[0]), donated=0)
 
-    @partial(jax.jit, donate_argnums=0)
-    def move(train_state, found, requests):
-        return moving(train_state, added(found), requests[0])
-
-    def step(train_state, batch, key, requests):
+    def calls(train_state, batch, key):
         whole = {name: value if name == "shared" else value[0] for name, value in batch.items()}
+        return [(train_state, share, key) for share in shared_out(whole, shares)]
 
-        found = sums_of([(train_state, share, key) for share in shared_out(whole, shares)])
-        return move(train_state, found, requests)
+    def take(train_state, batch, key, requests):
+        return move(train_state, sums_of.each(calls(train_state, batch, key)), requests)
 
-    return step
+    def prepare(train_state, batch, key, requests):
+        first, *_ = calls(train_state, batch, key)
+        sums_of.prepare(*first)
+        move.prepare(train_state, [jax.eval_shape(summing, *first)] * shares, requests)
+
+    return Steps(take, prepare)
 
 
-def member_by_member(step, method):
-    """step(train_state, batch, key, requests) -> (train_state, Report) of one member, batches for one device in front,
-    as the same of all members. What it takes is a TrainState, or what it gave: a list, one TrainState a member.
+def member_by_member(stepping, method):
+    """The Steps of an ensemble, member by member. stepping(train_state, batch, key, requests) -> (train_state, Report).
+
+    What is taken is a TrainState, or what was given: a list, one TrainState a member.
     """
+    step = Compiled(stepping, donated=0)
 
-    step_of = by_threads(step)
-
-    def stepping(states, batch, key, requests):
+    def take(states, batch, key, requests):
         states = apart(states, method) if isinstance(states, TrainState) else states
-        found = step_of([(state, _of_member(batch, i), key, requests) for i, state in enumerate(states)])
+        found = step.each([(one, _of_member(batch, i), key, requests[0]) for i, one in enumerate(states)])
         return [state for state, _ in found], _reported([report for _, report in found])
 
-    return stepping
+    def prepare(train_state, batch, key, requests):
+        one = jax.eval_shape(partial(_mapped, lambda leaf: leaf[:1], lambda leaf: leaf, method), train_state)
+        step.prepare(one, _of_member(batch, 0), key, requests[0])
+
+    return Steps(take, prepare)
 
 
 def apart(train_state, method):
@@ -83,10 +102,10 @@ def _mapped(of_members, shared, method, *states):
 
 
 def _of_member(batch, i):
-    """The batch of one member, for one device: samples (1, b, k, …) of all, but their numbers and what is shared."""
-    own = {name: value[:, :, i : i + 1] for name, value in batch.items() if name not in ("index", "shared")}
+    """The batch (b, 1, …) of one member, of one for one device: (1, b, k, …), but for numbers and what is shared."""
+    own = {name: value[0, :, i : i + 1] for name, value in batch.items() if name not in ("index", "shared")}
     shared = {**batch["shared"], "members": batch["shared"]["members"][i : i + 1]}
-    return {"index": batch["index"], **own, "shared": shared}
+    return {"index": batch["index"][0], **own, "shared": shared}
 
 
 def _reported(reports):

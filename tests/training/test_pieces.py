@@ -1,7 +1,6 @@
 """training/pieces.py: what is taken in pieces learns what it learns all at once."""
 
 import os
-import time
 
 import jax
 import numpy as np
@@ -12,8 +11,9 @@ from test_state import batch, line
 
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training import loop, pieces
+from maeref_jax.training.compiling import Compiled
 from maeref_jax.training.optimizer import build_optimizer
-from maeref_jax.training.parallel import by_threads, shares_of, split_batch
+from maeref_jax.training.parallel import shares_of, split_batch
 from maeref_jax.training.state import TrainState, initial_state, update
 
 MEMBERS, CLIPPED = ENSEMBLE["members"], {**OPTIMIZER, "clip": 0.3, "weight_decay": 0.01, "rate": 1e-4}
@@ -35,7 +35,7 @@ def stepped(mapping):
     method = ensemble.method({**ENSEMBLE, **given})
     optimizer, key = build_optimizer(CLIPPED, method.members), jax.random.key(3)
     states = jax.device_get(initial_state(method, optimizer, key, batch_of(0), 0.5))
-    step = loop.stepper(method, optimizer, batch_of(0), 0.5)
+    step = loop.stepper(method, optimizer, batch_of(0), 0.5).take
     wishes = np.array([[0, 1, 0]], np.int32)
     for number in range(3):
         states, report = step(states, split_batch(batch_of(number), 1), jax.random.fold_in(key, number), wishes)
@@ -77,7 +77,7 @@ def test_a_member_that_is_no_number_is_the_one_that_is_named():
     optimizer = build_optimizer(CLIPPED, method.members)
     state = jax.tree.map(np.array, jax.device_get(initial_state(method, optimizer, jax.random.key(0), batch_of(0))))
     jax.tree.leaves(state.params)[0][1] = np.nan
-    step = loop.stepper(method, optimizer, batch_of(0))
+    step = loop.stepper(method, optimizer, batch_of(0)).take
     _, report = step(state, split_batch(batch_of(0), 1), jax.random.key(0), np.zeros((1, 3), np.int32))
     assert np.asarray(report.finite).tolist() == [True, False, True]
 
@@ -108,7 +108,7 @@ def test_a_batch_in_shares_moves_everything_as_the_whole_one_does_on_however_man
     lengths, cut = [], pieces.shared_out
     monkeypatch.setattr(pieces, "shared_out", lambda *given: lengths.append(given[1]) or cut(*given))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    step = loop.stepper(method, optimizer, data, 0.5, accumulate)
+    step = loop.stepper(method, optimizer, data, 0.5, accumulate).take
     wishes = np.array([[0, 1, 0]], np.int32)
     whole, apart = start, jax.tree.map(np.copy, start)
     for _ in range(3):
@@ -125,14 +125,29 @@ def test_a_program_is_compiled_once_however_many_threads_call_it():
     """And again for other shapes; results come in the order of the calls."""
     traced = []
 
-    @jax.jit
     def doubled(x):
         traced.append(x.shape)
-        time.sleep(0.05)
         return 2 * x
 
-    call = by_threads(doubled)
+    program = Compiled(doubled)
+    program.prepare(jax.ShapeDtypeStruct((3,), np.float32))
     for length in (3, 3, 5):
-        found = call([(np.full(length, i),) for i in range(4)])
+        found = program.each([(np.full(length, i, np.float32),) for i in range(4)])
         assert [int(one[0]) for one in found] == [0, 2, 4, 6]
     assert traced == [(3,), (5,)]
+
+
+@pytest.mark.parametrize("members", [None, MEMBERS])
+def test_what_is_prepared_of_shapes_is_what_a_step_needs(monkeypatch, members):
+    method = line() if members is None else ensemble.method(ENSEMBLE)
+    data = batch(np.random.default_rng(0), 8) if members is None else batch_of(0)
+    optimizer, more = (
+        build_optimizer(CLIPPED, members),
+        (split_batch(data, 1), jax.random.key(0), np.zeros((1, 3), int)),
+    )
+    state = jax.device_get(initial_state(method, optimizer, jax.random.key(0), data))
+    steps = loop.stepper(method, optimizer, data)
+    steps.prepare(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state), *more)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", None)
+    for _ in range(2):
+        state, _ = steps.take(state, *more)
