@@ -24,8 +24,10 @@ import measuring
 from maeref_jax.commands import command_line
 from maeref_jax.refiners import mae
 from maeref_jax.samples.sampling import masking_length
+from maeref_jax.training import loop
 from maeref_jax.training.optimizer import build_optimizer
-from maeref_jax.training.state import initial_state, update
+from maeref_jax.training.parallel import split_batch
+from maeref_jax.training.state import initial_state
 
 RATIOS = (0.1, 0.5, 0.9)
 WITH_TORCH = importlib.util.find_spec("torch") is not None
@@ -87,12 +89,12 @@ def training(settings, batch):
     """A call that does one training step and waits for it."""
     method = mae.method(settings)
     optimizer = build_optimizer({**settings["optimizer"], "steps": 1000})
-    key = jax.random.key(0)
-    state = [jax.jit(partial(initial_state, method, optimizer))(key, batch)]
-    step = jax.jit(partial(update, method, optimizer), donate_argnums=0)
+    state = [jax.device_get(jax.jit(partial(initial_state, method, optimizer))(jax.random.key(0), batch))]
+    steps = loop.stepper(method, optimizer, batch)
+    more = split_batch(batch, 1), jax.random.key(0), np.zeros((1, 3), np.int32)
 
     def call():
-        state[0], _ = step(state[0], batch, key)
+        state[0], _ = steps.take(state[0], *more)
         jax.block_until_ready(state[0])
 
     return call

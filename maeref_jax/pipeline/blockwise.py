@@ -8,8 +8,7 @@ of their own, anchored at the origin, and are hidden by whole numbers (masking/e
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -87,25 +86,39 @@ def segment_block(
     frame = functools.reduce(Box.hull, windows)
     around = read_padded(image, frame, mode="symmetric").astype(np.float32)
 
-    def probabilities(group: Sequence[Box]) -> np.ndarray:
-        stacked = stack(around, group, frame, apply.dims)
-        with _network("the ensemble", apply.predict, members, kind, stacked.shape):
-            found = np.asarray(_segmented(apply.predict, members, kind, *variables, stacked))
-        return found if apply.dims == 3 else found[:, None]
+    def probabilities(groups: list[list[Box]]) -> list[np.ndarray]:
+        stacks = [stack(around, group, frame, apply.dims) for group in groups]
+        program = apply.predict, members, kind, stacks[0].shape
+        run = functools.partial(_segmented, apply.predict, members, kind, *variables)
+        return _in_3d_again(_computed("the ensemble", program, run, stacks), apply)
 
-    return blend([windows], box, probabilities, batch), len(windows)
+    return blend([windows], box, probabilities, batch, _at_once()), len(windows)
 
 
-@contextmanager
-def _network(name: str, *program) -> Iterator[None]:
-    """The turn to call a network. Its first call, which compiles it, is shown."""
+def _at_once() -> int:
+    """Calls of a network beside each other. On a CPU two threads take less time than two cores that share each call."""
+    return 2 if jax.default_backend() == "cpu" else 1
+
+
+def _computed(name: str, program: tuple, run: Callable, inputs: Sequence) -> list[np.ndarray]:
+    """What a network makes of each of a few inputs, beside each other, when it is this block's turn. The first call of
+    a program, which compiles it, is alone, and shown.
+    """
+
+    def one(given):
+        return np.asarray(run(given))
+
     with threads.network():
         if program in _compiled:
-            yield
-            return
+            return list(threads.in_order(one, inputs))
         with progress.showing(f"compiling {name}"):
-            yield
+            first = one(inputs[0])
         _compiled.add(program)
+        return [first, *threads.in_order(one, inputs[1:])]
+
+
+def _in_3d_again(found: list[np.ndarray], apply: Segmenter | Refiner) -> list[np.ndarray]:
+    return found if apply.dims == 3 else [each[:, None] for each in found]
 
 
 def decide(means: np.ndarray, ambiguous: int, kind: str = "mean") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -261,17 +274,26 @@ def likelihoods(
     if apply.lengths is not None and jax.default_backend() == "cpu":
         batch = min(batch, _CPU_BATCH)
 
-    def probabilities(group: Sequence[Box]) -> np.ndarray:
-        stacked = {name: stack(array, group, frame, apply.dims) for name, array in around.items()}
-        for name, array in along.items():
-            stacked[name] = stack(array, [w.grow(more) for w in group], frame.grow(more), 3)
-        with _network("the refiner", apply.refine, len(group), lengths[group[0]]):
-            found = np.asarray(_refined(apply.refine, *variables, stacked, key, lengths[group[0]]))
-        return found if apply.dims == 3 else found[:, None]
+    def stacked(group: Sequence[Box]) -> dict[str, np.ndarray]:
+        seen = {name: stack(array, group, frame, apply.dims) for name, array in around.items()}
+        return seen | {
+            name: stack(array, [w.grow(more) for w in group], frame.grow(more), 3) for name, array in along.items()
+        }
+
+    def probabilities(groups: list[list[Box]]) -> list[np.ndarray]:
+        length = lengths[groups[0][0]]
+        program = apply.refine, len(groups[0]), length
+        found = _computed(
+            "the refiner",
+            program,
+            lambda inputs: _refined(apply.refine, *variables, inputs, key, length),
+            [stacked(group) for group in groups],
+        )
+        return _in_3d_again(found, apply)
 
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
-    return blend(together, box, probabilities, batch), len(windows), len(touching)
+    return blend(together, box, probabilities, batch, _at_once()), len(windows), len(touching)
 
 
 def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:

@@ -54,24 +54,31 @@ def stack(around: np.ndarray, group: Sequence[Box], frame: Box, dims: int) -> np
 
 
 def blend(
-    together: Sequence[Sequence[Box]], box: Box, probabilities: Callable[[Sequence[Box]], np.ndarray], batch: int
+    together: Sequence[Sequence[Box]],
+    box: Box,
+    probabilities: Callable[[list[list[Box]]], Sequence[np.ndarray]],
+    batch: int,
+    at_once: int,
 ) -> np.ndarray:
     """Window-weighted mean float32 (z, y, x, c) in `box`, 0 where no window lies. together: lists of windows that may
-    share a call of the network.
+    share a call of the network; probabilities: what it says of so many windows, for several of such lists at once.
     """
     weight = blending_weight(together[0][0].shape)
     total, weights, factors = None, np.zeros(box.shape, np.float32), None
-    calls = [windows[start : start + batch] for windows in together for start in range(0, len(windows), batch)]
-    for group in calls:
+    for windows in together:
         # The last batch is filled up: one shape for the compiler.
-        found = probabilities([*group, *[group[0]] * (batch - len(group))])
-        if total is None:
-            total = np.zeros((*box.shape, found.shape[-1]), np.float32)
-            # For every class: numpy is several times slower where the few classes share one number.
-            factors = np.repeat(weight[..., None], found.shape[-1], -1)
-        for window, values in zip(group, found, strict=False):
-            common = window.intersect(box)
-            here, there = common.within(box).slices, common.within(window).slices
-            total[here] += factors[there] * values[there]
-            weights[here] += weight[there]
+        groups = [windows[start : start + batch] for start in range(0, len(windows), batch)]
+        filled = [[*group, *[group[0]] * (batch - len(group))] for group in groups]
+        for start in range(0, len(groups), at_once):
+            several = slice(start, start + at_once)
+            for group, found in zip(groups[several], probabilities(filled[several]), strict=True):
+                if total is None:
+                    total = np.zeros((*box.shape, found.shape[-1]), np.float32)
+                    # For every class: numpy is several times slower where the few classes share one number.
+                    factors = np.repeat(weight[..., None], found.shape[-1], -1)
+                for window, values in zip(group, found, strict=False):
+                    common = window.intersect(box)
+                    here, there = common.within(box).slices, common.within(window).slices
+                    total[here] += factors[there] * values[there]
+                    weights[here] += weight[there]
     return total / np.maximum(weights, np.float32(1e-30))[..., None]
