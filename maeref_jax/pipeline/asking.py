@@ -6,10 +6,10 @@ visible labels; the visible label is the reference. What the ensemble says canno
 so it is right by definition. Beside them stands the share of the commonest class, which a filler that looks at nothing
 has. Whoever is worse than copying at the edge of the holes is not to be trusted inside them.
 
-Places are squares of TILE strides of the refiner, drawn with the run's seed all over the volume, and cells of a stride
-in them are what is counted; they do not depend on blocks, parts or workers. One process asks before it makes the
-output, and what it found is kept there. It takes SHARE of the run, of a small one LEAST_WINDOWS, and stops
-after SECONDS.
+Places are squares of TILE strides of the refiner, or small planes as a whole, drawn with the run's seed all over the
+volume, and cells of a stride in them are what is counted; they do not depend on blocks, parts or workers. One process
+asks before it makes the output, and what it found is kept there. It takes SHARE of the run, of a small one
+LEAST_WINDOWS, and stops after SECONDS.
 """
 
 import functools
@@ -93,7 +93,7 @@ def _places(run, classes):
     """Confusions (c, c) of the refiner and of the nearest label, against the visible one, of cells that have any."""
     apply, shape = run.refiner.apply, run.shape
     stride = in_3d(apply)[1]
-    side = (stride[0], TILE * stride[1], TILE * stride[2])
+    side = (stride[0], *(_side(TILE * step, size) for step, size in zip(stride[1:], shape[1:], strict=True)))
     grid = tuple(-(-size // step) for size, step in zip(shape, side, strict=True))
     variables = jax.device_put((run.refiner.params, run.refiner.state))
     means = means_of(run)
@@ -129,6 +129,13 @@ def _places(run, classes):
             if asked[where].any():
                 answers = (filled[where], copied[where])
                 yield tuple(overlap.confusion(labels[where], answer, classes, asked[where]) for answer in answers)
+
+
+def _side(usual: int, size: int) -> int:
+    """How long places are along an axis. What is little longer than one is taken whole: networks see around a place, so
+    that several would cost several times the whole.
+    """
+    return size if size <= 2 * usual else usual
 
 
 def _around(run, means, image, box) -> tuple[dict[str, Volume], Box, int]:
