@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import jax
 import numpy as np
@@ -13,11 +13,12 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.records import DETAILS
-from maeref_jax.training.pictures import contact_sheet
+from maeref_jax.training.pictures import COLUMNS, contact_sheet
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.json_files import parse_object
 
+PICTURE = "validation.png"  # in the workdir
 EVERY = 50  # steps between two lines of training metrics
 # From how many hours on a CPU is warned about, by the fastest of so many steps: others may have been compiled for.
 SLOW_HOURS, TIMED = 0.5, 12
@@ -91,6 +92,7 @@ class Logs:
     def __init__(self, workdir, start, steps, batch, judged_on, primary=True):
         self.start, self.steps, self.batch, self.began = start, steps, batch, time.monotonic()
         self.judged_on, self.primary, self.sums, self.lines, self.board = judged_on, primary, [], [], None
+        self.pictured = False
         self.seconds, self.last = [], None  # of the first steps, each; when the last one came
         self.path = workdir / "metrics.jsonl"
         if primary:
@@ -146,9 +148,21 @@ class Logs:
         self.say(f"step {step}: validation on {self.judged_on}: {shown} ({rate})")
         if self.board and preview:
             sheet = contact_sheet(preview, settings["classes"]["colours"])
-            self.board.add(summary.image("validation", sheet, dataformats="HWC"), step)
+            told = summary.image("validation", sheet, dataformats="HWC")
+            self.board.add(told, step)
+            self._picture(told.value[0].image.encoded_image_string, preview)
         if self.board:
             self.board.flush()
+
+    def _picture(self, png, preview):
+        """What the last evaluation looks like, for people without TensorBoard; said once."""
+        place = self.path.parent / PICTURE
+        with suppress(OSError):  # of a full disk, the checkpoint tells
+            place.write_bytes(png)
+            if not self.pictured:
+                columns = ", ".join(name for name in COLUMNS if preview.get(name) is not None)
+                self.say(f"picture of every evaluation: {place} (from left to right: {columns})")
+                self.pictured = True
 
     def say(self, text):
         if self.primary:

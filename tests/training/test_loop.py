@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from skimage.io import imread
 from test_state import SETTINGS, batch, line
 
 from maeref_jax.errors import BadInput, CannotGoOn
@@ -124,7 +125,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, ca
     loaded = checkpoint.load_best(tmp_path / "run")
     assert (loaded.step, loaded.damaged) == (5, (10,)) and "damaged is checkpoints/10" in loaded.doubts[0]
     train(tmp_path / "run", 20)
-    assert "checkpoint 10 is damaged" in capfd.readouterr().err
+    assert "checkpoint 10 is damaged" in capfd.readouterr().out
     assert [found.name.split("_")[0] for found in (tmp_path / "run" / "damaged").iterdir()] == ["10"]
     whole, repaired = (checkpoint.load_best(tmp_path / name).params for name in ("whole", "run"))
     assert whole["w"] == repaired["w"]
@@ -238,7 +239,7 @@ def test_a_workdir_of_other_settings_is_refused_naming_the_difference(tmp_path):
         workdir.check_same_run(tmp_path, {**settings, "model": {"width": 8, "strides": ((2, 2),)}})
 
 
-def test_event_files_hold_scalars_and_a_picture(tmp_path):
+def test_event_files_hold_scalars_and_a_picture_which_is_a_file_too(tmp_path, capfd):
     from tensorboardX.proto.event_pb2 import Event
 
     def preview(params, state, data):
@@ -252,6 +253,9 @@ def test_event_files_hold_scalars_and_a_picture(tmp_path):
         tags |= {value.tag for value in Event.FromString(data[12 : 12 + length]).summary.value}
         data = data[16 + length :]
     assert {"validation/loss", "validation"} <= tags
+    picture = tmp_path / "run" / "validation.png"
+    assert imread(picture).shape[2] == 3
+    assert f"{picture} (from left to right: image, truth)" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("steps", [20, 12, 3])
@@ -260,7 +264,7 @@ def test_a_profile_is_written_however_short_the_run(tmp_path, capfd, steps):
     built = build_optimizer(settings["optimizer"])
     loop.train(line(), built, batches, [batches(1)], settings, tmp_path, profile=True)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
-    assert "wrote a profile" in capfd.readouterr().err
+    assert "wrote a profile" in capfd.readouterr().out
 
 
 def test_a_model_may_be_used_while_it_is_trained(tmp_path):
@@ -298,7 +302,7 @@ def test_a_damaged_score_and_a_damaged_log_do_not_end_a_run(tmp_path, capfd):
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 11, "trai}\n')
     assert train(tmp_path / "run", 20)["validation"]["step"] in (5, 10, 15, 20)
-    assert "checkpoint 10 is damaged" in capfd.readouterr().err
+    assert "checkpoint 10 is damaged" in capfd.readouterr().out
 
 
 def test_a_signal_never_skips_an_evaluation(tmp_path, monkeypatch):
