@@ -8,12 +8,13 @@ EVALUATE := runs/evaluate
 
 .PHONY: demo test fuzz newest lint bench gpu evaluate clean
 
-# The stamp is written last: an interrupted installation starts again from nothing.
+# The stamp is written last: an interrupted installation starts again from nothing. What is imported is compiled when it
+# first is: all of it would take half of the installation's time.
 .venv/installed: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; give one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[test]'
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -e '.[test]'
 	touch $@
 
 demo: .venv/installed

@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tmp_path, ca
     loaded = checkpoint.load_best(tmp_path / "run")
     assert (loaded.step, loaded.damaged) == (5, (10,)) and "damaged is checkpoints/10" in loaded.doubts[0]
     train(tmp_path / "run", 20)
-    assert "checkpoint 10 is damaged" in capfd.readouterr().out
+    assert "checkpoint 10 is damaged" in capfd.readouterr().err
     assert [found.name.split("_")[0] for found in (tmp_path / "run" / "damaged").iterdir()] == ["10"]
     whole, repaired = (checkpoint.load_best(tmp_path / name).params for name in ("whole", "run"))
     assert whole["w"] == repaired["w"]
@@ -264,7 +264,7 @@ def test_a_profile_is_written_however_short_the_run(tmp_path, capfd, steps):
     built = build_optimizer(settings["optimizer"])
     loop.train(line(), built, batches, [batches(1)], settings, tmp_path, profile=True)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
-    assert "wrote a profile" in capfd.readouterr().out
+    assert "wrote a profile" in capfd.readouterr().err
 
 
 def test_a_model_may_be_used_while_it_is_trained(tmp_path):
@@ -302,7 +302,7 @@ def test_a_damaged_score_and_a_damaged_log_do_not_end_a_run(tmp_path, capfd):
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 11, "trai}\n')
     assert train(tmp_path / "run", 20)["validation"]["step"] in (5, 10, 15, 20)
-    assert "checkpoint 10 is damaged" in capfd.readouterr().out
+    assert "checkpoint 10 is damaged" in capfd.readouterr().err
 
 
 def test_a_signal_never_skips_an_evaluation(tmp_path, monkeypatch):
