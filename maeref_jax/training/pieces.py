@@ -2,8 +2,8 @@
 
 An ensemble is taken apart by its members, each by one program of one member, which is quicker to compile than as many
 copies of it; any other batch into shares. The operations of small networks are too short for several cores to share
-each of them. The numbers are those of the whole but for their last digits, and to the bit the same on however many
-cores: pieces are added up in their order.
+each of them. The numbers are those of the whole but for their last digits. Pieces are added up in their order,
+whichever is ready first, so that a training repeated on the same machine ends with the same bits.
 """
 
 from collections.abc import Callable
