@@ -1,4 +1,5 @@
-"""The 3 x 3 convolutions of a U-Net layer by layer: milliseconds forward, of the input's gradient and of the kernel's.
+"""The 3 x 3 convolutions of a U-Net layer by layer: milliseconds forward, of the input's gradient and of the kernel's,
+by the compiler and by the library (models/convolution.py).
 
     python benchmarks/convolution_layers.py [--config configs/ensemble.py] [--batch 1] [--rounds 7]
 
@@ -21,8 +22,9 @@ from convolution import plain
 from mae_speed import WITH_TORCH
 
 from maeref_jax.commands import command_line
+from maeref_jax.models.convolution import of_planes
 
-DIRECTIONS = ("forward", "input's gradient", "kernel's gradient")
+DIRECTIONS = ("forward", "input's gradient", "kernel's gradient", "the library's")
 
 
 def main():
@@ -31,17 +33,19 @@ def main():
     flags.add_argument("--batch", type=int, default=1)
     flags.add_argument("--rounds", type=int, default=7)
     given = flags.parse_args()
-    rows, total = [], np.zeros((3, 2))
+    rows, total = [], np.zeros((len(DIRECTIONS), 2))
     for side, inputs, outputs in layers(command_line.load_config(given.config).to_dict()):
         arrays = random_arrays(given.batch, side, inputs, outputs)
         ours, theirs = compiled(*arrays), in_pytorch(*arrays) if WITH_TORCH else {}
         calls = {("", name): call for name, call in ours.items()} | {("PyTorch", n): call for n, call in theirs.items()}
         seconds = measuring.alternating(calls, given.rounds)
+        seconds["PyTorch", DIRECTIONS[3]] = seconds.get(("PyTorch", DIRECTIONS[2]), np.nan)
         times = np.array([[1e3 * seconds.get((who, name), np.nan) for who in ("", "PyTorch")] for name in DIRECTIONS])
         total += times
         rows.append((f"{side}², {inputs} → {outputs}", *numbers(times)))
     rows.append(("all", *numbers(total)))
-    header = [cell for name in ("forward", "of input", "of kernel") for cell in (f"{name} ms", "ratio")]
+    names = ("forward", "of input", "of kernel", "library's")
+    header = [cell for name in names for cell in (f"{name} ms", "ratio")]
     measuring.report("convolution_layers", (f"batch {given.batch}", *header), rows)
 
 
@@ -75,6 +79,7 @@ def compiled(x, kernel, wanted):
         lambda x, kernel, _: plain(x, kernel),
         lambda x, kernel, wanted: jax.vjp(lambda x: plain(x, kernel), x)[1](wanted),
         lambda x, kernel, wanted: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](wanted),
+        lambda x, kernel, wanted: jax.vjp(lambda kernel: of_planes(x, kernel), kernel)[1](wanted),
     )
     return {name: prepared(jax.jit(form), x, kernel, wanted) for name, form in zip(DIRECTIONS, forms, strict=True)}
 
@@ -97,7 +102,7 @@ def in_pytorch(x, kernel, wanted):
         with torch.inference_mode():
             return torch.nn.functional.conv2d(x, kernel, padding=1)
 
-    return dict(zip(DIRECTIONS, (forward, backward(True, False), backward(False, True)), strict=True))
+    return dict(zip(DIRECTIONS, (forward, backward(True, False), backward(False, True)), strict=False))
 
 
 if __name__ == "__main__":

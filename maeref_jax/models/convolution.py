@@ -25,13 +25,14 @@ def _convolution(x, kernel, strides, padding, **more):
     dilations = (*more["lhs_dilation"], *more["rhs_dilation"])
     common = jax.default_backend() == "cpu" and padding == "SAME" and {*strides, *dilations} == {1}
     if common and x.ndim == 4 and kernel.shape[:3] == (3, 3, x.shape[-1]):
-        return _of_planes(x, kernel)
+        return of_planes(x, kernel)
     if common and x.ndim == 5 and kernel.shape[:4] == (3, 3, 3, x.shape[-1]):
         return _of_volume(x, kernel)
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **more)
 
 
-def _of_planes(x, kernel):
+def of_planes(x, kernel):
+    """The convolution of (b, y, x, channels) with a kernel of 3 x 3, in its form for CPUs."""
     return (_of_plane if x.shape[-1] >= LEAST_CHANNELS else _plain)(x, kernel)
 
 
@@ -43,7 +44,7 @@ def _of_volume(x, kernel):
     """
     b, depth, *plane, channels = x.shape
     planes, kernels = x.reshape(b * depth, *plane, channels), jnp.concatenate([*kernel], -1)
-    below, here, above = jnp.split(_of_planes(planes, kernels).reshape(b, depth, *plane, -1), 3, -1)
+    below, here, above = jnp.split(of_planes(planes, kernels).reshape(b, depth, *plane, -1), 3, -1)
     pads = [(0, 0)] * 3
     below = jnp.pad(below[:, :-1], [(0, 0), (1, 0), *pads])
     above = jnp.pad(above[:, 1:], [(0, 0), (0, 1), *pads])
