@@ -12,8 +12,9 @@ low, and from members that have not seen the volume if it was annotated. Modes:
     :urocell   the same on what runs/urocell/ensemble says of organelles (configs/render_urocell.py)
     :smoke     seconds, learns nothing
 
-Your own images: --ensemble, which segments them, --images a.tif b.tif and --validation_images c.tif. Your own label
-maps: --labels and --validation_labels; entropy volumes in data.train.entropy, or none, and every known label counts.
+Your own images: --ensemble, which segments them, --images a.tif b.tif, --validation_images c.tif and, to know whether
+it helps, --validation_labels c_label.tif, which judge it and are never learned from. Your own label maps: --labels and
+--validation_labels; entropy volumes in data.train.entropy, or none, and every known label counts.
 """
 
 from ml_collections import ConfigDict
@@ -102,8 +103,9 @@ def get_config(mode):
         config.update({"window": (64, 64), "stride": (32, 32), "steps": 2000, "evaluate_every": 1000})
         config.data.ensemble = shapes.ENSEMBLE
         config.data.phantom.update({"train": (), "validation": ()})
-        for split in ("train", "validation"):
-            config.data[split] = files(shapes.paths(split, "image"))
+        config.data.train = files(shapes.paths("train", "image"))
+        # What was annotated of these judges it when it has learned, and is never learned from.
+        config.data.validation = files(*(shapes.paths("validation", role) for role in ("image", "annotated")))
     if mode == "urocell":
         config.update({"classes": urocell.CLASSES, "class_weights": (1.0,) * 5})
     if mode == "smoke":

@@ -50,6 +50,7 @@ def main(argv):
         sparse_labels,
         spatial_continuity,
         train_settings,
+        verdict,
     )
     from maeref_jax.pipeline import methods
     from maeref_jax.training import parallel
@@ -85,7 +86,7 @@ def main(argv):
         parallel.connect(arguments.coordinator, arguments.processes, arguments.process_id)
     # What can be refused is refused before an ensemble is trained first.
     parallel.own_share(settings["batch"], settings["optimizer"]["accumulate"])
-    folder.check_same_run(arguments.workdir, settings)
+    folder.check_same_run(arguments.workdir, settings, verdict.may_change(settings))
     run.check_place(arguments.workdir)
     data = settings["data"]
     if data["phantom"]["train"] and "ensemble" in data and not data["ensemble"]:

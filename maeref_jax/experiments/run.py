@@ -8,7 +8,7 @@ from etils import epath
 from maeref_jax import report
 from maeref_jax.errors import MARK, tell
 from maeref_jax.experiments import calibrate, clicked, corrections, experiment, parameter_search, verdict
-from maeref_jax.pipeline import methods
+from maeref_jax.pipeline import doubts, methods
 from maeref_jax.results import claim
 from maeref_jax.results.output import check_directory
 from maeref_jax.training import loop
@@ -29,7 +29,7 @@ def train(settings, workdir, profile=False):
     """
     optimizer_settings = settings["optimizer"]
     indices = own_share(settings["batch"], optimizer_settings["accumulate"])
-    folder.check_same_run(workdir, settings)
+    folder.check_same_run(workdir, settings, verdict.may_change(settings))
     check_place(workdir)
     folder.keep_compiled(workdir)
     start_from = folder.starting_point(settings)
@@ -115,17 +115,17 @@ def judge(settings, workdir, facts, summary):
     """Has a refiner judged on whole slices of its validation volumes; says it, and writes summary and card: all at
     once, so that what a kill leaves is no summary, or one with its verdict.
     """
-    found, tables = verdict.judge(settings, workdir) if settings["method"] in methods.REFINERS else (None, [])
-    if found is None:
-        if settings["method"] in methods.REFINERS:
-            print("no verdict: it is of hidden tokens in validation volumes, and none are known; see the metrics above")
+    if settings["method"] not in methods.REFINERS:
         return folder.write_summary(workdir, settings, facts, summary)
-    texts = [report.text_table(one) for one in tables]
-    folder.write_summary(
-        workdir, settings, facts, summary | {"verdict": found}, "\n\n".join([found["sentence"], *map(fenced, texts)])
-    )
-    print("\n" + "\n\n".join(texts) + "\n")
+    found, tables = verdict.judge(settings, workdir)
+    texts, doubt = [report.text_table(one) for one in tables], doubts.unproven(found, settings)
+    told = [found["sentence"], *([doubt] if doubt else []), *map(fenced, texts)]
+    folder.write_summary(workdir, settings, facts, summary | {"verdict": found}, "\n\n".join(told))
+    if texts:
+        print("\n" + "\n\n".join(texts) + "\n")
     tell(f"{MARK * found['harm']}{found['sentence']}")
+    if doubt:
+        tell(f"{MARK}{doubt}")
 
 
 def fenced(text):

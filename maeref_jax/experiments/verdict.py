@@ -4,7 +4,8 @@ Where their truth is known (phantoms, or images with labels beside the ensemble 
 segmented, hidden and filled in as they will be in use: initial against refined, against the nearest visible label,
 which learns nothing, and against the segmentation's own probabilities, unrefined. Where only label maps are known, a
 user's own or predicted, visible tokens are hidden and asked back as pipeline/asking.py does, and the nearest visible
-label is what to beat.
+label is what to beat. That can show harm, but no use: a refiner may know what is visible, and not what the ensemble
+gets wrong. So doubts.unproven goes with it.
 
 By the truth it is also chosen how far along z slices agree (AGREE_WITHIN_NM), on the very slices that are judged, for
 all maps alike; use keeps it.
@@ -21,7 +22,8 @@ from etils import epath
 from scipy import ndimage
 
 from maeref_jax.audit.trust import squares_near, tested_volume
-from maeref_jax.experiments.experiment import load_ensemble, told_before, unseen_by, validation_maps
+from maeref_jax.experiments import corrections
+from maeref_jax.experiments.experiment import load_ensemble, needs_ensemble, told_before, unseen_by, validation_maps
 from maeref_jax.experiments.parameter_search import volumes_with_truth
 from maeref_jax.masking.exact import any_in_tokens, spread
 from maeref_jax.masking.slices import agreed
@@ -41,6 +43,11 @@ from maeref_jax.volumes.windows import Box, whole
 RUN, SLICES, VOXELS = 6, 24, 4_000_000
 AGREE_WITHIN_NM = (0.0, 20.0, 40.0, 80.0)  # what is tried: how far along z slices agree
 BATCH = 8
+NOTHING = {
+    "on": "nothing",
+    "harm": False,
+    "sentence": "no verdict: it is of hidden tokens in validation volumes, and none are known; see the metrics above",
+}
 
 
 class Judged(NamedTuple):
@@ -56,20 +63,20 @@ class Judged(NamedTuple):
 
 
 def judge(settings, workdir):
-    """(the verdict for summary.json, report.Tables) of the refiner in `workdir`; (None, []) where its settings name no
-    volumes for validation, or it sees what is asked for.
+    """(the verdict for summary.json, report.Tables) of the refiner in `workdir`.
 
     Returns:
         {"on", "slices", "threshold", "hidden_share", "dice_hidden", "dice_all": {map: {class: Dice, "mean"}},
         "repairs": {map: counts}, "worse_than": names of maps, "harm": bool, "sentence"}. Dice None where undefined.
+        NOTHING and [] where the settings name no volumes for validation, or the refiner sees what is asked for.
     """
     if "data" not in settings:
-        return None, []
+        return NOTHING, []
     refiner = methods.load_model(workdir, "refiner")
     asked = jobs.settled(jobs.Settings(), refiner)
     found = _judged(settings, workdir, refiner, asked)
     if found is None or not found.scores:
-        return None, []
+        return NOTHING, []
     names = settings["classes"]["names"][: real_classes(settings["classes"])]
     total = functools.reduce(scores.add, found.scores)
     dice = {region: {n: scores.dice_with_mean(c) for n, c in maps.items()} for region, maps in total.confusions.items()}
@@ -97,6 +104,14 @@ def check(settings):
     """BadInput for an ensemble that could not segment what the refiner is judged on: asked before training."""
     if (ensemble := _ensemble(settings, "")) and settings["data"]["ensemble"]:
         load_ensemble(settings, ensemble)
+
+
+def may_change(settings):
+    """Settings that a run may change when it is continued, as only its verdict looks at them: the truth of validation
+    images, where it learns what an ensemble says of images.
+    """
+    files = needs_ensemble(settings) and not settings["data"]["phantom"]["train"]
+    return ("data.validation.labels",) if files and settings["method"] != corrections.METHOD else ()
 
 
 def _ensemble(settings, workdir):

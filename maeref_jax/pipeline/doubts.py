@@ -22,6 +22,7 @@ from maeref_jax.volumes.label_ids import Reading
 from maeref_jax.volumes.volume import Volume
 
 HARM = "this refiner does harm on your validation data"
+UNPROVEN = "nobody knows yet whether its repairs help on this data"
 FEWEST_VX = 500  # a class of fewer voxels may come and go
 MOST_HIDDEN = 0.25  # of the voxels
 
@@ -172,9 +173,27 @@ def _of_models(run) -> list[str]:
         chosen = judge.settings["use"]["gain"] >= 1
         why = ", as its training found none on its validation volumes that was good enough" if chosen else ""
         found.append(f"{judge.workdir} hides nothing at a gain of 1{why}: see its gain.json for what others did there")
-    if refiner and refiner.verdict and refiner.verdict.get("harm"):
-        found.append(f"{refiner.workdir}: {refiner.verdict['sentence']}")
+    if refiner and refiner.verdict:
+        harm = refiner.verdict["sentence"] if refiner.verdict.get("harm") else ""
+        if text := harm or unproven(refiner.verdict, refiner.settings):
+            found.append(f"{refiner.workdir}: {text}")
     return [text for text in found if text]
+
+
+def unproven(verdict: dict, settings: dict) -> str:
+    """That nobody knows whether a refiner helps, and how to find out; "" where a truth has judged it.
+
+    verdict: of experiments/verdict.py, kept since workdirs have one; settings: of the refiner's config.
+    """
+    if verdict.get("on", "truth") == "truth":
+        return ""
+    more = ""
+    if "ensemble" in settings.get("data", {}):
+        more = "give maeref train what is missing of --ensemble, --validation_images and --validation_labels, or "
+    return (
+        f"{UNPROVEN}: when it was trained, no segmented image had a truth to judge it by; to find out, {more}compare "
+        "it with maeref evaluate on a volume whose truth you know"
+    )
 
 
 def _of_foreground(run) -> str:

@@ -50,9 +50,9 @@ def keep_compiled(workdir):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def check_same_run(workdir, settings):
+def check_same_run(workdir, settings, but=()):
     """BadInput if `workdir` is the home of another run, naming every difference, or holds somebody's own files. Nothing
-    is written. Of a run whose config.json was lost, the checkpoints know the settings.
+    is written. Of a run whose config.json was lost, the checkpoints know the settings. but: as of `differences`.
     """
     path = epath.Path(workdir) / "config.json"
     if path.exists():
@@ -61,7 +61,7 @@ def check_same_run(workdir, settings):
         found = saved[1]
     else:
         return _check_unused(epath.Path(workdir))
-    if changed := differences(found, settings):
+    if changed := differences(found, settings, but):
         raise BadInput(f"{workdir} belongs to a run with other settings ({changed}); take a new --workdir")
 
 

@@ -98,6 +98,10 @@ def test_images_without_labels_are_segmented_by_the_members_that_never_saw_their
     batch = prepared.batches(0)
     np.testing.assert_array_equal(batch["labels"] == -1, batch["entropy"] == 1)
     capsys.readouterr()
+    # Their truth is for the verdict: what is learned from and chosen by does not even open it.
+    settings["data"]["validation"]["labels"] = (str(tmp_path / "missing.tif"),)
+    experiment.prepare(settings, tmp_path / "work", range(settings["batch"]))
+    capsys.readouterr()
     assert [volume.name for volume in experiment.validation_maps(settings, tmp_path / "work")] == [b]
     assert not any(capsys.readouterr()), "what was said when the training began is said again"
     settings["data"]["ensemble"] = ""

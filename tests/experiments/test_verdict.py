@@ -11,11 +11,13 @@ from fakes import refine as always_wrong
 from fakes import right_in_rows
 
 from maeref_jax.commands.command_line import load_config
+from maeref_jax.errors import BadInput
 from maeref_jax.experiments import run, verdict
-from maeref_jax.pipeline import jobs, methods
+from maeref_jax.pipeline import doubts, jobs, methods
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.samples.training_volumes import TrainingVolume
+from maeref_jax.training.workdir import check_same_run, write_config
 
 FILES = {"images": ("image.tif",), "labels": ("labels.tif",), "entropy": (), "labelled_slices": ()}
 DATA = {"ensemble": "E", "phantom": {"train": (), "validation": ()}, "validation": FILES}
@@ -96,23 +98,58 @@ def test_without_a_segmentation_visible_labels_are_asked_back(judged):
 
 
 def test_what_names_no_validation_data_has_no_verdict(judged):
-    assert judged(right_in_rows, closed_form.SETTINGS) == (None, [])
+    assert judged(right_in_rows, closed_form.SETTINGS) == (verdict.NOTHING, [])
     nothing = {**DATA, "ensemble": "", "validation": {**FILES, "labels": ()}}
-    assert judged(right_in_rows, {**SETTINGS, "data": nothing}) == (None, [])
+    assert judged(right_in_rows, {**SETTINGS, "data": nothing}) == (verdict.NOTHING, [])
+
+
+def test_what_no_truth_has_judged_is_said_to_be_unproven_and_how_to_find_out(judged):
+    assert doubts.unproven(judged(right_in_rows)[0], SETTINGS) == ""
+    text = doubts.unproven(judged(right_in_rows, LABELS_ONLY)[0], LABELS_ONLY)
+    assert text.startswith(doubts.UNPROVEN) and "--validation_labels" in text and "maeref evaluate" in text
+    assert "maeref train" not in doubts.unproven(verdict.NOTHING, {"data": {"validation": FILES}}), "no such flags"
+
+
+@pytest.mark.parametrize("mode", ["rendered", "urocell"])
+def test_what_learns_from_rendered_shapes_is_judged_by_what_was_annotated_and_never_learns_it(root, mode):
+    annotated = load_config(f"{root / 'configs' / 'ensemble.py'}:{mode}").data
+    for name in ("mae", "mae_image", "inpainter", "autoencoder", "autoencoder:denoising"):
+        path, _, kind = name.partition(":")
+        data = load_config(f"{root / 'configs' / path}.py:{kind}{'_' * bool(kind)}{mode}").data
+        assert data.validation.labels == annotated.validation.labels and not data.train.labels
+        assert data.validation.images == annotated.validation.images and data.train.images == annotated.train.images
+
+
+def test_a_run_may_be_given_its_truth_afterwards_where_that_only_judges_it(tmp_path):
+    def settings(method="mae", **train):
+        data = {**DATA, "train": {"images": ("a.tif",), "labels": (), **train}, "validation": {**FILES, "labels": ()}}
+        return {"method": method, "seed": 0, "data": data}
+
+    write_config(tmp_path, settings(), {})
+    with_truth = settings()
+    with_truth["data"]["validation"] = FILES
+    check_same_run(tmp_path, with_truth, verdict.may_change(with_truth))
+    other = {**with_truth, "data": {**with_truth["data"], "validation": {**FILES, "images": ("other.tif",)}}}
+    for changed in (other, {**with_truth, "seed": 1}):
+        with pytest.raises(BadInput, match="belongs to a run with other settings"):
+            check_same_run(tmp_path, changed, verdict.may_change(changed))
+    assert verdict.may_change(settings("corrector")) == (), "it is fitted to its validation volumes"
+    assert verdict.may_change(settings(labels=("a_label.tif",))) == (), "its best step is chosen by these"
 
 
 def test_the_verdict_is_in_the_summary_the_card_and_on_the_screen_and_goes_with_the_model(
     tmp_path, monkeypatch, capsys
 ):
-    found = {"harm": True, "sentence": f"{HARM}: worse"}
+    found = {"on": "visible labels", "harm": True, "sentence": f"{HARM}: worse"}
     monkeypatch.setattr(verdict, "judge", lambda *_: (found, []))
     settings = {"token": 4, "window": [16, 16], "stride": [8, 8], "seed": 0, "method": "nearest"}
     settings |= {"classes": closed_form.SETTINGS["classes"]}
     (tmp_path / "config.json").write_text(json.dumps({"method": "nearest", "config": settings, "facts": {}}))
     run.judge(settings, tmp_path, {"volumes": ["a"]}, {"steps": 3, "validation": {}})
     assert json.loads((tmp_path / "summary.json").read_text())["verdict"] == found
-    assert f"## Verdict\n\n{HARM}: worse\n" in (tmp_path / "model_card.md").read_text()
-    assert f"warning: {HARM}: worse" in capsys.readouterr().err
+    assert f"## Verdict\n\n{HARM}: worse\n\n{doubts.UNPROVEN}" in (tmp_path / "model_card.md").read_text()
+    said = capsys.readouterr().err
+    assert f"warning: {HARM}: worse" in said and f"warning: {doubts.UNPROVEN}" in said
     assert methods.load_model(tmp_path, "refiner").verdict == found
 
 

@@ -99,6 +99,18 @@ def test_a_verdict_of_harm_is_repeated_for_every_volume(tmp_path):
     assert run(tmp_path / "1", GOOD._replace(verdict=verdict | {"harm": False}))[0]["warnings"] == []
 
 
+def test_that_nobody_knows_whether_it_helps_is_said_for_every_volume(tmp_path):
+    asked = {"on": "visible labels", "harm": False, "sentence": "right are 90%"}
+    summary, said = run(tmp_path, GOOD._replace(verdict=asked))
+    (warning,) = summary["warnings"]
+    assert warning.startswith(f"runs/fill: {doubts.UNPROVEN}: ") and f"warning: {warning}" in said
+    with pytest.raises(BadInput, match=doubts.UNPROVEN):
+        run(tmp_path / "0", GOOD._replace(verdict=asked), strict=True)
+    harm = asked | {"harm": True, "sentence": f"{doubts.HARM}: worse"}
+    assert run(tmp_path / "1", GOOD._replace(verdict=harm))[0]["warnings"] == [f"runs/fill: {doubts.HARM}: worse"]
+    assert run(tmp_path / "2", GOOD._replace(verdict=asked | {"on": "truth"}))[0]["warnings"] == []
+
+
 def told(**changes):
     counts = {"background": (9000, 9500), "cristae": (1000, 600)}
     known = {"stem": "a", "hidden_share": 0.1, "undecided_share": 0.1, "counts": counts} | changes
