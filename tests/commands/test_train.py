@@ -85,8 +85,9 @@ def test_a_method_without_gradients_is_searched_used_and_judged(run, smoke, tmp_
     assert [row["step"] for row in trials] == [1, 2, 3] and summary["steps"] == 3
     assert summary["validation"]["validation_score"] == max(row["validation_score"] for row in trials)
     assert "The best of 3 settings" in (workdir / "model_card.md").read_text()
-    models = (f"--config.ensemble={ensemble}", f"--config.refiner={workdir}")
-    judged = run("evaluate.py", "--config", "configs/evaluate.py:smoke", "--workdir", tmp_path / "judged", *models)
+    # Its windows take long.
+    given = (f"--config.ensemble={ensemble}", f"--config.refiner={workdir}", "--config.phantom.shape=2,64,64")
+    judged = run("evaluate.py", "--config", "configs/evaluate.py:smoke", "--workdir", tmp_path / "judged", *given)
     assert judged.returncode == 0, judged.stderr
     assert "Outside the hidden tokens no voxel changed" in " ".join(judged.stdout.split())
 

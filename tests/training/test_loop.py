@@ -150,15 +150,16 @@ def slowly(step):
         (Path(sys.argv[1]) / "training").touch()
     time.sleep(0.002)
     return batches(step)
-train(Path(sys.argv[1]), 200, every=3, data=slowly, average=0.9)
+for folder in sys.argv[1:]:
+    train(Path(folder), 200, every=3, data=slowly, average=0.9)
 """
 
 
-def start(root, folder):
-    """A process that has begun to train."""
+def start(root, folder, *others):
+    """A process that has begun to train; when it has ended, it trains in other folders."""
     folder.mkdir(exist_ok=True)
     (folder / "training").unlink(missing_ok=True)
-    command = [sys.executable, "-c", KILLED, str(folder)]
+    command = [sys.executable, "-c", KILLED, str(folder), *map(str, others)]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not (folder / "training").exists():
         time.sleep(0.01)
@@ -166,8 +167,6 @@ def start(root, folder):
 
 
 def test_killed_again_and_again_and_interrupted_it_ends_with_the_same_bits(root, tmp_path):
-    # In a process of its own as well: this one may have been started with other flags of the compiler.
-    _, error = start(root, tmp_path / "whole").communicate(timeout=120)
     rng, folder = random.Random(0), tmp_path / "killed"
     for number, code in ((signal.SIGKILL, -9), (signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
         process = start(root, folder)
@@ -176,7 +175,8 @@ def test_killed_again_and_again_and_interrupted_it_ends_with_the_same_bits(root,
         _, error = process.communicate(timeout=60)
         assert process.returncode == code, error
         assert number == signal.SIGKILL or ("the same command continues" in error and "Traceback" not in error)
-    _, error = start(root, folder).communicate(timeout=120)
+    # In one go there as well: this process may have been started with other flags of the compiler.
+    _, error = start(root, folder, tmp_path / "whole").communicate(timeout=120)
     whole, killed = (everything_saved_last(tmp_path / name) for name in ("whole", "killed"))
     assert whole == killed, error
     assert [found["step"] for found in lines_of(folder) if "validation_loss" in found] == [*range(3, 200, 3), 200]

@@ -18,7 +18,7 @@ from maeref_jax.training.parallel import own_share, parallel_sums
 RUN = """
 import json, sys
 sys.path[:0] = ["tests", "tests/training"]
-folder, steps, coordinator, processes, process_id = sys.argv[1], int(sys.argv[2]), *sys.argv[3:6]
+steps, coordinator, processes, process_id, *folders = int(sys.argv[1]), *sys.argv[2:]
 from maeref_jax.training import checkpoint, loop, parallel
 if coordinator != "none":
     parallel.HEARTBEAT_SECONDS = 10
@@ -34,31 +34,28 @@ def batches(step, members=None):
     data["known"][:9] = False  # the first devices of eight see no valid sample at all
     return {name: value if name == "shared" else value[indices] for name, value in data.items()}
 
-settings = settings_of(steps, every=5)
-settings["batch"] = 16
-validation = [batch(np.random.default_rng(100), 13)]
-summary = loop.train(line(), build_optimizer(settings["optimizer"]), batches, validation, settings, folder)
-params = checkpoint.load_best(folder).params
-found = [jax.device_count(), len(indices), float(params["w"]), float(params["b"]), summary["validation"]]
-settings["evaluate_every"] = 1
-built, folder = build_optimizer({**settings["optimizer"], "rate": 0.5}, 2), folder + "/members"
-validation = [batch(np.random.default_rng(100), 13, 2)]
-summary = loop.train(line(2), built, lambda step: batches(step, 2), validation, settings, folder)
-params = checkpoint.load_best(folder).params
-print(json.dumps([*found, summary["member_steps"], params["w"].tolist()]))
+for folder in folders:
+    settings = settings_of(steps, every=5)
+    settings["batch"] = 16
+    validation = [batch(np.random.default_rng(100), 13)]
+    summary = loop.train(line(), build_optimizer(settings["optimizer"]), batches, validation, settings, folder)
+    params = checkpoint.load_best(folder).params
+    found = [jax.device_count(), len(indices), float(params["w"]), float(params["b"]), summary["validation"]]
+    settings["evaluate_every"] = 1
+    built, folder = build_optimizer({**settings["optimizer"], "rate": 0.5}, 2), folder + "/members"
+    validation = [batch(np.random.default_rng(100), 13, 2)]
+    summary = loop.train(line(2), built, lambda step: batches(step, 2), validation, settings, folder)
+    params = checkpoint.load_best(folder).params
+    print("found", json.dumps([*found, summary["member_steps"], params["w"].tolist()]))
 """
 
-
+# Goes on where RUN has ended: what takes longest is to start.
 BATCH_NORM = """
-import json, sys
-sys.path[:0] = ["tests", "tests/training", "tests/segmenters"]
+sys.path.append("tests/segmenters")
 from functools import partial
-import jax, numpy as np
 import test_state
 from test_ensemble import SETTINGS
 from maeref_jax.segmenters import ensemble
-from maeref_jax.training import parallel
-from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import initial_state, update
 ACCUMULATE = 2
 rng = np.random.default_rng(0)
@@ -78,23 +75,25 @@ split = parallel.split_batch(batch, devices)
 after, _ = parallel.parallel(step, batch)(start, split, key, np.zeros((devices, 1), np.int32))
 # After a first step the optimiser's moments are the gradient and its square, but for factors.
 found = [[leaf.ravel() for leaf in jax.tree.leaves(jax.device_get(t))] for t in (after.state, after.optimizer)]
-print(json.dumps([jax.device_count(), *(np.concatenate(leaves).tolist() for leaves in found)]))
+print("found", json.dumps([jax.device_count(), *(np.concatenate(leaves).tolist() for leaves in found)]))
 """
 
 
-def start(root, folder, steps, devices=1, processes=("none", 1, 0), script=RUN):
-    folder.mkdir(exist_ok=True)
+def start(root, folders, steps, devices=1, processes=("none", 1, 0), script=RUN):
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags}
-    command = [sys.executable, "-c", script, str(folder), str(steps), *map(str, processes)]
+    command = [sys.executable, "-c", script, *map(str, (steps, *processes, *folders))]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=root, env=environment, **pipes)
 
 
-def result(process):
+def results(process):
+    """What it printed, one after another."""
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    return json.loads(out.splitlines()[-1])
+    return [json.loads(text.removeprefix("found")) for text in out.splitlines() if text.startswith("found")]
 
 
 def free_address():
@@ -103,14 +102,19 @@ def free_address():
         return f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_one_device_eight_devices_and_two_processes_give_the_same_numbers(root, tmp_path):
-    address = free_address()
-    runs = [
-        start(root, tmp_path / "one", 10),
-        start(root, tmp_path / "eight", 10, devices=8),
-        *(start(root, tmp_path / "two", 10, processes=(address, 2, i)) for i in range(2)),
-    ]
-    one, eight, first, second = map(result, runs)
+@pytest.fixture(scope="module")
+def by_devices(root, tmp_path_factory):
+    """The folder of two runs, of one device and of eight; what RUN says of each, and what BATCH_NORM says."""
+    folder = tmp_path_factory.mktemp("devices")
+    runs = [start(root, [folder / str(n)], 10, n, script=RUN + BATCH_NORM) for n in (1, 8)]
+    return folder, *zip(*map(results, runs), strict=True)
+
+
+def test_one_device_eight_devices_and_two_processes_give_the_same_numbers(root, by_devices, tmp_path):
+    address, (folder, (one, eight), _) = free_address(), by_devices
+    (first,), (second,) = map(
+        results, [start(root, [tmp_path / "two"], 10, processes=(address, 2, i)) for i in range(2)]
+    )
     assert [found[:2] for found in (one, eight, first, second)] == [[1, 16], [8, 16], [2, 8], [2, 8]]
     for found in (eight, first, second):
         np.testing.assert_allclose(found[2:4], one[2:4], rtol=1e-6)
@@ -121,12 +125,12 @@ def test_one_device_eight_devices_and_two_processes_give_the_same_numbers(root, 
         np.testing.assert_allclose(found[6], one[6], rtol=1e-5)
     assert len(set(one[5])) == 2 and min(one[5]) < 10
     # What was saved on eight devices goes on on one.
-    continued, whole = start(root, tmp_path / "eight", 20), start(root, tmp_path / "twenty", 20)
-    np.testing.assert_allclose(result(continued)[2:4], result(whole)[2:4], rtol=1e-6)
+    continued, whole = results(start(root, [folder / "8", tmp_path / "twenty"], 20))
+    np.testing.assert_allclose(continued[2:4], whole[2:4], rtol=1e-6)
 
 
-def test_batch_normalisation_is_by_the_whole_micro_batch_however_many_devices_share_it(root, tmp_path):
-    one, eight = map(result, [start(root, tmp_path, 1, devices=n, script=BATCH_NORM) for n in (1, 8)])
+def test_batch_normalisation_is_by_the_whole_micro_batch_however_many_devices_share_it(by_devices):
+    _, _, (one, eight) = by_devices
     assert [one[0], eight[0]] == [1, 8]
     for here, there in zip(eight[1:], one[1:], strict=True):  # statistics, gradient
         np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-6)
@@ -136,12 +140,12 @@ def wait_until_training(folder):
     deadline = time.monotonic() + 60
     while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(1)
+    time.sleep(0.2)
 
 
 def test_a_signal_to_one_process_stops_all_of_them_after_the_same_step(root, tmp_path):
     address = free_address()
-    both = [start(root, tmp_path / "run", 10**6, processes=(address, 2, i)) for i in range(2)]
+    both = [start(root, [tmp_path / "run"], 10**6, processes=(address, 2, i)) for i in range(2)]
     wait_until_training(tmp_path / "run")
     both[1].send_signal(signal.SIGTERM)
     errors = [process.communicate(timeout=60)[1] for process in both]
@@ -151,7 +155,7 @@ def test_a_signal_to_one_process_stops_all_of_them_after_the_same_step(root, tmp
 
 def test_a_lost_process_ends_the_other_one_with_an_error(root, tmp_path):
     address = free_address()
-    first, second = (start(root, tmp_path / "run", 10**6, processes=(address, 2, i)) for i in range(2))
+    first, second = (start(root, [tmp_path / "run"], 10**6, processes=(address, 2, i)) for i in range(2))
     wait_until_training(tmp_path / "run")
     second.send_signal(signal.SIGKILL)
     _, error = first.communicate(timeout=60)
