@@ -1,18 +1,23 @@
 """Programs that are compiled before they are needed, and computed by several threads."""
 
+import os
+
 import jax
 
 from maeref_jax.volumes import threads
 
 # On CPUs. Of what runs once, optimising takes longer than it saves; of the rest, the compiler's last effort takes a
 # fifth of its time and makes nothing faster.
-RUNS_ONCE, RUNS_OFTEN = ({"xla_backend_optimization_level": level} for level in (0, 2))
+EFFORT = "xla_backend_optimization_level"
+RUNS_ONCE, RUNS_OFTEN = ({EFFORT: level} for level in (0, 2))
 
 
 def jitted(function, options=RUNS_OFTEN, donated=()):
-    """jax.jit, on CPUs with those options; donated: the numbers of the arguments that are given away."""
-    options = options if jax.default_backend() == "cpu" else None
-    return jax.jit(function, compiler_options=options, donate_argnums=donated)
+    """jax.jit, on CPUs with those options, unless XLA_FLAGS says another effort; donated: the numbers of the arguments
+    that are given away.
+    """
+    ours = jax.default_backend() == "cpu" and EFFORT not in os.environ.get("XLA_FLAGS", "")
+    return jax.jit(function, compiler_options=options if ours else None, donate_argnums=donated)
 
 
 class Compiled:
