@@ -22,6 +22,7 @@ import measuring
 from mae_speed import WITH_TORCH
 
 from maeref_jax.commands import command_line
+from maeref_jax.pipeline.blockwise import calls_beside
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training import loop
 from maeref_jax.training.optimizer import build_optimizer
@@ -29,7 +30,7 @@ from maeref_jax.training.parallel import split_batch
 from maeref_jax.training.state import initial_state
 from maeref_jax.volumes import threads
 
-BESIDE = 2 if jax.default_backend() == "cpu" else 1
+BESIDE = calls_beside()
 
 
 def main():

@@ -18,16 +18,17 @@ class Method(NamedTuple):
 
     init(key, batch) -> (params, state)
     loss(params, state, batch, key) -> (sum, weight, state, logs): the loss is sum / weight and never formed here, so
-        that devices and accumulation steps add up (design law 4). Shape () or (k,), one entry per ensemble member.
+        that devices, shares of a batch and accumulation steps add up (design law 4). What it draws for a sample depends
+        on the key and the sample's `index` alone. Shape () or (k,), one entry per ensemble member.
         `logs` is {name: (sum, count)}.
     evaluate(params, state, batch) -> {name: (sum, count)}; with members, MEMBER_LOSS of every one of them is among it:
         by that its best step is chosen
     preview(params, state, batch) -> {name: picture array} for a person to look at
     members: None, or k when every leaf of `params` carries a leading member axis
     member_state: names of the entries of `state`, then a dict, whose leaves carry it too
-    one_by_one: whether one CPU shall take the steps of members one after the other, by a program of one member: then
-        `loss` is given trees of one member, batches whose arrays are (b, k, …) but for `index`, and the number of the
-        member in shared["members"]
+    apart: how many members one CPU may compute at a time, each by a program of one member, 0 for as many as it has
+        cores: then `loss` is given trees of one member, batches whose arrays are (b, k, …) but for `index`, and the
+        number of the member in shared["members"]. None: all members in one program
     """
 
     init: Callable[..., tuple[Any, Any]]
@@ -36,7 +37,7 @@ class Method(NamedTuple):
     preview: Callable[..., dict]
     members: int | None = None
     member_state: tuple[str, ...] = ()
-    one_by_one: bool = False
+    apart: int | None = None
 
 
 class Segmenter(NamedTuple):

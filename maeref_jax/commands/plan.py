@@ -23,7 +23,7 @@ from maeref_jax.commands.opening import one_of_several
 from maeref_jax.commands.speed import Speed, measure
 from maeref_jax.errors import MARK, tell
 from maeref_jax.pipeline import doubts, inside, refining, space
-from maeref_jax.pipeline.blockwise import halo, hide, in_3d
+from maeref_jax.pipeline.blockwise import calls_beside, halo, hide, in_3d
 from maeref_jax.pipeline.checks import check_chosen, check_job
 from maeref_jax.pipeline.jobs import (
     Job,
@@ -210,7 +210,7 @@ def block_bytes(segmenter, refiner, settings, speeds: dict[str, Speed], rounds=0
         # more where slices agree.
         copies = 6 if rounds and step == "refine" else 3
         arrays = frame * (4 if step == "segment" else 7) + copies * 4 * (classes + 1) * math.prod(box)
-        needed.append(threads.AT_ONCE * arrays + speeds[step].bytes)
+        needed.append(threads.AT_ONCE * arrays + calls_beside() * speeds[step].bytes)
     together = sum if _segments_again(segmenter, refiner) else max
     return together(needed) + held_bytes()
 

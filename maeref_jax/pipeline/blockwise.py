@@ -92,10 +92,10 @@ def segment_block(
         run = functools.partial(_segmented, apply.predict, members, kind, *variables)
         return _in_3d_again(_computed("the ensemble", program, run, stacks), apply)
 
-    return blend([windows], box, probabilities, batch, _at_once()), len(windows)
+    return blend([windows], box, probabilities, batch, calls_beside()), len(windows)
 
 
-def _at_once() -> int:
+def calls_beside() -> int:
     """Calls of a network beside each other. On a CPU two threads take less time than two cores that share each call."""
     return 2 if jax.default_backend() == "cpu" else 1
 
@@ -293,7 +293,7 @@ def likelihoods(
 
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
-    return blend(together, box, probabilities, batch, _at_once()), len(windows), len(touching)
+    return blend(together, box, probabilities, batch, calls_beside()), len(windows), len(touching)
 
 
 def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:

@@ -208,8 +208,8 @@ def method(settings):
             "truth": batch["labels"],
         }
 
-    one_by_one = settings["member_mapping"] == "auto"
-    return Method(init, loss, evaluate, preview, settings["members"], STATISTICS, one_by_one)
+    apart = settings["member_chunk"] if settings["member_mapping"] == "auto" else None
+    return Method(init, loss, evaluate, preview, settings["members"], STATISTICS, apart)
 
 
 def segmentation_loss(kind, logits, labels, class_weights):

@@ -185,8 +185,8 @@ def method(settings, admitted=above):
         shown = {"image": x, "input": seen, "prediction": out.reconstruction}
         return {name: jnp.clip(array[..., 0], -3, 3) for name, array in shown.items()}
 
-    one_by_one = settings["member_mapping"] == "auto"
-    return Method(init, loss, evaluate, preview, settings["members"], STATISTICS, one_by_one)
+    apart = settings["member_chunk"] if settings["member_mapping"] == "auto" else None
+    return Method(init, loss, evaluate, preview, settings["members"], STATISTICS, apart)
 
 
 def normalised(image, grey):

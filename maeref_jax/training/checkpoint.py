@@ -16,6 +16,7 @@ Which parameters a run starts from:
   4. and otherwise random ones, from the seed.
 """
 
+import errno
 import logging
 import sys
 import time
@@ -44,8 +45,8 @@ CLASS_LAYERS = ("head", "embed", "guessed_class", "class_factor", "class_sum", "
 @contextmanager
 def open_checkpoints(workdir, keep=2):
     """The checkpoint manager of the run in a workdir: keeps the last `keep` and the one with the lowest score."""
-    _drop_unreadable_scores(workdir)
     _drop_unfinished(workdir)
+    _drop_unreadable_scores(workdir)
     policy = preservation_policy.AnyPreservationPolicy(
         [
             preservation_policy.LatestN(keep),
@@ -374,8 +375,8 @@ def _drop_unfinished(workdir, tries=20):
             try:
                 folder.rmtree(missing_ok=True)
                 break
-            except OSError:
-                if not left:
+            except OSError as error:
+                if not left or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
                     raise
                 time.sleep(0.1)
 

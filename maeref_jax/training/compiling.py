@@ -21,7 +21,7 @@ def jitted(function, options=RUNS_OFTEN, donated=()):
 
 
 class Compiled:
-    """A function, compiled once for all arguments of the same shapes, however many threads call it."""
+    """A function that is compiled once for all arguments of the same shapes. For one thread; `each` starts others."""
 
     def __init__(self, function, donated=()):
         self._function, self._compiled = jitted(function, donated=donated), {}
@@ -37,7 +37,9 @@ class Compiled:
     def __call__(self, *arguments):
         return self.prepare(*arguments)(*arguments)
 
-    def each(self, calls):
-        """[what it is of each of the `calls`, tuples of arguments of the same shapes], several computed at a time."""
-        run = self.prepare(*calls[0])
-        return list(threads.in_order(lambda arguments: jax.block_until_ready(run(*arguments)), calls))
+    def each(self, calls, most=0):
+        """[what it is of each of the `calls`, tuples of arguments of the same shapes], several computed at a time, by a
+        thread each; `most`: no more than so many, 0 for as many as there are cores.
+        """
+        run, limit = self.prepare(*calls[0]), (most,) if most else ()
+        return list(threads.in_order(lambda arguments: jax.block_until_ready(run(*arguments)), calls, *limit))

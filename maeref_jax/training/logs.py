@@ -14,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.records import DETAILS
 from maeref_jax.training.pictures import COLUMNS, contact_sheet
-from maeref_jax.training.workdir import write_text
+from maeref_jax.training.workdir import write_bytes, write_text
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.json_files import parse_object
 
@@ -158,7 +158,7 @@ class Logs:
         """What the last evaluation looks like, for people without TensorBoard; said once."""
         place = self.path.parent / PICTURE
         with suppress(OSError):  # of a full disk, the checkpoint tells
-            place.write_bytes(png)
+            write_bytes(place, png)
             if not self.pictured:
                 columns = ", ".join(name for name in COLUMNS if preview.get(name) is not None)
                 self.say(f"picture of every evaluation: {place} (from left to right: {columns})")

@@ -57,7 +57,7 @@ def memory_explained():
             raise
         raise CannotGoOn(
             "out of memory; set a smaller batch, or the same in more micro-batches (optimizer.accumulate), or "
-            "model.remat=true, or model.compute_dtype=bfloat16"
+            "model.remat=true, or model.compute_dtype=bfloat16, or, of an ensemble, member_chunk=1"
         ) from error
 
 
@@ -87,9 +87,12 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
         steps = stepper(method, optimizer, first, average, accumulate)
         if restored is None:
             like = shapes, split_batch(first, devices), key, requests.wishes(devices)
-            with progress.showing("drawing weights, compiling the first step"), ThreadPoolExecutor(1) as beside:
-                beside.submit(steps.prepare, *like)  # an error of it comes again, with the first step
+            told = "drawing weights" + (", compiling the first step" if steps.prepare else "")
+            with progress.showing(told), ThreadPoolExecutor(1) as beside:
+                compiled = beside.submit(steps.prepare, *like) if steps.prepare else None
                 train_state = jax.device_get(fresh(key, first))
+                if compiled:
+                    compiled.result()
             train_state = started(train_state, start_from, average)
             restored = train_state, untried(train_state, method.members)
         train_state, best = restored
@@ -121,15 +124,14 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
 
 def stepper(method, optimizer, batch, average=0.0, accumulate=1):
     """The pieces.Steps over all devices, of whose batches one is given; on one CPU in pieces, by threads."""
-    alone, shares = on_one_cpu(), shares_of(len(batch["index"]), accumulate)
-    if alone and method.members is None and shares > 1:
-        summing = partial(summed, method, accumulate=accumulate)
+    if on_one_cpu() and method.members is None:
+        summing, shares = partial(summed, method, accumulate=accumulate), shares_of(len(batch["index"]), accumulate)
         return pieces.share_by_share(summing, partial(moved, optimizer, average=average), shares)
     stepping = partial(update, method, optimizer, average=average, accumulate=accumulate)
-    if alone and method.one_by_one:
+    if on_one_cpu() and method.apart is not None:
         return pieces.member_by_member(stepping, method)
     step = parallel(partial(stepping, sum_over_devices=sum_over_devices), batch)
-    return pieces.Steps(step, lambda *arguments: None)
+    return pieces.Steps(step)
 
 
 def take_steps(run, train_state, best, batches, steps, settings, profile):

@@ -17,8 +17,8 @@ def map_members(function, *stacked, mapping="auto", chunk=0, on_cpu="scan"):
     unroll  one after another in one program, which takes longer to compile
     scan    one after another in a loop, activations recomputed in the backward pass: the memory of one member. On CPUs
             as fast as unroll in use, and several times slower in training: gradients of kernels in a loop are slow
-    auto    vmap, but on CPUs scan in use, and in training one member after the other, each by one program that is
-            compiled once (training/pieces.py); where several CPU devices train together, unroll
+    auto    vmap, but on CPUs scan in use, and in training members apart, as many at a time as there are cores, by one
+            program that is compiled once (training/pieces.py); where several CPU devices train together, unroll
 
     chunk: so many members at a time where all do not fit (0: all), each chunk as above and recomputed in the backward
     pass; on_cpu: what auto is there. Raises BadInput for an unknown mapping.

@@ -2,8 +2,8 @@
 
 An ensemble is taken apart by its members, each by one program of one member, which is quicker to compile than as many
 copies of it; any other batch into shares. The operations of small networks are too short for several cores to share
-each of them. The numbers are those of the whole but for their last digits. Pieces are added up in their order,
-whichever is ready first, so that a training repeated on the same machine ends with the same bits.
+each of them (measured on 2 cores). The numbers are those of the whole but for their last digits. Pieces are added up in
+their order, whichever is ready first, so that a training repeated on the same machine ends with the same bits.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from maeref_jax.training.state import Report, TrainState, added
 
 class Steps(NamedTuple):
     """take(train_state, batch, key, requests) -> (train_state, Report), batches with an axis of devices in front;
-    prepare, of the same but shapes for a TrainState: compiles it.
+    prepare, of the same but shapes for a TrainState: compiles it. None where that cannot be done before.
     """
 
     take: Callable
-    prepare: Callable
+    prepare: Callable | None = None
 
 
 def share_by_share(summing, moving, shares):
@@ -59,7 +59,8 @@ def member_by_member(stepping, method):
 
     def take(states, batch, key, requests):
         states = apart(states, method) if isinstance(states, TrainState) else states
-        found = step.each([(one, _of_member(batch, i), key, requests[0]) for i, one in enumerate(states)])
+        calls = [(one, _of_member(batch, i), key, requests[0]) for i, one in enumerate(states)]
+        found = step.each(calls, method.apart)
         return [state for state, _ in found], _reported([report for _, report in found])
 
     def prepare(train_state, batch, key, requests):

@@ -255,9 +255,14 @@ def in_words(value):
 
 def write_text(path, text):
     """Write a file whole or not at all; UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path, data):
+    """Write a file whole or not at all."""
     temporary = path.parent / f"{path.name}.part"
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
         temporary.replace(path)
     finally:  # of a full disk nothing stays
         temporary.unlink(missing_ok=True)

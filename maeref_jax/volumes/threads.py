@@ -1,6 +1,6 @@
 """Pieces of work beside each other, in threads: one reads or writes while another one computes.
 
-A network is called by one of them at a time (`network`): no more memory of an accelerator than one call takes, and one
+A network is called for one block at a time (`network`): no more memory of an accelerator than one call takes, and one
 compilation of each program.
 """
 
@@ -59,14 +59,14 @@ def as_done(work: Callable[[Any], None], items: Iterable[Any]) -> Iterator[Any]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+def in_order(work: Callable[[Any], Any], items: Iterable[Any], most: int = _MOST) -> Iterator[Any]:
     """What `work` returns for every item, in their order, as many at a time as there are processors for this process,
-    8 at most. What it raises is raised here, when the pieces beside it have come to their end. Of many items, few are
-    kept.
+    `most` at most. What it raises is raised here, when the pieces beside it have come to their end. Of many items, few
+    are kept.
     """
     items = iter(items)
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(min(processors, _MOST), "item") as pool:
+    with ThreadPoolExecutor(min(processors, most), "item") as pool:
         try:
             waiting = deque(pool.submit(work, item) for item in itertools.islice(items, _AHEAD))
             while waiting:

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from etils import epath
 from test_loop import batches, lines_of, train
 from test_state import line
 
 from maeref_jax.commands import command_line
 from maeref_jax.training import checkpoint
+from maeref_jax.training.logs import Logs
 
 
 def big():
@@ -74,3 +76,16 @@ def test_what_a_failed_save_still_writes_does_not_keep_the_next_training_from_it
         train(tmp_path / "run", 4, every=2)
         writing.result()
     assert checkpoint.saved_steps(tmp_path / "run")[-1] == 4
+
+
+def test_a_picture_for_which_there_is_no_room_leaves_the_last_one_whole(tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Logs(epath.Path(tmp_path), 0, 2, 1, "crops") as logs:
+        logs._picture(b"whole" * 1000, {"image": 1})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, limit[1]))
+        try:
+            logs._picture(b"cut" * 1000, {"image": 1})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (tmp_path / "validation.png").read_bytes() == b"whole" * 1000
+    assert not list(tmp_path.glob("*.part"))

@@ -5,16 +5,19 @@ import os
 import jax
 import numpy as np
 import pytest
-from small_settings import ENSEMBLE, VARIED
+import small_settings
+from small_settings import ENSEMBLE, MASKED, VARIED
 from test_state import SETTINGS as OPTIMIZER
 from test_state import batch, line
 
+from maeref_jax.refiners import mae
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training import loop, pieces
 from maeref_jax.training.compiling import Compiled
 from maeref_jax.training.optimizer import build_optimizer
-from maeref_jax.training.parallel import shares_of, split_batch
-from maeref_jax.training.state import TrainState, initial_state, update
+from maeref_jax.training.parallel import shared_out, shares_of, split_batch
+from maeref_jax.training.state import TrainState, added, initial_state, summed, update
+from maeref_jax.volumes import threads
 
 MEMBERS, CLIPPED = ENSEMBLE["members"], {**OPTIMIZER, "clip": 0.3, "weight_decay": 0.01, "rate": 1e-4}
 
@@ -44,9 +47,9 @@ def stepped(mapping):
 
 def test_members_one_by_one_learn_what_they_learn_all_at_once():
     method, apart, said = stepped("auto")
-    assert method.one_by_one
+    assert method.apart == 0
     method, together, heard = stepped("unroll")
-    assert not method.one_by_one
+    assert method.apart is None
     expected = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path((together, heard))}
     for path, found in jax.tree.leaves_with_path((apart, said)):
         name = jax.tree_util.keystr(path)
@@ -151,3 +154,28 @@ def test_what_is_prepared_of_shapes_is_what_a_step_needs(monkeypatch, members):
     monkeypatch.setattr(jax.stages.Lowered, "compile", None)
     for _ in range(2):
         state, _ = steps.take(state, *more)
+
+
+def test_shares_of_a_batch_have_the_gradients_of_the_whole():
+    """Which holds where what is drawn for a sample, and what it counts, does not depend on those beside it."""
+    method, data, key = mae.method(MASKED), small_settings.batch_of(4, 3, MASKED["window"], 8), jax.random.key(2)
+    params, state = jax.device_get(method.init(jax.random.key(0), data))
+    start = TrainState(np.int32(0), params, state, (), (), None)
+    whole = summed(method, start, data, key)
+    shares = added([summed(method, start, share, key) for share in shared_out(data, 2)])
+    for name in ("gradients", "loss", "weight", "logs"):
+        found, expected = (jax.tree.leaves(getattr(sums, name)) for sums in (shares, whole))
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(other).max())))
+
+
+@pytest.mark.parametrize(("chunk", "limit"), [(0, ()), (1, (1,))])
+def test_no_more_members_are_computed_at_a_time_than_member_chunk_says(monkeypatch, chunk, limit):
+    method = ensemble.method({**ENSEMBLE, "member_chunk": chunk})
+    asked, in_order = [], threads.in_order
+    monkeypatch.setattr(threads, "in_order", lambda work, items, *most: asked.append(most) or in_order(work, items))
+    optimizer = build_optimizer(CLIPPED, method.members)
+    state = jax.device_get(initial_state(method, optimizer, jax.random.key(0), batch_of(0)))
+    steps = loop.stepper(method, optimizer, batch_of(0))
+    steps.take(state, split_batch(batch_of(0), 1), jax.random.key(0), np.zeros((1, 3), np.int32))
+    assert asked == [limit]

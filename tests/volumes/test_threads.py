@@ -119,3 +119,17 @@ def test_what_work_raises_in_order_is_raised_and_what_waits_is_not_begun(monkeyp
         list(threads.in_order(work, range(500)))
     assert len(begun) < 10
     assert not any(thread.name.startswith("item") for thread in threading.enumerate())
+
+
+def test_no_more_are_at_work_than_asked_for(monkeypatch):
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    at_work, most = [], []
+
+    def work(item):
+        at_work.append(item)
+        most.append(len(at_work))
+        time.sleep(0.01)
+        at_work.remove(item)
+
+    list(threads.in_order(work, range(6), 1))
+    assert max(most) == 1
