@@ -30,7 +30,7 @@ WITHOUT = (
 
 def get_config(mode):
     size = mode.removeprefix("denoising").removeprefix("_")
-    config = mae.shared(size)
+    config = mae.get_config(size)
     for name in WITHOUT:
         del config[name]
     config.method = "autoencoder"

@@ -17,7 +17,7 @@ WITHOUT = ("keep_within", "keep_within_nm", "original", "model")
 
 
 def get_config(mode):
-    config = mae.shared(mode)
+    config = mae.get_config(mode)
     for name in WITHOUT:
         del config[name]
     config.method = "inpainter"

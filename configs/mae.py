@@ -27,16 +27,6 @@ MODES = ("", "demo", "rendered", "urocell", "smoke")
 
 
 def get_config(mode):
-    config = shared(mode)
-    if mode == "demo":
-        # On phantoms 30 to 32 as good as the 3,000 steps at a lower rate of the others (benchmarks/RESULTS.md).
-        config.update({"steps": 2400, "evaluate_every": 1200})
-        config.optimizer.rate = 3e-3
-    return config
-
-
-def shared(mode):
-    """What the configs of other refiners begin with, too."""
     config = ConfigDict(
         {
             "method": "mae",

@@ -16,7 +16,7 @@ MODES = mae.MODES
 
 
 def get_config(mode):
-    config = mae.shared(mode)
+    config = mae.get_config(mode)
     del config.original
     config.method = "mae_image"
     config.normalisation = "training"  # or volume: every volume in its own range of grey values

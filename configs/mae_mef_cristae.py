@@ -23,7 +23,7 @@ VALIDATION = ("NI_m5", "8hpi_m5")
 
 
 def get_config(mode):
-    config = mae.shared({"": "", "small": "demo", "smoke": "smoke"}[mode])
+    config = mae.get_config({"": "", "small": "demo", "smoke": "smoke"}[mode])
     folder = public("mef_cristae")
     config.data.phantom.update({"train": (), "validation": ()})
     config.data.train = files(labels=tuple(os.path.join(folder, f"{name}_label.tif") for name in TRAIN))

@@ -18,7 +18,7 @@ MODES = ("", "smoke")
 
 
 def get_config(mode):
-    config = mae.shared(mode)
+    config = mae.get_config(mode)
     config.original.update({"rules": True, "keep": 0.7})
     config.update({"loss_over": "near", "class_weights": (0.16, 0.16, 0.36, 0.16, 0.16)})
     config.model.update({"one_hot": False, "position_weight": 0.08, "rotary": False})

@@ -20,7 +20,7 @@ MODES = ("", "small", "smoke")
 
 
 def get_config(mode):
-    config = mae.shared({"": "", "small": "demo", "smoke": "smoke"}[mode])
+    config = mae.get_config({"": "", "small": "demo", "smoke": "smoke"}[mode])
     image = os.path.join(public("vnc_sstem"), "image.tif")
     config.classes.update(ensemble_vnc_sstem.CLASSES)
     config.class_weights = (1.0,) * len(config.classes.names)

@@ -16,5 +16,5 @@ SHARED = ("token", "window", "stride", "threshold", "ambiguous_threshold", "clas
 
 
 def get_config(mode):
-    config = mae.shared(mode)
+    config = mae.get_config(mode)
     return ConfigDict({"method": "nearest", **{name: config[name] for name in SHARED}})
