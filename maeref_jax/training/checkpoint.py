@@ -66,7 +66,7 @@ def open_checkpoints(workdir, keep=2):
 @contextmanager
 def _told_once():
     """While inside, orbax prints no tracebacks of a save that failed: the next save raises the error, or the end does.
-    TensorStore, whose other writes then find nobody who waits for them, does not either.
+    TensorStore, whose other writes then find nobody who waits for them, does not either, even later on.
     """
     logger, hook = logging.getLogger("absl"), sys.unraisablehook
 
@@ -81,8 +81,8 @@ def _told_once():
     sys.unraisablehook = but_for_closed_loops
     try:
         yield
+        sys.unraisablehook = hook  # of a save that failed it stays: writes may go on after all
     finally:
-        sys.unraisablehook = hook
         logger.removeFilter(without_traceback)
 
 

@@ -27,7 +27,9 @@ class Compiled:
         self._function, self._compiled = jitted(function, donated=donated), {}
 
     def prepare(self, *arguments):
-        """Compile it for arguments like these; of arrays, jax.ShapeDtypeStruct is enough. Returns what computes it."""
+        """Compile it for arguments like these; of arrays, jax.ShapeDtypeStruct is enough. Returns what computes it,
+        which knows the shapes of its results, too: `out_info`.
+        """
         leaves, tree = jax.tree.flatten(arguments)
         like = tree, *((leaf.shape, leaf.dtype) for leaf in leaves)
         if like not in self._compiled:

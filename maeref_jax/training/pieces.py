@@ -44,8 +44,8 @@ def share_by_share(summing, moving, shares):
 
     def prepare(train_state, batch, key, requests):
         first, *_ = calls(train_state, batch, key)
-        sums_of.prepare(*first)
-        move.prepare(train_state, [jax.eval_shape(summing, *first)] * shares, requests)
+        found = sums_of.prepare(*first).out_info
+        move.prepare(train_state, [found] * shares, requests)
 
     return Steps(take, prepare)
 

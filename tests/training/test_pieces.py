@@ -1,6 +1,7 @@
 """training/pieces.py: what is taken in pieces learns what it learns all at once."""
 
 import os
+from functools import partial
 
 import jax
 import numpy as np
@@ -161,8 +162,9 @@ def test_shares_of_a_batch_have_the_gradients_of_the_whole():
     method, data, key = mae.method(MASKED), small_settings.batch_of(4, 3, MASKED["window"], 8), jax.random.key(2)
     params, state = jax.device_get(method.init(jax.random.key(0), data))
     start = TrainState(np.int32(0), params, state, (), (), None)
-    whole = summed(method, start, data, key)
-    shares = added([summed(method, start, share, key) for share in shared_out(data, 2)])
+    sums_of = jax.jit(partial(summed, method))
+    whole = sums_of(start, data, key)
+    shares = added([sums_of(start, share, key) for share in shared_out(data, 2)])
     for name in ("gradients", "loss", "weight", "logs"):
         found, expected = (jax.tree.leaves(getattr(sums, name)) for sums in (shares, whole))
         for one, other in zip(found, expected, strict=True):
