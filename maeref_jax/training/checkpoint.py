@@ -16,10 +16,8 @@ Which parameters a run starts from:
   4. and otherwise random ones, from the seed.
 """
 
-import errno
 import logging
 import sys
-import time
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -31,6 +29,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from maeref_jax.errors import BadInput
 from maeref_jax.training.digests import Damaged, check, digest_of_json, digests_of
+from maeref_jax.training.late_writes import drop_unfinished, without_closed_loops
 from maeref_jax.training.members import Best, untried
 from maeref_jax.training.parallel import is_primary, wait_for_all
 from maeref_jax.training.state import TrainState
@@ -45,7 +44,8 @@ CLASS_LAYERS = ("head", "embed", "guessed_class", "class_factor", "class_sum", "
 @contextmanager
 def open_checkpoints(workdir, keep=2):
     """The checkpoint manager of the run in a workdir: keeps the last `keep` and the one with the lowest score."""
-    _drop_unfinished(workdir)
+    if is_primary():
+        drop_unfinished(_directory(workdir))
     _drop_unreadable_scores(workdir)
     policy = preservation_policy.AnyPreservationPolicy(
         [
@@ -57,7 +57,7 @@ def open_checkpoints(workdir, keep=2):
         preservation_policy=policy,
         best_fn=lambda metrics: metrics["score"],
         best_mode="min",
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories="://" in str(workdir),  # elsewhere drop_unfinished does it
     )
     with _told_once(), ocp.CheckpointManager(_directory(workdir), options=options, item_names=ITEMS) as checkpoints:
         yield checkpoints
@@ -65,23 +65,16 @@ def open_checkpoints(workdir, keep=2):
 
 @contextmanager
 def _told_once():
-    """While inside, orbax prints no tracebacks of a save that failed: the next save raises the error, or the end does.
-    TensorStore, whose other writes then find nobody who waits for them, does not either, even later on.
-    """
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+    """While inside, orbax prints no traceback of a failed save: the next save raises the error, or the end does."""
+    without_closed_loops()
+    logger = logging.getLogger("absl")
 
     def without_traceback(record):
         return not record.exc_info
 
-    def but_for_closed_loops(told):
-        if str(told.exc_value) != "Event loop is closed":
-            hook(told)
-
     logger.addFilter(without_traceback)
-    sys.unraisablehook = but_for_closed_loops
     try:
         yield
-        sys.unraisablehook = hook  # of a save that failed it stays: writes may go on after all
     finally:
         logger.removeFilter(without_traceback)
 
@@ -203,6 +196,7 @@ def load_items(workdir, step, names=("model",)):
 
     Raises Damaged, or whatever orbax and TensorStore say of a damaged file.
     """
+    without_closed_loops()
     place = _directory(workdir) / str(step)
     with ocp.StandardCheckpointer() as reader:
         found = {name: jax.tree.map(np.asarray, reader.restore(place / name)) for name in names}
@@ -361,24 +355,6 @@ def _drop_unreadable_scores(workdir):
         print(f"checkpoint {step} is damaged ({reason}); it is set aside", file=sys.stderr, flush=True)
         _set_aside(directory / str(step))
     wait_for_all("dropped")
-
-
-def _drop_unfinished(workdir, tries=20):
-    """Remove what a save that failed has left. Orbax tries once; but in a notebook, other writes of that save may go on
-    for a moment and put files into folders that are just being removed.
-    """
-    directory = _directory(workdir)
-    if "://" in str(directory) or not directory.is_dir() or not is_primary():
-        return
-    for folder in directory.glob("*.orbax-checkpoint-tmp"):
-        for left in reversed(range(tries)):
-            try:
-                folder.rmtree(missing_ok=True)
-                break
-            except OSError as error:
-                if not left or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
-                    raise
-                time.sleep(0.1)
 
 
 def _none_is_whole(directory, steps, reason):
