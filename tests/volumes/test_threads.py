@@ -91,7 +91,8 @@ def test_results_come_in_the_order_of_the_items_of_which_few_are_taken_ahead(mon
     assert list(found) == list(range(2, 80, 2)) and list(threads.in_order(work, ())) == []
 
 
-def test_there_is_an_end_to_how_many_are_at_work_on_many_processors(monkeypatch):
+@pytest.mark.parametrize(("asked", "least", "end"), [((), 2, 8), ((1,), 1, 1)])
+def test_there_is_an_end_to_how_many_are_at_work_on_many_processors(monkeypatch, asked, least, end):
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(64), raising=False)
     at_work, most = [], []
 
@@ -101,8 +102,8 @@ def test_there_is_an_end_to_how_many_are_at_work_on_many_processors(monkeypatch)
         time.sleep(0.01)
         at_work.remove(item)
 
-    list(threads.in_order(work, range(40)))
-    assert 2 <= max(most) <= 8
+    list(threads.in_order(work, range(40), *asked))
+    assert least <= max(most) <= end
 
 
 def test_what_work_raises_in_order_is_raised_and_what_waits_is_not_begun(monkeypatch):
@@ -119,17 +120,3 @@ def test_what_work_raises_in_order_is_raised_and_what_waits_is_not_begun(monkeyp
         list(threads.in_order(work, range(500)))
     assert len(begun) < 10
     assert not any(thread.name.startswith("item") for thread in threading.enumerate())
-
-
-def test_no_more_are_at_work_than_asked_for(monkeypatch):
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(8), raising=False)
-    at_work, most = [], []
-
-    def work(item):
-        at_work.append(item)
-        most.append(len(at_work))
-        time.sleep(0.01)
-        at_work.remove(item)
-
-    list(threads.in_order(work, range(6), 1))
-    assert max(most) == 1
