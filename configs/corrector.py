@@ -52,7 +52,7 @@ def get_config(mode):
             # artefacts of phantoms/artefacts.py, one after the other.
             "degraded": {
                 "copies": 2,
-                "regions": {"radius_vx": (6.0, 24.0), "stretch": (1.0, 1.8), "profiles": ("linear", "sqrt")},
+                "regions": {"radius_vx": (8.0, 32.0), "stretch": (1.0, 1.4)},
                 "artefacts": (),
             },
             "evaluate_every": 1000,

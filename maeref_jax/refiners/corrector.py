@@ -17,8 +17,10 @@ from maeref_jax.models import unet
 from maeref_jax.records import Method, Refiner
 from maeref_jax.refiners.masked_training import dice_sums, loss_and_logs, real_classes
 from maeref_jax.samples.intensities import normalised
+from maeref_jax.uncertainty.entropy import normalised_entropy
 
 SMALLEST = 1e-2  # of a probability, before its logarithm: a few 255ths of a network are no certainty
+SURE = 0.05  # what a pixel weighs in training that the ensemble is sure of; one that it knows nothing of weighs 1 more
 
 
 def network(settings):
@@ -115,7 +117,10 @@ def refiner(settings):
 
 
 def method(settings):
-    """The Method that trains it. Batches: samples.predicted.batch. The loss is over all known pixels of the target."""
+    """The Method that trains it. Batches: samples.predicted.batch. The loss is over all known pixels of the target, which
+    weigh SURE and the entropy of what the ensemble says. Most pixels are plain, and have nothing to teach. A weight that
+    goes by what is seen alone leaves the probabilities that are learned as they are.
+    """
     check(settings)
     net, classes = network(settings), real_classes(settings)
     weights = jnp.asarray(settings["class_weights"], jnp.float32)
@@ -129,8 +134,10 @@ def method(settings):
     def forward(params, state, batch):
         target = batch["target"].astype(jnp.int32)
         target = jnp.where(target < classes, target, -1)
-        weight = jnp.where(target >= 0, weights[jnp.maximum(target, 0)], 0.0)
-        return target, logits(settings, params, state, *given(batch)), weight
+        probabilities, image = given(batch)
+        doubt = SURE + normalised_entropy(judged(settings, probabilities))
+        weight = jnp.where(target >= 0, weights[jnp.maximum(target, 0)] * doubt, 0.0)
+        return target, logits(settings, params, state, probabilities, image), weight
 
     def before(batch):
         return judged(settings, given(batch)[0])[..., :classes].argmax(-1)
