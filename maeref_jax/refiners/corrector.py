@@ -117,8 +117,8 @@ def refiner(settings):
 
 
 def method(settings):
-    """The Method that trains it. Batches: samples.predicted.batch. The loss is over all known pixels of the target, which
-    weigh SURE and the entropy of what the ensemble says. Most pixels are plain, and have nothing to teach. A weight that
+    """The Method that trains it. Batches: samples.predicted.batch. The loss is over all known pixels of the target.
+    Each weighs SURE and the entropy of what the ensemble says: most are plain, and have nothing to teach. A weight that
     goes by what is seen alone leaves the probabilities that are learned as they are.
     """
     check(settings)
