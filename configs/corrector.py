@@ -52,7 +52,12 @@ def get_config(mode):
             # artefacts of phantoms/artefacts.py, one after the other.
             "degraded": {
                 "copies": 2,
-                "regions": {"radius_vx": (8.0, 32.0), "stretch": (1.0, 1.4)},
+                "regions": {
+                    "radius_vx": (8.0, 32.0),
+                    "stretch": (1.0, 1.4),
+                    "on_mitochondria": 24.0,  # so wide ones would cover everything if there were as many as usual
+                    "in_cytoplasm": 5.0,
+                },
                 "artefacts": (),
             },
             "evaluate_every": 1000,
@@ -97,7 +102,7 @@ def get_config(mode):
         shapes = REAL_SHAPES[mode]
         config.voxel_size_nm = shapes.VOXEL_SIZE_NM
         config.data.ensemble = shapes.ENSEMBLE
-        config.update({"steps": 3000, "evaluate_every": 500})
+        config.update({"steps": 2000, "evaluate_every": 500})
         config.data.phantom.update({"train": (), "validation": ()})
         # These volumes are large, and each is predicted as often as it has copies: some of their slices are enough.
         part = "[0:24]" if mode == "urocell" else ""
