@@ -22,7 +22,7 @@ import measuring
 from mae_speed import WITH_TORCH
 
 from maeref_jax.commands import command_line
-from maeref_jax.pipeline.blockwise import calls_beside
+from maeref_jax.pipeline.programs import calls_beside
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training import loop
 from maeref_jax.training.optimizer import build_optimizer

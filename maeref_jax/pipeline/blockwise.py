@@ -18,10 +18,11 @@ from maeref_jax.errors import BadInput
 from maeref_jax.masking import exact
 from maeref_jax.masking.slices import agreed
 from maeref_jax.pipeline.cutting import PADDING, blend, complete_tokens, read_around, read_padded, stack
+from maeref_jax.pipeline.programs import Program, calls_beside, compile_for, computed
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.uncertainty.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.uncertainty.entropy import class_count, entropy_of_means, member_means
-from maeref_jax.volumes import progress, threads
+from maeref_jax.volumes import threads
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, round_up, whole, windows_touching
 
@@ -30,7 +31,6 @@ from maeref_jax.volumes.windows import Box, round_up, whole, windows_touching
 _CPU_BATCH = 8
 RULES = ("entropy", "ambiguous", "both")  # why a token is hidden: by one rule alone, or by both
 _VOXELS = 65536  # per call: one shape, one compilation, one order of operations
-_compiled: set[tuple] = set()  # programs that were called before
 
 
 def halo(apply: Refiner) -> tuple[int, int, int]:
@@ -87,34 +87,12 @@ def segment_block(
     around = read_padded(image, frame, mode="symmetric").astype(np.float32)
 
     def probabilities(groups: list[list[Box]]) -> list[np.ndarray]:
-        stacks = [stack(around, group, frame, apply.dims) for group in groups]
-        program = apply.predict, members, kind, stacks[0].shape
-        run = functools.partial(_segmented, apply.predict, members, kind, *variables)
-        return _in_3d_again(_computed("the ensemble", program, run, stacks), apply)
+        stacks, how = [stack(around, group, frame, apply.dims) for group in groups], (apply.predict, members, kind)
+        key = *how, stacks[0].shape
+        program = Program("the ensemble", key, _segmented, lambda image: (*how, *variables, image))
+        return _in_3d_again(computed(program, stacks), apply)
 
     return blend([windows], box, probabilities, batch, calls_beside()), len(windows)
-
-
-def calls_beside() -> int:
-    """Calls of a network beside each other. On a CPU two threads take less time than two cores that share each call."""
-    return 2 if jax.default_backend() == "cpu" else 1
-
-
-def _computed(name: str, program: tuple, run: Callable, inputs: Sequence) -> list[np.ndarray]:
-    """What a network makes of each of a few inputs, beside each other, when it is this block's turn. The first call of
-    a program, which compiles it, is alone, and shown.
-    """
-
-    def one(given):
-        return np.asarray(run(given))
-
-    with threads.network():
-        if program in _compiled:
-            return list(threads.in_order(one, inputs))
-        with progress.showing(f"compiling {name}"):
-            first = one(inputs[0])
-        _compiled.add(program)
-        return [first, *threads.in_order(one, inputs[1:])]
 
 
 def _in_3d_again(found: list[np.ndarray], apply: Segmenter | Refiner) -> list[np.ndarray]:
@@ -280,20 +258,19 @@ def likelihoods(
             name: stack(array, [w.grow(more) for w in group], frame.grow(more), 3) for name, array in along.items()
         }
 
+    def program(length: tuple[int, ...]) -> Program:
+        own = apply.refine, batch, length
+        return Program("the refiner", own, _refined, lambda inputs: (apply.refine, *variables, inputs, key, length))
+
     def probabilities(groups: list[list[Box]]) -> list[np.ndarray]:
-        length = lengths[groups[0][0]]
-        program = apply.refine, len(groups[0]), length
-        found = _computed(
-            "the refiner",
-            program,
-            lambda inputs: _refined(apply.refine, *variables, inputs, key, length),
-            [stacked(group) for group in groups],
-        )
-        return _in_3d_again(found, apply)
+        stacks = [stacked(group) for group in groups]
+        return _in_3d_again(computed(program(lengths[groups[0][0]]), stacks), apply)
 
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
-    return blend(together, box, probabilities, batch, calls_beside()), len(windows), len(touching)
+    like = stacked([windows[0]] * batch)
+    with threads.begun(lambda some: compile_for(program(some), like), [lengths[some[0]] for some in together]):
+        return blend(together, box, probabilities, batch, calls_beside()), len(windows), len(touching)
 
 
 def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
