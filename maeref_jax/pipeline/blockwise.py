@@ -54,6 +54,12 @@ def windows_around(apply: Segmenter | Refiner, shape: Sequence[int], box: Box, r
     return windows_touching(_in_tokens(apply, shape), *in_3d(apply), grown)
 
 
+def windows_showing(apply: Segmenter | Refiner, shape: Sequence[int], box: Box, wanted: np.ndarray | None) -> list[Box]:
+    """The windows of a model that touch `box`, and of these, where not None, the ones that show a `wanted` voxel."""
+    windows = windows_around(apply, shape, box)
+    return windows if wanted is None else list(itertools.compress(windows, hold_any(windows, wanted, box)))
+
+
 def _in_tokens(apply, shape) -> tuple[int, int, int]:
     """The shape of the volume in whole tokens, where a model has any."""
     return (shape[0], *(round_up(size, getattr(apply, "token", 1)) for size in shape[1:]))
@@ -80,9 +86,7 @@ def segment_block(
         raise BadInput(
             f"what segments {image.path} goes by the texture of all of it; only maeref refine and maeref tissue do that"
         )
-    windows = windows_around(apply, image.shape, box)
-    if wanted is not None:
-        windows = list(itertools.compress(windows, hold_any(windows, wanted, box)))
+    windows = windows_showing(apply, image.shape, box, wanted)
     frame = functools.reduce(Box.hull, windows)
     around = read_padded(image, frame, mode="symmetric").astype(np.float32)
 
@@ -229,10 +233,9 @@ def likelihoods(
     others mean nothing. The rest as of `refine_block`.
     """
     shape = volumes["labels"].shape
-    touching = windows_around(apply, shape, box)
-    windows = list(itertools.compress(touching, hold_any(touching, wanted, box)))
+    windows, touching = windows_showing(apply, shape, box, wanted), len(windows_around(apply, shape, box))
     if not windows:
-        return None, 0, len(touching)
+        return None, 0, touching
     frame = functools.reduce(Box.hull, windows)
     deeper = tuple(apply.needs) if apply.context else ()
     seen = {"labels", "entropy", "hidden", *apply.needs}.difference(deeper)
@@ -270,7 +273,7 @@ def likelihoods(
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
     like = stacked([windows[0]] * batch)
     with threads.begun(lambda some: compile_for(program(some), like), [lengths[some[0]] for some in together]):
-        return blend(together, box, probabilities, batch, calls_beside()), len(windows), len(touching)
+        return blend(together, box, probabilities, batch, calls_beside()), len(windows), touching
 
 
 def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:
