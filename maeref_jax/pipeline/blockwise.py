@@ -271,8 +271,10 @@ def likelihoods(
 
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
+    # The compiler of an accelerator times programs, which nothing may disturb.
+    soon = [lengths[some[0]] for some in together] if jax.default_backend() == "cpu" else []
     like = stacked([windows[0]] * batch)
-    with threads.begun(lambda some: compile_for(program(some), like), [lengths[some[0]] for some in together]):
+    with threads.begun(lambda some: compile_for(program(some), like), soon):
         return blend(together, box, probabilities, batch, calls_beside()), len(windows), touching
 
 
