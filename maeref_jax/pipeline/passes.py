@@ -71,9 +71,9 @@ class Run(NamedTuple):
     arrays: dict[str, Volume]
     voxel_size_nm: tuple[float, float, float] | None
     rounds: int  # how many slices above and below a voxel its refined label agrees with
-    kept: dict[str, np.ndarray]
     said: Said = Said()
     checked: marks.Checked | None = None  # against the marks, of the arrays
+    kept: dict[str, np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

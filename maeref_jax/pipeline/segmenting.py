@@ -123,7 +123,7 @@ def kept(run, means):
     asked for, and kept in the run, since the refiner is asked before the passes begin. Windows are counted as used.
     """
     network = run.segmenter is not None and not run.segmenter.apply.statistics
-    if not network or len(run.boxes) > 1:
+    if run.kept is None or not network or len(run.boxes) > 1:
         return means
     everything, given = whole(run.shape), (run.segmenter.apply, run.shape)
     if len(windows_around(*given, everything)) > FEW_WINDOWS:
