@@ -236,10 +236,11 @@ def growth(given, jobs):
             for name in jobs[job]:
                 found = run(folder, job, name)
                 rows.append((f"{job}, {name}, {what} x {times}", found["processor"], found["peak_mib"]))
+            plot(rows, given.folder / "growth.png")  # of what there is: the whole of it takes long
     import measuring
 
     measuring.report("whole_volume_growth", ("", "processor s", "peak MiB"), rows)
-    print(plot(rows, given.folder / "growth.png"))
+    print(given.folder / "growth.png")
     return 0
 
 
@@ -264,7 +265,6 @@ def plot(rows, path):
             axis.set_ylim(bottom=0)
             axis.legend(frameon=False)
     figure.savefig(path)
-    return path
 
 
 if __name__ == "__main__":
