@@ -1,6 +1,7 @@
 """Six U-Nets: seconds of a joint training step and of a prediction, beside a PyTorch loop over six.
 
     python benchmarks/ensemble_speed.py [--config configs/ensemble.py] [--batch 1] [--rounds 5] [--dtype float32]
+        [--window 64 512]
 
 A step is that of train.py, a prediction that of refine.py: on a CPU two calls beside each other, and the time of one.
 The opponent (pytorch_models.py, where torch is installed) trains the members one after another in channels_last, on a
@@ -22,7 +23,7 @@ import measuring
 from mae_speed import WITH_TORCH
 
 from maeref_jax.commands import command_line
-from maeref_jax.pipeline.blockwise import calls_beside
+from maeref_jax.pipeline.programs import calls_beside
 from maeref_jax.segmenters import ensemble
 from maeref_jax.training import loop
 from maeref_jax.training.optimizer import build_optimizer
@@ -39,10 +40,12 @@ def main():
     flags.add_argument("--batch", type=int, default=1, help="crops of a member")
     flags.add_argument("--rounds", type=int, default=5)
     flags.add_argument("--dtype", default="float32")
+    flags.add_argument("--window", type=int, nargs="+", help="of another shape than the config's, as strips of a plane")
     flags.add_argument("--mappings", nargs="+", default=["auto"], choices=ensemble.MAPPINGS)
     given = flags.parse_args()
     settings = command_line.load_config(given.config).to_dict()
     settings["model"]["compute_dtype"] = given.dtype
+    settings["window"] = tuple(given.window or settings["window"])
     settings["augmentation"] = {**settings["augmentation"], "symmetries": False}
     settings["augmentation"] |= dict.fromkeys(("contrast", "brightness", "gamma", "noise"), 0.0)
     batch = random_batch(settings, given.batch)
@@ -67,7 +70,8 @@ def main():
             (key, found, found / opponent, voxels / found / 1e6, times * work / found / peak)
             for key, found in seconds.items()
         ]
-        what = f"{settings['members']} members, {given.batch} crops, {given.dtype}"
+        crops = f"{given.batch} crops of {' x '.join(map(str, settings['window']))}"
+        what = f"{settings['members']} members, {crops}, {given.dtype}"
         measuring.report(name, (what, "seconds", "ratio", "Mvoxel/s", "share of peak"), rows)
 
 

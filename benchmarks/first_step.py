@@ -51,8 +51,9 @@ def first_steps(config, workdir, labels):
     fresh = jitted(partial(initial_state, ready.method, optimizer), RUNS_ONCE)
     more = split_batch(batch, devices), key, np.zeros((devices, 3), np.int32)
     steps = loop.stepper(ready.method, optimizer, batch)
-    with ThreadPoolExecutor(1) as beside:
-        beside.submit(steps.prepare, fresh.eval_shape(key, batch), *more)
+    with ThreadPoolExecutor() as beside:
+        for one in steps.prepare(fresh.eval_shape(key, batch), *more):
+            beside.submit(one)
         state = jax.device_get(fresh(key, batch))
     laps.append(time.perf_counter())
     for _ in range(2):

@@ -15,6 +15,7 @@ import numpy as np
 from maeref_jax.commands import command_line
 from maeref_jax.pipeline import jobs, methods
 from maeref_jax.report.table import Table
+from maeref_jax.training.compiling import RUNS_ONCE, jitted
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.training.state import Progress, initial_state
 
@@ -122,7 +123,7 @@ def first_weights(settings):
     name = json.dumps(settings, default=str)
     if name not in _drawn:
         method, _ = method_and_optimizer(settings)
-        _drawn[name] = jax.device_get(jax.jit(method.init)(jax.random.key(0), random_batch(settings, 1)))
+        _drawn[name] = jax.device_get(jitted(method.init, RUNS_ONCE)(jax.random.key(0), random_batch(settings, 1)))
     return _drawn[name]
 
 

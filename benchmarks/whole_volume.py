@@ -14,9 +14,10 @@ process, imports included, "work" without them, "processor" of all its threads: 
 least. Ours keeps what it compiled, as refine.py does, and "first" is its first run, which compiles. Ours writes
 OME-Zarr with digests and coarser levels and TIFF stacks, the others TIFF alone.
 
---growth: instead, once for each, small volumes of 1, 2 and 4 times the size, the hidden share, the classes and the
-members; one plot, FOLDER/growth.png. --shape 64 1024 1024 --ensemble configs/ensemble.py --mae configs/mae.py is the
-size that people have: hours on a CPU.
+--growth: instead, once for each, volumes of 1, 2 and 4 times the shape (of as many slices; four times as many where
+labels are refined), the hidden share, the classes and the members; one plot, FOLDER/growth.png.
+
+--shape 64 1024 1024 --ensemble configs/ensemble.py --mae configs/mae.py is what people have: hours on a CPU.
 """
 
 import argparse
@@ -35,7 +36,6 @@ sys.path.insert(0, str(ROOT))
 
 JOBS = {"segment": ("ours", "MONAI", "folds"), "refine": ("ours", "PyTorch")}
 TIMES = (1, 2, 4)
-SMALL = (1, 128, 128)  # of --growth, times 1
 
 
 def main():
@@ -218,16 +218,16 @@ def agreement(folder, job, name):
 
 def growth(given, jobs):
     """Runs once what grows, and plots time and memory."""
-    rows = []
+    rows, (slices, *plane) = [], given.shape
     for what, job, changed in (
-        ("volume", "segment", lambda times: {"shape": (SMALL[0] * times, *SMALL[1:])}),
-        ("volume", "refine", lambda times: {"shape": (4 * SMALL[0] * times, *SMALL[1:])}),
-        ("hidden share", "refine", lambda times: {"shape": (16, *SMALL[1:]), "hidden": 0.05 * times}),
+        ("volume", "segment", lambda times: {"shape": (slices * times, *plane)}),
+        ("volume", "refine", lambda times: {"shape": (4 * slices * times, *plane)}),
+        ("hidden share", "refine", lambda times: {"shape": (4 * slices, *plane), "hidden": 0.05 * times}),
         ("members", "segment", lambda times: {"members": 2 * times}),
         ("classes", "segment", lambda times: {"classes": 5 * (times - 1)}),
     ):
         for times in TIMES * (job in jobs):
-            asked = {"shape": SMALL, "hidden": given.hidden} | changed(times)
+            asked = changed(times)
             more = {key: asked.pop(key) for key in ("members", "classes") if key in asked}
             one = argparse.Namespace(**{**vars(given), **asked})
             folder = given.folder.absolute() / "growth"
@@ -236,10 +236,11 @@ def growth(given, jobs):
             for name in jobs[job]:
                 found = run(folder, job, name)
                 rows.append((f"{job}, {name}, {what} x {times}", found["processor"], found["peak_mib"]))
+            plot(rows, given.folder / "growth.png")  # of what there is: the whole of it takes long
     import measuring
 
     measuring.report("whole_volume_growth", ("", "processor s", "peak MiB"), rows)
-    print(plot(rows, given.folder / "growth.png"))
+    print(given.folder / "growth.png")
     return 0
 
 
@@ -264,7 +265,6 @@ def plot(rows, path):
             axis.set_ylim(bottom=0)
             axis.legend(frameon=False)
     figure.savefig(path)
-    return path
 
 
 if __name__ == "__main__":

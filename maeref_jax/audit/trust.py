@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.exact import any_in_tokens, spread, sum_in_tokens
@@ -104,7 +104,7 @@ def hole_radius(visible: np.ndarray, side: tuple[float, float] = (1.0, 1.0)) -> 
     distance = np.full(visible.shape, np.inf)
     for plane, found in zip(visible, distance, strict=True):
         if plane.any():
-            ndimage.distance_transform_edt(~plane, sampling=side, distances=found)
+            scipy.ndimage.distance_transform_edt(~plane, sampling=side, distances=found)
     return np.minimum(distance, LARGEST_RADIUS * max(side))
 
 
@@ -114,7 +114,7 @@ def near_sum(values: np.ndarray, reach: int) -> np.ndarray:
     """
     total = values.astype(np.int64)
     for axis in (1, 2):
-        total = ndimage.convolve1d(total, np.ones(2 * reach + 1, np.int64), axis, mode="constant")
+        total = scipy.ndimage.convolve1d(total, np.ones(2 * reach + 1, np.int64), axis, mode="constant")
     return total - values
 
 
@@ -129,7 +129,7 @@ def squares_near(tokens: np.ndarray, first: tuple[int, int], size: int) -> np.nd
     """Bool (z, rows, columns): within `size` tokens of one that is True, by sides or corners, and on the white squares,
     of `size` tokens a side, of a chessboard. first: row and column, in the whole volume, of the array's first token.
     """
-    beside = ndimage.binary_dilation(tokens, np.ones((1, 2 * size + 1, 2 * size + 1), bool))
+    beside = scipy.ndimage.binary_dilation(tokens, np.ones((1, 2 * size + 1, 2 * size + 1), bool))
     rows, columns = np.ogrid[: tokens.shape[1], : tokens.shape[2]]
     return beside & (((rows + first[0]) // size + (columns + first[1]) // size) % 2 == 0)
 

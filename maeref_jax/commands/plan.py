@@ -23,7 +23,7 @@ from maeref_jax.commands.opening import one_of_several
 from maeref_jax.commands.speed import Speed, measure
 from maeref_jax.errors import MARK, tell
 from maeref_jax.pipeline import doubts, inside, refining, space
-from maeref_jax.pipeline.blockwise import calls_beside, halo, hide, in_3d
+from maeref_jax.pipeline.blockwise import halo, hide, in_3d
 from maeref_jax.pipeline.checks import check_chosen, check_job
 from maeref_jax.pipeline.jobs import (
     Job,
@@ -39,6 +39,7 @@ from maeref_jax.pipeline.jobs import (
     voxel_size_of,
 )
 from maeref_jax.pipeline.passes import Run, Said
+from maeref_jax.pipeline.programs import calls_beside
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results.place import Output
 from maeref_jax.volumes import threads

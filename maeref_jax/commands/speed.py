@@ -9,8 +9,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from maeref_jax.pipeline.blockwise import calls_beside, one_refinement, one_segmentation
+from maeref_jax.pipeline.blockwise import one_refinement, one_segmentation
 from maeref_jax.pipeline.jobs import Model, Settings
+from maeref_jax.pipeline.programs import calls_beside
 from maeref_jax.records import Segmenter
 from maeref_jax.volumes import progress, threads
 from maeref_jax.volumes.labels import real_classes

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from maeref_jax.errors import BadInput
 
@@ -84,7 +84,7 @@ def grown_by_each(mask: np.ndarray, lengths_nm: Sequence[float], voxel_size_nm: 
     """`grown` by several lengths, each 0 or more: distances are measured once."""
     if not mask.any():
         return [mask] * len(lengths_nm)
-    distance = ndimage.distance_transform_edt(~mask, sampling=voxel_size_nm)
+    distance = scipy.ndimage.distance_transform_edt(~mask, sampling=voxel_size_nm)
     return [distance <= length * _ROUNDING for length in lengths_nm]
 
 
@@ -102,7 +102,7 @@ def filled_slices(mask: np.ndarray) -> np.ndarray:
     """The mask and, slice by slice, what it encloses: background that is not connected with the slice's border, along
     its sides.
     """
-    pieces, count = ndimage.label(~mask, _PLANE)
+    pieces, count = scipy.ndimage.label(~mask, _PLANE)
     outside = np.zeros(count + 1, bool)
     for border in (pieces[:, :1], pieces[:, -1:], pieces[:, :, :1], pieces[:, :, -1:]):
         outside[np.unique(border)] = True
@@ -112,14 +112,14 @@ def filled_slices(mask: np.ndarray) -> np.ndarray:
 
 def filled(mask: np.ndarray) -> np.ndarray:
     """The mask and its cavities: background that is not connected with the border of the array, along faces."""
-    return ndimage.binary_fill_holes(mask)
+    return scipy.ndimage.binary_fill_holes(mask)
 
 
 def kept(mask: np.ndarray, most: int | None, smallest_vx: int) -> np.ndarray:
     """The pieces, connected along faces, that are among the `most` largest (of equal ones the first) and have at least
     `smallest_vx` voxels.
     """
-    pieces, _ = ndimage.label(mask)
+    pieces, _ = scipy.ndimage.label(mask)
     return chosen(np.bincount(pieces.ravel())[1:], most, smallest_vx)[pieces]
 
 

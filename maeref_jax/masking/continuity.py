@@ -27,13 +27,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from maeref_jax.errors import BadInput
 
 ORDERS = ("original", "free")
 PUBLISHED_NM = (5.0, 5.0, 5.0)  # voxels (z, y, x) in which the published lengths are given
-_CROSS = ndimage.generate_binary_structure(2, 1)[None]  # of the plane: classes are apart
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[None]  # of the plane: classes are apart
 _TOUCHING = np.pad(_CROSS, ((1, 1), (0, 0), (0, 0)))
 
 
@@ -194,7 +194,7 @@ def _carried(masks: np.ndarray, rules: Rules) -> Iterator[np.ndarray]:
         wanted = int(away * rules.shrink_px + 0.5)
         if wanted > done:
             # Beyond the border of the volume it is as at the border.
-            masks = ndimage.binary_erosion(masks, _TOUCHING, wanted - done, border_value=1)
+            masks = scipy.ndimage.binary_erosion(masks, _TOUCHING, wanted - done, border_value=1)
         done, masks = wanted, _without_small(masks, rules.carried_px)
         if not masks.any():
             return
@@ -235,7 +235,7 @@ def _without_small(masks: np.ndarray, smallest_px: float) -> np.ndarray:
     """Masks bool (c, y, x) without pieces, by sides, of fewer pixels."""
     if smallest_px <= 1 or not masks.any():
         return masks
-    pieces, _ = ndimage.label(masks, _TOUCHING)
+    pieces, _ = scipy.ndimage.label(masks, _TOUCHING)
     large = np.bincount(pieces.ravel()) >= smallest_px
     large[0] = False
     return large[pieces]

@@ -16,9 +16,10 @@ STEPS = 13_056_000
 
 def above(values: np.ndarray, token: int, threshold: float) -> np.ndarray:
     """Bool (z, rows, columns): tokens whose mean is above the threshold. values: float (z, y, x), finite."""
-    steps = np.rint(np.multiply(values, STEPS, dtype=np.float64)).astype(np.int64)
-    pixels = np.outer(*(_lengths(size, token) for size in values.shape[1:]))
-    return sum_in_tokens(steps, token) > round(threshold * STEPS) * pixels
+    limit = round(threshold * STEPS) * np.outer(*(_lengths(size, token) for size in values.shape[1:]))
+    # Slice by slice: steps are four times as large as the values that they are made of.
+    planes = (np.rint(np.multiply(plane, STEPS, dtype=np.float64)).astype(np.int64) for plane in values)
+    return np.stack([sum_in_tokens(steps[None], token)[0] > limit for steps in planes])
 
 
 def sum_in_tokens(values: np.ndarray, token: int) -> np.ndarray:

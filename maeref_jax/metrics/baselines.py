@@ -1,7 +1,7 @@
 """Repairs that learn nothing. A learned refiner is worth its cost only where it beats them."""
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from maeref_jax.masking.slices import agreed
 
@@ -18,7 +18,7 @@ def nearest_visible_label(labels, hidden, rounds=0):
     for z in np.flatnonzero(hidden.any(axis=(1, 2))):
         lender = ~hidden[z] & (labels[z] != -1)
         if lender.any():
-            nearest = ndimage.distance_transform_edt(~lender, return_distances=False, return_indices=True)
+            nearest = scipy.ndimage.distance_transform_edt(~lender, return_distances=False, return_indices=True)
             filled[z] = np.where(hidden[z], labels[z][tuple(nearest)], labels[z])
     if not rounds:
         return filled

@@ -10,7 +10,7 @@ Laws of this file:
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from maeref_jax.errors import BadInput
 from maeref_jax.metrics.overlap import macro
@@ -113,4 +113,4 @@ def _near(mask, tolerance, voxel_size_nm):
     if not mask.any():
         return mask
     # Rounding must not decide about a distance of exactly the tolerance.
-    return ndimage.distance_transform_edt(~mask, sampling=voxel_size_nm) <= tolerance * (1 + 1e-9)
+    return scipy.ndimage.distance_transform_edt(~mask, sampling=voxel_size_nm) <= tolerance * (1 + 1e-9)

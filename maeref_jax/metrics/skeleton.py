@@ -8,12 +8,8 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
-from scipy.spatial import cKDTree
-from skimage.measure import euler_number
-from skimage.morphology import skeletonize
+import scipy
+import skimage
 
 # One of each pair of opposite neighbours.
 _STEPS = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
@@ -34,8 +30,8 @@ class Skeleton(NamedTuple):
 
 def skeleton_of(mask: np.ndarray) -> Skeleton:
     """The skeleton of a bool array (z, y, x). A diagonal step is no edge where shorter steps lead the same way."""
-    apart = ndimage.label(~np.pad(mask, 1))[0]  # 1 is what is outside; other pieces are enclosed
-    thin = skeletonize(apart != 1, method="lee") > 0
+    apart = scipy.ndimage.label(~np.pad(mask, 1))[0]  # 1 is what is outside; other pieces are enclosed
+    thin = skimage.morphology.skeletonize(apart != 1, method="lee") > 0
     if not thin.any():
         return Skeleton(np.zeros((0, 3), np.int64), np.zeros((0, 2), np.int64), 0)
     points = np.argwhere(thin)
@@ -48,7 +44,7 @@ def skeleton_of(mask: np.ndarray) -> Skeleton:
             neighbour &= ~_is_in(flat + np.dot(partial, strides), flat)
         edges.append(np.stack([np.flatnonzero(neighbour), np.searchsorted(flat, there[neighbour])], -1))
     found = np.concatenate(edges)
-    pieces = connected_components(_graph(found, np.ones(len(found)), len(points)), directed=False)[0]
+    pieces, _ = _connected(_graph(found, np.ones(len(found)), len(points)))
     return Skeleton(points - 1, found, int(pieces - _euler_number(thin)))
 
 
@@ -59,7 +55,7 @@ def measure(skeleton: Skeleton, position_nm: np.ndarray | None) -> dict[str, flo
     degree = np.bincount(skeleton.edges.ravel(), minlength=len(skeleton.points))
     simple = (degree > 0) & (degree < 3)
     kept = skeleton.edges[simple[skeleton.edges].all(1)]
-    pieces = connected_components(_graph(kept, np.ones(len(kept)), len(degree)), directed=False)[1]
+    _, pieces = _connected(_graph(kept, np.ones(len(kept)), len(degree)))
     return {
         "length_nm": None if position_nm is None else float(_lengths(skeleton, position_nm).sum()),
         "branches": len(np.unique(pieces[simple])),
@@ -71,9 +67,9 @@ def measure(skeleton: Skeleton, position_nm: np.ndarray | None) -> dict[str, flo
 def radii_nm(skeleton: Skeleton, mask: np.ndarray, voxel_size_nm: tuple[float, float, float]) -> np.ndarray:
     """From each point to the nearest voxel outside the mask (of its faces, too), float64 (n,)."""
     padded = np.pad(mask, 1)
-    outside = np.argwhere(ndimage.binary_dilation(padded) & ~padded) - 1  # the nearest one touches the mask
-    tree = cKDTree(outside * np.array(voxel_size_nm), compact_nodes=False, balanced_tree=False)  # quickly made
-    return tree.query(skeleton.points * np.array(voxel_size_nm))[0]
+    outside = np.argwhere(scipy.ndimage.binary_dilation(padded) & ~padded) - 1  # the nearest one touches the mask
+    size, quickly_made = np.array(voxel_size_nm), {"compact_nodes": False, "balanced_tree": False}
+    return scipy.spatial.cKDTree(outside * size, **quickly_made).query(skeleton.points * size)[0]
 
 
 def pruned(
@@ -134,15 +130,16 @@ def swc_lines(skeleton: Skeleton, position_nm: np.ndarray, radii: np.ndarray) ->
 
     position_nm: float (n, 3), z y x, of the points.
     """
-    tree = minimum_spanning_tree(_graph(skeleton.edges, _lengths(skeleton, position_nm), len(position_nm)))
-    owner = connected_components(tree, directed=False)[1]
+    graph = _graph(skeleton.edges, _lengths(skeleton, position_nm), len(position_nm))
+    tree = scipy.sparse.csgraph.minimum_spanning_tree(graph)
+    _, owner = _connected(tree)
     degree = np.bincount(np.concatenate(tree.nonzero()), minlength=len(position_nm))
     number = 0
     line_of = np.zeros(len(position_nm), int)
     for piece in range(owner.max(initial=-1) + 1):
         members = np.flatnonzero(owner == piece)
         root = members[np.argmin(np.where(degree[members] > 0, degree[members], 99))]  # an end, if there is one
-        order, parents = breadth_first_order(tree, root, directed=False)
+        order, parents = scipy.sparse.csgraph.breadth_first_order(tree, root, directed=False)
         for at in order:
             number += 1
             line_of[at] = number
@@ -166,10 +163,10 @@ def _is_in(wanted, flat):
 
 def _euler_number(thin):
     """Of the whole, slab by slab: slabs share a plane, which is counted once too often."""
-    number = euler_number(thin[: _SLAB + 1], connectivity=3)
+    number = skimage.measure.euler_number(thin[: _SLAB + 1], connectivity=3)
     for start in range(_SLAB, len(thin) - 1, _SLAB):
-        number += euler_number(thin[start : start + _SLAB + 1], connectivity=3)
-        number -= euler_number(thin[start : start + 1], connectivity=3)
+        number += skimage.measure.euler_number(thin[start : start + _SLAB + 1], connectivity=3)
+        number -= skimage.measure.euler_number(thin[start : start + 1], connectivity=3)
     return number
 
 
@@ -179,4 +176,9 @@ def _lengths(skeleton, position_nm):
 
 
 def _graph(edges, lengths, points):
-    return coo_array((lengths, (edges[:, 0], edges[:, 1])), shape=(points, points)).tocsr()
+    return scipy.sparse.coo_array((lengths, (edges[:, 0], edges[:, 1])), shape=(points, points)).tocsr()
+
+
+def _connected(graph):
+    """The number of connected pieces, and of every point the number of its own."""
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)

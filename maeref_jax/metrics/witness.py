@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from maeref_jax.metrics.boundaries import boundary
 
@@ -48,7 +48,7 @@ def within(mask: np.ndarray, distance: float) -> np.ndarray:
     found = np.zeros(mask.shape, bool)
     for plane, near in zip(mask, found, strict=True):
         if plane.any():
-            near[...] = ndimage.distance_transform_edt(~plane) <= distance * (1 + 1e-9)
+            near[...] = scipy.ndimage.distance_transform_edt(~plane) <= distance * (1 + 1e-9)
     return found
 
 

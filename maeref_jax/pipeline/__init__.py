@@ -7,6 +7,7 @@ run      a job that was checked, with its models, settings and the arrays that i
 pass     one way through the whole volume: "copy" (the image), "segment", "judge" where a corrector
          says what is hidden, then "refine"                                           passes.py, segmenting.py
 block    a box of the volume, the unit of reading, writing and resuming; no result depends on it      blockwise.py
+program  what a network computes of windows of one shape, compiled once, beside what is computed      programs.py
 part     the blocks of one of N processes that the user starts, who know each other by finished marks parts.py
 worker   one of N processes that this one starts, and gives a block after another                     workers.py
          who come to it by a gate that asks for a token, and end when it does                gate.py, watched.py

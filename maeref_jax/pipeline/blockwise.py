@@ -18,10 +18,11 @@ from maeref_jax.errors import BadInput
 from maeref_jax.masking import exact
 from maeref_jax.masking.slices import agreed
 from maeref_jax.pipeline.cutting import PADDING, blend, complete_tokens, read_around, read_padded, stack
+from maeref_jax.pipeline.programs import Program, calls_beside, compile_for, computed
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.uncertainty.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.uncertainty.entropy import class_count, entropy_of_means, member_means
-from maeref_jax.volumes import progress, threads
+from maeref_jax.volumes import threads
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, round_up, whole, windows_touching
 
@@ -30,7 +31,6 @@ from maeref_jax.volumes.windows import Box, round_up, whole, windows_touching
 _CPU_BATCH = 8
 RULES = ("entropy", "ambiguous", "both")  # why a token is hidden: by one rule alone, or by both
 _VOXELS = 65536  # per call: one shape, one compilation, one order of operations
-_compiled: set[tuple] = set()  # programs that were called before
 
 
 def halo(apply: Refiner) -> tuple[int, int, int]:
@@ -52,6 +52,12 @@ def windows_around(apply: Segmenter | Refiner, shape: Sequence[int], box: Box, r
     """The windows of a model that touch `box` of a volume of that shape, and so many slices on either side of it."""
     grown = box.grow((rounds, 0, 0)).intersect(whole(shape))
     return windows_touching(_in_tokens(apply, shape), *in_3d(apply), grown)
+
+
+def windows_showing(apply: Segmenter | Refiner, shape: Sequence[int], box: Box, wanted: np.ndarray | None) -> list[Box]:
+    """The windows of a model that touch `box`, and of these, where not None, the ones that show a `wanted` voxel."""
+    windows = windows_around(apply, shape, box)
+    return windows if wanted is None else list(itertools.compress(windows, hold_any(windows, wanted, box)))
 
 
 def _in_tokens(apply, shape) -> tuple[int, int, int]:
@@ -80,41 +86,17 @@ def segment_block(
         raise BadInput(
             f"what segments {image.path} goes by the texture of all of it; only maeref refine and maeref tissue do that"
         )
-    windows = windows_around(apply, image.shape, box)
-    if wanted is not None:
-        windows = list(itertools.compress(windows, hold_any(windows, wanted, box)))
+    windows = windows_showing(apply, image.shape, box, wanted)
     frame = functools.reduce(Box.hull, windows)
     around = read_padded(image, frame, mode="symmetric").astype(np.float32)
 
     def probabilities(groups: list[list[Box]]) -> list[np.ndarray]:
-        stacks = [stack(around, group, frame, apply.dims) for group in groups]
-        program = apply.predict, members, kind, stacks[0].shape
-        run = functools.partial(_segmented, apply.predict, members, kind, *variables)
-        return _in_3d_again(_computed("the ensemble", program, run, stacks), apply)
+        stacks, how = [stack(around, group, frame, apply.dims) for group in groups], (apply.predict, members, kind)
+        key = *how, stacks[0].shape
+        program = Program("the ensemble", key, _segmented, lambda image: (*how, *variables, image))
+        return _in_3d_again(computed(program, stacks), apply)
 
     return blend([windows], box, probabilities, batch, calls_beside()), len(windows)
-
-
-def calls_beside() -> int:
-    """Calls of a network beside each other. On a CPU two threads take less time than two cores that share each call."""
-    return 2 if jax.default_backend() == "cpu" else 1
-
-
-def _computed(name: str, program: tuple, run: Callable, inputs: Sequence) -> list[np.ndarray]:
-    """What a network makes of each of a few inputs, beside each other, when it is this block's turn. The first call of
-    a program, which compiles it, is alone, and shown.
-    """
-
-    def one(given):
-        return np.asarray(run(given))
-
-    with threads.network():
-        if program in _compiled:
-            return list(threads.in_order(one, inputs))
-        with progress.showing(f"compiling {name}"):
-            first = one(inputs[0])
-        _compiled.add(program)
-        return [first, *threads.in_order(one, inputs[1:])]
 
 
 def _in_3d_again(found: list[np.ndarray], apply: Segmenter | Refiner) -> list[np.ndarray]:
@@ -251,10 +233,9 @@ def likelihoods(
     others mean nothing. The rest as of `refine_block`.
     """
     shape = volumes["labels"].shape
-    touching = windows_around(apply, shape, box)
-    windows = list(itertools.compress(touching, hold_any(touching, wanted, box)))
+    windows, touching = windows_showing(apply, shape, box, wanted), len(windows_around(apply, shape, box))
     if not windows:
-        return None, 0, len(touching)
+        return None, 0, touching
     frame = functools.reduce(Box.hull, windows)
     deeper = tuple(apply.needs) if apply.context else ()
     seen = {"labels", "entropy", "hidden", *apply.needs}.difference(deeper)
@@ -280,20 +261,21 @@ def likelihoods(
             name: stack(array, [w.grow(more) for w in group], frame.grow(more), 3) for name, array in along.items()
         }
 
+    def program(length: tuple[int, ...]) -> Program:
+        own = apply.refine, batch, length
+        return Program("the refiner", own, _refined, lambda inputs: (apply.refine, *variables, inputs, key, length))
+
     def probabilities(groups: list[list[Box]]) -> list[np.ndarray]:
-        length = lengths[groups[0][0]]
-        program = apply.refine, len(groups[0]), length
-        found = _computed(
-            "the refiner",
-            program,
-            lambda inputs: _refined(apply.refine, *variables, inputs, key, length),
-            [stacked(group) for group in groups],
-        )
-        return _in_3d_again(found, apply)
+        stacks = [stacked(group) for group in groups]
+        return _in_3d_again(computed(program(lengths[groups[0][0]]), stacks), apply)
 
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
-    return blend(together, box, probabilities, batch, calls_beside()), len(windows), len(touching)
+    # The compiler of an accelerator times programs, which nothing may disturb.
+    soon = [lengths[some[0]] for some in together] if jax.default_backend() == "cpu" else []
+    like = stacked([windows[0]] * batch)
+    with threads.begun(lambda some: compile_for(program(some), like), soon):
+        return blend(together, box, probabilities, batch, calls_beside()), len(windows), touching
 
 
 def hold_any(windows: Sequence[Box], wanted: np.ndarray, frame: Box) -> np.ndarray:

@@ -81,4 +81,6 @@ def blend(
                     here, there = common.within(box).slices, common.within(window).slices
                     total[here] += factors[there] * values[there]
                     weights[here] += weight[there]
-    return total / np.maximum(weights, np.float32(1e-30))[..., None]
+    np.maximum(weights, np.float32(1e-30), out=weights)
+    total /= weights[..., None]  # in place: these are the largest arrays of a block
+    return total

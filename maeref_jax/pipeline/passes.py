@@ -25,6 +25,7 @@ from maeref_jax.pipeline.blockwise import (
 from maeref_jax.pipeline.jobs import Job, Model, Settings, keeps_probabilities
 from maeref_jax.pipeline.parts import needed
 from maeref_jax.pipeline.segmenting import (
+    kept,
     kept_probabilities,
     means_of,
     probabilities_again,
@@ -56,7 +57,9 @@ class Said(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One volume on its way: what to make of what, and the arrays to write to."""
+    """One volume on its way: what to make of what, and the arrays to write to. kept: by segmenting.kept, of every kind
+    of entropy.
+    """
 
     place: Output
     job: Job
@@ -70,6 +73,7 @@ class Run(NamedTuple):
     rounds: int  # how many slices above and below a voxel its refined label agrees with
     said: Said = Said()
     checked: marks.Checked | None = None  # against the marks, of the arrays
+    kept: dict[str, np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -114,7 +118,7 @@ def passes(run: Run) -> dict[str, Callable[[Box], None]]:
     """What each of `run.steps` does with a block, mark included; several blocks may be done beside each other."""
     run = run._replace(job=read_by_one(run.job))
     found = {"copy": functools.partial(_copy, run)}
-    means = means_of(run)
+    means = kept(run, means_of(run))
     found["segment"] = functools.partial(_segment, run, means)
     if run.refiner is not None:
         variables = jax.device_put((run.refiner.params, run.refiner.state))

@@ -108,7 +108,7 @@ def open_run(
     voxel_size_nm = voxel_size_of(volumes)
     rounds = agreeing_slices(settings, refiner, voxel_size_nm, shape[0])
     made = (settings.block, voxel_size_nm, scheme, settings.ome_zarr, job.image.dtype if settings.copy_image else None)
-    run = Run(place, job, segmenter, refiner, settings, scheme, made_by, {}, voxel_size_nm, rounds)
+    run = Run(place, job, segmenter, refiner, settings, scheme, made_by, {}, voxel_size_nm, rounds, kept={})
 
     image = {"path": job.image.path, "copied": settings.copy_image} if job.image else None
     group = settings.ome_zarr, {"maeref_jax": {"image": image}}

@@ -17,13 +17,17 @@ from maeref_jax.pipeline.blockwise import (
     means_of_members,
     real_probabilities,
     segment_block,
+    windows_around,
+    windows_showing,
 )
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.results import maps
 from maeref_jax.volumes.inputs import read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
-from maeref_jax.volumes.windows import Box
+from maeref_jax.volumes.windows import Box, whole
+
+FEW_WINDOWS = 1000  # of a network: what may be computed of a small volume before anything is said of it
 
 
 class Segmented(NamedTuple):
@@ -98,8 +102,12 @@ def means_of(run) -> Callable[[Box, str, np.ndarray], tuple[np.ndarray, int]] | 
         return ruled
     if segmenter is not None:
         variables, image = jax.device_put((segmenter.params, segmenter.state)), seen_by(segmenter, job.image)
-        source, batch, everything = (segmenter.apply, variables, job.members, image), run.settings.batch, not job.within
-        return lambda box, kind, wanted=None: segment_block(*source, box, batch, kind, None if everything else wanted)
+        source, batch = (segmenter.apply, variables, job.members, image), run.settings.batch
+
+        def computed(box, kind, wanted=None):
+            return segment_block(*source, box, batch, kind, wanted if job.within else None)
+
+        return computed
     if not job.probabilities:
         return None
 
@@ -108,6 +116,25 @@ def means_of(run) -> Callable[[Box, str, np.ndarray], tuple[np.ndarray, int]] | 
         return means_of_members(members, kind), 0
 
     return given
+
+
+def kept(run, means):
+    """What `means_of(run)` gives, of a volume of one block and few windows: all of it is computed when a part is first
+    asked for, and kept in the run, since the refiner is asked before the passes begin. Windows are counted as used.
+    """
+    network = run.segmenter is not None and not run.segmenter.apply.statistics
+    if run.kept is None or not network or len(run.boxes) > 1:
+        return means
+    everything, given = whole(run.shape), (run.segmenter.apply, run.shape)
+    if len(windows_around(*given, everything)) > FEW_WINDOWS:
+        return means
+
+    def found(box, kind, wanted=None):
+        if kind not in run.kept:
+            run.kept[kind], _ = means(everything, kind, run.inside(everything))
+        return run.kept[kind][box.slices], len(windows_showing(*given, box, wanted if run.job.within else None))
+
+    return found
 
 
 def probabilities_again(run, means) -> Volume:

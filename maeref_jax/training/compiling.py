@@ -24,16 +24,21 @@ class Compiled:
     """A function that is compiled once for all arguments of the same shapes. For one thread; `each` starts others."""
 
     def __init__(self, function, donated=()):
-        self._function, self._compiled = jitted(function, donated=donated), {}
+        self._function, self._lowered, self._compiled = jitted(function, donated=donated), {}, {}
+
+    def lower(self, *arguments):
+        """Trace it for arguments like these; of arrays, jax.ShapeDtypeStruct is enough. That is Python's part of
+        compiling, of which two threads take as long as one. Returns what knows the shapes of the results: `out_info`.
+        """
+        found = self._lowered[_like(arguments)] = self._function.lower(*arguments)
+        return found
 
     def prepare(self, *arguments):
-        """Compile it for arguments like these; of arrays, jax.ShapeDtypeStruct is enough. Returns what computes it,
-        which knows the shapes of its results, too: `out_info`.
-        """
-        leaves, tree = jax.tree.flatten(arguments)
-        like = tree, *((leaf.shape, leaf.dtype) for leaf in leaves)
+        """Compile it for arguments like these. Returns what computes it."""
+        like = _like(arguments)
         if like not in self._compiled:
-            self._compiled[like] = self._function.lower(*arguments).compile()
+            lowered = self._lowered.pop(like, None) or self._function.lower(*arguments)
+            self._compiled[like] = lowered.compile()
         return self._compiled[like]
 
     def __call__(self, *arguments):
@@ -45,3 +50,8 @@ class Compiled:
         """
         run, limit = self.prepare(*calls[0]), (most,) if most else ()
         return list(threads.in_order(lambda arguments: jax.block_until_ready(run(*arguments)), calls, *limit))
+
+
+def _like(arguments):
+    leaves, tree = jax.tree.flatten(arguments)
+    return tree, *((leaf.shape, leaf.dtype) for leaf in leaves)

@@ -88,11 +88,11 @@ def train(method, optimizer, batches, validation, settings, workdir, start_from=
         if restored is None:
             like = shapes, split_batch(first, devices), key, requests.wishes(devices)
             told = "drawing weights" + (", compiling the first step" if steps.prepare else "")
-            with progress.showing(told), ThreadPoolExecutor(1) as beside:
-                compiled = beside.submit(steps.prepare, *like) if steps.prepare else None
+            with progress.showing(told), ThreadPoolExecutor() as beside:
+                compiled = [beside.submit(one) for one in (steps.prepare(*like) if steps.prepare else ())]
                 train_state = jax.device_get(fresh(key, first))
-                if compiled:
-                    compiled.result()
+                for one in compiled:
+                    one.result()
             train_state = started(train_state, start_from, average)
             restored = train_state, untried(train_state, method.members)
         train_state, best = restored

@@ -20,7 +20,8 @@ from maeref_jax.training.state import Report, TrainState, added
 
 class Steps(NamedTuple):
     """take(train_state, batch, key, requests) -> (train_state, Report), batches with an axis of devices in front;
-    prepare, of the same but shapes for a TrainState: compiles it. None where that cannot be done before.
+    prepare, of the same but shapes for a TrainState: traces it, and returns functions that compile it, which may be
+    called beside each other. None where that cannot be done before.
     """
 
     take: Callable
@@ -44,8 +45,9 @@ def share_by_share(summing, moving, shares):
 
     def prepare(train_state, batch, key, requests):
         first, *_ = calls(train_state, batch, key)
-        found = sums_of.prepare(*first).out_info
-        move.prepare(train_state, [found] * shares, requests)
+        then = train_state, [sums_of.lower(*first).out_info] * shares, requests
+        move.lower(*then)
+        return [partial(sums_of.prepare, *first), partial(move.prepare, *then)]
 
     return Steps(take, prepare)
 
@@ -65,7 +67,9 @@ def member_by_member(stepping, method):
 
     def prepare(train_state, batch, key, requests):
         one = jax.eval_shape(partial(_mapped, lambda leaf: leaf[:1], lambda leaf: leaf, method), train_state)
-        step.prepare(one, _of_member(batch, 0), key, requests[0])
+        first = one, _of_member(batch, 0), key, requests[0]
+        step.lower(*first)
+        return [partial(step.prepare, *first)]
 
     return Steps(take, prepare)
 

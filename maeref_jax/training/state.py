@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 
 class Progress(NamedTuple):
@@ -87,7 +86,7 @@ def moved(optimizer, train_state, sums, requests, *, average=0.0):
     gradients = jax.tree.map(lambda g: g * scale.reshape(scale.shape + (1,) * (g.ndim - scale.ndim)), sums.gradients)
     updates, optimizer_state = optimizer.update(gradients, train_state.optimizer, train_state.params)
     updates = jax.tree.map(lambda u: u * train_state.progress.rate_scale, updates)
-    params = optax.apply_updates(train_state.params, updates)
+    params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), train_state.params, updates)
     averaged = train_state.averaged
     if average:
         # Early on the average must not remember the initialisation: its memory grows with the steps taken.

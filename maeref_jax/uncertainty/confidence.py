@@ -9,7 +9,7 @@ equation 2).
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage, optimize
+import scipy
 
 DEPTHS = (1.0, 2.0, 4.0)  # token sides: bounds of the depths that have a temperature each
 FEWEST = 500  # pixels of a depth; of fewer, all pixels together decide its temperature
@@ -41,7 +41,7 @@ def depth_of(hidden, token):
         if plane.all():
             depth[place] = np.inf
         elif plane.any():
-            depth[place] = ndimage.distance_transform_edt(plane) / token
+            depth[place] = scipy.ndimage.distance_transform_edt(plane) / token
     return depth
 
 
@@ -80,4 +80,4 @@ def temperature_of(probabilities, truth):
         total = top + np.log(np.exp(scaled - top[:, None]).sum(-1))
         return (total - np.take_along_axis(scaled, truth[:, None].astype(np.int64), -1)[:, 0]).mean()
 
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))

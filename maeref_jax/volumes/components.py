@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from maeref_jax.volumes import progress
 from maeref_jax.volumes.windows import Box, blocks
@@ -64,7 +62,7 @@ def find_components(
         before = np.zeros((block[0], shape[2]), np.int64)
         beside = np.zeros((0, 0), np.int64)
         for box in boxes:
-            pieces, count = ndimage.label(mask(box))
+            pieces, count = scipy.ndimage.label(mask(box))
             first_piece.append(total)
             first.append(_first_voxels(pieces, count, box, shape))
             sizes.append(np.bincount(pieces.ravel(), minlength=count + 1)[1:])
@@ -95,7 +93,7 @@ def pieces_of(
     """
     with progress.showing(what, len(found.boxes), "block") as shown:
         for box, start in zip(found.boxes, found.first_piece, strict=True):
-            pieces, count = ndimage.label(mask(box))
+            pieces, count = scipy.ndimage.label(mask(box))
             yield box, pieces, np.concatenate([[0], found.number[start : start + count]])
             shown.advance()
 
@@ -104,7 +102,7 @@ def extend_boxes(low: np.ndarray, high: np.ndarray, pieces: np.ndarray, number: 
     """Makes the bounding boxes of components, first voxels `low` and last + 1 `high` (int64 (count + 1, 3)), hold the
     pieces of a block that begins at `start`.
     """
-    found = [[(axis.start, axis.stop) for axis in slices] for slices in ndimage.find_objects(pieces)]
+    found = [[(axis.start, axis.stop) for axis in slices] for slices in scipy.ndimage.find_objects(pieces)]
     bounds = np.array(found, np.int64).reshape(-1, 3, 2) + np.array(start)[:, None]
     np.minimum.at(low, number[1:], bounds[..., 0])
     np.maximum.at(high, number[1:], bounds[..., 1])
@@ -135,8 +133,10 @@ def _touching(one, other):
 def _number(boxes, first_piece, first, sizes, edges, smallest_vx):
     pieces = len(first)
     pairs = np.concatenate([*edges, np.zeros((0, 2), np.int64)]) - 1
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(pieces, pieces))
-    count, joined = connected_components(graph, directed=False) if pieces else (0, np.zeros(0, np.int64))
+    graph = scipy.sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(pieces, pieces))
+    count, joined = 0, np.zeros(0, np.int64)
+    if pieces:
+        count, joined = scipy.sparse.csgraph.connected_components(graph, directed=False)
     earliest, voxels = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
     np.minimum.at(earliest, joined, first)
     np.add.at(voxels, joined, sizes)

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from maeref_jax.errors import BadInput
 from maeref_jax.volumes.view import Volume
@@ -60,7 +60,8 @@ def statistics(planes: list[np.ndarray]) -> dict:
     """
     found = np.quantile(_values(planes), LEVELS)
     place = (found - found[0]) / max(found[-1] - found[0], 1e-6)
-    fine = [ndimage.uniform_filter(plane, _FINE) - ndimage.uniform_filter(plane, _COARSE) for plane in planes]
+    blurred = scipy.ndimage.uniform_filter
+    fine = [blurred(plane, _FINE) - blurred(plane, _COARSE) for plane in planes]
     local = _values(fine).astype(np.float64)
     local -= local.mean()
     skewness = (local**3).mean() / max((local**2).mean(), 1e-12) ** 1.5

@@ -1,7 +1,7 @@
 """Shells that nobody drew, and which classes of a scheme are real ones. What ids mean: label_ids.py."""
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 
 def real_classes(scheme):
@@ -18,7 +18,7 @@ def derive_shell(labels, shell_class, width_vx, background=0):
     pad = int(np.ceil(width_vx)) + 1
     foreground = np.pad(labels != background, pad, mode="edge")
     inner = tuple(slice(pad, pad + size) for size in labels.shape)
-    depth = ndimage.distance_transform_edt(foreground)[inner]
+    depth = scipy.ndimage.distance_transform_edt(foreground)[inner]
     shelled = labels.copy()
     shelled[(labels > background) & (depth <= width_vx)] = shell_class
     return shelled
@@ -31,6 +31,6 @@ def rederive_shell(labels, shell_class, width_vx, background=0):
     """
     inner = (labels > background) & (labels != shell_class)
     if inner.any():
-        nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
+        nearest = scipy.ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
         labels = np.where(labels == shell_class, labels[tuple(nearest)], labels)
     return derive_shell(labels, shell_class, width_vx, background)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
-from skimage.filters import rank
+import scipy
+import skimage
 
 LEVELS = 4095  # grey values become 0 … LEVELS
 WIDEST = 8  # a window is at most the plane's shorter side by this
@@ -68,13 +68,13 @@ def flat(image: np.ndarray) -> np.ndarray:
     """
     square = (1, 3, 3)
     image = image.astype(np.float32) if image.dtype == np.float16 else image  # exact; scipy's filters know no float16
-    constant = ndimage.maximum_filter(image, square) == ndimage.minimum_filter(image, square)
+    constant = scipy.ndimage.maximum_filter(image, square) == scipy.ndimage.minimum_filter(image, square)
     # A plane's border repeats: a square has to lie inside.
     for axis in (1, 2):
         edges = [slice(None)] * 3
         for edges[axis] in (slice(0, 1), slice(-1, None)):
             constant[tuple(edges)] = False
-    return ndimage.binary_dilation(constant, np.ones(square))
+    return scipy.ndimage.binary_dilation(constant, np.ones(square))
 
 
 def bridged(levels: np.ndarray, there: np.ndarray, sizes: Sizes) -> np.ndarray:
@@ -113,8 +113,8 @@ def edges(levels: np.ndarray, sizes: Sizes, there: np.ndarray | None = None) -> 
     """How steep the image is, in levels a voxel, smoothed; float64 (z, y, x)."""
     slopes = []
     for axis, other in ((1, 2), (2, 1)):
-        across = ndimage.correlate1d(levels.astype(np.float64), [3 / 16, 10 / 16, 3 / 16], other)
-        slopes.append(ndimage.correlate1d(across, [-0.5, 0.0, 0.5], axis) / sizes.spacing[axis - 1])
+        across = scipy.ndimage.correlate1d(levels.astype(np.float64), [3 / 16, 10 / 16, 3 / 16], other)
+        slopes.append(scipy.ndimage.correlate1d(across, [-0.5, 0.0, 0.5], axis) / sizes.spacing[axis - 1])
     return smooth(np.hypot(*slopes), sizes.edge)
 
 
@@ -127,7 +127,7 @@ def differences(levels: np.ndarray, sizes: Sizes, there: np.ndarray | None = Non
 def entropy(levels: np.ndarray, sizes: Sizes, there: np.ndarray | None = None) -> np.ndarray:
     """Shannon's entropy, in bits, of 256 grey values in a square of 5 by 5 voxels; float64 (z, y, x)."""
     grey = (levels * 255 // LEVELS).astype(np.uint8)
-    return np.stack([rank.entropy(plane, np.ones((5, 5), np.uint8)) for plane in grey])
+    return np.stack([skimage.filters.rank.entropy(plane, np.ones((5, 5), np.uint8)) for plane in grey])
 
 
 FEATURES = {
@@ -151,7 +151,7 @@ def box_sums(values: np.ndarray, half: Sequence[int]) -> np.ndarray:
 
 def smooth(values: np.ndarray, sigma: Sequence[float], order: Sequence[int] = (0, 0)) -> np.ndarray:
     given = values.astype(np.float64)
-    return ndimage.gaussian_filter(given, (0, *sigma), order=(0, *order), mode="reflect", truncate=_KERNEL)
+    return scipy.ndimage.gaussian_filter(given, (0, *sigma), order=(0, *order), mode="reflect", truncate=_KERNEL)
 
 
 def _radius(sigma: float) -> int:

@@ -65,8 +65,7 @@ def in_order(work: Callable[[Any], Any], items: Iterable[Any], most: int = _MOST
     are kept.
     """
     items = iter(items)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(min(processors, most), "item") as pool:
+    with ThreadPoolExecutor(min(_processors(), most), "item") as pool:
         try:
             waiting = deque(pool.submit(work, item) for item in itertools.islice(items, _AHEAD))
             while waiting:
@@ -77,9 +76,29 @@ def in_order(work: Callable[[Any], Any], items: Iterable[Any], most: int = _MOST
 
 
 @contextmanager
+def begun(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[None]:
+    """Does `work` for the items, in their order, beside what is done inside, which nobody need wait for: what is not
+    begun when that ends is left undone, and what it raises is not heard.
+    """
+    pool = ThreadPoolExecutor(_processors(), "beside")
+    try:
+        for item in items:
+            pool.submit(work, item)
+        yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
 def network() -> Iterator[None]:
     """The turn to call a network."""
     with _network:
         if getattr(_here, "stop", None) is not None and _here.stop.is_set():
             raise _Stopped
         yield
+
+
+def _processors() -> int:
+    """How many there are for this process, _MOST at most."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(number, _MOST)

@@ -98,3 +98,12 @@ def test_help_and_mistakes_are_answered_without_jax(argument):
     code += "try:\n    start()\nfinally:\n    print('jax' in sys.modules)\n"
     done = subprocess.run([sys.executable, "-c", code, *argument], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "False", done.stdout
+
+
+def test_refining_begins_without_what_it_may_never_need():
+    """Importing these takes longer than the first block of a small volume, and fifty megabytes."""
+    rooms = "commands.refine, maeref_jax.commands.load_models, maeref_jax.pipeline.refining, maeref_jax.audit.stain"
+    code = f"import sys, maeref_jax.{rooms}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    late = {"optax", "matplotlib", "skimage.measure"} | {f"scipy.{part}" for part in ("ndimage", "sparse", "spatial")}
+    assert not late & set(done.stdout.split())

@@ -7,7 +7,7 @@ import pytest
 from fakes import SCHEME, SHAPE, image_job, label_job, labels, refiner, result, right_in_rows, rows, segmenter, settings
 
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline import asking, doubts, refining
+from maeref_jax.pipeline import asking, blockwise, doubts, refining
 from maeref_jax.volumes.volume import array_volume
 
 GOOD, BAD = refiner(fill=right_in_rows), refiner()
@@ -78,6 +78,26 @@ def test_labels_under_hidden_tokens_do_not_matter(tmp_path):
 def test_an_image_is_segmented_where_the_refiner_is_asked(tmp_path):
     summary = refining.refine_volume(image_job(tmp_path), segmenter(), BAD, settings(ask=64), lambda line: None)
     assert summary["asked"]["places"] >= 5 and summary["asked"]["right"]["refiner"] < 0.5
+
+
+def test_what_asking_segmented_of_a_volume_of_one_block_is_not_segmented_again(tmp_path, monkeypatch):
+    calls, real = [], blockwise._segmented
+
+    def counted(*given):
+        calls.append(given)
+        return real(*given)
+
+    counted.lower = real.lower
+    monkeypatch.setattr(blockwise, "_segmented", counted)
+    found, used = {}, {}
+    for name, ask, block in (("asked", 64, SHAPE), ("not", 0, SHAPE), ("blocks", 64, (1, 8, 12))):
+        calls.clear()
+        given = settings(ask=ask, block=block)
+        refining.refine_volume(image_job(tmp_path / name), segmenter(), BAD, given, lambda line: None)
+        used[name], found[name] = len(calls), result(tmp_path / name, "refined")
+    assert used["asked"] == used["not"] < used["blocks"]
+    for name in ("not", "blocks"):
+        np.testing.assert_array_equal(found[name], found["asked"])
 
 
 def test_who_sees_the_answer_is_not_asked_and_it_is_said(tmp_path):

@@ -151,7 +151,9 @@ def test_what_is_prepared_of_shapes_is_what_a_step_needs(monkeypatch, members):
     )
     state = jax.device_get(initial_state(method, optimizer, jax.random.key(0), data))
     steps = loop.stepper(method, optimizer, data)
-    steps.prepare(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state), *more)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    for one in steps.prepare(shapes, *more):
+        one()
     monkeypatch.setattr(jax.stages.Lowered, "compile", None)
     for _ in range(2):
         state, _ = steps.take(state, *more)
