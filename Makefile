@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 PY := .venv/bin/python
 DEMO := runs/demo
 EVALUATE := runs/evaluate
+# Some machines tell Python to keep nothing that it compiled: then every process would compile all libraries anew.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test fuzz newest lint bench gpu evaluate clean
 
