@@ -55,7 +55,7 @@ def get_config(mode):
                 "regions": {
                     "radius_vx": (8.0, 32.0),
                     "stretch": (1.0, 1.4),
-                    "on_mitochondria": 24.0,  # so wide ones would cover everything if there were as many as usual
+                    "on_mitochondria": 24.0,  # as many as usual would cover half of the foreground
                     "in_cytoplasm": 5.0,
                 },
                 "artefacts": (),

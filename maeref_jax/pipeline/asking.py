@@ -9,7 +9,7 @@ has. Whoever is worse than copying at the edge of the holes is not to be trusted
 Places are squares of TILE strides of the refiner, or small planes as a whole, drawn with the run's seed all over the
 volume, and cells of a stride in them are what is counted; they do not depend on blocks, parts or workers. One process
 asks before it makes the output, and what it found is kept there. It takes SHARE of the run, of a small one
-FEW_WINDOWS, and stops after SECONDS.
+LEAST_WINDOWS, and stops after SECONDS.
 """
 
 import functools
@@ -25,7 +25,7 @@ from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline.asked_back import asked_back, tested_volume
 from maeref_jax.pipeline.blockwise import in_3d
 from maeref_jax.pipeline.passes import Run, known_to_refiner
-from maeref_jax.pipeline.segmenting import FEW_WINDOWS, kept, means_of, segmented
+from maeref_jax.pipeline.segmenting import kept, means_of, segmented
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
@@ -34,6 +34,7 @@ from maeref_jax.volumes.windows import Box, blocks, lattice, round_up, whole, wi
 REACH = 3  # token sides: how near a hidden token those lie that are asked back, and how large the squares of them are
 TILE = 4  # strides a side of a place
 SHARE = 0.05  # of all windows of the run, that asking may take
+LEAST_WINDOWS = 1000  # which it may take of a small volume
 SECONDS = 60.0  # a slow network is asked at fewer places
 TRIES = 4  # places looked at for each one that is wanted: many have nothing hidden
 CHEAP_TRIES = 20  # the same where looking is reading
@@ -98,7 +99,7 @@ def _places(run, classes):
     means = kept(run, means_of(run))
     image = seen_by(run.refiner, run.job.image) if "image" in apply.needs else None
     key, rng, total = jax.random.key(run.settings.seed), np.random.default_rng(run.settings.seed), math.prod(grid)
-    most, spent, places, began = max(SHARE * _windows(run), FEW_WINDOWS), 0, 0, None
+    most, spent, places, began = max(SHARE * _windows(run), LEAST_WINDOWS), 0, 0, None
     tries = (TRIES if run.segmenter else CHEAP_TRIES) * run.settings.ask
 
     def box_of(number):

@@ -272,9 +272,9 @@ def likelihoods(
     # Windows of the same lengths go together, in one order whatever the block.
     together = [[w for w in windows if lengths[w] == some] for some in sorted(set(lengths.values()))]
     # The compiler of an accelerator times programs, which nothing may disturb.
-    soon = [lengths[some[0]] for some in together] if jax.default_backend() == "cpu" else []
-    like = stacked([windows[0]] * batch)
-    with threads.begun(lambda some: compile_for(program(some), like), soon):
+    several = len(together) > 1 and jax.default_backend() == "cpu"
+    soon = [(program(lengths[some[0]]), stacked(some[:1] * batch)) for some in together] if several else []
+    with threads.begun(lambda one: compile_for(*one), soon):
         return blend(together, box, probabilities, batch, calls_beside()), len(windows), touching
 
 

@@ -22,12 +22,13 @@ from maeref_jax.pipeline.blockwise import (
 )
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.results import maps
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.inputs import read_entropy
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, whole
 
-FEW_WINDOWS = 1000  # of a network: what may be computed of a small volume before anything is said of it
+_FEW_WINDOWS = 128  # of a small volume, which is computed at once: about as many as asking.py needs around a place
 
 
 class Segmented(NamedTuple):
@@ -126,12 +127,13 @@ def kept(run, means):
     if run.kept is None or not network or len(run.boxes) > 1:
         return means
     everything, given = whole(run.shape), (run.segmenter.apply, run.shape)
-    if len(windows_around(*given, everything)) > FEW_WINDOWS:
+    if len(windows_around(*given, everything)) > _FEW_WINDOWS:
         return means
 
     def found(box, kind, wanted=None):
         if kind not in run.kept:
-            run.kept[kind], _ = means(everything, kind, run.inside(everything))
+            with progress.showing(f"{run.job.stem}: segmenting all of it"):
+                run.kept[kind], _ = means(everything, kind, run.inside(everything))
         return run.kept[kind][box.slices], len(windows_showing(*given, box, wanted if run.job.within else None))
 
     return found

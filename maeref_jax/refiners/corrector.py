@@ -118,8 +118,9 @@ def refiner(settings):
 
 def method(settings):
     """The Method that trains it. Batches: samples.predicted.batch. The loss is over all known pixels of the target.
-    Each weighs SURE and the entropy of what the ensemble says: most are plain, and have nothing to teach. A weight that
-    goes by what is seen alone leaves the probabilities that are learned as they are.
+    Each weighs SURE and the entropy of what the ensemble says: most are plain, and have nothing to teach. So does the
+    loss of validation. A weight that goes by what is seen, not by the target as class_weights do, does not change which
+    probabilities are the best ones to say.
     """
     check(settings)
     net, classes = network(settings), real_classes(settings)

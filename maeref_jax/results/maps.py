@@ -29,7 +29,7 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.results import ownership
 from maeref_jax.results.place import EXPORTS, Output
-from maeref_jax.volumes import progress, threads
+from maeref_jax.volumes import progress
 from maeref_jax.volumes.class_scheme import MOST
 from maeref_jax.volumes.formats.ome_zarr import create_label_image, create_labels, create_ome_zarr
 from maeref_jax.volumes.formats.stored import Placement
@@ -169,17 +169,13 @@ def open_arrays(output: Output, roles: Iterable[str]) -> dict[str, Volume]:
 
 
 def write_pyramids(output: Output, roles: Iterable[str]) -> list[Path]:
-    """The coarser levels of all arrays, beside each other; may be repeated. Returns their folders."""
+    """The coarser levels of all arrays; may be repeated. Returns their folders."""
     roles, folders = list(roles), []
-
-    def work(role):
-        path = path_of(output, role)
-        path.stat()  # a folder that is gone is an error, and not made again
-        return [path / str(level) for level in range(1, len(write_pyramid(path, KINDS[role].pyramid)))]
-
     with progress.showing(f"{output.stem}: coarser levels", len(roles), "map") as shown:
-        for levels in threads.in_order(work, roles):
-            folders += levels
+        for role in roles:
+            path_of(output, role).stat()  # a folder that is gone is an error, and not made again
+            factors = write_pyramid(path_of(output, role), KINDS[role].pyramid)
+            folders += [path_of(output, role) / str(level) for level in range(1, len(factors))]
             shown.advance()
     return folders
 
