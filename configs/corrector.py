@@ -73,9 +73,10 @@ def get_config(mode):
                 "norm": "group",  # or instance, none
                 "compute_dtype": "float32",  # or bfloat16; parameters stay float32
             },
-            # How it is used: the mean over the symmetries of the square; temperature of its probabilities, and the
-            # gain above which it hides: of gain.json, once these are chosen.
-            "use": {"symmetries": False, "temperature": 1.0, "gain": 0.05},
+            # How it is used: the mean over the symmetries of the square; and, of gain.json once these are chosen, the
+            # temperature of its probabilities, the gain above which it hides, and how many times as likely as a label
+            # another one must be to replace it.
+            "use": {"symmetries": False, "temperature": 1.0, "gain": 0.05, "caution": 1.0},
             **training(weight_decay=1e-4),
             "data": {
                 "ensemble": "",

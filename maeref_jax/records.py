@@ -83,6 +83,8 @@ class Refiner(NamedTuple):
     context: of a refiner of planes, slices above and below that it sees as well: `inputs` holds slices int16
         (b, 2 context + 1, y, x) of labels, the first and last of the volume repeated beyond its ends, and so what
         `needs` names, (b, 2 context + 1, y, x[, c]). Then slices agree already, and nobody makes them agree afterwards.
+    caution: how many times as likely as the label that is there another one must be to take its place. Above 1 only of
+        one that was told what the segmentation said there: it goes by labels under hidden tokens.
     slices: of a refiner that works on whole slices in numpy, one after the other, in place of `refine`:
         slices(voxel_size_nm) -> (reach, stream). stream(read, depth, labelled, start) -> iterator of labels int16
         (y, x), -1 where it says nothing, from slice `start` on; read: number of a slice -> its labels int16 (y, x);
@@ -100,6 +102,7 @@ class Refiner(NamedTuple):
     lengths: Callable[..., Any] | None = None
     everywhere: bool = False
     context: int = 0
+    caution: float = 1.0
     slices: Callable[..., Any] | None = None
 
     @property

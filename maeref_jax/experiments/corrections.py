@@ -25,13 +25,14 @@ from maeref_jax.results.maps import probabilities as roles_of_classes
 from maeref_jax.samples import predicted, sampling, training_volumes
 from maeref_jax.training.workdir import write_text
 from maeref_jax.uncertainty.confidence import Calibration, temperature_of, tempered
-from maeref_jax.uncertainty.gain import doubted
+from maeref_jax.uncertainty.gain import doubted, replaced
 from maeref_jax.volumes import within
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume, array_volume
 from maeref_jax.volumes.windows import blocks, whole
 
 METHOD = "corrector"
+CAUTIONS = (1.0, 1.5, 2.0, 3.0, 5.0)  # how many times as likely as a label another one must be to replace it
 GAINS = (*(round(0.02 * i, 2) for i in range(26)), 1.0)  # 1 hides nothing
 SLAB, MOST_VX = 8, 4_000_000  # slices at a time; voxels of validation volumes, and of copies, to choose on, about
 LEAST_REPAIRED = 500  # voxels: what repairs fewer proves nothing
@@ -174,13 +175,15 @@ def predictions(job, model, say):
 
 def choose(settings, workdir):
     """Writes gain.json into a corrector's workdir, from where methods.load_model takes it. Returns what was written:
-    "temperature", "threshold", "hidden_share", "repaired", "broken" and, by threshold, "tried": the last three.
+    "temperature", "caution", "threshold", "hidden_share", "repaired", "broken" and, by threshold, "tried": the last
+    three of them.
 
-    The threshold is that of GAINS which wins most voxels among those that hide no more than `most_hidden` of all,
-    repair at least `repaired_per_broken` voxels for each that they break, and LEAST_REPAIRED: of the volumes as they
-    are, and of these together with their copies. Where there is none, 1, which hides nothing.
+    Caution and threshold are those of CAUTIONS and GAINS that win most voxels among those that hide no more than
+    `most_hidden` of all, repair at least `repaired_per_broken` voxels for each that they break, and LEAST_REPAIRED: of
+    the volumes as they are, and of these together with their copies. Where there is none, the threshold is 1, which
+    hides nothing, and the caution 1.
     """
-    even = {"temperature": 1.0, "gain": 0.0}
+    even = {"temperature": 1.0, "gain": 0.0, "caution": 1.0}
     model = methods.load_model(workdir, "refiner")
     settings = {**model.settings, "use": {**model.settings["use"], **even}}
     apply = methods.REFINERS[METHOD].refiner(settings)
@@ -190,10 +193,13 @@ def choose(settings, workdir):
     flat, truth = (np.concatenate([part[i].reshape(-1, *part[i].shape[3:]) for part in parts]) for i in (0, 2))
     temperature = float(temperature_of(flat[truth >= 0], truth[truth >= 0]))
     counted = [_counted_all(kind, Calibration((temperature,)), settings["token"]) for kind in kinds if kind]
-    rows = rows_of(sum(counted))
-    limits = settings["most_hidden"], settings["repaired_per_broken"]
-    best = chosen_gain(rows, good_gains(rows, *limits) & good_gains(rows_of(counted[0]), *limits))
-    found = {"temperature": round(temperature, 4), "threshold": best}
+    limits, tried = (settings["most_hidden"], settings["repaired_per_broken"]), {}
+    for caution, *of_both in zip(CAUTIONS, sum(counted), counted[0], strict=True):
+        rows, of_plain = map(rows_of, of_both)
+        tried[caution] = chosen_gain(rows, good_gains(rows, *limits) & good_gains(of_plain, *limits)), rows
+    caution = max(tried, key=lambda one: (won(*tried[one]), -one))
+    best, rows = tried[caution]
+    found = {"temperature": round(temperature, 4), "caution": caution, "threshold": best}
     found |= dict(zip(("hidden_share", "repaired", "broken"), rows[best], strict=True))
     found["tried"] = {f"{gain:g}": row for gain, row in rows.items()}
     write_text(epath.Path(workdir) / methods.GAIN, json.dumps(found, indent=1))
@@ -211,7 +217,8 @@ def sentence(found, settings):
     return (
         f"tokens are hidden that promise a gain above {found['threshold']:g}: {found['hidden_share']:.1%} of the "
         f"voxels of the validation volumes and their copies, of which {found['repaired']:,} become right and "
-        f"{found['broken']:,} wrong; temperature {found['temperature']:g}"
+        f"{found['broken']:,} wrong; a label is replaced where another one is {found['caution']:g} times as likely; "
+        f"temperature {found['temperature']:g}"
     )
 
 
@@ -228,17 +235,22 @@ def good_gains(rows, most_hidden, repaired_per_broken):
 
 def chosen_gain(rows, good):
     """The gain of those `good` that wins most; 1, which hides nothing, where there is none."""
-    return max(good, key=lambda gain: (rows[gain][1] - rows[gain][2], gain), default=GAINS[-1])
+    return max(good, key=lambda gain: (won(gain, rows), gain), default=GAINS[-1])
+
+
+def won(gain, rows):
+    """How many voxels more are repaired than broken at a gain. rows: as of `rows_of`."""
+    return rows[gain][1] - rows[gain][2]
 
 
 def _counted_all(parts, calibration, token):
-    """The sum of `_counted` of all parts of `_said`, and how many voxels they have: int64 (gains, 4)."""
+    """The sum of `_counted` of all parts of `_said`, and how many voxels they have: int64 (cautions, gains, 4)."""
     likely = (
         (tempered(found, np.zeros(initial.shape), calibration), initial, truth) for found, initial, truth in parts
     )
     counted = sum(_counted(*part, token) for part in likely)
-    voxels = np.full((len(GAINS), 1), sum(initial.size for _, initial, _ in parts))
-    return np.concatenate([counted, voxels], 1)
+    voxels = np.full((len(CAUTIONS), len(GAINS), 1), sum(initial.size for _, initial, _ in parts))
+    return np.concatenate([counted, voxels], -1)
 
 
 def _said(model, apply, found):
@@ -272,13 +284,15 @@ def _said(model, apply, found):
 
 
 def _counted(likely, initial, truth, token):
-    """int64 (gains, 3): voxels that are hidden at each of GAINS, of these repaired, and broken."""
+    """int64 (cautions, gains, 3): voxels that are hidden at each of GAINS, of these repaired, and broken."""
     _, gain = doubted(likely, initial)
-    filled, known = likely.argmax(-1), truth >= 0
-    repaired = sum_in_tokens(known & (initial != truth) & (filled == truth), token)
-    broken = sum_in_tokens(known & (initial == truth) & (filled != truth), token)
-    voxels, rows = sum_in_tokens(np.ones(initial.shape, bool), token), []
-    for threshold in GAINS:
-        hidden = above(gain.astype(np.float32) / 255, token, threshold)
-        rows.append([one[hidden].sum() for one in (voxels, repaired, broken)])
-    return np.array(rows, np.int64)
+    known, voxels = truth >= 0, sum_in_tokens(np.ones(initial.shape, bool), token)
+    hidden = [above(gain.astype(np.float32) / 255, token, threshold) for threshold in GAINS]
+
+    def rows(caution):
+        filled = replaced(likely, initial, caution)
+        repaired = sum_in_tokens(known & (initial != truth) & (filled == truth), token)
+        broken = sum_in_tokens(known & (initial == truth) & (filled != truth), token)
+        return [[one[where].sum() for one in (voxels, repaired, broken)] for where in hidden]
+
+    return np.array([rows(caution) for caution in CAUTIONS], np.int64)

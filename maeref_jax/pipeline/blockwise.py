@@ -22,6 +22,7 @@ from maeref_jax.pipeline.programs import Program, calls_beside, compile_for, com
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.uncertainty.confidence import DEPTHS, Calibration, depth_of, tempered
 from maeref_jax.uncertainty.entropy import class_count, entropy_of_means, member_means
+from maeref_jax.uncertainty.gain import replaced
 from maeref_jax.volumes import threads
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, round_up, whole, windows_touching
@@ -218,10 +219,11 @@ def refine_block(
     blended = agreed(blended, labels, wanted, rounds, said)[inner]
     labels, filled, sure = labels[inner].copy(), wanted[inner], np.zeros(box.shape, np.uint8)
     found = blended[filled]
-    labels[filled] = found.argmax(-1)
+    labels[filled] = chosen = replaced(found, labels[filled], apply.caution)
     if calibration is not None:
         found = tempered(found, _depth(volumes["hidden"], box, apply.token)[filled], calibration)
-    sure[filled] = np.rint(255 * found.max(-1).clip(0, 1))
+    found = np.take_along_axis(found, chosen[:, None].astype(np.int64), -1)[:, 0]
+    sure[filled] = np.rint(255 * found.clip(0, 1))
     return labels, sure, computed, there
 
 

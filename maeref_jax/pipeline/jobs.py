@@ -167,6 +167,9 @@ def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[st
     chosen = (refiner.verdict or {}).get("agree_within_nm") if refiner else None
     if chosen is not None and given.get("agree_within_nm", 0) is None:
         said.append(f"slices agree within {chosen:g} nm, as its training chose")
+    if refiner and refiner.apply.caution > 1:
+        times = f"{refiner.apply.caution:g} times as likely"
+        said.append(f"a label is replaced where another one is {times}, as its training chose")
     return found, "; ".join(said)
 
 

@@ -149,7 +149,8 @@ def _with_gain(workdir, settings) -> dict:
     chosen = _beside(workdir, GAIN, corrector.is_chosen, "maeref train --config corrector")
     if not chosen:
         return settings
-    return {**settings, "use": settings["use"] | {"temperature": chosen["temperature"], "gain": chosen["threshold"]}}
+    use = {"temperature": chosen["temperature"], "gain": chosen["threshold"], "caution": chosen.get("caution", 1.0)}
+    return {**settings, "use": settings["use"] | use}
 
 
 def _beside(workdir, name, is_whole, maker) -> dict | None:

@@ -368,6 +368,7 @@ def _summary(run) -> dict:
         "undecided_share": undecided / voxels,
         "hidden_tokens": {rule: sum(record["hidden_tokens"][rule] for record in hiding) for rule in rules},
         **({"agreeing_slices": run.rounds, "everywhere": refiner.apply.everywhere} if refiner else {}),
+        **({"caution": refiner.apply.caution} if refiner and refiner.apply.caution > 1 else {}),
         **({"labelled_slices": list(run.settings.labelled_slices)} if run.settings.labelled_slices else {}),
         **table(refined, scheme["names"]),
         "windows": {"refine": sum(r["windows"] for r in refined), "computed": sum(r["computed"] for r in refined)},

@@ -43,8 +43,9 @@ def check(settings):
         raise BadInput(f"most_hidden is a share of the voxels, above 0, found {settings['most_hidden']}")
     if settings["repaired_per_broken"] < 0:
         raise BadInput(f"repaired_per_broken is a ratio, 0 or more, found {settings['repaired_per_broken']}")
-    if settings["use"]["temperature"] <= 0 or not 0 <= settings["use"]["gain"] <= 1:
-        raise BadInput(f"use.temperature must be above 0 and use.gain from 0 to 1, found {settings['use']}")
+    use = settings["use"]
+    if use["temperature"] <= 0 or not 0 <= use["gain"] <= 1 or use["caution"] < 1:
+        raise BadInput(f"use.temperature must be above 0, use.gain from 0 to 1, use.caution 1 or more, found {use}")
     network(settings)
 
 
@@ -52,9 +53,11 @@ def is_chosen(found):
     """Whether what was read from a gain.json says what a corrector is used with."""
     if not isinstance(found, dict):
         return False
-    temperature, gain = found.get("temperature"), found.get("threshold")
-    numbers = isinstance(temperature, int | float) and isinstance(gain, int | float)
-    return numbers and temperature > 0 and 0 <= gain <= 1
+    chosen = found.get("temperature"), found.get("threshold"), found.get("caution", 1.0)
+    if not all(isinstance(one, int | float) for one in chosen):
+        return False
+    temperature, gain, caution = chosen
+    return temperature > 0 and 0 <= gain <= 1 and caution >= 1
 
 
 def encoded(settings, probabilities, image, intensity_range):
@@ -113,7 +116,8 @@ def refiner(settings):
 
     box = (tuple(settings["window"]), tuple(settings["stride"]))
     dims = len(settings["window"])
-    return Refiner(refine, *box, dims=dims, needs=needs, token=settings["token"], context=context)
+    more = {"context": context, "caution": use["caution"]}
+    return Refiner(refine, *box, dims=dims, needs=needs, token=settings["token"], **more)
 
 
 def method(settings):

@@ -63,6 +63,7 @@ def methods_paragraph(
     parameters=None,
     changed_share=None,
     agreeing_slices=0,
+    caution=1.0,
     everywhere=False,
     labelled_slices=0,
     inside_share=None,
@@ -81,6 +82,7 @@ def methods_paragraph(
     file_voxel_size_nm: of the files, where they were resampled to that and the result brought back, else None.
     segmented_by: the segmentation's origin in words, such as "an ensemble of U-Nets"; members: of the ensemble.
     agreeing_slices: above and below a voxel (slices.py), the most of any volume, 0 for none.
+    caution: how many times as likely as a label another one had to be to replace it, 1 where that was not asked.
     refiner: a method of REFINERS or in words, "" for none; parameters: how many it has learned, None for none.
     """
     many = f"{volumes} volume{'s were' if volumes != 1 else ' was'}"
@@ -120,6 +122,7 @@ def methods_paragraph(
         but = f" but those of {labelled_slices} labelled slices" if labelled_slices else ""
         nearest = f"{agreeing_slices} nearest slices" if agreeing_slices > 1 else "nearest slice"
         agree = f", in agreement with the {nearest} above and below" if agreeing_slices else ""
+        agree += f", where another label was at least {caution:g} times as likely" if caution > 1 else ""
         if everywhere:
             known = "" if doubt == NOTHING else f"; {shares}, and seen as well"
             also = " and of the labelled ones," if labelled_slices else ""

@@ -214,6 +214,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         inside_share=what_changed.inside_share(done),
         hidden_share=hidden / voxels,
         changed_share=changed / voxels if refiner else None,
+        caution=done[0].summary.get("caution", 1.0),
         agreeing_slices=max(e.summary.get("agreeing_slices", 0) for e in done) if refiner else 0,
         versions={name: said for name, said in versions.items() if name in ("maeref_jax", "jax", "flax", "numpy")},
     )

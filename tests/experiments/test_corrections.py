@@ -57,7 +57,9 @@ def test_what_is_learned_from_is_what_they_said_and_what_was_annotated(ensemble,
 def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
     chosen = json.loads((workdir / "gain.json").read_text())
     model = methods.load_model(workdir, "refiner")
-    used = {"symmetries": False, "temperature": chosen["temperature"], "gain": chosen["threshold"]}
+    used = {"temperature": chosen["temperature"], "gain": chosen["threshold"], "caution": chosen["caution"]}
+    used |= {"symmetries": False}
+    assert model.apply.caution == chosen["caution"] and chosen["caution"] in corrections.CAUTIONS
     assert model.settings["use"] == used and (model.apply.dims, model.apply.context) == (2, 1)
     assert chosen["hidden_share"] <= model.settings["most_hidden"]
     assert [chosen[name] for name in ("hidden_share", "repaired", "broken")] == chosen["tried"][f"{used['gain']:g}"]
@@ -179,7 +181,7 @@ def test_repaired_and_broken_are_counted_in_the_tokens_that_promise_enough():
     truth[0, 0] = -1
     found = corrections._counted(likely, initial, truth, 4)
     filled = likely.argmax(-1)
-    assert (np.diff(found[:, 0]) <= 0).all() and found[0, 0] > 200
+    assert (np.diff(found[0, :, 0]) <= 0).all() and found[0, 0, 0] > 200
     there = np.take_along_axis(likely, initial[..., None].astype(int), -1)[..., 0]
     gain = sum_in_tokens(np.rint(255 * (likely.max(-1) - there)).astype(int), 4)
     voxels = sum_in_tokens(np.ones(initial.shape, bool), 4)
@@ -188,7 +190,9 @@ def test_repaired_and_broken_are_counted_in_the_tokens_that_promise_enough():
     known = truth >= 0
     expected = [hidden.sum(), (hidden & known & (initial != truth) & (filled == truth)).sum(),
                 (hidden & known & (initial == truth) & (filled != truth)).sum()]  # fmt: skip
-    np.testing.assert_allclose(found[i], expected, atol=16)
+    np.testing.assert_allclose(found[0, i], expected, atol=16)
+    assert (found[1:, :, 0] == found[0, :, 0]).all(), "caution hides no other tokens"
+    assert (np.diff(found[..., 1:], axis=0) <= 0).all() and (found[-1, 0, 1:] < found[0, 0, 1:]).all()
 
 
 def test_only_a_corrector_says_what_is_wrong(smoke):

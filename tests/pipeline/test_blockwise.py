@@ -96,3 +96,14 @@ def test_what_the_ensemble_says_does_not_depend_on_the_block():
     at_once = entropy(SHAPE)
     for block in ((1, 20, 24), (2, 44, 12)):
         np.testing.assert_array_equal(entropy(block), at_once)
+
+
+def test_caution_leaves_hidden_labels_where_no_other_is_much_likelier(model, volumes):
+    apply, variables = model
+    initial, hidden = (volumes[name].read(whole(SHAPE)) for name in ("labels", "hidden"))
+    plain, cautious = (refined((apply._replace(caution=caution), variables), volumes, SHAPE) for caution in (1.0, 2.0))
+    kept = (cautious[0] == initial) & (plain[0] != initial)
+    assert kept[hidden].mean() > 0.01 and (cautious[0] != initial).any() and not kept[~hidden].any()
+    np.testing.assert_array_equal(cautious[0][~kept], plain[0][~kept])
+    assert (cautious[1][kept] <= plain[1][kept]).all(), "as sure as it is of the label that stays"
+    np.testing.assert_array_equal(cautious[1][~kept], plain[1][~kept])

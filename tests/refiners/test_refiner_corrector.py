@@ -14,7 +14,7 @@ SETTINGS = {
     "context": 1, "with_image": False, "token": 4, "window": (16, 16), "stride": (8, 8),
     "most_hidden": 0.1, "repaired_per_broken": 6.0,
     "classes": {"names": ("background", "cell", "nucleus", "ambiguous"), "ambiguous": 3},
-    "class_weights": (1.0, 1.0, 1.0), "use": {"symmetries": False, "temperature": 1.0, "gain": 0.1},
+    "class_weights": (1.0, 1.0, 1.0), "use": {"symmetries": False, "temperature": 1.0, "gain": 0.1, "caution": 1.0},
     "model": {"widths": (4, 8), "strides": ((2, 2),), "plane_levels": 0, "norm": "group", "compute_dtype": "float32"},
 }  # fmt: skip
 
@@ -184,7 +184,8 @@ def test_with_the_image_it_sees_it_in_the_range_of_training(variables):
         ({"context": -1}, "context is -1"),
         ({"most_hidden": 0.0}, "most_hidden is a share"),
         ({"repaired_per_broken": -1.0}, "repaired_per_broken is a ratio"),
-        ({"use": {"symmetries": False, "temperature": 0.0, "gain": 0.1}}, "use.temperature must be above 0"),
+        ({"use": SETTINGS["use"] | {"temperature": 0.0}}, "use.temperature must be above 0"),
+        ({"use": SETTINGS["use"] | {"caution": 0.5}}, "use.caution 1 or more"),
         ({"model": SETTINGS["model"] | {"norm": "batch"}}, "model.norm is batch"),
         ({"model": SETTINGS["model"] | {"strides": ()}}, "model.strides must be 1 tuples"),
     ],

@@ -37,6 +37,8 @@ def test_every_number_is_in_it():
     ):
         assert part in said, part
     agreeing = [methods_section.methods_paragraph(**GIVEN, agreeing_slices=n) for n in (1, 4)]
+    cautious = methods_section.methods_paragraph(**GIVEN, caution=3.0)
+    assert "where another label was at least 3 times as likely" in cautious and "as likely" not in agreeing[0]
     assert "in agreement with the nearest slice above and below" in agreeing[0] and "agreement" not in said
     assert "in agreement with the 4 nearest slices above and below" in agreeing[1]
     assert "\n" not in said and "  " not in said
