@@ -21,6 +21,7 @@ def replaced(likely: np.ndarray, initial: np.ndarray, caution: float) -> np.ndar
 
 
 def _of_labels(likely, labels):
-    """The probability of each label, 0 of unknown ones."""
-    found = np.take_along_axis(likely, np.maximum(labels, 0)[..., None].astype(np.int64), -1)[..., 0]
-    return np.where(labels >= 0, found, np.float32(0))
+    """The probability of each label, 0 of unknown ones, and of ids that are none of these classes, as "ambiguous"."""
+    known = (labels >= 0) & (labels < likely.shape[-1])
+    found = np.take_along_axis(likely, np.where(known, labels, 0)[..., None].astype(np.int64), -1)[..., 0]
+    return np.where(known, found, np.float32(0))
