@@ -64,7 +64,7 @@ def said_along_z(params, state, inputs, key):
 
 def corrector(judged=False):
     """A refiner that says how likely a label is wrong; judged: it says what it fills in as well."""
-    model = refiner(use={"temperature": 1.0, "gain": GAIN})
+    model = refiner(use={"temperature": 1.0, "gain": GAIN, "caution": 1.0})
     apply = Refiner(said_along_z, (16, 16), (8, 8), 2, ("stored_probabilities",), TOKEN, context=1)
     model = model._replace(workdir="runs/corrector", name="corrector", apply=apply)
     return model._replace(judge=model) if judged else model

@@ -36,7 +36,6 @@ from maeref_jax.pipeline.blockwise import decide, halo, hide, likelihoods, real_
 from maeref_jax.pipeline.doubts import HARM
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.report.dice_tables import dice_table, repair_table
-from maeref_jax.uncertainty.gain import replaced
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import array_volume
 from maeref_jax.volumes.windows import Box, whole
@@ -136,7 +135,7 @@ def _by_truth(settings, ensemble, refiner, asked):
     volumes, known = volumes_with_truth(settings, told_before)
     classes, names = real_classes(settings["classes"]), {id(v): n for v, n in zip(volumes, known, strict=True)}
     lengths = _lengths(refiner, tuple(settings["voxel_size_nm"]), max(v.labels.shape[0] for v in volumes))
-    variables, caution = jax.device_put((ensemble.params, ensemble.state)), refiner.apply.caution
+    variables = jax.device_put((ensemble.params, ensemble.state))
     counted, hidden, voxels = {nm: [] for nm in lengths}, 0, 0
     for volume, box in _runs(volumes, settings["seed"]):
         outer = box.grow((max(lengths.values()) + halo(refiner.apply)[0], 0, 0)).intersect(whole(volume.labels.shape))
@@ -168,7 +167,7 @@ def _by_truth(settings, ensemble, refiner, asked):
             maps = {
                 "nearest": nearest_visible_label(labels, given["hidden"], rounds),
                 "unrefined": agreed(likely, labels, given["hidden"], rounds, said).argmax(-1),
-                "refined": replaced(agreed(filled, labels, given["hidden"], rounds, said), labels, caution),
+                "refined": agreed(filled, labels, given["hidden"], rounds, said).argmax(-1),
             }
             maps = {name: np.where(here, found[inside], initial) for name, found in maps.items()}
             for z in range(len(truth)):

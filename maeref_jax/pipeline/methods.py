@@ -122,7 +122,9 @@ def hidden_by(refiner: Model | None, hide_by: str) -> Model:
 
 
 def judged_by(refiner: Model, judge: Model) -> Model:
-    """The refiner with that judge. Raises BadInput for one that is no corrector, or of other tokens."""
+    """The refiner with that judge; a corrector that is its own is as cautious as it was chosen to be in such tokens.
+    Raises BadInput for a judge that is no corrector, or of other tokens.
+    """
     if judge.name != "corrector":
         raise BadInput(
             f"{judge.workdir} holds a model of method '{judge.name}', which does not say how likely a label is wrong; "
@@ -133,7 +135,10 @@ def judged_by(refiner: Model, judge: Model) -> Model:
             f"{judge.workdir} hides tokens of {judge.apply.token} voxels a side, {refiner.workdir} fills in those of "
             f"{refiner.apply.token}; train them with the same token"
         )
-    return refiner._replace(judge=judge)
+    apply = refiner.apply
+    if judge.workdir == refiner.workdir:
+        apply = apply._replace(caution=judge.settings["use"]["caution"])
+    return refiner._replace(judge=judge, apply=apply)
 
 
 def _with_foreground(workdir, settings) -> dict:

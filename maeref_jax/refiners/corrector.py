@@ -116,8 +116,7 @@ def refiner(settings):
 
     box = (tuple(settings["window"]), tuple(settings["stride"]))
     dims = len(settings["window"])
-    more = {"context": context, "caution": use["caution"]}
-    return Refiner(refine, *box, dims=dims, needs=needs, token=settings["token"], **more)
+    return Refiner(refine, *box, dims=dims, needs=needs, token=settings["token"], context=context)
 
 
 def method(settings):

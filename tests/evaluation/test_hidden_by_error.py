@@ -17,7 +17,7 @@ from maeref_jax.records import Refiner
 @pytest.fixture
 def correctors(monkeypatch):
     found = closed_form.models()
-    known = SETTINGS | {"use": {"temperature": 1.0, "gain": 0.05}}
+    known = SETTINGS | {"use": {"temperature": 1.0, "gain": 0.05, "caution": 1.0}}
     apply = Refiner(fakes.said_along_z, (32, 32), (16, 16), 2, ("stored_probabilities",), 4, context=1)
     corrector = found["refiner"]._replace(name="corrector", workdir="C", settings=known, apply=apply)
     segmenter = found["segmenter"]._replace(settings=SETTINGS | {"members": 3})

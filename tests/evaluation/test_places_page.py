@@ -24,7 +24,7 @@ def ensemble(monkeypatch):
     """The closed-form one in the place of a trained one; it has three members."""
     found = closed_form_models()
     found["segmenter"] = found["segmenter"]._replace(settings=SETTINGS | {"members": 3})
-    known = SETTINGS | {"use": {"temperature": 1.0, "gain": 0.1}}
+    known = SETTINGS | {"use": {"temperature": 1.0, "gain": 0.1, "caution": 1.0}}
     found["refiner"] = found["refiner"]._replace(name="corrector", settings=known)
     monkeypatch.setattr(methods, "load_model", lambda _, kind: found[kind])
     return found["segmenter"]

@@ -59,7 +59,10 @@ def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
     model = methods.load_model(workdir, "refiner")
     used = {"temperature": chosen["temperature"], "gain": chosen["threshold"], "caution": chosen["caution"]}
     used |= {"symmetries": False}
-    assert model.apply.caution == chosen["caution"] and chosen["caution"] in corrections.CAUTIONS
+    assert chosen["caution"] in corrections.CAUTIONS and model.apply.caution == 1
+    careful = model._replace(settings=model.settings | {"use": used | {"caution": 3.0}})
+    assert methods.hidden_by(careful, "error").apply.caution == 3, "in the tokens that it hides itself"
+    assert methods.judged_by(careful, model._replace(workdir="other")).apply.caution == 1
     assert model.settings["use"] == used and (model.apply.dims, model.apply.context) == (2, 1)
     assert chosen["hidden_share"] <= model.settings["most_hidden"]
     assert [chosen[name] for name in ("hidden_share", "repaired", "broken")] == chosen["tried"][f"{used['gain']:g}"]
