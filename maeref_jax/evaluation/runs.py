@@ -91,7 +91,7 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
         maps |= {
-            "nearest": nearest_visible_label(initial, hidden, _usual_rounds(case, settings)),
+            "nearest": nearest_visible_label(initial, hidden, _usual_rounds(case, settings), stored["entropy"] / 255),
             "refined": labels_from_disk(stored["refined"]),
         }
     for name, model in competitors.items():

@@ -26,7 +26,7 @@ from maeref_jax.experiments import corrections
 from maeref_jax.experiments.experiment import load_ensemble, needs_ensemble, told_before, unseen_by, validation_maps
 from maeref_jax.experiments.parameter_search import volumes_with_truth
 from maeref_jax.masking.exact import any_in_tokens, spread
-from maeref_jax.masking.slices import agreed
+from maeref_jax.masking.slices import agreed, opinions
 from maeref_jax.metrics import comparison, scores
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import jobs, methods
@@ -133,7 +133,8 @@ def _judged(settings, workdir, refiner, asked):
 def _by_truth(settings, ensemble, refiner, asked):
     """Judged by the truth of what the ensemble says, with slices that agree as far along z as is best there."""
     volumes, known = volumes_with_truth(settings, told_before)
-    classes, names = real_classes(settings["classes"]), {id(v): n for v, n in zip(volumes, known, strict=True)}
+    classes, ambiguous = real_classes(settings["classes"]), settings["classes"]["ambiguous"]
+    names = {id(v): n for v, n in zip(volumes, known, strict=True)}
     lengths = _lengths(refiner, tuple(settings["voxel_size_nm"]), max(v.labels.shape[0] for v in volumes))
     variables = jax.device_put((ensemble.params, ensemble.state))
     counted, hidden, voxels = {nm: [] for nm in lengths}, 0, 0
@@ -144,19 +145,19 @@ def _by_truth(settings, ensemble, refiner, asked):
         image = seen_by(ensemble, raw)
         batch = 1 if ensemble.apply.dims == 3 else BATCH
         means, _ = segment_block(ensemble.apply, variables, members, image, outer, batch)
-        labels, entropy, doubt = decide(means, settings["classes"]["ambiguous"])
+        labels, entropy, doubt = decide(means, ambiguous)
         given = {
             "labels": labels,
             "entropy": entropy,
             "hidden": hide(entropy, doubt, refiner.apply.token, asked.threshold, asked.ambiguous_threshold),
         }
-        likely = real_probabilities(means, settings["classes"]["ambiguous"])
+        likely = real_probabilities(means, ambiguous)
         extra = {"image": seen_by(refiner, raw).read(outer), "probabilities": np.moveaxis(likely, -1, 0)}
         stored = (np.rint(255 * means) / 255).astype(np.float32)
         extra["stored_probabilities"] = np.moveaxis(stored, -1, 0)
         # Of a refiner that works on them they are kept, so its slices agree by them.
         kept = "stored_probabilities" in refiner.apply.needs
-        said = real_probabilities(stored, settings["classes"]["ambiguous"]) if kept else None
+        said = real_probabilities(stored, ambiguous) if kept else opinions(labels, entropy, classes)
         given |= {name: extra[name].astype(np.float32) for name in refiner.apply.needs}
         inside = box.within(outer).slices
         filled = _filled(refiner, given)
@@ -165,7 +166,7 @@ def _by_truth(settings, ensemble, refiner, asked):
         hidden, voxels = hidden + int(here.sum()), voxels + here.size
         for nm, rounds in lengths.items():
             maps = {
-                "nearest": nearest_visible_label(labels, given["hidden"], rounds),
+                "nearest": nearest_visible_label(labels, given["hidden"], rounds, entropy),
                 "unrefined": agreed(likely, labels, given["hidden"], rounds, said).argmax(-1),
                 "refined": agreed(filled, labels, given["hidden"], rounds, said).argmax(-1),
             }

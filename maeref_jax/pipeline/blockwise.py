@@ -16,7 +16,7 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.masking import exact
-from maeref_jax.masking.slices import agreed
+from maeref_jax.masking.slices import agreed, opinions
 from maeref_jax.pipeline.cutting import PADDING, blend, complete_tokens, read_around, read_padded, stack
 from maeref_jax.pipeline.programs import Program, calls_beside, compile_for, computed
 from maeref_jax.records import Refiner, Segmenter
@@ -199,9 +199,9 @@ def refine_block(
     which are read, and filled in where a hidden voxel of the box can hear of them.
 
     volumes: "labels" (int16, -1 unknown), "entropy" (float32), "hidden" (bool) and, if the refiner needs them, "image",
-    "probabilities" and "stored_probabilities" (with classes), as Volumes; with the latter visible voxels agree as
-    surely as they were segmented. Windows that show no hidden voxel of the box are not computed. inside: of a refiner
-    that works everywhere, which voxels of a box (bool) it is asked for, None for all.
+    "probabilities" and "stored_probabilities" (with classes), as Volumes. Windows that show no hidden voxel of the box
+    are not computed. inside: of a refiner that works everywhere, which voxels of a box (bool) it is asked for,
+    None for all.
     """
     grown = box.grow((rounds, 0, 0)).intersect(whole(volumes["labels"].shape))
     inner = box.within(grown).slices
@@ -213,10 +213,9 @@ def refine_block(
     blended, computed, there = likelihoods(apply, variables, key, volumes, grown, wanted, batch)
     if blended is None:
         return labels[inner], np.zeros(box.shape, np.uint8), 0, there
-    said = volumes.get("stored_probabilities") if rounds else None
-    if said is not None:  # "ambiguous" is behind the others
-        said = real_probabilities(np.moveaxis(said.read(grown), 0, -1), blended.shape[-1])
-    blended = agreed(blended, labels, wanted, rounds, said)[inner]
+    if rounds:
+        blended = agreed(blended, labels, wanted, rounds, _opinions(volumes, grown, labels, blended.shape[-1]))
+    blended = blended[inner]
     labels, filled, sure = labels[inner].copy(), wanted[inner], np.zeros(box.shape, np.uint8)
     found = blended[filled]
     labels[filled] = chosen = replaced(found, labels[filled], apply.caution)
@@ -305,6 +304,16 @@ def _lengths_of(apply: Refiner, windows, around, frame: Box, batch: int) -> dict
         numbers = np.asarray(_lengths(apply.lengths, *stacked)).tolist()
         found |= {window: tuple(wanted) for window, wanted in zip(group, numbers, strict=False)}
     return found
+
+
+def _opinions(volumes: dict[str, Volume], box: Box, labels: np.ndarray, classes: int) -> np.ndarray:
+    """How sure visible voxels of the box are of their labels, (z, y, x, classes): as they were segmented, or, where
+    probabilities are not kept, by their entropy.
+    """
+    if "stored_probabilities" not in volumes:
+        return opinions(labels, volumes["entropy"].read(box), classes)
+    stored = np.moveaxis(volumes["stored_probabilities"].read(box), 0, -1)
+    return real_probabilities(stored, classes)  # "ambiguous" is behind the others
 
 
 def _depth(hidden: Volume, box: Box, token: int) -> np.ndarray:

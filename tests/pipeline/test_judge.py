@@ -84,7 +84,7 @@ def test_visible_slices_agree_as_surely_as_they_were_segmented(tmp_path):
     expected = agreed(likely, initial.astype(int), hidden, 1, said)
     sure = hidden & (np.sort(expected, -1)[..., -1] - np.sort(expected, -1)[..., -2] > 0.01)
     np.testing.assert_array_equal(result(together, "refined")[sure], expected.argmax(-1)[sure])
-    certain = agreed(likely, initial.astype(int), hidden, 1).argmax(-1)
+    certain = agreed(likely, initial.astype(int), hidden, 1, np.eye(4)[initial]).argmax(-1)
     assert (certain != expected.argmax(-1))[sure].any(), "it matters"
     assert (result(together, "refined") != result(alone, "refined")).any()
 
