@@ -19,7 +19,7 @@ _HOW = ("overwrite", "num_parts", "part_id", "wait_minutes", "export", "strict",
 def identity(job, volumes, segmenter, refiner, settings) -> dict:
     """What decides about the result, as JSON: another one of these means another output."""
     return {
-        "format": 4,  # results of which others are made by the same settings
+        "format": 4 if refiner else 3,  # higher, when the same settings come to make another result
         "inputs": {name: volume.identity() | _size_of(volume) for name, volume in volumes.items()},
         "segmenter": segmenter and _model_identity(segmenter),
         "refiner": refiner and _model_identity(refiner),
