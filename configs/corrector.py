@@ -9,7 +9,7 @@ with less signal (docs/refiners.md). On phantoms, without --config.data.ensemble
 same mode, is trained first, in WORKDIR/ensemble. Meant for a GPU; not timed yet. Modes:
 
     :demo      small, on the phantoms of configs/ensemble.py:demo; minutes on 2 CPU cores
-    :rendered  the same on rendered real shapes (configs/render_mef_cristae.py)
+    :rendered  the same on rendered real shapes (configs/render_mef_cristae.py), half an hour
     :urocell   the same on rendered organelles of other classes (configs/render_urocell.py)
     :smoke     seconds, learns nothing
 
@@ -103,7 +103,7 @@ def get_config(mode):
         shapes = REAL_SHAPES[mode]
         config.voxel_size_nm = shapes.VOXEL_SIZE_NM
         config.data.ensemble = shapes.ENSEMBLE
-        config.update({"steps": 2000, "evaluate_every": 500})
+        config.update({"steps": 5000, "evaluate_every": 1000})
         config.data.phantom.update({"train": (), "validation": ()})
         # These volumes are large, and each is predicted as often as it has copies: some of their slices are enough.
         part = "[0:24]" if mode == "urocell" else ""
