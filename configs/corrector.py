@@ -42,9 +42,9 @@ def get_config(mode):
             "anywhere_share": 0.3,  # share of crops drawn wherever there is a known label
             "threshold": 0.4,  # tokens above this mean entropy are hidden, unless it says itself which are (--hide_by)
             "ambiguous_threshold": 0.5,  # so are tokens of higher mean probability of "ambiguous"
-            # Chosen after training: the gain that a token must promise to be hidden, the one that wins most on
-            # validation volumes among those that hide no more than this share of their voxels, and repair so many
-            # voxels or more for each that they break.
+            # Chosen after training: the gain that a token must promise to be hidden, and the caution (`use`). Of those
+            # that hide no more than this share of the voxels of validation volumes, and repair so many voxels or more
+            # for each that they break, the ones that win most.
             "most_hidden": 0.1,
             "repaired_per_broken": 6.0,
             "train_threshold": 0.1,  # of images without labels: what the ensemble says below this entropy is the truth

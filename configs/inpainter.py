@@ -6,6 +6,7 @@ Data, crops, masks, loss and optimiser are those of configs/mae.py, same mode; t
 Full width is meant for a GPU. Modes:
 
     :demo    small, minutes on 2 CPU cores
+    :rendered, :urocell   the same size, as for configs/mae.py
     :smoke   seconds, learns nothing
 """
 

@@ -7,6 +7,7 @@ second encoder sees the whole image. Your own label maps: as there, with --image
 refine.py then needs --input beside --labels. Meant for a GPU or TPU. Modes:
 
     :demo    small, minutes on 2 CPU cores
+    :rendered, :urocell   the same size, as for configs/mae.py
     :smoke   seconds, learns nothing
 """
 

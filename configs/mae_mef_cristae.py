@@ -3,10 +3,10 @@
     MAEREF_DATA=FOLDER python train.py --config configs/mae_mef_cristae.py --workdir runs/mef
 
 FOLDER holds mef_cristae/{NI,8hpi}_m{1…6}_label.tif (https://doi.org/10.1371/journal.ppat.1011829, from its repository
-2024_mito-HSV_paper): 0 background, 1 mitochondrion, 2 cristae, 3 outer membrane (in m1
-only). The label mapping below brings them to the paper's scheme: the outermost 6 voxels become intermembrane space.
-Whole mitochondria are kept apart: m1–m4 train, m5 validate, m6 test (8hpi_m4 and 8hpi_m6, whose long axes are not in
-the z-plane, are left out). Meant for a GPU. Modes:
+2024_mito-HSV_paper): 0 background, 1 mitochondrion, 2 cristae, 3 outer membrane (in m1 only). The label mapping below
+brings them to the paper's scheme: the outermost 6 voxels become intermembrane space. Whole mitochondria are kept apart:
+m1–m4 train, m5 validate, m6 test (8hpi_m4 and 8hpi_m6, whose long axes are not in the z-plane, are left out). Meant for
+a GPU. Modes:
 
     :small   small network, about five minutes on 2 CPU cores
     :smoke   seconds, learns nothing

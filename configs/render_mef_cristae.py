@@ -3,10 +3,10 @@
     MAEREF_DATA=FOLDER maeref render --config render_mef_cristae --output runs/rendered
 
 FOLDER holds mef_cristae/{NI,8hpi}_m{1…6}_label.tif (https://doi.org/10.1371/journal.ppat.1011829, from its repository
-2024_mito-HSV_paper). Seconds. Whole mitochondria are kept apart: m1 and m2 train, m3
-validates, m4 to m6 are the test, of either condition (NI: not infected, 8hpi: eight hours after infection). Regions of
-low signal have other seeds, sizes and shapes in the test, and in a second rendering of the validation volumes. What is
-trained on them: the modes `:rendered` of configs/ensemble.py, mae.py and its competitors; what is judged:
+2024_mito-HSV_paper). Seconds. Whole mitochondria are kept apart: m1 and m2 train, m3 validates, m4 to m6 are the test,
+of either condition (NI: not infected, 8hpi: eight hours after infection). Regions of low signal have other seeds, sizes
+and shapes in the test, and in a second rendering of the validation volumes. What is trained on them: the modes
+`:rendered` of configs/ensemble.py, corrector.py, mae.py and its competitors; what is judged:
 configs/evaluate.py:rendered. One mode more, `:artefacts`: the test volumes alone, each with the four artefacts that no
 training image has.
 """

@@ -5,7 +5,7 @@ resolution, keeps every heavy step away from resin (docs/tissue.md).
 
 Learns from drawn blocks, of which some are resin alone and some tissue alone, and from blocks in which the texture of
 a real image is pasted into resin: FOLDER/epfl_hippocampus/training_half.tif, which is the stack training.tif of
-https://www.epfl.ch/labs/cvlab/data/data-em/, averaged 2 x 2 in the plane (docs/shells.md). Without that image:
+https://www.epfl.ch/labs/cvlab/data/data-em/, averaged 2 x 2 in the plane. Without that image:
 --config.data.phantom.tissue.kinds="('mixed','resin','tissue')". From masks of your own instead of all that:
 --images a.tif b.tif --labels a_mask.tif b_mask.tif --validation_images c.tif --validation_labels c_mask.tif; let one
 of the volumes hold resin alone. Widths 16-32-64-128-256, cubes of 64 voxels, Dice and cross-entropy: meant for a GPU,

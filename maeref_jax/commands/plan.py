@@ -79,7 +79,7 @@ def tell_plans(jobs: Sequence[Job], config, failed: dict[str, str], several: boo
 def plan(
     job: Job, segmenter: Model | None, refiner: Model | None, settings: Settings, speeds: dict[str, Speed]
 ) -> dict[str, Any]:
-    """What refining `job` takes. speeds: `measure` of "segment" and "refine", for those models that there are.
+    """What refining `job` takes. speeds: `measure` of every pass that has a network: "segment", "judge", "refine".
 
     Returns:
         "shape", "voxel_size_nm", "blocks", "blocks_per_part"; "file": shape and voxel size of the file, None where they

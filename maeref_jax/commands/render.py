@@ -5,7 +5,8 @@
 Writes, for every label volume of every split of the config, OUTPUT/SPLIT/STEM_image.tif, STEM_truth.tif,
 STEM_annotated.tif (the truth with class 4, ambiguous, where an annotator could not decide) and STEM_low_signal.tif;
 STEM is the file's name without "_label". Labels are brought to the classes 0 background, 1 intermembrane, 2 cristae, 3
-matrix by label_map and the derived shell.
+matrix by label_map and the derived shell; or to those that a config like configs/render_urocell.py names, which also
+says what undecided voxels are.
 """
 
 from pathlib import Path

@@ -5,8 +5,9 @@ Every volume is predicted by the members that never saw it, as it is and in copi
 "ambiguous" and unknown left out. Of images without annotations it is what the ensemble says of the image as it is,
 where it is sure, and only the copies are learned from.
 
-When it has learned, two numbers are chosen on validation volumes, as they are and with less signal, and kept in
-gain.json: the temperature of its probabilities, and the gain that a token must promise to be hidden by it.
+When it has learned, three numbers are chosen on validation volumes, as they are and with less signal, and kept in
+gain.json: the temperature of its probabilities, the gain that a token must promise to be hidden by it, and the caution,
+how many times as likely as a label there another one must be to replace it.
 """
 
 import json
