@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from maeref_jax.audit.trust import Limits
-from maeref_jax.pipeline.jobs import Model
+from maeref_jax.pipeline.jobs import Model, keeps_probabilities
 from maeref_jax.training.workdir import lasting
 from maeref_jax.volumes.volume import Volume
 
@@ -19,7 +19,7 @@ _HOW = ("overwrite", "num_parts", "part_id", "wait_minutes", "export", "strict",
 def identity(job, volumes, segmenter, refiner, settings) -> dict:
     """What decides about the result, as JSON: another one of these means another output."""
     return {
-        "format": 4 if refiner else 3,  # higher, when the same settings come to make another result
+        "format": 3,
         "inputs": {name: volume.identity() | _size_of(volume) for name, volume in volumes.items()},
         "segmenter": segmenter and _model_identity(segmenter),
         "refiner": refiner and _model_identity(refiner),
@@ -32,7 +32,14 @@ def identity(job, volumes, segmenter, refiner, settings) -> dict:
             and (name != "classes" or not (segmenter or refiner))
             and (name not in _NEWER or not (value is None or value is False or value == ()))
         },
+        **_agreement(refiner, settings),
     }
+
+
+def _agreement(refiner, settings) -> dict:
+    """How slices agree where earlier versions took visible voxels as certain, so that none of theirs is continued."""
+    by_entropy = refiner and settings.agree_within_nm and not keeps_probabilities(refiner)
+    return {"slices_agree": "as surely as their entropy says"} if by_entropy else {}
 
 
 def _size_of(volume: Volume) -> dict:

@@ -1,5 +1,6 @@
 """pipeline/refining.py, interrupted and run again: complete, continued or refused, never mixed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -54,6 +55,16 @@ def test_what_was_made_before_a_setting_existed_is_made_with_it_off(tmp_path, co
     said = []
     assert refining.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(), said.append)["voxels"]
     assert any("complete already" in line for line in said) == complete
+
+
+def test_an_output_whose_slices_agreed_otherwise_is_not_continued(tmp_path):
+    refining.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(agree_within_nm=30.0))
+    for path in (tmp_path / "a.json", tmp_path / "a.ome.zarr" / "progress" / "made_by.json"):
+        found = json.loads(path.read_text())
+        (found.get("made_by") or found).pop("slices_agree")  # as an earlier version left it
+        path.write_text(json.dumps(found))
+    with pytest.raises(BadInput, match=r"slices_agree was null and is now .as surely as their entropy says"):
+        refining.refine_volume(image_job(tmp_path), segmenter(), refiner(), settings(agree_within_nm=30.0))
 
 
 def test_foreign_folders_are_never_touched(tmp_path):

@@ -134,4 +134,4 @@ def test_a_run_calls_for_the_coarser_levels_last(tmp_path):
     for path in ("labels/initial", "labels/refined", "labels/hidden", "labels/was", "entropy", "confidence"):
         paths = [entry["path"] for entry in attributes(tmp_path / "a.ome.zarr" / path)["multiscales"][0]["datasets"]]
         assert paths == ["0", "1"], path
-    assert json.loads((tmp_path / "a.json").read_text())["made_by"]["format"] == 4
+    assert json.loads((tmp_path / "a.json").read_text())["made_by"]["format"] == 3
