@@ -87,11 +87,11 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     """
     everything = whole(case.truth.shape)
     stored = {role: volume.read(everything) for role, volume in results.items()}
-    initial, hidden = labels_from_disk(stored["initial"]), stored["hidden"] > 0
+    initial, hidden, entropy = labels_from_disk(stored["initial"]), stored["hidden"] > 0, stored["entropy"]
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
         maps |= {
-            "nearest": nearest_visible_label(initial, hidden, _usual_rounds(case, settings), stored["entropy"] / 255),
+            "nearest": nearest_visible_label(initial, hidden, _usual_rounds(case, settings), entropy / 255),
             "refined": labels_from_disk(stored["refined"]),
         }
     for name, model in competitors.items():
@@ -99,10 +99,10 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             asked, same = _asked(settings, tiff_export=False), model._replace(judge=refiner.judge)
             maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, same, asked)
         else:
-            maps[name] = _filled(case, initial, hidden, model, settings, output / name)
+            maps[name] = _filled(case, initial, entropy, hidden, model, settings, output / name)
         if settings["as_published"] and redoes_everything(model) and not case.shift:
             folder = output / f"{name}_as_published"
-            published[name + PUBLISHED] = _redone(case, initial, ensemble, model, settings, folder)
+            published[name + PUBLISHED] = _redone(case, initial, entropy, ensemble, model, settings, folder)
     for name, model in others.items():
         own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _as_given(settings))
         maps[name] = np.where(hidden, own, initial)
@@ -113,14 +113,14 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             "oracle": control_masks.wrong_tokens(case.truth, initial, token),
         }
         controls = {
-            name: (tokens, _filled(case, initial, tokens, refiner, settings, output / f"{name}_tokens"))
+            name: (tokens, _filled(case, initial, entropy, tokens, refiner, settings, output / f"{name}_tokens"))
             for name, tokens in wanted.items()
         }
     shell, derived = (settings["files"]["shell_class"], settings["files"]["shell_vx"]), None
     if refiner and shell[0] >= 0:
         derived = rederive_shell(maps["refined"], *shell)
     rated = stored.get("confidence"), stored.get("trust")
-    return Found(case, maps, hidden, stored["entropy"], *rated, published, controls, derived)
+    return Found(case, maps, hidden, entropy, *rated, published, controls, derived)
 
 
 def _usual_rounds(case, settings):
@@ -156,19 +156,20 @@ def _run(job, segmenter, refiner, settings):
     return labels_from_disk(volume.read(whole(volume.shape)))
 
 
-def _filled(case, labels, hidden, model, settings, folder):
-    """Labels with the hidden tokens filled in by a refiner that needs no probabilities."""
-    given = _in_memory(case, labels=labels.astype(np.int16), hidden=hidden.astype(np.uint8))
-    job = jobs.Job(case.stem, folder, case.inputs.get("image"), given["labels"], hidden=given["hidden"])
+def _filled(case, labels, entropy, hidden, model, settings, folder):
+    """Labels with the hidden tokens filled in by a refiner that needs no probabilities. entropy: of 255."""
+    entropy = entropy.astype(np.float32) / 255
+    given = _in_memory(case, labels=labels.astype(np.int16), entropy=entropy, hidden=hidden.astype(np.uint8))
+    job = jobs.Job(case.stem, folder, case.inputs.get("image"), **given)
     return _run(job, None, model._replace(judge=None), _as_given(settings))  # what is hidden is given
 
 
-def _redone(case, labels, ensemble, model, settings, folder):
+def _redone(case, labels, entropy, ensemble, model, settings, folder):
     """The whole volume redone by a competitor."""
     if model.apply.sees_probabilities:
         asked = _asked(settings, threshold=0.0, gain=None, tiff_export=False)
         return _run(jobs.Job(case.stem, folder, **case.inputs), ensemble, model, asked)
-    return _filled(case, labels, np.ones(labels.shape, bool), model, settings, folder)
+    return _filled(case, labels, entropy, np.ones(labels.shape, bool), model, settings, folder)
 
 
 def _in_memory(case, **arrays):
