@@ -87,6 +87,8 @@ def segment_block(
         raise BadInput(
             f"what segments {image.path} goes by the texture of all of it; only maeref refine and maeref tissue do that"
         )
+    if jax.default_backend() == "cpu":
+        batch = 1  # some processors round a window otherwise in another place of a batch, and blocks decide on places
     windows = windows_showing(apply, image.shape, box, wanted)
     frame = functools.reduce(Box.hull, windows)
     around = read_padded(image, frame, mode="symmetric").astype(np.float32)
