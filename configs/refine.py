@@ -77,7 +77,7 @@ def get_config(mode=""):
             },
             "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
             "block": (8, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
-            "batch": 16,  # windows per call of a network
+            "batch": 16,  # windows per call of a network; on CPUs one, and 8 of a refiner with several lengths
             "seed": 0,
             # Several processes on one output, see docs/clusters.md; no influence on the result.
             "num_parts": 1,
