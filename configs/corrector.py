@@ -91,6 +91,8 @@ def get_config(mode):
             },
         }
     )
+    # Who has become too sure loses by the loss, but not in use: a temperature is fitted after training.
+    config.checkpoint.best = "-accuracy"
     if mode:
         config.update({"window": (64, 64), "stride": (32, 32), "batch": 8, "validation_batches": 8})
         config.model.update({"widths": (24, 48, 96, 96)})
