@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from maeref_jax.errors import MARK, BadInput
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.experiments import experiment
 from maeref_jax.masking.exact import above, sum_in_tokens
 from maeref_jax.pipeline import jobs, methods, refining
@@ -94,8 +94,10 @@ class Given(NamedTuple):
     mask: Volume | None = None
 
 
-def volumes(settings, workdir, split, say):
-    """The Predicted of a split: as they are, but for those that nobody annotated, and with less signal."""
+def volumes(settings, workdir, split, say, progress=tell):
+    """The Predicted of a split: as they are, but for those that nobody annotated, and with less signal. say: hears what
+    a user should know of the data; progress: what refining.refine_volume says.
+    """
     model = experiment.load_ensemble(settings, ensemble_of(settings, workdir))
     output, size = epath.Path(workdir) / "predictions" / split, tuple(settings["voxel_size_nm"])
     plain, copies = [], []
@@ -104,7 +106,7 @@ def volumes(settings, workdir, split, say):
 
         def predict(image, name, members=members, mask=mask):
             job = jobs.Job(name, output, array_volume(image, name, size), members=members, within=mask)
-            return predictions(job, model, say)
+            return predictions(job, model, progress)
 
         shown, entropy = predict(volume.image, stem)
         known = volume.labels
@@ -188,7 +190,7 @@ def choose(settings, workdir):
     model = methods.load_model(workdir, "refiner")
     settings = {**model.settings, "use": {**model.settings["use"], **even}}
     apply = methods.REFINERS[METHOD].refiner(settings)
-    plain, copies = volumes(settings, workdir, "validation", experiment.told_before)
+    plain, copies = volumes(settings, workdir, "validation", *[experiment.told_before] * 2)
     kinds = [list(_said(model, apply, found)) for found in (plain, copies)]
     parts = [part for kind in kinds for part in kind]
     flat, truth = (np.concatenate([part[i].reshape(-1, *part[i].shape[3:]) for part in parts]) for i in (0, 2))

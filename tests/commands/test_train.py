@@ -44,6 +44,8 @@ def test_the_configs_of_real_data_run_in_smoke_mode(run, tmp_path, real_data, mo
     method = name.split("_")[0]
     # The data is what these configs bring; their networks are those of the configs that they build on.
     small = ["--config.model.widths=4", "--config.model.strides="] if method == "ensemble" else []
+    # Their whole slices hold hundreds of windows of this size.
+    small += ["--config.validation_slices=1", "--config.evaluate_every=4"] if method == "ensemble" else []
     done = run("train.py", "--config", f"configs/{name}.py:smoke", "--workdir", tmp_path / "run", *small)
     assert done.returncode == 0, done.stderr
     check_workdir(tmp_path / "run", method)

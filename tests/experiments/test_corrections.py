@@ -102,6 +102,8 @@ def test_the_same_command_again_predicts_nothing_anew(ensemble, workdir):
     marks = {path: path.stat().st_mtime_ns for path in (workdir / "predictions").rglob("*.json")}
     run.train(settings(ensemble), workdir)
     assert {path: path.stat().st_mtime_ns for path in (workdir / "predictions").rglob("*.json")} == marks
+    notes = corrections.prepare(settings(ensemble), workdir, range(4)).facts["notes"]
+    assert notes == [], "what was found on disk is no fact of the data, and would stand in the model card"
 
 
 def test_who_has_seen_the_image_has_seen_the_volume_whatever_its_labels_are_called(ensemble, tmp_path, monkeypatch):

@@ -45,8 +45,8 @@ def test_the_numbers_of_parameters_are_known(net, shape, parameters):
 )
 def test_any_size_comes_back_with_one_logit_per_class(shape, strides, norm, block):
     net = UNet(3, (4, 6, 8), strides, norm=norm, block=block)
-    logits, variables = jax.jit(net.init_with_output)(jax.random.key(0), image(1, *shape, 2))
-    assert logits.shape == (1, *shape, 3) and logits.dtype == np.float32 and np.isfinite(logits).all()
+    logits, variables = jax.eval_shape(net.init_with_output, jax.random.key(0), image(1, *shape, 2))
+    assert logits.shape == (1, *shape, 3) and logits.dtype == np.float32
     assert set(variables) == ({"params", "batch_stats"} if norm == "batch" else {"params"})
 
 
