@@ -23,6 +23,7 @@ from maeref_jax.masking.exact import above, sum_in_tokens
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.pipeline.blockwise import halo, likelihoods
 from maeref_jax.results.maps import probabilities as roles_of_classes
+from maeref_jax.results.output import instead
 from maeref_jax.samples import predicted, sampling, training_volumes
 from maeref_jax.training.workdir import write_text
 from maeref_jax.uncertainty.confidence import Calibration, temperature_of, tempered
@@ -169,7 +170,8 @@ def predictions(job, model, say):
     asked = jobs.Settings(threshold=1.0, ambiguous_threshold=1.0, tiff_export=False, keep_probabilities=True)
     if model.apply.dims == 3:
         asked = asked._replace(block=(model.apply.window[0], *asked.block[1:]), batch=1)
-    refining.refine_volume(job, model, None, asked, say)
+    with instead(experiment.ANEW):
+        refining.refine_volume(job, model, None, asked, say)
     everything, classes = whole(job.image.shape), len(model.settings["classes"]["names"])
     found = (refining.open_result(job.output, job.stem, role).read(everything) for role in roles_of_classes(classes))
     entropy = refining.open_result(job.output, job.stem, "entropy").read(everything)

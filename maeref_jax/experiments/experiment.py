@@ -11,6 +11,7 @@ from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.records import Method
+from maeref_jax.results.output import instead
 from maeref_jax.samples import adjacent_slices, sampling, tissue_volumes, training_volumes
 from maeref_jax.samples.labelled_slices import only_labelled
 from maeref_jax.samples.subsets import member_volumes
@@ -20,6 +21,7 @@ from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.volume import array_volume, resolved
 from maeref_jax.volumes.windows import whole
 
+ANEW = "choose another --workdir"  # where predictions in a workdir are not those that would be made now
 VALIDATION_SEED = 1  # added to the config's seed: validation crops are the same at every evaluation
 
 
@@ -332,7 +334,8 @@ def _predictor(settings, ensemble, output, say=tell):
 
     def predict(name, stem, image, mask):
         job = jobs.Job(stem=stem, output=output, image=image, members=unseen_by(model, (name,)), within=mask)
-        refining.refine_volume(job, model, None, only_ambiguous, say)
+        with instead(ANEW):
+            refining.refine_volume(job, model, None, only_ambiguous, say)
         everything = whole(image.shape)
         labels, entropy, ambiguous = (
             refining.open_result(output, stem, role).read(everything) for role in ("initial", "entropy", "hidden")

@@ -11,6 +11,7 @@ from pathlib import Path
 from maeref_jax.errors import tell
 from maeref_jax.phantoms.phantom import phantom
 from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.results.output import instead
 from maeref_jax.samples.training_volumes import stems
 from maeref_jax.segmenters.ensemble import out_of_fold
 from maeref_jax.volumes.dataset import given_of
@@ -51,6 +52,7 @@ def predict(ensemble, output, say=tell):
     everybody = tuple(range(model.settings["members"]))
     for stem, opened, members in todo:
         job = jobs.Job(stem=stem, output=Path(output), image=opened(), members=members)
-        refining.refine_volume(job, model, None, settings, say)
+        with instead("choose another --output"):
+            refining.refine_volume(job, model, None, settings, say)
         say(f"{stem}: members {', '.join(map(str, members or everybody))} of {len(everybody)}")
     return {stem: members or everybody for stem, _, members in todo}

@@ -17,6 +17,7 @@ from maeref_jax.errors import BadInput, tell
 from maeref_jax.experiments import class_settings, experiment, foreground_threshold, run, train_settings
 from maeref_jax.masking import continuity
 from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.results.output import instead
 from maeref_jax.samples import training_volumes
 from maeref_jax.samples.labelled_slices import labelled_in, only_labelled
 from maeref_jax.training import workdir as folder
@@ -167,7 +168,8 @@ def targets(settings, workdir, split, stacks):
     asked, made = jobs.Settings(threshold=1.0, ambiguous_threshold=1.0), []
     for stack in stacks:
         output = workdir / "predictions" / split
-        refining.refine_volume(jobs.Job(stack.stem, output, image=stack.image), model, None, asked, tell)
+        with instead(experiment.ANEW):
+            refining.refine_volume(jobs.Job(stack.stem, output, image=stack.image), model, None, asked, tell)
         masks = refining.open_result(output, stack.stem, "initial")
         found = target(labels_from_disk(masks.read(whole(masks.shape))), stack.truth, settings)
         path = workdir / "targets" / f"{split}_{stack.stem}.tif"

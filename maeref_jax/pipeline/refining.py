@@ -151,7 +151,7 @@ def open_run(
         return None
     readings = output.readings(place)  # what ids mean was found out once, by whoever made the output
     if job.labels is not None and "labels" not in readings:
-        raise BadInput(f"{place.folder} was begun by an earlier version; --overwrite it, or choose another --output")
+        raise output.CannotContinue(f"{place.folder} was begun by an earlier version")
     said = said._replace(warnings=(*said.warnings, *_sweep(run, say)))
     with _damaged(place):
         output.restore(place, *group)

@@ -26,6 +26,7 @@ import os
 import shutil
 import unicodedata
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,24 @@ from maeref_jax.volumes.label_ids import Reading
 from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.writing import remove_path
 
-_ANEW = "choose another --output, or --overwrite to start anew"
+
+class CannotContinue(BadInput):
+    """An output that is there is not what would be made now. what: why; said with what to do about it in maeref refine,
+    see `instead`.
+    """
+
+    def __init__(self, what: str):
+        super().__init__(f"{what}; choose another --output, or --overwrite to start anew")
+        self.what = what
+
+
+@contextmanager
+def instead(advice: str):
+    """What to do about an output that cannot be continued, where the command has other flags than maeref refine."""
+    try:
+        yield
+    except CannotContinue as error:
+        raise BadInput(f"{error.what}; {advice}") from error
 
 
 def check_stem(stem: str) -> None:
@@ -109,18 +127,18 @@ def state(output: Output, made_by: dict) -> str:
     if not output.folder.is_dir() or not ownership.is_ours(output):
         check_removable(output)
         if summary:
-            raise BadInput(f"{output.folder} is gone, though {output.sidecar} says that it was complete; {_ANEW}")
+            raise CannotContinue(f"{output.folder} is gone, though {output.sidecar} says that it was complete")
         return "new"
     complete = summary is not None and not made_again(output, summary)
     if not complete:
         ownership.check(output)
     found = summary["made_by"] if summary else ownership.begun_by(output)
     if found is None:
-        raise BadInput(f"{output.progress / 'made_by.json'} is missing or damaged: what made it is not known; {_ANEW}")
+        raise CannotContinue(f"{output.progress / 'made_by.json'} is missing or damaged: what made it is not known")
     found = {key: value for key, value in found.items() if key != "digests"}
     differences = list(differences_of(found, json.loads(json.dumps(made_by))))
     if differences:
-        raise BadInput(f"{output.directory}/{output.stem} was made otherwise: {'; '.join(differences)}. {_ANEW}")
+        raise CannotContinue(f"{output.directory}/{output.stem} was made otherwise: {'; '.join(differences)}")
     return "complete" if complete else "partial"
 
 
@@ -186,7 +204,7 @@ def notes(output: Output, name: str) -> dict[str, Any]:
     try:
         return ownership.load_sealed(output, path) if path.exists() else {}
     except BadInput as error:
-        raise BadInput(f"{error}; {_ANEW}") from error
+        raise CannotContinue(str(error)) from error
 
 
 def readings(output: Output) -> dict[str, Reading]:
@@ -194,7 +212,7 @@ def readings(output: Output) -> dict[str, Reading]:
     try:
         return {role: Reading(**found) for role, found in notes(output, "labels").items()}
     except TypeError as error:
-        raise BadInput(f"{output.progress / 'labels.json'} is damaged; {_ANEW}") from error
+        raise CannotContinue(f"{output.progress / 'labels.json'} is damaged") from error
 
 
 def finish(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -104,6 +105,15 @@ def test_the_same_command_again_predicts_nothing_anew(ensemble, workdir):
     assert {path: path.stat().st_mtime_ns for path in (workdir / "predictions").rglob("*.json")} == marks
     notes = corrections.prepare(settings(ensemble), workdir, range(4)).facts["notes"]
     assert notes == [], "what was found on disk is no fact of the data, and would stand in the model card"
+
+
+def test_predictions_that_were_made_otherwise_are_refused_by_a_flag_of_training(ensemble, workdir, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(workdir / "predictions", copied / "predictions")
+    for path in copied.rglob("*.json"):
+        path.write_text(path.read_text().replace('"format": 3', '"format": 2'))
+    with pytest.raises(BadInput, match=r"format was 2 and is now 3; choose another --workdir$"):
+        corrections.prepare(settings(ensemble), copied, range(4))
 
 
 def test_who_has_seen_the_image_has_seen_the_volume_whatever_its_labels_are_called(ensemble, tmp_path, monkeypatch):
