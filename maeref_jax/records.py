@@ -80,9 +80,9 @@ class Refiner(NamedTuple):
         for a batch of windows none of which needs more; without, there are places for everything. The result is the
         same but for the last digits.
     everywhere: it says itself which voxels change, hidden or not: every voxel becomes what it says. Labels are seen.
-    context: of a refiner of planes, slices above and below that it sees as well: `inputs` holds slices int16
-        (b, 2 context + 1, y, x) of labels, the first and last of the volume repeated beyond its ends, and so what
-        `needs` names, (b, 2 context + 1, y, x[, c]). Then slices agree already, and nobody makes them agree afterwards.
+    context: of a refiner of planes, slices above and below that it sees as well: `inputs` holds what `needs` names,
+        (b, 2 context + 1, y, x[, c]), the first and last of the volume repeated beyond its ends, and, for one that sees
+        hidden labels, so slices int16 (b, 2 context + 1, y, x) of labels: such slices nobody makes agree afterwards.
     caution: how many times as likely as the label that is there another one must be to take its place. Above 1 only of
         one that was told what the segmentation said there: it goes by labels under hidden tokens.
     slices: of a refiner that works on whole slices in numpy, one after the other, in place of `refine`:

@@ -45,6 +45,8 @@ def judge(settings, workdir):
     if ensemble is None:
         raise BadInput("the task 'places' needs an ensemble and images to judge: labels are given in their place")
     models = {"ensemble": ensemble} | ({"refiner": refiner} if refiner else {})
+    if refiner and refiner.judge and not jobs.hides_for_itself(refiner):
+        models["hidden by"] = refiner.judge
     judges = load_judges(settings["judges"])
     models |= {f"judge {name}": model for name, model in judges.items()}
     scheme = jobs.scheme_of(ensemble, refiner, settings["classes"])

@@ -24,6 +24,8 @@ def judge(settings, workdir):
     settings = cases.with_classes(settings, classes["names"])
     models = {f"competitor {name}": model for name, model in (competitors | others).items()}
     models = {"ensemble": ensemble, "refiner": refiner} | models
+    if refiner and refiner.judge and not jobs.hides_for_itself(refiner):
+        models["hidden by"] = refiner.judge
     models = {name: model for name, model in models.items() if model is not None}
     cases.check_held_out(settings, models.values())
     if page.fades(settings, ensemble) and refiner and settings["pictures"]:

@@ -11,7 +11,7 @@ from maeref_jax.metrics import control_masks
 from maeref_jax.metrics.baselines import nearest_visible_label
 from maeref_jax.pipeline import checks, jobs, methods, refining
 from maeref_jax.volumes.label_ids import IDENTITY
-from maeref_jax.volumes.labels import rederive_shell
+from maeref_jax.volumes.labels import real_classes, rederive_shell
 from maeref_jax.volumes.volume import array_volume, labels_from_disk
 from maeref_jax.volumes.windows import whole
 
@@ -51,7 +51,6 @@ def check(given, ensemble, refiner, competitors, others, settings, output):
         job = jobs.Job(stem=case.stem, output=output, **case.inputs)
         for model in (refiner, *competitors.values()):
             checks.check_job(job, ensemble, model, asked)
-            jobs.agreeing_slices(asked, model, case.voxel_size_nm, len(case.truth))
         for model in others.values():
             checks.check_job(jobs.Job(case.stem, output, case.inputs["image"]), model, None, asked)
 
@@ -90,13 +89,15 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
     initial, hidden, entropy = labels_from_disk(stored["initial"]), stored["hidden"] > 0, stored["entropy"]
     maps, published, controls = {"initial": initial}, {}, {}
     if refiner:
+        rounds, classes = _usual_rounds(case, settings), real_classes(refiner.settings["classes"])
         maps |= {
-            "nearest": nearest_visible_label(initial, hidden, _usual_rounds(case, settings), entropy / 255),
+            "nearest": nearest_visible_label(initial, hidden, rounds, entropy / 255, classes),
             "refined": labels_from_disk(stored["refined"]),
         }
     for name, model in competitors.items():
         if model.apply.sees_probabilities:
-            asked, same = _asked(settings, tiff_export=False), model._replace(judge=refiner.judge)
+            asked = _asked(settings, tiff_export=False)
+            same = methods.judged_by(model, refiner.judge) if refiner.judge else model
             maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, same, asked)
         else:
             maps[name] = _filled(case, initial, entropy, hidden, model, settings, output / name)

@@ -46,8 +46,10 @@ def prepare(settings, workdir, indices):
     if "://" in str(workdir):
         raise BadInput(f"{workdir}: the ensemble's predictions are written beside the model, on a local disk only")
     predicted.check_degraded(settings["degraded"])
+    plain, copies = volumes(settings, workdir, "train", notes)
     train, validation = (
-        [one for part in volumes(settings, workdir, split, notes) for one in part] for split in ("train", "validation")
+        plain + copies,
+        [one for part in volumes(settings, workdir, "validation", notes) for one in part],
     )
     targets = [volume.target for volume in train]
     notes.of_classes(targets, settings["classes"])
@@ -74,8 +76,7 @@ def prepare(settings, workdir, indices):
         "labels": f"predicted by the ensemble {ensemble_of(settings, workdir)}",
         "notes": notes.texts,
     }
-    number = len(facts["volumes"])
-    description = f"{number} volumes and {len(train) - number} copies with less signal, {facts['labels']}"
+    description = f"{len(plain)} volumes as they are and {len(copies)} copies with less signal, {facts['labels']}"
     return experiment.Experiment(methods.REFINERS[METHOD].method(settings), batches, judged, facts, description)
 
 
@@ -145,7 +146,12 @@ def sure_labels(shown, entropy, settings):
 
 
 def _as_seen(volume, settings):
-    return training_volumes.as_seen(volume, settings["normalisation"]) if settings["with_image"] else volume
+    """A volume as it is learned from; without its image where nobody looks at that."""
+    return (
+        training_volumes.as_seen(volume, settings["normalisation"])
+        if settings["with_image"]
+        else volume._replace(image=None)
+    )
 
 
 def given(settings, split, say):

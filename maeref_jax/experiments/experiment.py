@@ -238,6 +238,8 @@ def unseen_by(model, names):
     """Indices of the members of an ensemble's Model that never saw a slice of the volume of these names; None for all.
     An image may also be known by the labels that the ensemble learned of it. Raises BadInput if every member saw one.
     """
+    if "data" not in model.settings:  # a rule, which has learned from nothing
+        return None
     learned = model.settings["data"]["train"]
     known = {one for name in names for one in (name, *training_volumes.labels_of(name, learned))}
     return methods.SEGMENTERS["ensemble"].out_of_fold(known, model.facts["member_volumes"])

@@ -72,8 +72,10 @@ def judge(settings, workdir):
     """
     if "data" not in settings:
         return NOTHING, []
-    refiner = methods.load_model(workdir, "refiner")
-    asked = jobs.settled(jobs.Settings(), refiner)
+    refiner, plain = methods.load_model(workdir, "refiner"), jobs.Settings()
+    if refiner.chosen and refiner.chosen["entropy_kind"] != plain.entropy_kind:  # its threshold means nothing here
+        refiner = refiner._replace(chosen=None)
+    asked = jobs.settled(plain, refiner)
     found = _judged(settings, workdir, refiner, asked)
     if found is None or not found.scores:
         return NOTHING, []
@@ -166,7 +168,7 @@ def _by_truth(settings, ensemble, refiner, asked):
         hidden, voxels = hidden + int(here.sum()), voxels + here.size
         for nm, rounds in lengths.items():
             maps = {
-                "nearest": nearest_visible_label(labels, given["hidden"], rounds, entropy),
+                "nearest": nearest_visible_label(labels, given["hidden"], rounds, entropy, classes),
                 "unrefined": agreed(likely, labels, given["hidden"], rounds, said).argmax(-1),
                 "refined": agreed(filled, labels, given["hidden"], rounds, said).argmax(-1),
             }

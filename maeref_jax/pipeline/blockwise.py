@@ -28,7 +28,7 @@ from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import Box, round_up, whole, windows_touching
 
 # Windows per call on a CPU where they need different lengths: more at a time cost as much each, and the last call of
-# every length is filled up.
+# every length is filled up. Of others one: on some processors the place in a batch changes the last bit.
 _CPU_BATCH = 8
 RULES = ("entropy", "ambiguous", "both")  # why a token is hidden: by one rule alone, or by both
 _VOXELS = 65536  # per call: one shape, one compilation, one order of operations
@@ -243,9 +243,10 @@ def likelihoods(
     deeper = tuple(apply.needs) if apply.context else ()
     seen = {"labels", "entropy", "hidden", *apply.needs}.difference(deeper)
     around = {name: read_padded(volumes[name], frame, **PADDING[name]) for name in volumes if name in seen}
-    # Of one that sees adjacent slices.
+    # Of one that sees adjacent slices; labels in them, which may be hidden, only of one that sees hidden ones.
+    hears = apply.context and apply.sees_hidden
     along = {name: read_around(volumes[name], frame, apply.context, name) for name in deeper}
-    along |= {"slices": read_around(volumes["labels"], frame, apply.context, "labels")} if apply.context else {}
+    along |= {"slices": read_around(volumes["labels"], frame, apply.context, "labels")} if hears else {}
     for arrays in (around, along):
         arrays |= {name: arrays[name].astype(np.float32) for name in ("image",) if name in arrays}
     # The part of a hidden token that lies outside the volume is hidden too: hidden is constant inside a token.
@@ -255,8 +256,8 @@ def likelihoods(
         around["labels"] = np.where(around["hidden"], np.int16(-1), around["labels"])
     more = (apply.context, 0, 0)
     lengths = _lengths_of(apply, windows, around, frame, batch)
-    if apply.lengths is not None and jax.default_backend() == "cpu":
-        batch = min(batch, _CPU_BATCH)
+    if jax.default_backend() == "cpu":
+        batch = min(batch, 1 if apply.lengths is None else _CPU_BATCH)
 
     def stacked(group: Sequence[Box]) -> dict[str, np.ndarray]:
         seen = {name: stack(array, group, frame, apply.dims) for name, array in around.items()}

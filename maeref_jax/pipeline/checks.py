@@ -95,6 +95,11 @@ def _check_settings(job, segmenter, refiner, settings, scheme):
     check_limits(settings.trust_limits)
     if set(settings.leave) - set(LEAVE) or (settings.leave and refiner is None):
         raise BadInput(f"leave is {settings.leave}, expected some of {', '.join(LEAVE)}, and a refiner")
+    if settings.foreignness and refiner and (refiner.apply.sees_hidden or refiner.apply.sees_probabilities):
+        raise BadInput(
+            f"foreignness asks for labels that a refiner does not see, but {refiner.workdir} sees what hidden tokens "
+            "hold; leave it out"
+        )
     if not settings.trust and (settings.foreignness or "red" in settings.leave):
         raise BadInput("foreignness and leave=red belong to the rating of repairs: set trust to true as well")
     if settings.disagreement and members_of(job, segmenter) in (None, 1):
@@ -170,7 +175,7 @@ def check_same_scheme(one: Model, other: Model) -> None:
     """BadInput for two models of different classes or voxel sizes."""
     both = f"{one.workdir} and {other.workdir}"
     for key in ("names", "ambiguous"):
-        a, b = (model.settings["classes"][key] for model in (one, other))
+        a, b = (np.asarray(model.settings["classes"][key]).tolist() for model in (one, other))  # tuples are lists
         if a != b:
             raise BadInput(f"{both} were trained for different classes ({key}): {a} and {b}; train them with the same")
     sizes = [model.settings["voxel_size_nm"] for model in (one, other)]  # an imported one may know none

@@ -12,6 +12,7 @@ from maeref_jax.audit.trust import Limits
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.slices import slices_within
 from maeref_jax.records import Refiner, Segmenter
+from maeref_jax.training.workdir import lasting
 from maeref_jax.uncertainty.confidence import Calibration
 from maeref_jax.uncertainty.entropy import KINDS
 from maeref_jax.volumes import inputs, within
@@ -49,6 +50,28 @@ class Model(NamedTuple):
     damaged: tuple[int, ...] = ()
     doubts: tuple[str, ...] = ()
     judge: "Model | None" = None
+
+
+def hides_for_itself(refiner: Model) -> bool:
+    """Whether a refiner's judge is the refiner, wherever either was read from: then it is used as it was chosen to be
+    in tokens that it hides: with its caution, and slice by slice.
+    """
+    if refiner.judge is None:
+        return False
+    one, other = (
+        (m.name, lasting(m.settings), jax.tree.structure((m.params, m.state))) for m in (refiner, refiner.judge)
+    )
+    leaves = (jax.tree.leaves((m.params, m.state)) for m in (refiner, refiner.judge))
+    return one == other and all(a is b or np.array_equal(a, b) for a, b in zip(*leaves, strict=True))
+
+
+def chosen_agreement(refiner: Model | None) -> float | None:
+    """How far slices agree, in nm, as training chose for what entropy hides; 0 where a corrector hides for itself, as
+    its gain was chosen; None where nobody chose.
+    """
+    if refiner is None:
+        return None
+    return 0.0 if hides_for_itself(refiner) else (refiner.verdict or {}).get("agree_within_nm")
 
 
 def parameters(model: Model) -> int:
@@ -94,8 +117,7 @@ class Settings(NamedTuple):
     export: other formats to write them in, such as "nii.gz"; may be asked for when all else is done
     entropy_kind: one of entropy.KINDS; the threshold belongs to it, and a refiner's own is one of "mean"
     agree_within_nm: labels filled in slice by slice agree with those above and below within this length (slices.py),
-        at most 8 of them; 0, as in the paper: every slice by itself; None: as the refiner's verdict chose, else
-        AGREE_WITHIN_NM
+        at most 8 of them; 0, as in the paper: every slice by itself; None: see chosen_agreement, else AGREE_WITHIN_NM
     copy_image: put the image into the OME-Zarr too, not only its path; ome_zarr: version, "0.5" or "0.4"
     objects: write the table of objects and their skeletons; object_classes, cristae_class, smallest_object_vx,
         flag_hidden_share: see `objects.rules`
@@ -164,7 +186,7 @@ def thresholds_of(given: dict[str, Any], refiner: Model | None) -> tuple[dict[st
         gain, judge = given["gain"], refiner.judge
         origin = f"of {judge.workdir}, which says what is wrong" if gain is None else "as given"
         said = [f"gain {judge.settings['use']['gain'] if gain is None else gain:g}, {origin}"]
-    chosen = (refiner.verdict or {}).get("agree_within_nm") if refiner else None
+    chosen = chosen_agreement(refiner)
     if chosen is not None and given.get("agree_within_nm", 0) is None:
         said.append(f"slices agree within {chosen:g} nm, as its training chose")
     if refiner and refiner.apply.caution > 1:
@@ -196,7 +218,7 @@ def settled(settings: Settings, refiner: Model | None) -> Settings:
     if settings.entropy_kind not in KINDS or not known:
         raise BadInput(f"entropy_kind is {settings.entropy_kind}, expected {' or '.join(KINDS)}; set its --threshold")
     if settings.agree_within_nm is None:
-        chosen = (refiner.verdict or {}).get("agree_within_nm") if refiner else None
+        chosen = chosen_agreement(refiner)
         settings = settings._replace(agree_within_nm=AGREE_WITHIN_NM if chosen is None else chosen)
     if not 0 <= settings.agree_within_nm < float("inf"):
         raise BadInput(f"agree_within_nm is a length, 0 for none, found {settings.agree_within_nm}")

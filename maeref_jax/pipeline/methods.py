@@ -8,7 +8,7 @@ from pathlib import Path
 from etils import epath
 
 from maeref_jax.errors import MARK, BadInput, tell
-from maeref_jax.pipeline.jobs import Model, is_chosen
+from maeref_jax.pipeline.jobs import Model, hides_for_itself, is_chosen
 from maeref_jax.refiners import (
     autoencoder,
     continuity,
@@ -123,7 +123,7 @@ def hidden_by(refiner: Model | None, hide_by: str) -> Model:
 
 def judged_by(refiner: Model, judge: Model) -> Model:
     """The refiner with that judge; a corrector that is its own is as cautious as it was chosen to be in such tokens.
-    Raises BadInput for a judge that is no corrector, or of other tokens.
+    Raises BadInput for a judge that is no corrector, or of other tokens, and for a refiner that fills in everything.
     """
     if judge.name != "corrector":
         raise BadInput(
@@ -135,10 +135,11 @@ def judged_by(refiner: Model, judge: Model) -> Model:
             f"{judge.workdir} hides tokens of {judge.apply.token} voxels a side, {refiner.workdir} fills in those of "
             f"{refiner.apply.token}; train them with the same token"
         )
-    apply = refiner.apply
-    if judge.workdir == refiner.workdir:
-        apply = apply._replace(caution=judge.settings["use"]["caution"])
-    return refiner._replace(judge=judge, apply=apply)
+    if refiner.apply.everywhere:
+        raise BadInput(f"{refiner.workdir} fills in everything, whatever is hidden; leave --hide_by out")
+    judged = refiner._replace(judge=judge)
+    caution = judge.settings["use"]["caution"] if hides_for_itself(judged) else 1.0
+    return judged._replace(apply=refiner.apply._replace(caution=caution))
 
 
 def _with_foreground(workdir, settings) -> dict:

@@ -186,7 +186,7 @@ def _segment(run, means, box) -> None:
         windows += more
     record = {"voxels": int(inside.sum()), "windows": windows}
     record |= {"hidden": int(hidden.sum()), "hidden_tokens": said.tokens} if "hidden" in written else {}
-    if run.job.hidden is None and "hidden" in written:  # a painted mask is no doubt of anybody's
+    if run.job.hidden is None:  # a painted mask is no doubt of anybody's
         record["undecided"] = int(np.count_nonzero(stored > 255 * UNDECIDED * run.settings.threshold))
     if run.job.within is not None:
         network = run.segmenter is not None and not run.segmenter.apply.statistics

@@ -23,6 +23,7 @@ def correctors(monkeypatch):
     segmenter = found["segmenter"]._replace(settings=SETTINGS | {"members": 3})
     found |= {"C": corrector, "R": found["refiner"], "segmenter": segmenter}
     monkeypatch.setattr(methods, "load_model", lambda workdir, kind: found.get(str(workdir), found[kind]))
+    return found
 
 
 def test_competitors_fill_in_what_the_corrector_hides(root, tmp_path, correctors, capsys):
@@ -54,6 +55,13 @@ def test_the_error_that_it_expects_is_judged_beside_entropy(root, tmp_path, corr
     assert set(found) > {"entropy of the mean", "error that C expects", "the errors themselves"}
     assert 0 < found["error that C expects"]["auroc"]["everywhere"] < 1
     assert (tmp_path / "held_out" / "C" / "phantom_100.ome.zarr" / "error").is_dir()
+
+
+def test_who_says_what_is_hidden_has_not_seen_the_volume_either(root, tmp_path, correctors):
+    learned = correctors["C"]._replace(facts={"volumes": ["phantom_100"]})
+    correctors["C"] = learned
+    with pytest.raises(BadInput, match="phantom_100"):
+        evaluate(root, tmp_path, "--config.refiner=R", "--config.hide_by=C")
 
 
 def test_two_judges_of_one_name_would_be_one_row(root, tmp_path, correctors):

@@ -63,7 +63,10 @@ def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
     assert chosen["caution"] in corrections.CAUTIONS and model.apply.caution == 1
     careful = model._replace(settings=model.settings | {"use": used | {"caution": 3.0}})
     assert methods.hidden_by(careful, "error").apply.caution == 3, "in the tokens that it hides itself"
-    assert methods.judged_by(careful, model._replace(workdir="other")).apply.caution == 1
+    assert methods.judged_by(careful, careful._replace(workdir="a copy")).apply.caution == 3, (
+        "wherever it was read from"
+    )
+    assert methods.judged_by(careful, model).apply.caution == 1, "another one"
     assert model.settings["use"] == used and (model.apply.dims, model.apply.context) == (2, 1)
     assert chosen["hidden_share"] <= model.settings["most_hidden"]
     assert [chosen[name] for name in ("hidden_share", "repaired", "broken")] == chosen["tried"][f"{used['gain']:g}"]
@@ -78,7 +81,9 @@ def test_what_it_is_used_with_was_chosen_and_is_found_again(workdir):
 BOXES = ("--config.window=4,32,32", "--config.stride=2,16,16", "--config.model.strides=((1,2,2),)")
 
 
-@pytest.mark.parametrize("more", [(), (*BOXES, "--config.model.plane_levels=1")], ids=["planes", "boxes"])
+@pytest.mark.parametrize(
+    "more", [(), (*BOXES, "--config.model.plane_levels=1"), (*BOXES, "--config.model.plane_levels=0")]
+)
 def test_it_is_used_on_a_volume_by_the_error_that_it_expects_whatever_the_blocks(ensemble, workdir, tmp_path, more):
     image = array_volume(phantom(77, (6, 48, 48), SIZE).image, "image", SIZE)
     segmenter, corrector = methods.load_model(ensemble, "segmenter"), methods.load_model(workdir, "refiner")

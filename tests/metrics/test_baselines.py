@@ -27,3 +27,16 @@ def test_labels_under_hidden_voxels_do_not_matter():
     labels, hidden = rng.integers(0, 4, (2, 9, 9)), rng.random((2, 9, 9)) < 0.5
     other = np.where(hidden, rng.integers(0, 4, labels.shape), labels)
     np.testing.assert_array_equal(nearest_visible_label(labels, hidden), nearest_visible_label(other, hidden))
+
+
+def test_what_a_column_hears_does_not_depend_on_the_labels_elsewhere():
+    labels = np.zeros((3, 1, 4), np.uint8)
+    labels[[0, 2], 0, 1], hidden = 1, np.zeros(labels.shape, bool)
+    hidden[1, 0, 1] = True
+    for entropy in np.linspace(0, 1, 21):
+        found = []
+        for other in (1, 3, 10):
+            labels[0, 0, 3] = other
+            given = np.full(labels.shape, entropy, np.float32)
+            found.append(nearest_visible_label(labels, hidden, 1, given, 11)[1, 0, 1])
+        assert len(set(found)) == 1, entropy

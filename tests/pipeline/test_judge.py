@@ -8,6 +8,7 @@ import pytest
 from fakes import (
     GAIN,
     NAMES,
+    SCHEME,
     SHAPE,
     TOKEN,
     corrector,
@@ -23,7 +24,7 @@ from fakes import (
 from maeref_jax.errors import BadInput
 from maeref_jax.masking.exact import sum_in_tokens
 from maeref_jax.masking.slices import agreed
-from maeref_jax.pipeline import passes, refining
+from maeref_jax.pipeline import jobs, methods, passes, refining
 from maeref_jax.results import marks, repairing, verifying
 from maeref_jax.results.maps import probabilities
 from maeref_jax.results.place import Output
@@ -187,6 +188,23 @@ def test_probabilities_are_kept_for_a_user_who_asks(tmp_path):
     np.testing.assert_allclose(kept(tmp_path).sum(-1), 1, atol=0.02)
 
 
+def test_slices_agree_in_what_entropy_hides_as_training_chose_and_not_in_what_it_hides_itself():
+    model = corrector()._replace(verdict={"agree_within_nm": 80.0})
+    one, other = (model._replace(judge=judge) for judge in (model._replace(workdir="a copy"), corrector()))
+    other = other._replace(judge=other.judge._replace(settings=model.settings | {"seed": 7}))
+    lengths = [jobs.settled(jobs.Settings(agree_within_nm=None), it).agree_within_nm for it in (model, one, other)]
+    assert lengths == [80, 0, 80]
+
+
+def test_labels_under_hidden_tokens_reach_nobody_who_must_not_see_them(tmp_path):
+    def spying(params, state, inputs, key):
+        assert set(inputs) == {"labels", "entropy", "hidden", "stored_probabilities"}
+        return said_along_z(params, state, inputs, key)
+
+    model = corrector(judged=True)
+    refined(tmp_path, model._replace(apply=model.apply._replace(refine=spying)))
+
+
 def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(BadInput, match="runs/corrector works on class probabilities, and labels have none; give"):
         refining.refine_volume(label_job(tmp_path), None, corrector(judged=True), settings())
@@ -205,3 +223,20 @@ def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(BadInput, match="trained for different classes"):
         refined(tmp_path, refiner()._replace(judge=odd))
     assert not list(tmp_path.iterdir())
+
+
+def test_who_fills_in_everything_is_told_by_nobody_what_is_hidden():
+    everywhere = refiner()._replace(apply=refiner().apply._replace(everywhere=True))
+    with pytest.raises(BadInput, match="fills in everything, whatever is hidden; leave --hide_by out"):
+        methods.judged_by(everywhere, corrector())
+
+
+def test_names_are_the_same_whether_read_from_json_or_typed(tmp_path):
+    typed = refiner(scheme=SCHEME | {"names": tuple(NAMES)})._replace(workdir="nearest")
+    refined(tmp_path, methods.judged_by(typed, corrector()))
+    assert result(tmp_path, "hidden").any()
+
+
+def test_labels_that_it_sees_are_not_asked_back():
+    with pytest.raises(BadInput, match="sees what hidden tokens hold; leave it out"):
+        refined("nowhere", trust=True, foreignness=True)
