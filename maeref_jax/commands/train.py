@@ -51,13 +51,15 @@ def main(argv):
         spatial_continuity,
         train_settings,
         verdict,
+        voxel_sizes,
     )
     from maeref_jax.pipeline import methods
     from maeref_jax.training import parallel
     from maeref_jax.training import workdir as folder
 
     names = tuple(arguments.classes.split(",")) if arguments.classes else ()
-    settings = class_settings.settled(settings, names, command_line.names_of(overrides))
+    typed = command_line.names_of(overrides)
+    settings = voxel_sizes.settled(class_settings.settled(settings, names, typed), typed)
     staged = {module.METHOD: module for module in (sparse_labels, spatial_continuity)}
     if settings["method"] in staged:
         if arguments.distributed or arguments.coordinator or arguments.profile:

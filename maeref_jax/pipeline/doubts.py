@@ -12,13 +12,14 @@ import numpy as np
 from maeref_jax.errors import BadInput
 from maeref_jax.pipeline import asking, file_grid, inside
 from maeref_jax.pipeline.blockwise import in_3d
-from maeref_jax.pipeline.jobs import uses_symmetries
+from maeref_jax.pipeline.jobs import parameters, uses_symmetries
 from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
 from maeref_jax.uncertainty.foreground import EVEN
 from maeref_jax.volumes import progress
-from maeref_jax.volumes.inputs import doubt_about_scale, doubts_about_place, looks_like_a_mask
+from maeref_jax.volumes.inputs import doubt_about_entropy, doubt_about_scale, doubts_about_place
 from maeref_jax.volumes.label_ids import Reading
+from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
 
 HARM = "this refiner does harm on your validation data"
@@ -43,10 +44,8 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     found = [*run.job.doubts, *(text for reading in read for text in reading.doubts)]
     found += inside.doubts(run.job.stem, run.shape, left)
     found += doubts_about_place(_given(run.job))
-    if run.job.entropy and looks_like_a_mask(run.job.entropy):
-        found.append(
-            f"{run.job.entropy.path} holds 0 and 1 of 255, hardly any entropy; is it a mask? give it as --hidden"
-        )
+    if run.job.entropy:
+        found += filter(None, [doubt_about_entropy(run.job.entropy, real_classes(run.scheme))])
     found += doubts_about_image(run.job.stem, run.job.image, run.segmenter, run.refiner)
     found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
     said = [text for reading in readings.values() for text in reading.notes] + inside.notes(run.job.stem, left)
@@ -154,7 +153,7 @@ def _of_models(run) -> list[str]:
     judge = refiner and refiner.judge
     models = {model.workdir: model for model in (segmenter, refiner, judge) if model}
     found = [text for model in models.values() for text in model.doubts]
-    if model := segmenter or refiner:
+    if (model := segmenter or refiner) and parameters(model):  # a rule has learned from no size
         sizes = run.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"]
         found.append(doubt_about_scale(run.job.stem, *sizes))
     alone = segmenter and segmenter.settings.get("members") == 1 and not uses_symmetries(segmenter)

@@ -23,9 +23,10 @@ def resolve_axes(stored: Stored, axes: str | None, beside: bool = False) -> tupl
     if beside and len(spatial) == len(stored.shape) < len(axes):
         axes = spatial
     if len(axes) != len(stored.shape):
+        fits = len(spatial) == len(stored.shape)
         raise BadInput(
             f"--axes {axes} names {len(axes)} axes, but {stored.path} has {len(stored.shape)}: shape "
-            f"{stored.shape}, by its own account '{stored.raw_axes}'"
+            f"{stored.shape}, by its own account '{stored.raw_axes}'{f'; give --axes {spatial}' if fits else ''}"
         )
     if stored.raw_axes.endswith("S") and axes[-1] not in "CS":
         raise BadInput(

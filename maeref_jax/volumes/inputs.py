@@ -50,13 +50,17 @@ def doubts_about_place(volumes: Iterable[Volume]) -> list[str]:
     found = []
     for other in others:
         units = [volume.placement.unit for volume in (first, other)]
-        if units[0] != units[1] and not NANOMETRES.keys() >= {*units}:
-            continue  # nobody knows
-        by = 1.0 if units[0] == units[1] else NANOMETRES[units[1]] / NANOMETRES[units[0]]
         (ends, steps), (theirs, their_steps) = map(_ends, (first, other))
-        lengths, their_lengths = (np.linalg.norm(one, axis=1) for one in (steps, their_steps * by))
-        apart = np.abs((theirs * by - ends) @ (steps / lengths[:, None]).T)
-        if (apart > np.maximum(lengths, their_lengths) * 1.001).any():
+        lengths, their_lengths = (np.linalg.norm(one, axis=1) for one in (steps, their_steps))
+        if units[0] == units[1] or NANOMETRES.keys() >= {*units}:
+            by = 1.0 if units[0] == units[1] else NANOMETRES[units[1]] / NANOMETRES[units[0]]
+            apart = np.abs((theirs * by - ends) @ (steps / lengths[:, None]).T)
+            elsewhere = (apart > np.maximum(lengths, their_lengths * by) * 1.001).any()
+        else:  # nobody knows how far apart, but directions need no unit; an affine of ones says nothing
+            says_nothing = any(np.array_equal(one, np.eye(3)[::-1]) for one in (steps, their_steps))
+            turns = (steps / lengths[:, None]) @ (their_steps / their_lengths[:, None]).T
+            elsewhere = not says_nothing and (np.diag(turns) < 0.999).any()
+        if elsewhere:
             found.append(
                 f"{other.path} lies elsewhere in the world than {first.path}, or is turned, as their affines say; "
                 "voxels are matched as they are stored, the first to the first: if that is wrong, save it on the grid "
@@ -139,16 +143,20 @@ def check_entropy(entropy: Volume) -> None:
             )
 
 
-def looks_like_a_mask(entropy: Volume) -> bool:
-    """Whether uint8 entropy is 0 and 1 alone, which as entropy would be next to nothing."""
-    if entropy.dtype != np.uint8:
-        return False
-    highest = 0
-    for box in blocks(entropy.shape, _SLAB):
-        highest = max(highest, int(entropy.read(box).max()))
-        if highest > 1:
-            return False
-    return highest == 1
+def doubt_about_entropy(entropy: Volume, classes: int) -> str:
+    """What to tell of entropy that was probably meant on another scale, of so many classes, or 0 for nobody knows; ""
+    for nothing.
+    """
+    highest = max(float(entropy.read(box).max()) for box in blocks(entropy.shape, _SLAB))
+    if highest == 0:
+        return f"{entropy.path} is 0 everywhere: it hides nothing"
+    if entropy.dtype == np.uint8 and highest == 1:
+        return f"{entropy.path} holds 0 and 1 of 255, hardly any entropy; is it a mask? give it as --hidden"
+    if entropy.dtype == np.uint8 and highest == 100:
+        return f"{entropy.path} ends at 100 of 255; if these are per cent, divide them by 100"
+    if entropy.dtype != np.uint8 and classes == 2 and np.isclose(highest, np.log(2), rtol=2e-3):
+        return f"{entropy.path} ends at {highest:.4f}, the logarithm of 2; if it is in nats, divide it by that"
+    return ""
 
 
 def read_entropy(entropy: Volume, box: Box) -> np.ndarray:

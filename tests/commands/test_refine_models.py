@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from fakes import image, labels, refiner, segmenter
+from fakes import SHAPE, image, labels, refiner, segmenter
 from stacks import IMAGE, LABELS, SIZE, SMALL, entropy_of, mistakes, sidecar, use_models
 
 from maeref_jax.volumes.volume import write_tiff
@@ -46,6 +46,15 @@ def test_a_voxel_size_that_is_similar_or_not_known_is_no_reason_for_a_warning(re
     assert (code, mistakes(err)) == (0, "") and "has voxels of" not in err
     assert "unknown: no file says how large a voxel is, so every slice is filled in by itself" in err
     assert sidecar("unknown")["agreeing_slices"] == 0
+
+
+def test_what_learns_nothing_was_trained_on_no_voxel_size(refine):
+    asked = ("--hidden", "hidden.tif", "--refiner", "nearest", "--output", "out", "--config.report=false")
+    hidden = np.zeros(SHAPE, np.uint8)
+    hidden[1, 8:12, 8:12] = 1
+    write_tiff("hidden.tif", hidden, SIZE)
+    code, _, err = refine("--labels", "a_labels.tif", *asked, "--voxel_size_nm", "90,50,50")
+    assert code == 0 and "was trained on" not in err
 
 
 def test_grey_values_of_another_kind_than_in_training_are_one_line_of_warning(refine, monkeypatch):

@@ -29,6 +29,7 @@ def test_the_same_place_in_other_voxels_or_units_is_no_doubt():
         lying(millimetres, (1e-3, 2e-3, 3e-3), "mm"),
         lying(origin=(1.009, 2.0, 3.039)),
         lying(origin=(9.0, 9.0, 9.0), unit="unknown"),
+        lying({"X": (1.0, 0.0, 0.0), "Y": (0.0, 1.0, 0.0), "Z": (0.0, 0.0, 1.0)}, unit="unknown"),
         array_volume(np.zeros(SHAPE, np.uint8), "no place", SIZE),
     ]
     assert doubts_about_place([lying(), *others]) == []
@@ -44,6 +45,7 @@ def test_the_same_place_in_other_voxels_or_units_is_no_doubt():
         lying(STRAIGHT | {"X": STRAIGHT["Y"], "Y": STRAIGHT["X"]}),  # of the same corners
         lying(origin=(1e-3, 2e-3, 3e-3), unit="mm"),
         at_voxel_size(lying(origin=(1.3, 2.0, 3.0)), (40, 40, 40), "mean"),
+        lying(STRAIGHT | {"X": (-10.0, 0.0, 0.0)}, (9.0, 9.0, 9.0), "unknown"),  # directions need no unit
     ],
 )
 def test_another_place_or_turn_is_told(other):
