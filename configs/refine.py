@@ -62,7 +62,8 @@ def get_config(mode=""):
             "entropy_kind": "mean",
             # What is filled in slice by slice agrees with the slices above and below within this length, 8 at most; 0:
             # every slice by itself, as in the paper and in the library (jobs.Settings). None: as the refiner's training
-            # found best on whole validation slices; where it found nothing 40, which is ours (docs/evaluation.md).
+            # found best on whole validation slices; where it found nothing 40, which is ours (docs/evaluation.md); 0 in
+            # tokens that a corrector hides itself.
             # Every block costs the windows of so many slices more on either side, where a hole goes on there.
             "agree_within_nm": placeholder(float),
             # How the refiner fills, none: as its config says (`use`). The mean over the eight symmetries; in rounds,

@@ -229,7 +229,7 @@ def sentence(found, settings):
         f"tokens are hidden that promise a gain above {found['threshold']:g}: {found['hidden_share']:.1%} of the "
         f"voxels of the validation volumes and their copies, of which {found['repaired']:,} become right and "
         f"{found['broken']:,} wrong; a label is replaced where another one is {found['caution']:g} times as likely; "
-        f"temperature {found['temperature']:g}"
+        f"temperature {found['temperature']:g}. All were chosen on these very volumes: expect less of others"
     )
 
 

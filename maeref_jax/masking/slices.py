@@ -17,7 +17,8 @@ def slices_within(length_nm, z_nm) -> int:
 def opinions(labels, entropy, classes):
     """How sure labels are of which nothing but the entropy is known: the probabilities float32 (z, y, x, classes) that
     have it where all other classes are as likely as each other. labels: int (z, y, x); entropy: float (z, y, x) in
-    [0, 1], of which the steps on disk count; classes: 2 or more. Ids that are no class mean nothing.
+    [0, 1], of which the steps on disk count; classes: 2 or more. Ids that are no class mean nothing. Entropy that also
+    counts a class which is not among these ("ambiguous") makes labels seem a little surer than they are.
     """
     own = _probability(classes)[np.rint(_STEPS * entropy.clip(0, 1)).astype(np.uint8)][..., None]
     return np.where(labels[..., None] == np.arange(classes), own, (1 - own) / (classes - 1))
