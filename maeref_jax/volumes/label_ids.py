@@ -15,6 +15,7 @@ from maeref_jax.volumes.windows import blocks
 
 IDENTITY, INSTANCES = ("identity",), ("instances",)
 _SLAB = (8, 1024, 1024)
+_ALMOST = 1e-4  # what is nearer to a whole number was meant as one
 _MOST_IDS = 2**16  # that are listed; of more it is known only that they are many
 
 
@@ -300,8 +301,11 @@ class _Ids:
 
     def _check_whole(self, found):
         if found.dtype.kind == "f" and (fractions := found[found != np.floor(found)]).size:
-            soft = " (a mask with soft edges? threshold it first)" if found.min() >= 0 and found.max() <= 1 else ""
-            raise BadInput(f"{self.path} ({self.dtype}) holds {fractions[0]:g}; labels are whole numbers{soft}")
+            way = " (a mask with soft edges? threshold it first)" if found.min() >= 0 and found.max() <= 1 else ""
+            if (np.abs(fractions - np.round(fractions)) < _ALMOST).all():
+                way = "; they almost are: is there a scaling in its header? round them, and save them without one"
+            # As text it has all its digits: 0.99999994 is not 1.
+            raise BadInput(f"{self.path} ({self.dtype}) holds {fractions[0]!s}; labels are whole numbers{way}")
         if found.min() < 0 and (negative := found[(found < 0) & (found != -1)]).size:
             raise BadInput(
                 f"{self.path} ({self.dtype}) holds the labels {_some(negative)}, expected 0 or more, and -1 for unknown"

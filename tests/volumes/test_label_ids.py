@@ -129,7 +129,9 @@ def test_ids_beyond_the_classes_are_to_be_named_one_by_one():
         (
             [0, 1 - 6e-8, 1],
             np.float32,
+            "holds 0.99999994; labels are whole numbers; they almost are: is there a scaling",
         ),
+        ([0, 1 - 1e-10, 2 + 1e-9], np.float64, "holds 0.9999999999; labels are whole numbers; they almost are"),
         ([0, -2, 1], np.int8, r"holds the labels \[-2\], expected 0 or more, and -1 for unknown"),
         ([-1, -1], np.int16, "holds no known label: all voxels are unknown"),
         ([0, np.nan], np.float32, "holds nan at voxel"),
