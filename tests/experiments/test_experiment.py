@@ -173,6 +173,27 @@ def test_parts_of_a_stack_and_two_annotators_of_an_image_are_no_volume_twice(roo
     train_settings.check(files_of(root, tmp_path, [("a.tif", "one.tif"), ("a.tif", "two.tif")], OTHER))
 
 
+def test_labels_of_one_image_by_two_annotators_and_validation_without_foreground_are_warned_of(root, tmp_path):
+    labels, image = np.zeros((2, 64, 64), np.uint8), np.zeros((2, 64, 64), np.float32)
+    for name in ("a", "c"):
+        write_tiff(tmp_path / f"{name}.tif", image, (20.0, 10.0, 10.0))
+    write_tiff(tmp_path / "empty.tif", labels, (20.0, 10.0, 10.0))
+    labels[:, 8:40, 8:40] = 1
+    for name in ("one", "two"):
+        write_tiff(tmp_path / f"{name}.tif", labels, (20.0, 10.0, 10.0))
+    both = [("a.tif", "one.tif"), ("a.tif", "two.tif")]
+    settings = files_of(root, tmp_path, both, [("c.tif", "empty.tif")])
+    unlearned, shared = experiment.prepare(settings, tmp_path, range(4)).facts["notes"]
+    assert unlearned.startswith("warning: no voxel of the validation volumes is mitochondria, so they cannot show")
+    assert "a.tif in data.train shares slices with" in shared and "with other labels" in shared
+    settings = files_of(root, tmp_path, both[:1], [("c.tif", "two.tif")])
+    assert experiment.prepare(settings, tmp_path, range(4)).facts["notes"] == []
+    settings = files_of(root, tmp_path, both[:1], [("c.tif", "empty.tif")], "mae")
+    settings["data"]["train"]["images"] = settings["data"]["validation"]["images"] = ()
+    (told,) = experiment.prepare(settings, tmp_path, range(4)).facts["notes"]
+    assert told == unlearned
+
+
 def test_what_an_ensemble_says_outside_of_a_mask_is_not_learned(root, tmp_path, ensemble, capsys):
     mask = np.zeros((12, 64, 64), np.uint8)
     mask[:, :32, :48] = 1
