@@ -164,7 +164,8 @@ def refine(
     Args:
         refiner: as `load_model` gives it.
         labels: ([z,] y, x) of any integer type, the classes of the refiner; -1 or 255 unknown. Where they are other
-            ids: label_map=((255, 1),), or ("instances",). A mask of 0 and 255 alone is read as in a file.
+            ids: label_map=((255, 1),), or ("instances",). A mask of 0 and 255 alone, or of 0 and -1, is
+            read as in a file.
         entropy: ([z,] y, x) of the labels, float in [0, 1], or uint8 that stands for 0 to 1.
         hidden: ([z,] y, x), a painted mask: everything but 0 is filled in.
         probabilities: (c, [z,] y, x) float in [0, 1], or a list of such, one per member of an ensemble.
@@ -338,8 +339,8 @@ def _settings(given: dict[str, Any], for_people: bool) -> Settings:
 
 
 def _is_mask(labels: np.ndarray) -> bool:
-    """Whether 255 may mean foreground: there is nothing else but background."""
-    return bool((labels == UNKNOWN_ON_DISK).any() and np.isin(labels, (-1, 0, UNKNOWN_ON_DISK)).all())
+    """Whether 255, or -1 (255 in signed bytes), may mean foreground: there is nothing else but background."""
+    return bool((labels != 0).any() and np.isin(labels, (-1, 0, UNKNOWN_ON_DISK)).all())
 
 
 def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:

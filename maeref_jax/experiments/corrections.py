@@ -53,6 +53,7 @@ def prepare(settings, workdir, indices):
     )
     targets = [volume.target for volume in train]
     notes.of_classes(targets, settings["classes"])
+    notes.of_validation([volume.target for volume in validation], settings["classes"])
     intensities = sampling.intensity_range(targets) if settings["with_image"] else None
     context = methods.REFINERS[METHOD].refiner(settings).context
     crops = (tuple(settings["window"]), context, settings["min_foreground"])

@@ -18,7 +18,8 @@ from maeref_jax.samples.subsets import member_volumes
 from maeref_jax.samples.whole_slices import whole_slices
 from maeref_jax.volumes import within
 from maeref_jax.volumes.dataset import given_of
-from maeref_jax.volumes.volume import array_volume, resolved
+from maeref_jax.volumes.labels import real_classes
+from maeref_jax.volumes.volume import array_volume, overlapping, resolved
 from maeref_jax.volumes.windows import whole
 
 ANEW = "choose another --workdir"  # where predictions in a workdir are not those that would be made now
@@ -55,6 +56,9 @@ def _segmenter_experiment(settings, indices):
     notes = Notes()
     train, validation = (shown_annotated(settings, split, notes) for split in ("train", "validation"))
     notes.of_classes(train, settings["classes"])
+    notes.of_validation(validation, settings["classes"])
+    if settings["members"] > 1:
+        notes.of_shared_images(settings["data"]["train"])
     labelled = training_volumes.labelled(train, settings["classes"])
     _check_several_classes(labelled)
     members = member_volumes(train, settings)
@@ -114,6 +118,7 @@ def _refiner_experiment(settings, workdir, indices):
     notes, given = Notes(), (settings, predict, with_image)
     train, validation = (_label_maps(*given, split, notes) for split in ("train", "validation"))
     notes.of_classes(train, settings["classes"])
+    notes.of_validation(validation, settings["classes"])
     intensities = sampling.intensity_range(train) if with_image else None
     crops = (tuple(settings["window"]), settings["token"], settings["min_foreground"])
     # Without a ratio nothing is hidden in training.
@@ -159,6 +164,7 @@ def _slices_experiment(settings, indices):
                 "network sees at a time; give a deeper stack, or set a smaller odd number of slices"
             )
     notes.of_classes([stack.targets for stack in stacks["train"]], settings["classes"])
+    notes.of_validation([stack.targets for stack in stacks["validation"]], settings["classes"])
     crops = (tuple(settings["window"]), context, settings["min_foreground"], settings["anywhere_share"])
 
     def batches(step):
@@ -219,6 +225,23 @@ class Notes:
     def of_classes(self, volumes, scheme):
         if missing := training_volumes.missing_classes(volumes, scheme):
             self(f"{MARK}no voxel of the training volumes is {', '.join(missing)}, which cannot be learned from them")
+
+    def of_validation(self, volumes, scheme):
+        """Warns where volumes to judge by hold nothing but background."""
+        foreground = scheme["names"][1 : real_classes(scheme)]
+        if volumes and {*foreground} <= {*training_volumes.missing_classes(volumes, scheme)}:
+            self(
+                f"{MARK}no voxel of the validation volumes is {' or '.join(foreground)}, so they cannot show what is "
+                "learned; give some that hold it"
+            )
+
+    def of_shared_images(self, files):
+        """Warns of images that share slices and have labels of their own each: two annotators, or a mistake."""
+        for i, j in sorted(overlapping(files["images"]) - overlapping(files["labels"])):
+            self(
+                f"{MARK}{files['images'][i]} in data.train shares slices with {files['images'][j]}, with other labels: "
+                "members of an ensemble that learn from one of them have seen the other, too"
+            )
 
 
 def shown_annotated(settings, split, say):

@@ -13,7 +13,7 @@ from maeref_jax.samples import tissue_volumes
 from maeref_jax.training.optimizer import build_optimizer
 from maeref_jax.volumes import grey_values
 from maeref_jax.volumes.label_ids import label_map_of
-from maeref_jax.volumes.volume import share_slices
+from maeref_jax.volumes.volume import overlapping, share_slices
 from maeref_jax.volumes.voxel_size import checked_size
 
 RANGES = {
@@ -76,6 +76,7 @@ def _check_data(data):
     both = sorted({*data["phantom"]["train"]} & {*data["phantom"]["validation"]})
     if both:
         raise BadInput(f"phantoms {both} are both in data.phantom.train and in validation; keep whole volumes apart")
+    _check_no_volume_twice(data["train"])
     for role in ("labels", "images"):
         for ours, theirs in itertools.product(data["train"][role], data["validation"][role]):
             if share_slices(ours, theirs):
@@ -85,6 +86,19 @@ def _check_data(data):
             "data.train.images are given without data.train.labels: give --labels, or, for a refiner, --ensemble, the "
             "workdir of the ensemble that segments them"
         )
+
+
+def _check_no_volume_twice(files):
+    """BadInput for two volumes of a split that share slices in all of their files: members of an ensemble would have
+    seen what others are to be asked about. Of one stack every volume may learn from other slices, or inside a mask.
+    """
+    if any(isinstance(slices, tuple | list) for slices in files.get("labelled_slices", ())) or files.get("within"):
+        return
+    given = [files[role] for role in ("images", "labels") if files[role]]
+    if given and (pairs := set.intersection(*map(overlapping, given))):
+        one, other = (given[0][i] for i in min(pairs))
+        same = f"{one} is given twice" if one == other else f"{one} and {other} share slices"
+        raise BadInput(f"{same} in data.train; name every volume once, and parts of a stack so that none overlap")
 
 
 def check_common(settings):

@@ -48,6 +48,10 @@ NOTHING = {
     "harm": False,
     "sentence": "no verdict: it is of hidden tokens in validation volumes, and none are known; see the metrics above",
 }
+NOTHING_ASKED = (
+    "no verdict: in the validation slices there is no visible label that can be asked back, as where classes meet; do "
+    "these volumes hold any foreground?"
+)
 
 
 class Judged(NamedTuple):
@@ -68,7 +72,8 @@ def judge(settings, workdir):
     Returns:
         {"on", "slices", "threshold", "hidden_share", "dice_hidden", "dice_all": {map: {class: Dice, "mean"}},
         "repairs": {map: counts}, "worse_than": names of maps, "harm": bool, "sentence"}. Dice None where undefined.
-        NOTHING and [] where the settings name no volumes for validation, or the refiner sees what is asked for.
+        NOTHING and [] where the settings name no volumes for validation, or the refiner sees what is asked for; of the
+        same form, with another sentence, where there is nothing that can be asked back.
     """
     if "data" not in settings:
         return NOTHING, []
@@ -77,8 +82,10 @@ def judge(settings, workdir):
         refiner = refiner._replace(chosen=None)
     asked = jobs.settled(plain, refiner)
     found = _judged(settings, workdir, refiner, asked)
-    if found is None or not found.scores:
+    if found is None:
         return NOTHING, []
+    if not found.scores:
+        return NOTHING | {"sentence": NOTHING_ASKED}, []
     names = settings["classes"]["names"][: real_classes(settings["classes"])]
     total = functools.reduce(scores.add, found.scores)
     dice = {region: {n: scores.dice_with_mean(c) for n, c in maps.items()} for region, maps in total.confusions.items()}
@@ -205,6 +212,8 @@ def _by_asking(settings, volumes, refiner, asked):
     """Judged by visible tokens that are asked back: near those that their entropy hides, where there is none, where
     classes meet.
     """
+    if not volumes:
+        return None
     token, classes = refiner.apply.token, real_classes(settings["classes"])
     variables, key = jax.device_put((refiner.params, refiner.state)), jax.random.key(settings["seed"])
     counted, hidden, voxels, asked_for = [], 0, 0, 0

@@ -15,6 +15,7 @@ from maeref_jax.volumes.windows import blocks
 
 IDENTITY, INSTANCES = ("identity",), ("instances",)
 _SLAB = (8, 1024, 1024)
+_ALMOST = 1e-4  # what is nearer to a whole number was meant as one
 _MOST_IDS = 2**16  # that are listed; of more it is known only that they are many
 
 
@@ -51,7 +52,7 @@ def label_map_of(given: Sequence, flag: str = "--label_map") -> tuple:
     if len(dict(pairs)) < len(found) or min(wanted for _, wanted in pairs) < -1:
         raise BadInput(
             f"label_map is {given}, expected pairs of an id in the file and a class (-1: unknown), each id once, like "
-            f"{flag} 0:0,255:1; or {flag} instances, or {flag} identity"
+            f"{flag}=0:0,255:1; or {flag}=instances, or {flag}=identity"
         )
     return pairs
 
@@ -65,7 +66,7 @@ def understand(volume: Volume, scheme: dict, label_map: Sequence = (), flag: str
 
     Raises:
         BadInput: ids that could mean several things or nothing (the flag that settles it is named), fractions, negative
-            numbers but -1, colours, or no known label at all.
+            numbers but -1, colours, or no known label at all; 0 and -1 alone, which may be 0 and 255 in signed bytes.
     """
     label_map, found = label_map_of(label_map, flag), _Ids(volume, scheme, flag)
     if label_map == INSTANCES:
@@ -81,7 +82,11 @@ def understand(volume: Volume, scheme: dict, label_map: Sequence = (), flag: str
         return reading
     classes = {wanted for _, wanted in reading.label_map}
     if max(classes) < 0:
-        raise BadInput(f"{volume.path} holds no known label: all voxels are unknown; expected some of {listed(scheme)}")
+        signed = found.ids == {-1} and label_map in ((), IDENTITY)
+        way = f"; where -1 is foreground, 255 stored as signed bytes: {found.typed(['-1:1'])}" if signed else ""
+        raise BadInput(
+            f"{volume.path} holds no known label: all voxels are unknown; expected some of {listed(scheme)}{way}"
+        )
     if 0 not in classes:
         lacks = (
             f"no voxel is {found.named(0)}, the class of what is nothing else; models have met some of it everywhere"
@@ -104,6 +109,11 @@ def understand_mask(volume: Volume, names: tuple[str, str] = ("visible", "hidden
         nothing = "nothing" if 0 in found.ids else "everything"
         doubt = f"{volume.path} holds {found.said()} alone: {nothing} is {names[1]}"
         return Reading(INSTANCES, doubts=(doubt,) if len(found.ids) == 1 else ())
+    if found.ids == {-1, 0}:
+        raise BadInput(
+            f"{volume.path} ({volume.dtype}) holds {found.said()}, 255 stored as signed bytes, it seems; save the mask "
+            f"as unsigned bytes, or with 0 for what is {names[0]} and 1 for what is {names[1]}"
+        )
     raise BadInput(
         f"{volume.path} holds {found.said()}, expected 0 for what is {names[0]} and another number for what is "
         f"{names[1]}; everything would be {names[1]}. Save the mask with 0 for what is {names[0]}"
@@ -155,26 +165,34 @@ class _Ids:
     def as_instances(self):
         if self.real != 2:
             raise BadInput(
-                f"{self.flag} instances takes every id above 0 as class 1, but there are {self.classes} classes: "
+                f"{self.flag}=instances takes every id above 0 as class 1, but there are {self.classes} classes: "
                 f"{listed(self.scheme)}; ids of single objects do not say which. Save {self.path} with class ids"
             )
-        return Reading(INSTANCES)
+        if self.signed_mask():
+            raise self.two_readings(())
+        return Reading(INSTANCES, self.unknown((-1,)))
 
     def as_they_are(self):
         if beyond := sorted(self.ids - {-1, UNKNOWN_ON_DISK, *range(self.classes)}):
-            raise self.refused(f"expected 0 to {self.classes - 1}, and -1 or 255 for unknown", self.every_id(beyond))
+            way = self.every_id(beyond, self.plain_classes())
+            raise self.refused(f"expected 0 to {self.classes - 1}, and -1 or 255 for unknown", way)
         return self.plainly()
 
     def as_mapped(self, label_map):
         beyond = sorted({wanted for _, wanted in label_map if wanted >= self.classes})
         if beyond:
             raise BadInput(f"label_map names class {beyond[0]}, expected one of {listed(self.scheme)}, or -1, unknown")
-        wanted = {0: 0, -1: -1} | dict(label_map)
-        notes, left = (), self.ids - wanted.keys()
+        given = dict(label_map)
+        if self.signed_mask() and -1 not in given:
+            raise self.two_readings(label_map)
+        wanted = {0: 0, -1: -1} | given
+        left = self.ids - wanted.keys()
         if left == {UNKNOWN_ON_DISK} and self.ids - {-1, 0, UNKNOWN_ON_DISK}:
-            notes, wanted, left = (self.unknown(),), wanted | {UNKNOWN_ON_DISK: -1}, set()
+            wanted, left = wanted | {UNKNOWN_ON_DISK: -1}, set()
         if left or self.many:
-            raise self.refused(f"but label_map has no entry for {_some(left)}", f"add it: {self.every_id(left)}")
+            way = f"add it: {self.every_id(left, label_map)}"
+            raise self.refused(f"but label_map has no entry for {_some(left)}", way)
+        notes = self.unknown({-1, UNKNOWN_ON_DISK} - given.keys())
         return Reading(tuple((label, wanted[label]) for label in sorted(self.ids)), notes)
 
     def as_only_possible(self):
@@ -182,11 +200,14 @@ class _Ids:
         only = ids - {0}
         if self.many:
             raise self.objects()
+        if self.ids == {-1, 0}:
+            raise self.two_readings(())
         if self.real == 2 and len(only) == 1 and (0 in ids or ids == {UNKNOWN_ON_DISK}):
             (label,) = only
             if label == 1 or label >= self.classes:
                 told = f"{self.path} holds {self.said()}: {label} is taken as class {self.named(1)}"
-                return Reading(self.pairs(lambda i: min(i, 1)), () if label == 1 else (told,))
+                notes = () if label == 1 else (told,)
+                return Reading(self.pairs(lambda i: min(i, 1)), notes + self.unknown((-1,)))
         if ids and ids <= {0, UNKNOWN_ON_DISK} and only:
             raise self.refused("a mask, it seems", self.settled_by("255:1", "unknown", "255:-1"))
         plain = ids - {UNKNOWN_ON_DISK}
@@ -204,14 +225,12 @@ class _Ids:
 
     def plainly(self):
         """Every id is a class, 255 unknown."""
-        notes = (self.unknown(),) if UNKNOWN_ON_DISK in self.ids else ()
-        return Reading(self.pairs(lambda label: -1 if label == UNKNOWN_ON_DISK else label), notes)
+        return Reading(self.pairs(lambda label: -1 if label == UNKNOWN_ON_DISK else label), self.unknown())
 
     def counted_from_one(self):
         told = f"{self.path} holds {self.said()} and no 0: ids count from 1, so 1 is taken as class {self.named(0)}, "
         last = max(self.ids - {UNKNOWN_ON_DISK})
-        notes = (f"{told}{last} as class {self.named(last - 1)}",)
-        notes += (self.unknown(),) if UNKNOWN_ON_DISK in self.ids else ()
+        notes = (f"{told}{last} as class {self.named(last - 1)}", *self.unknown())
         return Reading(self.pairs(lambda label: -1 if label == UNKNOWN_ON_DISK else label - 1), notes)
 
     def pairs(self, class_of):
@@ -220,35 +239,54 @@ class _Ids:
     def objects(self):
         """BadInput for ids beyond the classes, which may be those of single objects."""
         beyond = {label for label in self.ids if label >= self.classes}
-        way = f"where they are classes: {self.every_id(beyond)}"
+        way = f"where they are classes: {self.every_id(beyond, self.plain_classes())}"
         if self.real == 2:
-            way = f"where every id above 0 is {self.named(1)}, as of single objects: {self.flag} instances; {way}"
+            way = f"where every id above 0 is {self.named(1)}, as of single objects: {self.flag}=instances; {way}"
         return self.refused(f"beyond the classes {listed(self.scheme)}", way)
 
     def without_zero(self, plain):
         """Which flags settle ids of which none is 0."""
         if max(plain) > self.classes:
             return self.every_id(plain)
-        less = ",".join(f"{label}:{label - 1}" for label in sorted(plain))
-        same = f"; where they are the classes: {self.flag} identity" if max(plain) < self.classes else ""
-        return f"where ids count from 1 (as ilastik's do): {self.flag} {less}{same}"
+        less = self.typed(f"{label}:{label - 1}" for label in sorted(plain))
+        same = f"; where they are the classes: {self.flag}=identity" if max(plain) < self.classes else ""
+        return f"where ids count from 1 (as ilastik's do): {less}{same}"
 
     def settled_by(self, example, otherwise, other):
         """Which flags settle what the only foreground id of a file means."""
-        which = f"say which class it is, e.g. {self.flag} {example}; where it is {otherwise}: {self.flag} {other}"
+        which = f"say which class it is, e.g. {self.flag}={example}; where it is {otherwise}: {self.flag}={other}"
         return f"there are {self.classes} classes: {listed(self.scheme)}; {which}"
 
-    def every_id(self, missing):
-        pairs = ",".join(f"{label}:CLASS" for label in sorted(missing)[:3])
-        return (
-            f"{self.flag} {pairs}{',…' * (len(missing) > 3)}, every CLASS one of {listed(self.scheme)}, or -1, unknown"
-        )
+    def signed_mask(self):
+        """Whether -1 is all there is but background."""
+        return -1 in self.ids and self.ids <= {-1, 0}
+
+    def two_readings(self, known):
+        """BadInput for a mask of 0 and -1; known: pairs of the label_map that is given."""
+        here = [f"{label}:{wanted}" for label, wanted in known]
+        way = self.settled_by(",".join([*here, "-1:1"]), "unknown", ",".join([*here, "-1:-1"]))
+        return self.refused("a mask of 0 and 255 stored as signed bytes, or background and unknown", way)
+
+    def plain_classes(self):
+        """(id, class) of the ids but 0 that are classes as they are."""
+        return [(label, label) for label in sorted(self.ids) if 0 < label < self.classes]
+
+    def every_id(self, missing, known=()):
+        """The whole flag that names the ids that are missing; known: pairs that it has beside them."""
+        pairs = [f"{label}:{wanted}" for label, wanted in known] + [f"{label}:CLASS" for label in sorted(missing)[:3]]
+        more = ["…"] * (len(missing) > 3)
+        return f"{self.typed(pairs + more)}, every CLASS one of {listed(self.scheme)}, or -1, unknown"
+
+    def typed(self, pairs):
+        """The flag with pairs, as it is typed: of "--label_map -1:1" the second word would be taken for a flag."""
+        return f"{self.flag}={','.join(pairs)}"
 
     def refused(self, why, way):
         return BadInput(f"{self.path} ({self.dtype}) holds the labels {self.said()}, {why}; {way}")
 
-    def unknown(self):
-        return f"{self.path}: {UNKNOWN_ON_DISK} is taken as unknown"
+    def unknown(self, labels=(-1, UNKNOWN_ON_DISK)):
+        """Notes of those ids that are there and are taken as unknown."""
+        return tuple(f"{self.path}: {label} is taken as unknown" for label in sorted(labels) if label in self.ids)
 
     def said(self):
         """The ids as a sentence names them: "0 and 255"."""
@@ -263,8 +301,11 @@ class _Ids:
 
     def _check_whole(self, found):
         if found.dtype.kind == "f" and (fractions := found[found != np.floor(found)]).size:
-            soft = " (a mask with soft edges? threshold it first)" if found.min() >= 0 and found.max() <= 1 else ""
-            raise BadInput(f"{self.path} ({self.dtype}) holds {fractions[0]:g}; labels are whole numbers{soft}")
+            way = " (a mask with soft edges? threshold it first)" if found.min() >= 0 and found.max() <= 1 else ""
+            if (np.abs(fractions - np.round(fractions)) < _ALMOST).all():
+                way = "; they almost are: is there a scaling in its header? round them, and save them without one"
+            # As text it has all its digits: 0.99999994 is not 1.
+            raise BadInput(f"{self.path} ({self.dtype}) holds {fractions[0]!s}; labels are whole numbers{way}")
         if found.min() < 0 and (negative := found[(found < 0) & (found != -1)]).size:
             raise BadInput(
                 f"{self.path} ({self.dtype}) holds the labels {_some(negative)}, expected 0 or more, and -1 for unknown"

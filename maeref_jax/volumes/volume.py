@@ -5,9 +5,10 @@ message that asks for them, and only axes that are named are selected or reorder
 """
 
 import functools
+import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,8 @@ from maeref_jax.volumes.writing import (
 
 __all__ = [
     "FILES", "FOLDERS", "MAKERS", "UNKNOWN_ON_DISK", "Volume", "array_volume", "create_volume", "labels_from_disk",
-    "labels_to_disk", "open_probabilities", "open_volume", "resolved", "share_slices", "split_range", "suffix_of",
-    "write_tiff",
+    "labels_to_disk", "open_probabilities", "open_volume", "overlapping", "resolved", "share_slices", "split_range",
+    "suffix_of", "write_tiff",
 ]  # fmt: skip
 # A new format is one file and one line: how it is opened, by suffix or, for folders and URLs, by what lies in them.
 # Openers take a path and a Trust. How formats are made: writing.py.
@@ -186,6 +187,15 @@ def share_slices(one: str | Path, other: str | Path) -> bool:
     last = min([last, *(z_range.stop for z_range in (a, b) if z_range.stop is not None)])
     shared = (z for z in range(max(starts), last) if all(not (z - s) % n for s, n in zip(starts, steps, strict=True)))
     return next(shared, None) is not None
+
+
+def overlapping(paths: Sequence[str | Path]) -> set[tuple[int, int]]:
+    """Pairs of numbers (i, j), i < j, of the paths that share slices."""
+    files = {}
+    for i, path in enumerate(paths):
+        files.setdefault(_from_root(split_range(path)[0]), []).append(i)
+    pairs = (pair for numbers in files.values() for pair in itertools.combinations(numbers, 2))
+    return {(i, j) for i, j in pairs if share_slices(paths[i], paths[j])}
 
 
 def _from_root(path: Path | str) -> str:

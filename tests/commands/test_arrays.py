@@ -56,6 +56,8 @@ def test_labels_are_the_refiners_classes_and_a_mask_of_255_is_asked_about():
     mask = two.astype(np.uint8) * 255
     with pytest.raises(BadInput, match="holds the labels 0 and 255, a mask, it seems"):
         maeref_jax.refine(refiner(), mask, hidden=painted, voxel_size_nm=SIZE)
+    with pytest.raises(BadInput, match="holds the labels -1 and 0, a mask of 0 and 255 stored as signed bytes"):
+        maeref_jax.refine(refiner(), mask.view(np.int8), hidden=painted, voxel_size_nm=SIZE)
     mapped = maeref_jax.refine(refiner(), mask, hidden=painted, voxel_size_nm=SIZE, label_map=((255, 1),))
     np.testing.assert_array_equal(mapped.labels, found.labels)
 

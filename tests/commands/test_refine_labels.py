@@ -1,9 +1,11 @@
 """refine.py and people's own labels: masks, ids from 1, objects; what was taken how is said, and is in STEM.json."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from fakes import SCHEME, SHAPE, refiner
 from stacks import LABELS, SIZE, SMALL, entropy_of, result, sidecar, use_models
 
@@ -50,12 +52,22 @@ def test_every_way_to_write_a_mask_gives_the_same_result(refine, binary, ids, fl
     np.testing.assert_array_equal(result("out", "mask", "initial"), MASK)
 
 
+def test_a_mask_of_0_and_255_in_signed_bytes_is_asked_about_and_both_answers_can_be_typed(refine, binary):
+    tifffile.imwrite("mask.tif", -MASK.astype(np.int8), photometric="minisblack", metadata={"axes": "ZYX"})
+    code, _, err = refine(*REFINED)
+    ways = re.findall(r"--label_map=-1:-?1", err)
+    assert code == 2 and err.count("\n") == 1 and ways == ["--label_map=-1:1", "--label_map=-1:-1"]
+    for way, foreground in zip(ways, (1, 255), strict=True):
+        assert refine(*REFINED, way, "--overwrite")[0] == 0
+        np.testing.assert_array_equal(result("out", "mask", "initial"), MASK * np.uint8(foreground))
+
+
 def test_objects_of_a_mask_have_a_skeleton(refine, binary):
     objects = MASK * 0
     objects[:, 2:27, 4:8], objects[:, 2:27, 30:34] = 1, 2
     save(objects)
     code, _, err = refine(*REFINED)
-    assert code == 2 and "as of single objects: --label_map instances" in err
+    assert code == 2 and "as of single objects: --label_map=instances" in err
     more = ("--config.objects=true", "--config.trust=true")
     assert refine(*REFINED, "--label_map", "instances", *more)[0] == 0
     header, first, *_ = Path("out/mask_objects.csv").read_text().splitlines()
@@ -77,7 +89,7 @@ def test_under_a_refiner_of_many_classes_a_mask_is_asked_about(refine):
     for ids, flag in ((MASK * 255, "255:1"), (MASK, "1:3")):
         save(ids)
         code, _, err = refine(*REFINED, "--overwrite")
-        assert code == 2 and f"e.g. --label_map {flag}; where it is" in err and err.count("\n") == 1
+        assert code == 2 and f"e.g. --label_map={flag}; where it is" in err and err.count("\n") == 1
         assert refine(*REFINED, "--label_map", flag, "--overwrite")[0] == 0
         np.testing.assert_array_equal(result("out", "mask", "initial"), MASK * int(flag[-1]))
 

@@ -93,7 +93,7 @@ def test_without_truth_there_is_the_area_and_no_advice(tmp_path):
     ("truth", "message"),
     [
         (np.zeros((1, 2, 3), int), "truth has shape"),
-        (np.full(SHAPE, 77), "truth .* holds the labels 77, and no voxel is 0; --label_map 77:CLASS"),
+        (np.full(SHAPE, 77), "truth .* holds the labels 77, and no voxel is 0; --label_map=77:CLASS"),
         (np.full(SHAPE, 0.5), "holds 0.5; labels are whole numbers"),
         (np.full(SHAPE, 255), "truth .* holds the labels 255, a mask, it seems"),
         (np.full(SHAPE, -1), "truth holds no known label"),

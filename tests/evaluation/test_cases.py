@@ -57,7 +57,7 @@ def test_files_beside_phantoms_are_refused_not_ignored(root, tmp_path, models):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (9, r"truth\.tif .float32. holds the labels 0 and 9, beyond the classes .* --label_map 9:CLASS"),
+        (9, r"truth\.tif .float32. holds the labels 0 and 9, beyond the classes .* --label_map=9:CLASS"),
         (0.5, "holds 0.5; labels are whole numbers"),
     ],
 )
@@ -88,10 +88,10 @@ def test_files_that_do_not_fit_together_are_refused_before_anything_is_written(r
 @pytest.mark.parametrize(
     ("role", "second", "message"),
     [
-        ("labels", WRONG, r"0 and 9, beyond the classes .* --config.files.labels_label_map 9:CLASS"),
+        ("labels", WRONG, r"0 and 9, beyond the classes .* --config.files.labels_label_map=9:CLASS"),
         ("labels", UNDECIDED, r"2\.tif says unknown \(-1, 255\) or ambiguous in 1 voxels whose truth is known"),
         ("labels", np.where(WRONG, 4, 0).astype(np.uint8), r"or ambiguous in 1 voxels"),
-        ("truths", WRONG, r"2\.tif .uint8. holds the labels 0 and 9, beyond the classes .* --label_map 9:CLASS"),
+        ("truths", WRONG, r"2\.tif .uint8. holds the labels 0 and 9, beyond the classes .* --label_map=9:CLASS"),
         ("low_signal", WRONG[:1], r"2\.tif has shape \(2, 32, 32\), but its low_signal .*2\.tif has \(1, 32, 32\)"),
         ("conditions", ("x", "y"), "conditions are compared in nm, but not every file"),
         ("conditions", ("x", "y", "x"), r"as many files\.conditions as files\.truths \(2\), found 3"),

@@ -130,6 +130,70 @@ def test_a_class_that_no_training_volume_has_is_warned_of_and_kept_with_the_work
     assert capsys.readouterr().err == f"{warned}\n"
 
 
+def files_of(root, tmp_path, train, validation, config="ensemble"):
+    """Settings of a smoke mode that learns binary masks from files. train, validation: pairs (image, labels)."""
+    own = ["--config.data.phantom.train=", "--config.data.phantom.validation="]
+    settings = load_config(f"{root / 'configs' / config}.py:smoke", own).to_dict()
+    settings = class_settings.settled(settings, ("background", "mitochondria"))
+    for split, pairs in (("train", train), ("validation", validation)):
+        images, labels = zip(*pairs, strict=True)
+        settings["data"][split]["images"] = tuple(f"{tmp_path}/{name}" for name in images)
+        settings["data"][split]["labels"] = tuple(f"{tmp_path}/{name}" for name in labels)
+    return settings
+
+
+OTHER = [("c.tif", "c_l.tif")]
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ([("a.tif", "a_l.tif")] * 2, r"a.tif is given twice in data.train; name every volume once"),
+        (
+            [("b.tif", "b_l.tif"), ("a.tif[0:4]", "a_l.tif[0:4]"), ("a.tif[3:6]", "a_l.tif[3:6]")],
+            "share slices in data",
+        ),
+        ([("a.tif", "a_l.tif"), ("b/../a.tif", "b/../a_l.tif")], "a.tif share slices in data.train"),
+    ],
+)
+def test_a_volume_is_learned_from_once(root, tmp_path, train, message):
+    settings = files_of(root, tmp_path, train, OTHER)
+    with pytest.raises(BadInput, match=message):
+        train_settings.check(settings)
+    # Of one stack some volumes may learn from other slices, or inside other masks.
+    settings["data"]["train"]["labelled_slices"] = tuple((i,) for i in range(len(train)))
+    train_settings.check(settings)
+    settings["data"]["train"] |= {"labelled_slices": (), "within": ("m.tif",) * len(train)}
+    train_settings.check(settings)
+
+
+def test_parts_of_a_stack_and_two_annotators_of_an_image_are_no_volume_twice(root, tmp_path):
+    parts = [("a.tif[0:4]", "a_l.tif[0:4]"), ("a.tif[4:6]", "a_l.tif[4:6]")]
+    train_settings.check(files_of(root, tmp_path, parts, OTHER))
+    train_settings.check(files_of(root, tmp_path, [("a.tif", "one.tif"), ("a.tif", "two.tif")], OTHER))
+
+
+def test_labels_of_one_image_by_two_annotators_and_validation_without_foreground_are_warned_of(root, tmp_path):
+    labels, image = np.zeros((2, 64, 64), np.uint8), np.zeros((2, 64, 64), np.float32)
+    for name in ("a", "c"):
+        write_tiff(tmp_path / f"{name}.tif", image, (20.0, 10.0, 10.0))
+    write_tiff(tmp_path / "empty.tif", labels, (20.0, 10.0, 10.0))
+    labels[:, 8:40, 8:40] = 1
+    for name in ("one", "two"):
+        write_tiff(tmp_path / f"{name}.tif", labels, (20.0, 10.0, 10.0))
+    both = [("a.tif", "one.tif"), ("a.tif", "two.tif")]
+    settings = files_of(root, tmp_path, both, [("c.tif", "empty.tif")])
+    unlearned, shared = experiment.prepare(settings, tmp_path, range(4)).facts["notes"]
+    assert unlearned.startswith("warning: no voxel of the validation volumes is mitochondria, so they cannot show")
+    assert "a.tif in data.train shares slices with" in shared and "with other labels" in shared
+    settings = files_of(root, tmp_path, both[:1], [("c.tif", "two.tif")])
+    assert experiment.prepare(settings, tmp_path, range(4)).facts["notes"] == []
+    settings = files_of(root, tmp_path, both[:1], [("c.tif", "empty.tif")], "mae")
+    settings["data"]["train"]["images"] = settings["data"]["validation"]["images"] = ()
+    (told,) = experiment.prepare(settings, tmp_path, range(4)).facts["notes"]
+    assert told == unlearned
+
+
 def test_what_an_ensemble_says_outside_of_a_mask_is_not_learned(root, tmp_path, ensemble, capsys):
     mask = np.zeros((12, 64, 64), np.uint8)
     mask[:, :32, :48] = 1

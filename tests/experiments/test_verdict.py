@@ -97,6 +97,15 @@ def test_without_a_segmentation_visible_labels_are_asked_back(judged):
     assert bad["harm"] and bad["sentence"].startswith(f"{HARM}: ") and bad["worse_than"] == ["nearest"]
 
 
+def test_validation_volumes_without_foreground_are_said_to_be_why_there_is_no_verdict(judged, monkeypatch):
+    empty = volume()._replace(image=None, labels=np.zeros((7, 64, 64), np.int16))
+    judged(right_in_rows, LABELS_ONLY)
+    monkeypatch.setattr(verdict, "validation_maps", lambda *_: [empty])
+    found, tables = verdict.judge(LABELS_ONLY, "W")
+    assert found == verdict.NOTHING | {"sentence": verdict.NOTHING_ASKED} and tables == []
+    assert "do these volumes hold any foreground?" in found["sentence"]
+
+
 def test_what_names_no_validation_data_has_no_verdict(judged):
     assert judged(right_in_rows, closed_form.SETTINGS) == (verdict.NOTHING, [])
     nothing = {**DATA, "ensemble": "", "validation": {**FILES, "labels": ()}}

@@ -44,7 +44,9 @@ def read(ids, scheme, label_map=(), dtype=np.int32):
         ([255], FEW, [1], "255 is taken as class 1"),
         ([0, 100], FEW, [0, 1], "holds 0 and 100: 100 is taken as class 1, mitochondria"),
         ([0, 1], FEW, [0, 1], ""),
-        ([0, 1, -1], FEW, [0, 1, -1], ""),
+        ([0, 1, -1], FEW, [0, 1, -1], "mask.tif: -1 is taken as unknown"),
+        ([0, 255, -1], FEW, [0, 1, -1], "mask.tif: -1 is taken as unknown"),
+        ([1, 2, -1], [BINARY], [0, 1, -1], "mask.tif: -1 is taken as unknown"),
         ([0, 1, 255], FEW, [0, 1, -1], "mask.tif: 255 is taken as unknown"),
         ([0, 2], [UNSURE], [0, 2], ""),
         ([1, 2], [BINARY], [0, 1], "so 1 is taken as class 0, background, 2 as class 1, mitochondria"),
@@ -65,18 +67,20 @@ def test_one_reading_is_taken_and_said_where_a_user_may_expect_another(ids, sche
 @pytest.mark.parametrize(
     ("ids", "schemes", "flag", "settled"),
     [
-        ([0, 255], MANY, "--label_map 255:1", [0, 1]),
-        ([0, 255], MANY, "--label_map 255:-1", [0, -1]),
-        ([0, 1], [FIVE], "--label_map 1:3", [0, 3]),
-        ([0, 1], MANY, "--label_map identity", [0, 1]),
-        ([0, 1, 255], MANY, "--label_map identity", [0, 1, -1]),
-        ([1, 2, 3], MANY, "--label_map 1:0,2:1,3:2", [0, 1, 2]),
-        ([1, 2, 3], MANY, "--label_map identity", [1, 2, 3]),
-        ([1], FEW, "--label_map identity", [1]),
-        ([1], FEW, "--label_map 1:0", [0]),
-        ([0, 1, 2, 255], [BINARY], "--label_map instances", [0, 1, 1, 1]),
-        ([0, 1, 2, 3, 7], FEW, "--label_map instances", [0, 1, 1, 1, 1]),
-        ([0, *range(300)], FEW, "--label_map instances", [0, 0, *[1] * 299]),
+        ([0, 255], MANY, "--label_map=255:1", [0, 1]),
+        ([0, 255], MANY, "--label_map=255:-1", [0, -1]),
+        ([0, -1], FEW, "--label_map=-1:1", [0, 1]),  # 0 and 255 in signed bytes
+        ([0, -1], ALL, "--label_map=-1:-1", [0, -1]),
+        ([0, 1], [FIVE], "--label_map=1:3", [0, 3]),
+        ([0, 1], MANY, "--label_map=identity", [0, 1]),
+        ([0, 1, 255], MANY, "--label_map=identity", [0, 1, -1]),
+        ([1, 2, 3], MANY, "--label_map=1:0,2:1,3:2", [0, 1, 2]),
+        ([1, 2, 3], MANY, "--label_map=identity", [1, 2, 3]),
+        ([1], FEW, "--label_map=identity", [1]),
+        ([1], FEW, "--label_map=1:0", [0]),
+        ([0, 1, 2, 255], [BINARY], "--label_map=instances", [0, 1, 1, 1]),
+        ([0, 1, 2, 3, 7], FEW, "--label_map=instances", [0, 1, 1, 1, 1]),
+        ([0, *range(300)], FEW, "--label_map=instances", [0, 0, *[1] * 299]),
     ],
 )  # fmt: skip
 def test_several_readings_are_refused_with_flags_that_settle_them(ids, schemes, flag, settled):
@@ -84,14 +88,36 @@ def test_several_readings_are_refused_with_flags_that_settle_them(ids, schemes, 
         with pytest.raises(BadInput, match=re.escape("mask.tif (int32) holds the labels")) as refused:
             read(ids, scheme)
         assert re.search(rf"{re.escape(flag)}(?![\w,:])", str(refused.value)), str(refused.value)
-        assert read(ids, scheme, flag.split()[1].split(","))[0] == settled
+        assert read(ids, scheme, flag.partition("=")[2].split(","))[0] == settled
+
+
+def test_a_mask_of_0_and_minus_1_is_asked_about_whatever_map_does_not_name_minus_1():
+    both = r"holds the labels -1 and 0, a mask of 0 and 255 stored as signed bytes, or background and unknown; .*"
+    for label_map, known in (((), ""), (label_ids.INSTANCES, ""), (((0, 0), (255, 1)), "0:0,255:1,")):
+        flags = rf"e.g. --label_map={known}-1:1; where it is unknown: --label_map={known}-1:-1$"
+        with pytest.raises(BadInput, match=both + flags):
+            read([0, -1], BINARY, label_map, np.int8)
+    assert read([0, -1], BINARY, ((-1, 1),), np.int8) == ([0, 1], "")
+    assert read([0, -1], BINARY, label_ids.IDENTITY, np.int8) == ([0, -1], "mask.tif: -1 is taken as unknown")
+    assert read([0, 3, -1], BINARY, label_ids.INSTANCES) == ([0, 1, -1], "mask.tif: -1 is taken as unknown")
+    with pytest.raises(BadInput, match=r"where -1 is foreground, 255 stored as signed bytes: --label_map=-1:1$"):
+        read([-1, -1], BINARY, (), np.int8)
+    assert read([-1, -1], BINARY, ((-1, 1),), np.int8)[0] == [1, 1]
+
+
+@pytest.mark.parametrize("label_map", [(), label_ids.IDENTITY, ((7, -1),), ((1, 1),)])
+def test_the_flag_that_a_message_prints_is_the_whole_one(label_map):
+    with pytest.raises(BadInput) as refused:
+        read([0, 1, 7], BINARY, label_map)
+    (flag,) = re.findall(r"--label_map=([\w:,-]*CLASS)", str(refused.value))
+    assert read([0, 1, 7], BINARY, flag.replace("CLASS", "1").split(","))[0][1] == 1, "and it is not refused again"
 
 
 def test_ids_beyond_the_classes_are_to_be_named_one_by_one():
-    with pytest.raises(BadInput, match=r"--label_map 205:CLASS,420:CLASS,820:CLASS, every CLASS one of 0 background"):
+    with pytest.raises(BadInput, match=r"--label_map=205:CLASS,420:CLASS,820:CLASS, every CLASS one of 0 background"):
         read([0, 205, 420, 820], FIVE)
     assert read([0, 205, 420, 820], FIVE, ("205:1", "420:2", "820:3")) == ([0, 1, 2, 3], "")
-    with pytest.raises(BadInput, match="and no voxel is 0; --label_map 1:CLASS,2:CLASS,3:CLASS,…, every CLASS one of"):
+    with pytest.raises(BadInput, match="and no voxel is 0; --label_map=1:CLASS,2:CLASS,3:CLASS,…, every CLASS one of"):
         read([1, 2, 3, 7], BINARY)
 
 
@@ -100,6 +126,12 @@ def test_ids_beyond_the_classes_are_to_be_named_one_by_one():
     [
         ([0, 0.5, 1], np.float32, "holds 0.5; labels are whole numbers .a mask with soft edges"),
         ([0, 1.5, 7], np.float32, "holds 1.5; labels are whole numbers$"),
+        (
+            [0, 1 - 6e-8, 1],
+            np.float32,
+            "holds 0.99999994; labels are whole numbers; they almost are: is there a scaling",
+        ),
+        ([0, 1 - 1e-10, 2 + 1e-9], np.float64, "holds 0.9999999999; labels are whole numbers; they almost are"),
         ([0, -2, 1], np.int8, r"holds the labels \[-2\], expected 0 or more, and -1 for unknown"),
         ([-1, -1], np.int16, "holds no known label: all voxels are unknown"),
         ([0, np.nan], np.float32, "holds nan at voxel"),
@@ -128,9 +160,12 @@ def test_numbers_that_a_float_could_not_tell_apart_are_told_apart():
 
 
 def test_a_map_names_every_id_but_0_and_unknown():
-    assert read([0, 7, 255, -1], FOUR, ((7, 2),)) == ([0, 2, -1, -1], "mask.tif: 255 is taken as unknown")
+    assert read([0, 7, 255, -1], FOUR, ((7, 2),)) == (
+        [0, 2, -1, -1],
+        "mask.tif: -1 is taken as unknown mask.tif: 255 is taken as unknown",
+    )
     assert read([0, 255], FOUR, ((255, 1), (0, 3)))[0] == [3, 1], "0 means what the map says"
-    with pytest.raises(BadInput, match=r"no entry for \[7, 9\]; add it: --label_map 7:CLASS,9:CLASS"):
+    with pytest.raises(BadInput, match=r"no entry for \[7, 9\]; add it: --label_map=3:1,7:CLASS,9:CLASS"):
         read([0, 7, 9, 3], FOUR, ((3, 1),))
     with pytest.raises(BadInput, match=r"no entry for \[255\]"):
         read([0, 255], BINARY, ((0, 0),))
@@ -156,7 +191,7 @@ def test_labels_without_background_are_doubted_where_they_were_not_refused():
     assert not label_ids.understand(stored([0, 2]), FOUR).doubts
     reading = label_ids.understand(stored([2, 3]), FOUR)  # a piece without background, or counted from 1
     assert reading.label_map == ((2, 2), (3, 3))
-    assert "where ids count from 1 (as ilastik's do): --label_map 2:1,3:2" in reading.doubts[0]
+    assert "where ids count from 1 (as ilastik's do): --label_map=2:1,3:2" in reading.doubts[0]
 
 
 def test_what_is_doubted_of_labels_to_learn_from_is_told_as_a_warning():
@@ -175,7 +210,7 @@ def test_a_file_is_read_slab_by_slab_and_more_ids_than_can_be_listed_are_objects
         return ids[box.slices]
 
     volume = Volume("objects.tif", ids.shape, ids.dtype, None, None, None, part)
-    with pytest.raises(BadInput, match=r"more than \d+ ids\), beyond the classes .*--label_map instances"):
+    with pytest.raises(BadInput, match=r"more than \d+ ids\), beyond the classes .*--label_map=instances"):
         label_ids.understand(volume, BINARY)
     assert len(boxes) == 8 and max(np.prod(box.shape) for box in boxes) == 16
     reading = label_ids.understand(volume, BINARY, label_ids.INSTANCES)
@@ -212,6 +247,11 @@ def test_a_painted_mask_that_could_mean_anything_is_refused(ids):
         label_ids.understand_mask(stored(ids, float))
 
 
+def test_a_painted_mask_in_signed_bytes_is_refused_with_the_reason():
+    with pytest.raises(BadInput, match=r"mask.tif \(int8\) holds -1 and 0, 255 stored as signed bytes, it seems; save"):
+        label_ids.understand_mask(stored([0, -1], np.int8))
+
+
 def test_one_channel_of_a_grey_picture_is_labels_and_one_of_colours_is_refused(tmp_path):
     grey = np.repeat(np.array([[[0, 1], [1, 0]]] * 2, np.uint8)[..., None], 3, -1)
     colours = grey * np.array([255, 128, 0], np.uint8)
@@ -239,3 +279,5 @@ def test_any_ids_become_classes_or_are_refused_and_foreground_is_never_lost_with
     assert all(-1 <= label < len(scheme["names"]) for label in classes)
     before, after = (sum(label > 0 for label in labels) for labels in (ids, classes))
     assert before == after or said or label_map
+    if any(one < 0 and found < 0 for one, found in zip(ids, classes, strict=True)):
+        assert "-1 is taken as unknown" in said

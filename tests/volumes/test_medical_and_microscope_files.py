@@ -54,6 +54,8 @@ def test_nifti_units_axes_and_values(tmp_path):
     assert volume.voxel_size_nm == (4e4, 4600.0, 4000.0)
     unknown = nifti(tmp_path / "b.nii", STACK, unit="unknown")
     assert open_volume(unknown).voxel_size_nm is None and "cannot be used" in open_volume(unknown).note
+    small = nifti(tmp_path / "small.nii", STACK, affine=np.diag([4.6e-6, 4.6e-6, 4.5e-5, 1]), unit="unknown")
+    assert "(x 4.6e-06 unknown, y 4.6e-06 unknown, z 4.5e-05 unknown)" in open_volume(small).note
     given = open_volume(unknown, voxel_size_nm=SIZE)
     assert given.voxel_size_nm == SIZE and "cannot be used" not in given.note
     classes = np.random.default_rng(0).dirichlet(np.ones(3), STACK.shape).astype(np.float32)

@@ -26,6 +26,7 @@ from maeref_jax.volumes.volume import (
     labels_to_disk,
     open_probabilities,
     open_volume,
+    overlapping,
     resolved,
     share_slices,
     split_range,
@@ -269,6 +270,7 @@ def test_slices_of_the_same_file_are_recognised_however_the_path_is_typed(tmp_pa
     Path("link.tif").symlink_to("a.tif")
     one, other = (path.format(here=tmp_path) for path in (one, other))
     assert share_slices(one, other) == share_slices(other, one) == shared
+    assert overlapping(("c", other, one)) == ({(1, 2)} if shared else set())
 
 
 MADE = {"voxel_size_nm": (30.0, 4.6, 4.6)}

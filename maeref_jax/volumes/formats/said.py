@@ -119,7 +119,7 @@ def voxel_size(
     if not meant:
         return None, ""
     written = ", ".join(
-        f"{axis} {text(length)[:20]} {text(unit)[:20]}".strip() for axis, (length, unit) in meant.items()
+        f"{axis} {_length_text(length, digits)} {text(unit)[:20]}".strip() for axis, (length, unit) in meant.items()
     )
     return None, f"its voxel size cannot be used ({written}); give --voxel_size_nm Z,Y,X"
 
@@ -127,3 +127,9 @@ def voxel_size(
 def _nothing(length: Any, unit: Any) -> bool:
     """Whether a length and its unit are what programs write where nobody said anything."""
     return length is None or (text(unit).strip().lower() in _NO_UNIT and number(length) in (0.0, 1.0))
+
+
+def _length_text(length: Any, digits: int) -> str:
+    """A length as the file says it, a number to so many digits: cut short it could be another one."""
+    found = number(length)
+    return text(length)[:20] if found is None else f"{found:.{digits}g}"
