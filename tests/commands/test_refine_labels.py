@@ -150,7 +150,7 @@ def test_labels_of_an_output_that_an_earlier_version_began_are_not_guessed(refin
     Path("out/mask.json").unlink()
     Path("out/mask.ome.zarr/progress/labels.json").unlink()
     code, _, err = refine(*REFINED)
-    assert code == 2 and "was begun by an earlier version; --overwrite it" in err
+    assert code == 2 and "was begun by an earlier version; choose another --output, or --overwrite" in err
     assert refine(*REFINED, "--overwrite")[0] == 0
 
 
