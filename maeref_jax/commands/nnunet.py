@@ -108,7 +108,7 @@ def _placement(volume: Volume):
         if beside.is_file():
             found = open_volume(beside)
             return found.placement if found.shape == volume.shape else None
-    return None
+    return volume.placement  # as the .pkl says
 
 
 def _members(folder: Path) -> list[Path]:

@@ -31,6 +31,11 @@ def dataset_json(folder, names=NAMES, version=2):
     (folder / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".nii.gz"}))
 
 
+# As of an image whose axes point to the right, to the front and up: those of ITK point to the left and to the back.
+DIRECTION = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+AFFINE = np.array([[SPACING[0], 0, 0, -1], [0, SPACING[1], 0, -2], [0, 0, SPACING[2], 3], [0, 0, 0, 1]])
+
+
 def predict_v2(folder, case, seed):
     """As nnUNetv2_predict --save_probabilities: the whole image, zeros outside of the crop in early versions."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +43,7 @@ def predict_v2(folder, case, seed):
     found[:, :, :3] = 0
     np.savez_compressed(folder / f"{case}.npz", probabilities=found)
     known = {
-        "sitk_stuff": {"spacing": SPACING, "origin": (0.0, 0.0, 0.0), "direction": (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)},
+        "sitk_stuff": {"spacing": SPACING, "origin": (1.0, 2.0, 3.0), "direction": DIRECTION},
         "spacing": [np.float64(s) for s in SPACING[::-1]],
         "shape_before_cropping": SHAPE,
         "bbox_used_for_cropping": [[0, SHAPE[0]], [3, SHAPE[1]], [0, SHAPE[2]]],
@@ -70,7 +75,7 @@ def images(folder, *cases):
     for case in cases:
         values = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
         for channel in range(2):
-            picture = nibabel.Nifti1Image(values.T + channel, np.diag([*SPACING, 1.0]))
+            picture = nibabel.Nifti1Image(values.T + channel, AFFINE)
             picture.header.set_xyzt_units("mm")
             nibabel.save(picture, folder / f"{case}_{channel:04}.nii.gz")
     return folder
@@ -119,6 +124,16 @@ def test_what_is_exported_lies_where_the_segmentation_of_nnunet_does(refine, our
     mine = nibabel.load(ours / "out" / "a_refined.nii.gz")
     np.testing.assert_allclose(mine.affine, affine, rtol=1e-6)
     assert mine.shape == SHAPE[::-1] and mine.header.get_xyzt_units()[0] == "mm"
+
+
+def test_without_a_segmentation_it_lies_where_the_pickle_says(refine, ours):
+    import nibabel
+
+    predict_v2(ours / "pred", "a", 0)
+    dataset_json(ours / "pred")
+    code, _, err = refine(*ASKED, "pred", "--export", "nii.gz")
+    assert code == 0, err
+    np.testing.assert_allclose(nibabel.load(ours / "out" / "a_refined.nii.gz").affine, AFFINE, rtol=1e-6)
 
 
 def test_a_crop_of_version_1_is_put_back_where_it_was(refine, ours):

@@ -12,14 +12,14 @@ import numpy as np
 
 from maeref_jax.volumes.formats import said
 from maeref_jax.volumes.formats.plain_pickle import read_plain_pickle
-from maeref_jax.volumes.formats.stored import Stored, joined
+from maeref_jax.volumes.formats.stored import Placement, Stored, joined
 
 NAMES = ("probabilities", "softmax")  # of version 2 and version 1; both are (class, z, y, x)
 
 
 def in_place(stored: Stored, file: Path, name: str) -> Stored:
-    """The array `name` of an .npz file, axes CZYX, as large as the image was and with its voxel size, where the .pkl
-    beside it says so. ITK's spacing is in mm.
+    """The array `name` of an .npz file, axes CZYX, as large as the image was, with its voxel size and its place, where
+    the .pkl beside it says so. ITK's spacing is in mm.
     """
     beside = file.with_suffix(".pkl")
     known = said.mapping(read_plain_pickle(beside)) if beside.is_file() else {}
@@ -33,9 +33,8 @@ def in_place(stored: Stored, file: Path, name: str) -> Stored:
             note = f"{beside.name} does not say where it was cropped from: it is taken as the whole image"
     size, doubt = _voxel_size(known)
     read = _reader(stored.read, start, tuple(inner), shape)
-    return stored._replace(
-        shape=(classes, *shape), voxel_size_nm=size, read=read, note=joined(stored.note, note), size_doubt=doubt
-    )
+    told = {"note": joined(stored.note, note), "size_doubt": doubt, "placement": _placement(known)}
+    return stored._replace(shape=(classes, *shape), voxel_size_nm=size, read=read, **told)
 
 
 def _cropped_from(known: Mapping[str, Any], inner: list[int]) -> tuple[tuple, tuple] | None:
@@ -58,6 +57,25 @@ def _voxel_size(known: Mapping[str, Any]) -> tuple[tuple[float, float, float] | 
     if len(xyz) != 3:  # of other readers nobody says the unit
         return None, ""
     return said.voxel_size({axis: (length, "mm") for axis, length in zip("xyz", xyz, strict=True)}, 9)
+
+
+def _placement(known: Mapping[str, Any]) -> Placement | None:
+    """Where ITK says that the image lies, None where it does not. Its x and y count to the left and to the back, those
+    of NIfTI the other way.
+    """
+    stuff, found = said.mapping(known.get("sitk_stuff")), []
+    for name, count in (("spacing", 3), ("origin", 3), ("direction", 9)):
+        found.append(said.numbers(stuff.get(name, known.get(f"itk_{name}")), count))
+    if None in found:
+        return None
+    spacing, origin, direction = map(np.array, found)
+    steps = direction.reshape(3, 3) * spacing  # a column for each of x, y, z
+    if not (np.isfinite([*steps.flat, *origin]).all() and np.linalg.det(steps)):
+        return None
+    turned = np.array([-1.0, -1.0, 1.0])
+    columns = {axis: tuple((turned * step).tolist()) for axis, step in zip("XYZ", steps.T, strict=True)}
+    columns = {"C": (0.0, 0.0, 0.0), **dict(reversed(columns.items()))}  # as the axes are stored
+    return Placement(columns, tuple((turned * origin).tolist()), "mm")
 
 
 def _reader(read: Callable, start: tuple, inner: tuple, shape: tuple) -> Callable[[tuple[slice, ...]], np.ndarray]:
