@@ -7,7 +7,8 @@ from maeref_jax.volumes.clicks import is_clicks
 from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.voxel_size import size_text
 
-FILES = tuple((split, role) for split in ("train", "validation") for role in ("images", "labels"))
+SPLITS = ("train", "validation")
+FILES = tuple((split, role) for split in SPLITS for role in ("images", "labels"))
 ALIKE = 1.25  # times as long: beyond it shapes are of another size
 
 
@@ -18,16 +19,17 @@ def settled(settings, given=(), say=tell):
     ensemble was trained with, stays; then label files of another size are warned of.
     Raises BadInput where no file says a size, or files say different ones.
     """
-    named = [(split, role) for split, role in FILES if f"data.{split}.{role}" in given]
-    if not named or settings["data"].get("at_voxel_size_nm"):
+    named, data = [(split, role) for split, role in FILES if f"data.{split}.{role}" in given], settings.get("data", {})
+    # Files beside phantoms are refused, but not here.
+    if not named or data.get("at_voxel_size_nm") or any(data.get("phantom", {}).get(split) for split in SPLITS):
         return settings
-    if "voxel_size_nm" in given or settings["data"].get("ensemble"):
+    if "voxel_size_nm" in given or data.get("ensemble"):
         # Of images the ensemble speaks when it segments them.
-        for path, size in _sizes(settings["data"], [one for one in named if "labels" in one]).items():
+        for path, size in _sizes(data, [one for one in named if "labels" in one]).items():
             if size and not _alike(size, settings["voxel_size_nm"]):
                 say(f"{MARK}{path} has voxels of {size_text(size)} nm (z y x), {_remembered(settings)}")
         return settings
-    found = _sizes(settings["data"], named)
+    found = _sizes(data, named)
     known = {path: size for path, size in found.items() if size}
     if not known:
         raise BadInput(
