@@ -10,21 +10,23 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from maeref_jax.errors import BadInput
-from maeref_jax.pipeline import asking, file_grid, inside
+from maeref_jax.pipeline import asking, file_grid, inside, methods
 from maeref_jax.pipeline.blockwise import in_3d
-from maeref_jax.pipeline.jobs import parameters, uses_symmetries
+from maeref_jax.pipeline.jobs import uses_symmetries
 from maeref_jax.pipeline.passes import UNDECIDED, Run, Said
 from maeref_jax.pipeline.shown import doubts_about_image
 from maeref_jax.uncertainty.foreground import EVEN
 from maeref_jax.volumes import progress
-from maeref_jax.volumes.inputs import doubt_about_entropy, doubt_about_scale, doubts_about_place
+from maeref_jax.volumes.inputs import doubt_about_scale, doubts_about_place
 from maeref_jax.volumes.label_ids import Reading
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume
+from maeref_jax.volumes.windows import blocks
 
 HARM = "this refiner does harm on your validation data"
 UNPROVEN = "nobody knows yet whether its repairs help on this data"
 FEWEST_VX = 500  # a class of fewer voxels may come and go
+SLAB = (8, 1024, 1024)
 MOST_HIDDEN = 0.25  # of the voxels
 
 
@@ -44,7 +46,7 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     found = [*run.job.doubts, *(text for reading in read for text in reading.doubts)]
     found += inside.doubts(run.job.stem, run.shape, left)
     found += doubts_about_place(_given(run.job))
-    if run.job.entropy:
+    if run.job.entropy and not run.job.hidden:
         found += filter(None, [doubt_about_entropy(run.job.entropy, real_classes(run.scheme))])
     found += doubts_about_image(run.job.stem, run.job.image, run.segmenter, run.refiner)
     found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
@@ -153,7 +155,8 @@ def _of_models(run) -> list[str]:
     judge = refiner and refiner.judge
     models = {model.workdir: model for model in (segmenter, refiner, judge) if model}
     found = [text for model in models.values() for text in model.doubts]
-    if (model := segmenter or refiner) and parameters(model):  # a rule has learned from no size
+    model = segmenter or refiner
+    if model and model.name not in methods.UNLEARNED | methods.RULES:  # these have learned from no size
         sizes = run.voxel_size_nm, model.workdir, model.settings["voxel_size_nm"]
         found.append(doubt_about_scale(run.job.stem, *sizes))
     alone = segmenter and segmenter.settings.get("members") == 1 and not uses_symmetries(segmenter)
@@ -177,6 +180,22 @@ def _of_models(run) -> list[str]:
         if text := harm or unproven(refiner.verdict, refiner.settings):
             found.append(f"{refiner.workdir}: {text}")
     return [text for text in found if text]
+
+
+def doubt_about_entropy(entropy: Volume, classes: int) -> str:
+    """What to tell of entropy that was probably meant on another scale, of so many classes, or 0 for nobody knows; ""
+    for nothing.
+    """
+    highest = max(float(entropy.read(box).max()) for box in blocks(entropy.shape, SLAB))
+    if highest == 0:
+        return f"{entropy.path} is 0 everywhere: it hides nothing"
+    if entropy.dtype == np.uint8 and highest == 1:
+        return f"{entropy.path} holds 0 and 1 of 255, hardly any entropy; is it a mask? give it as --hidden"
+    if entropy.dtype == np.uint8 and highest == 100:
+        return f"{entropy.path} ends at 100 of 255; if these are per cent, divide them by 100"
+    if entropy.dtype != np.uint8 and classes == 2 and np.isclose(highest, np.log(2), rtol=2e-3):
+        return f"{entropy.path} ends at {highest:.4f}, the logarithm of 2; if it is in nats, divide it by that"
+    return ""
 
 
 def unproven(verdict: dict, settings: dict) -> str:

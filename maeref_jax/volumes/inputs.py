@@ -143,22 +143,6 @@ def check_entropy(entropy: Volume) -> None:
             )
 
 
-def doubt_about_entropy(entropy: Volume, classes: int) -> str:
-    """What to tell of entropy that was probably meant on another scale, of so many classes, or 0 for nobody knows; ""
-    for nothing.
-    """
-    highest = max(float(entropy.read(box).max()) for box in blocks(entropy.shape, _SLAB))
-    if highest == 0:
-        return f"{entropy.path} is 0 everywhere: it hides nothing"
-    if entropy.dtype == np.uint8 and highest == 1:
-        return f"{entropy.path} holds 0 and 1 of 255, hardly any entropy; is it a mask? give it as --hidden"
-    if entropy.dtype == np.uint8 and highest == 100:
-        return f"{entropy.path} ends at 100 of 255; if these are per cent, divide them by 100"
-    if entropy.dtype != np.uint8 and classes == 2 and np.isclose(highest, np.log(2), rtol=2e-3):
-        return f"{entropy.path} ends at {highest:.4f}, the logarithm of 2; if it is in nats, divide it by that"
-    return ""
-
-
 def read_entropy(entropy: Volume, box: Box) -> np.ndarray:
     """float32 (z, y, x) in [0, 1], as `check_entropy` wants it stored."""
     return entropy.read(box).astype(np.float32) / (255 if entropy.dtype == np.uint8 else 1)

@@ -106,7 +106,7 @@ def test_who_sees_the_answer_is_not_asked_and_it_is_said(tmp_path):
     assert "asked" not in summary and any("sees what hidden tokens hold" in line for line in said)
     nothing = label_job(tmp_path / "0", entropy=array_volume(np.zeros(SHAPE, np.float32), "entropy"))
     summary = refining.refine_volume(nothing, None, BAD, settings(ask=64), lambda line: None)
-    assert summary["warnings"] == [] and len(summary["notes"]) == 1
+    assert summary["warnings"] == ["entropy is 0 everywhere: it hides nothing"] and len(summary["notes"]) == 1
     assert "no place was found where hidden and visible tokens meet; the refiner was not tried" in summary["notes"][0]
 
 
@@ -173,3 +173,22 @@ def test_with_strict_a_result_that_lost_a_class_is_not_finished_before_it_is_ask
     summary = refining.refine_volume(label_job(tmp_path, labels=own, **everything), None, BAD, settings(trust=True))
     assert any("cristae lost" in text for text in summary["warnings"])
     assert json.loads((tmp_path / "a.json").read_text())["warnings"] == summary["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("highest", "dtype", "classes", "told"),
+    [
+        (0.6931, np.float32, 2, "the logarithm of 2; if it is in nats, divide it by that"),
+        (0.6931, np.float32, 3, ""),
+        (0.72, np.float32, 2, ""),
+        (100, np.uint8, 2, "per cent, divide them by 100"),
+        (101, np.uint8, 2, ""),
+        (1, np.uint8, 2, "is it a mask? give it as --hidden"),
+        (0, np.float32, 2, "is 0 everywhere: it hides nothing"),
+    ],
+)
+def test_entropy_that_is_probably_on_another_scale_is_doubted(highest, dtype, classes, told):
+    entropy = np.zeros((2, 8, 8), dtype)
+    entropy[1, 3, 3] = highest
+    found = doubts.doubt_about_entropy(array_volume(entropy, "entropy"), classes)
+    assert (told in found and "entropy" in found) if told else found == ""

@@ -75,7 +75,7 @@ def test_every_block_after_those_that_it_reads_one_death_and_one_theft_made_up_f
     thief.start()
     command = [sys.executable, place.directory / "worker.py", place.directory, ROOT]
     steps = {"segment": (0, 0, 0), "refine": (0, 1, 1)}
-    said, processes = [], set()
+    said = []
     workers.share_out(place, (2, 2, 4), steps, 2, list(map(str, command)), say=said.append)
     thief.join()
     assert (place.directory / "died").exists() and (place.directory / "taken").exists()
@@ -83,8 +83,7 @@ def test_every_block_after_those_that_it_reads_one_death_and_one_theft_made_up_f
     for step in steps:
         done = marks.records(place, step, blocks((2, 30, 50), (1, 16, 16)))
         assert len(done) == 16 and {mark["threads"] for mark in done} == {str(max(1, os.cpu_count() // 2))}
-        processes |= {mark["process"] for mark in done}
-    assert len(processes) >= 3
+    assert len(list(place.directory.glob("context_*"))) >= 3, "another worker came for the one that died"
 
 
 def test_workers_that_die_again_and_again_end_the_run_with_their_last_words(place):

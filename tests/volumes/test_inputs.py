@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maeref_jax.errors import BadInput
-from maeref_jax.volumes.inputs import check_same_grid, doubt_about_entropy
+from maeref_jax.volumes.inputs import check_same_grid
 from maeref_jax.volumes.view import array_volume
 
 
@@ -23,22 +23,3 @@ def test_two_shapes_are_refused_and_a_way_out_is_named_where_there_is_one(shape,
         check_same_grid(image, array_volume(np.zeros(shape, np.uint8), "labels", size))
     assert "labels has shape" in str(refused.value) and "both must show the same voxels" in str(refused.value)
     assert hint in str(refused.value) and bool(hint) == ("at_voxel_size_nm" in str(refused.value))
-
-
-@pytest.mark.parametrize(
-    ("highest", "dtype", "classes", "told"),
-    [
-        (0.6931, np.float32, 2, "the logarithm of 2; if it is in nats, divide it by that"),
-        (0.6931, np.float32, 3, ""),
-        (0.72, np.float32, 2, ""),
-        (100, np.uint8, 2, "per cent, divide them by 100"),
-        (101, np.uint8, 2, ""),
-        (1, np.uint8, 2, "is it a mask? give it as --hidden"),
-        (0, np.float32, 2, "is 0 everywhere: it hides nothing"),
-    ],
-)
-def test_entropy_that_is_probably_on_another_scale_is_doubted(highest, dtype, classes, told):
-    entropy = np.zeros((2, 8, 8), dtype)
-    entropy[1, 3, 3] = highest
-    found = doubt_about_entropy(array_volume(entropy, "entropy"), classes)
-    assert (told in found and "entropy" in found) if told else found == ""
