@@ -58,11 +58,14 @@ def hides_for_itself(refiner: Model) -> bool:
     """
     if refiner.judge is None:
         return False
+    both = refiner, refiner.judge
+    learned = [(model.params, model.state) for model in both]
     one, other = (
-        (m.name, lasting(m.settings), jax.tree.structure((m.params, m.state))) for m in (refiner, refiner.judge)
+        (model.name, lasting(model.settings), jax.tree.structure(found))
+        for model, found in zip(both, learned, strict=True)
     )
-    leaves = (jax.tree.leaves((m.params, m.state)) for m in (refiner, refiner.judge))
-    return one == other and all(a is b or np.array_equal(a, b) for a, b in zip(*leaves, strict=True))
+    pairs = zip(*map(jax.tree.leaves, learned), strict=True)
+    return one == other and all(a is b or np.array_equal(a, b) for a, b in pairs)
 
 
 def chosen_agreement(refiner: Model | None) -> float | None:
