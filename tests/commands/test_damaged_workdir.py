@@ -36,10 +36,11 @@ def labels(tmp_path):
 
 
 def flip(folder):
-    """One bit of the largest of the files that hold the model's numbers."""
+    """A bit here and there in the largest of the files that hold the model's numbers: some bytes nobody reads."""
     file = max((path for path in (folder / "model").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
+    for place in range(1, 8):
+        data[len(data) * place // 8] ^= 1
     file.write_bytes(data)
 
 
