@@ -46,7 +46,7 @@ def before(run: Run, readings: dict[str, Reading], forgotten: float | None = Non
     found = [*run.job.doubts, *(text for reading in read for text in reading.doubts)]
     found += inside.doubts(run.job.stem, run.shape, left)
     found += doubts_about_place(_given(run.job))
-    if run.job.entropy and not run.job.hidden:
+    if run.job.entropy:
         found += filter(None, [doubt_about_entropy(run.job.entropy, real_classes(run.scheme))])
     found += doubts_about_image(run.job.stem, run.job.image, run.segmenter, run.refiner)
     found += [*_of_models(run), *_of_slices(run), *_of_asking(asked, run)]
