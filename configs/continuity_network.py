@@ -55,7 +55,6 @@ def get_config(mode):
             "use": {"symmetries": True, "everywhere": True},
             **training(),
             "data": {
-                "ensemble": "",
                 "phantom": {"train": (), "validation": ()},
                 "train": {**files(), "targets": ()},  # labels are the masks; labelled_slices, those with the truth
                 "validation": {**files(), "targets": ()},

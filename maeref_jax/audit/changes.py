@@ -68,5 +68,5 @@ def table(records: Iterable[dict[str, list]], names: Sequence[str]) -> dict[str,
 def class_name(names: Sequence[str], label: int) -> str:
     """The name of a label as stored."""
     if label == UNKNOWN_ON_DISK:
-        return "unknown"
+        return "unknown" if "unknown" not in names else f"unknown ({UNKNOWN_ON_DISK})"  # a class may be called so
     return names[label] if label < len(names) else str(label)

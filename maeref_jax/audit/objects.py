@@ -195,7 +195,9 @@ def _columns(names, rules):
 
 
 def _volume(names, label):
-    return f"{names[label].replace(' ', '_') if names else label}_nm3"
+    """The column of a class; that of a class called "volume" is not the one of the whole object."""
+    name = f"{names[label].replace(' ', '_') if names else label}_nm3"
+    return f"class_{name}" if name == "volume_nm3" else name
 
 
 def _lines(tables, columns) -> Iterator[str]:

@@ -95,7 +95,7 @@ def _together(ids, labels, boxes, group, voxel_size_nm, cristae, swc) -> Iterato
             here, row = box.within(hull).slices, {}
             mask = owner if alone else owner[here] == index + 1
             if cristae >= 0:
-                row["cristae_count"] = int(scipy.ndimage.label(on_cristae[here] & mask)[1])
+                row["cristae_count"] = int(scipy.ndimage.label(on_cristae[here] & mask, np.ones((3, 3, 3)))[1])
             on_cristae = None if alone else on_cristae
             yield row | _shape(mask, box, voxel_size_nm, swc.with_name(f"{swc.name}_{index + 1:05}.swc"))
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from maeref_jax import report
 from maeref_jax.commands.load_models import load_models
-from maeref_jax.errors import BadInput, tell
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.metrics import overlap, statistics
 from maeref_jax.pipeline import jobs, refining
 from maeref_jax.pipeline.blockwise import hide
@@ -24,7 +24,7 @@ from maeref_jax.report.canvas import png_of_figure
 from maeref_jax.training.workdir import write_text
 from maeref_jax.volumes import inputs, label_ids, within
 from maeref_jax.volumes.dataset import given_of, met
-from maeref_jax.volumes.volume import array_volume, labels_from_disk
+from maeref_jax.volumes.volume import array_volume, labels_from_disk, share_slices
 from maeref_jax.volumes.windows import whole
 
 DRAWS = 2000
@@ -72,6 +72,8 @@ def suggest_threshold(given, config):
         leading = given[0].image or given[0].probabilities[0]
         truth = met({"given": leading, "truth": truth})["truth"] if config.at_voxel_size_nm else truth
     segmenter, refiner, settings = load_models(config)
+    for text in learned_from(given[0], (segmenter, refiner)):
+        tell(f"{MARK}{text}")
     job = given[0]._replace(output=directory / "suggestion")
     found = suggest(job, segmenter, refiner, settings, truth, THRESHOLDS)
     print("\n" + report.text_table(table(found)))
@@ -85,6 +87,18 @@ def suggest_threshold(given, config):
         members = jobs.members_of(job, segmenter)
         stored = store(found, refiner, segmenter, settings.entropy_kind, members, config.suggest_threshold)
         print(f"refine.py and evaluate.py use {found.best:g} from now on: {stored}")
+
+
+def learned_from(job, models):
+    """Sentences: which of the models, None for none, has learned from the volume of a jobs.Job."""
+    paths = [volume.path for volume in (job.image, job.labels, *(job.probabilities or ())) if volume is not None]
+    for model in filter(None, models):
+        known = [path for fact in ("volumes", "images") for path in model.facts.get(fact, ())]
+        if any(share_slices(path, other) for path in paths for other in known):
+            yield (
+                f"{job.stem} belongs to the training data of {model.workdir}, which is surer and right more often "
+                "there than on other volumes: choose the threshold on one that no model has learned from"
+            )
 
 
 def leave_it(refiner):
@@ -134,7 +148,7 @@ def suggest(job, segmenter, refiner, settings, truth=None, thresholds=THRESHOLDS
         masks.append(hidden & inside)
         caught, repaired, broken, net = None, None, None, ()
         if known is not None:
-            refined = _refined(job, initial, masks[-1], refiner, plain, threshold)
+            refined = _refined(job, initial, read["entropy"], masks[-1], refiner, plain, threshold)
             wrong = (initial != known) & (known >= 0)
             caught = float((wrong & masks[-1]).sum() / max(wrong.sum(), 1))
             slices = zip(known, initial, refined, masks[-1], strict=True)
@@ -262,11 +276,14 @@ def _known(truth, job, refiner, settings, say):
     return found
 
 
-def _refined(job, initial, hidden, refiner, settings, threshold):
-    """Labels int16 after filling in `hidden`."""
+def _refined(job, initial, entropy, hidden, refiner, settings, threshold):
+    """Labels int16 after filling in `hidden`. entropy: as stored; it says how sure visible neighbours are, and hides
+    nothing.
+    """
     stem = f"{job.stem}_at_{threshold:g}"
     given = {
         "labels": array_volume(initial, f"{stem}_labels", _size(job)),
+        "entropy": array_volume(entropy, f"{stem}_entropy", _size(job)),
         "hidden": array_volume(hidden.astype(np.uint8), f"{stem}_hidden", _size(job)),
         "image": job.image if "image" in refiner.apply.needs else None,
         "within": job.within,

@@ -33,6 +33,8 @@ FILES = {
     "validation_labels": "data.validation.labels",
     "validation_within": "data.validation.within",
 }
+# How a config reads the files that it names itself; what is true of those is nothing that one knows of others.
+OF_ITS_FILES = {"axes": "", "label_map": "", "shell_class": "-1", "shell_vx": "0"}
 # Flags that are shorthand for a setting, which not every config has.
 SHORTHAND = {**FILES, "ensemble": "data.ensemble", "label_map": "data.label_map", "init_from": "init_from"}
 
@@ -145,8 +147,10 @@ def flag_overrides(arguments, config):
         f"--config.data.phantom.{split}=" for split in ("train", "validation") if own and split in config.data.phantom
     ]
     # The slices and masks that a config names are those of its own stacks.
-    of_stacks = itertools.product(("train", "validation"), ("labelled_slices", "within"))
-    found += [f"--config.data.{split}.{name}=" for split, name in of_stacks if own and split in config.data]
+    of_stacks = itertools.product(sorted({FILES[flag].split(".")[1] for flag in own}), ("labelled_slices", "within"))
+    found += [f"--config.data.{split}.{name}=" for split, name in of_stacks]
+    if {"images", "labels"} & set(own):
+        found += [f"--config.data.{name}={value}" for name, value in OF_ITS_FILES.items() if has(config.data, name)]
     found += [f"--config.{FILES[flag]}={paths!r}" for flag, paths in own.items()]
     found += [f"--config.{SHORTHAND[flag]}={value}" for flag, value in given.items() if flag in SHORTHAND]
     found += command_line.reading_overrides(arguments, "data." if "data" in config else "")

@@ -8,19 +8,24 @@ refiner      a network learns from masks to targets
 The same command again goes on with the stage at which it was stopped. After (Sauer et al.; arXiv 2206.02392).
 """
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from maeref_jax.errors import BadInput, tell
+from maeref_jax.errors import MARK, BadInput, tell
 from maeref_jax.experiments import class_settings, experiment, foreground_threshold, run, train_settings
 from maeref_jax.masking import continuity
 from maeref_jax.pipeline import jobs, methods, refining
+from maeref_jax.refiners.continuity_network import seen_slices
 from maeref_jax.results.output import instead
 from maeref_jax.samples import training_volumes
 from maeref_jax.samples.labelled_slices import labelled_in, only_labelled
 from maeref_jax.training import workdir as folder
+from maeref_jax.uncertainty.foreground import EVEN
+from maeref_jax.volumes import within
+from maeref_jax.volumes.dataset import given_of
 from maeref_jax.volumes.label_ids import IDENTITY
 from maeref_jax.volumes.labels import real_classes
 from maeref_jax.volumes.volume import Volume, array_volume, labels_from_disk, labels_to_disk, resolved, write_tiff
@@ -33,11 +38,15 @@ SPLITS = ("train", "validation")
 
 
 class Stack(NamedTuple):
-    """image: as stored, in memory; truth: int16 (z, y, x), -1 where it is not known, of labelled slices alone."""
+    """image: as stored, in memory; truth: int16 (z, y, x), -1 where it is not known, of labelled slices alone; mask: of
+    what is learned from, None for all; inside: bool (z, y, x), what that says.
+    """
 
     stem: str
     image: Volume
     truth: np.ndarray
+    mask: Volume | None
+    inside: np.ndarray
 
 
 class Made(NamedTuple):
@@ -50,6 +59,8 @@ class Made(NamedTuple):
 
 def train(settings, workdir):
     """All stages of a config of configs/spatial_continuity.py into `workdir`, or what is missing of them."""
+    if "://" in str(workdir):
+        raise BadInput(f"{workdir}: what is predicted and made is written beside the models, on a local disk only")
     workdir = Path(workdir)
     lasting = {name: value for name, value in settings.items() if name != "until"}  # one may go further later
     folder.check_same_run(workdir, lasting)
@@ -57,9 +68,12 @@ def train(settings, workdir):
     check(settings, first)
     folder.check_starting_point(first, workdir / "segmenter")
     stacks = {split: stacks_of(settings, split) for split in SPLITS}
-    for stack in stacks["train"]:
-        check_stack(stack, settings)
-    folder.write_config(workdir, lasting, {})
+    for split in SPLITS:
+        for stack in stacks[split]:
+            check_stack(stack, split, settings)
+    truth = {split: {stack.stem: digest(stack) for stack in stacks[split]} for split in SPLITS}
+    check_going_on(workdir, settings, truth)
+    folder.write_config(workdir, lasting, {"truth": truth})
     segment(first, workdir / "segmenter")
     if settings["until"] != "segmenter":
         made = {split: targets(settings, workdir, split, stacks[split]) for split in SPLITS}
@@ -78,19 +92,61 @@ def check(settings, first):
     rules_of(settings)
 
 
-def check_stack(stack, settings):
-    """Raises BadInput for a stack that has no neighbours along z, or too few of them for the network's windows."""
-    depth = len(stack.truth)
+def check_stack(stack, split, settings):
+    """Raises BadInput for a stack that has no neighbours along z, or too few of them for the network's windows; says
+    where one has them for the threshold and the targets alone.
+    """
+    depth, seen = len(stack.truth), seen_slices(of_network(settings))
     if depth < 2:
         raise BadInput(
             f"{stack.stem} has one slice, expected a stack: nothing is continuous along z; train the config ensemble "
             "on single slices"
         )
-    if depth < settings["network"]["slices"]:
-        raise BadInput(
-            f"{stack.stem} has {depth} slices, but the network sees {settings['network']['slices']} at a time; set "
-            "--config.network.slices to a smaller odd number"
+    if depth < seen and settings["until"] == "refiner":
+        if split == "train":
+            raise BadInput(
+                f"{stack.stem} has {depth} slices, but the network sees {seen} at a time; set "
+                "--config.network.slices to a smaller odd number"
+            )
+        tell(f"{MARK}{stack.stem} has {depth} slices, fewer than the {seen} that the network sees: it is judged by few")
+    if settings["until"] == "segmenter":
+        return
+    labelled = labelled_slices(stack)
+    if missed := sorted(set(labelled_in(stack.truth)) - set(labelled)):
+        numbers = ", ".join(map(str, missed[:10])) + ", …" * (len(missed) > 10)
+        tell(
+            f"{MARK}{split} stack {stack.stem}: half or more of {len(missed)} of its slices is unknown ({numbers}); "
+            "the segmenter learns from what is known of them, but none is carried along z"
         )
+    if split == "train" and not labelled:
+        tell(f"{MARK}train stack {stack.stem} has no labelled slice: its targets are its own masks made smooth along z")
+
+
+def check_going_on(workdir, settings, truth):
+    """Raises BadInput where a stage was finished with other labels, or is to be trained for longer: those after it are
+    made from it. truth: {split: {stem: digest}}.
+    """
+    if not (workdir / "segmenter" / "summary.json").exists():
+        return
+    before = folder.read_config(workdir)["facts"].get("truth", truth)  # workdirs from before kept none
+    if others := [stem for split in SPLITS for stem in truth[split] if truth[split][stem] != before[split].get(stem)]:
+        raise BadInput(
+            f"the labels of {', '.join(others)} are others than those that {workdir / 'segmenter'} has learned from; "
+            "take a new --workdir"
+        )
+    for stage, wanted in (("segmenter", settings), ("refiner", settings["network"])):
+        if (workdir / stage / "summary.json").exists():
+            taken = folder.read_config(workdir / stage)["config"]["steps"]
+            if taken != wanted["steps"]:
+                raise BadInput(
+                    f"{workdir / stage} is finished with {taken:,} steps, and {wanted['steps']:,} are wanted now; what "
+                    "comes after it is made from it, so take a new --workdir"
+                )
+
+
+def digest(stack):
+    """What tells one truth of a Stack from another."""
+    return hashlib.sha256(np.ascontiguousarray(stack.truth)).hexdigest()[:16]
 
 
 def of_segmenter(settings):
@@ -129,20 +185,24 @@ def stacks_of(settings, split):
         shape, size = tuple(data["phantom"]["shape"]), tuple(settings["voxel_size_nm"])
         found = training_volumes.annotated_phantoms(data["phantom"][split], shape, size)
         found = only_labelled(found, data[split]["labelled_slices"])
-        stems = [volume.name for volume in found]
+        stems, masks = [volume.name for volume in found], [None] * len(found)
     else:
         found = training_volumes.volumes_from_files(data[split], data, scheme, True, experiment.told_before)
+        masks = training_volumes.masks_of(data[split], len(found))
         paths = [resolved(path) for path in data[split]["images"]]
         once = list(dict.fromkeys(paths))
         named = dict(zip(once, training_volumes.stems(once), strict=True))
         stems = [named[path] for path in paths]
     stacks = {}
-    for stem, volume in zip(stems, found, strict=True):
+    for stem, volume, path in zip(stems, found, masks, strict=True):
         truth = known(volume.labels, scheme)
         if stem in stacks:
             stacks[stem] = stacks[stem]._replace(truth=np.where(truth >= 0, truth, stacks[stem].truth))
-        else:
-            stacks[stem] = Stack(stem, array_volume(volume.image, stem, tuple(settings["voxel_size_nm"])), truth)
+            continue
+        image = array_volume(volume.image, stem, tuple(settings["voxel_size_nm"]))
+        mask = given_of(data).open_mask(path, image) if path else None
+        inside = np.ones(truth.shape, bool) if mask is None else within.inside_of(mask, image)
+        stacks[stem] = Stack(stem, image, truth, mask, inside)
     return list(stacks.values())
 
 
@@ -155,7 +215,8 @@ def segment(first, workdir):
     """The segmenter, trained and with its threshold of foreground."""
     if not (workdir / "summary.json").exists():
         run.train(first, workdir)
-    if not (workdir / methods.FOREGROUND).exists():
+    typed = first["use"]["foreground_threshold"] != EVEN  # whoever sets it is not asked
+    if not typed and not (workdir / methods.FOREGROUND).exists():
         judged = experiment.prepare(first, workdir, range(first["batch"])).validation
         chosen = foreground_threshold.choose(workdir, judged)
         print(f"foreground is called from {chosen['threshold']:g} on, chosen on {chosen['judged_on']}", flush=True)
@@ -169,23 +230,28 @@ def targets(settings, workdir, split, stacks):
     for stack in stacks:
         output = workdir / "predictions" / split
         with instead(experiment.ANEW):
-            refining.refine_volume(jobs.Job(stack.stem, output, image=stack.image), model, None, asked, tell)
+            job = jobs.Job(stack.stem, output, image=stack.image, within=stack.mask)
+            refining.refine_volume(job, model, None, asked, tell)
         masks = refining.open_result(output, stack.stem, "initial")
-        found = target(labels_from_disk(masks.read(whole(masks.shape))), stack.truth, settings)
+        found = target(labels_from_disk(masks.read(whole(masks.shape))), stack, settings)
         path = workdir / "targets" / f"{split}_{stack.stem}.tif"
         write_tiff(path, labels_to_disk(found), stack.image.voxel_size_nm, settings["classes"]["colours"])
-        made.append(Made(output / f"{stack.stem}_initial.tif", path, tuple(labelled_slices(stack.truth))))
+        made.append(Made(output / f"{stack.stem}_initial.tif", path, tuple(labelled_slices(stack))))
     return made
 
 
-def target(masks, truth, settings):
-    """What a network is to make of masks int16 (z, y, x): continuous along z, the truth where it is known."""
-    given = np.where(truth >= 0, truth, masks)
-    classes, labelled = real_classes(settings["classes"]), labelled_slices(truth)
+def target(masks, stack, settings):
+    """What a network is to make of masks int16 (z, y, x): continuous along z, the truth where it is known; -1, unknown,
+    outside of the Stack's mask.
+    """
+    given = np.where(stack.truth >= 0, stack.truth, np.where(stack.inside, masks, -1))
+    classes, labelled = real_classes(settings["classes"]), labelled_slices(stack)
     found = continuity.continued(given, labelled, classes, rules_of(settings))
-    return np.where(truth >= 0, truth, found).astype(np.int16)
+    found = np.where(stack.truth >= 0, stack.truth, found)
+    return np.where(stack.inside, found, -1).astype(np.int16)
 
 
-def labelled_slices(truth):
-    """The numbers of the slices of a truth (z, y, x) of which more than half is known."""
-    return [z for z in labelled_in(truth) if (truth[z] >= 0).mean() > 0.5]
+def labelled_slices(stack):
+    """The numbers of the slices of a Stack of which more than half is known, of what lies inside of its mask."""
+    known, inside = (one.sum((1, 2)) for one in (stack.truth >= 0, stack.inside))
+    return [z for z in labelled_in(stack.truth) if 2 * known[z] > inside[z]]

@@ -30,8 +30,7 @@ class Skeleton(NamedTuple):
 
 def skeleton_of(mask: np.ndarray) -> Skeleton:
     """The skeleton of a bool array (z, y, x). A diagonal step is no edge where shorter steps lead the same way."""
-    apart = scipy.ndimage.label(~np.pad(mask, 1))[0]  # 1 is what is outside; other pieces are enclosed
-    thin = skimage.morphology.skeletonize(apart != 1, method="lee") > 0
+    thin = skimage.morphology.skeletonize(_filled(mask), method="lee") > 0
     if not thin.any():
         return Skeleton(np.zeros((0, 3), np.int64), np.zeros((0, 2), np.int64), 0)
     points = np.argwhere(thin)
@@ -46,6 +45,11 @@ def skeleton_of(mask: np.ndarray) -> Skeleton:
     found = np.concatenate(edges)
     pieces, _ = _connected(_graph(found, np.ones(len(found)), len(points)))
     return Skeleton(points - 1, found, int(pieces - _euler_number(thin)))
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """Bool, a voxel larger on all sides: the mask and what it encloses."""
+    return scipy.ndimage.label(~np.pad(mask, 1))[0] != 1  # 1 is what is outside
 
 
 def measure(skeleton: Skeleton, position_nm: np.ndarray | None) -> dict[str, float | int | None]:
@@ -65,8 +69,10 @@ def measure(skeleton: Skeleton, position_nm: np.ndarray | None) -> dict[str, flo
 
 
 def radii_nm(skeleton: Skeleton, mask: np.ndarray, voxel_size_nm: tuple[float, float, float]) -> np.ndarray:
-    """From each point to the nearest voxel outside the mask (of its faces, too), float64 (n,)."""
-    padded = np.pad(mask, 1)
+    """From each point to the nearest voxel outside the mask (of its faces, too), float64 (n,). What the mask encloses
+    is no outside, as the skeleton knows nothing of it.
+    """
+    padded = _filled(mask)
     outside = np.argwhere(scipy.ndimage.binary_dilation(padded) & ~padded) - 1  # the nearest one touches the mask
     size, quickly_made = np.array(voxel_size_nm), {"compact_nodes": False, "balanced_tree": False}
     return scipy.spatial.cKDTree(outside * size, **quickly_made).query(skeleton.points * size)[0]

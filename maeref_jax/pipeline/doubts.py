@@ -209,7 +209,7 @@ def unproven(verdict: dict, settings: dict) -> str:
     if "ensemble" in settings.get("data", {}):
         more = "give maeref train what is missing of --ensemble, --validation_images and --validation_labels, or "
     return (
-        f"{UNPROVEN}: when it was trained, no segmented image had a truth to judge it by; to find out, {more}compare "
+        f"{UNPROVEN}: when it was trained, no truth judged what it makes of a segmentation; to find out, {more}compare "
         "it with maeref evaluate on a volume whose truth you know"
     )
 

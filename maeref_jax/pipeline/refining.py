@@ -41,7 +41,7 @@ from maeref_jax.pipeline.passes import Run, Said, leave_as_they_were, passes
 from maeref_jax.results import digests, maps, marks, output, ownership, verifying
 from maeref_jax.results.claim import claimed
 from maeref_jax.results.place import EXPORTS, Output, way_out
-from maeref_jax.samples.labelled_slices import numbers_of
+from maeref_jax.samples.labelled_slices import check_same_slices, numbers_of
 from maeref_jax.volumes import inputs, progress, threads
 from maeref_jax.volumes.volume import Volume, open_volume
 
@@ -98,6 +98,7 @@ def open_run(
     volumes = check_job(job, segmenter, refiner, settings)
     shape = next(iter(volumes.values())).shape
     if settings.labelled_slices:
+        check_same_slices(job.labels)
         numbers = numbers_of(settings.labelled_slices, shape[0], job.labels.path)
         settings = settings._replace(labelled_slices=tuple(numbers))
     place = Output(Path(job.output), job.stem, formats_of(settings))

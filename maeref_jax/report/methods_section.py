@@ -41,6 +41,8 @@ DOUBTS = {
     "the likeliest class minus that of the label",
 }
 
+# What of the repairs was given its labels back (jobs.Settings.leave).
+LEFT = {"red": "repairs rated red", "flagged": "hidden voxels of objects that the rules flag"}
 NOTHING = "nothing"  # no doubt was given: a refiner that works everywhere needs none
 BESIDE = " and painted"  # behind one of these: a painted mask beside it
 
@@ -67,6 +69,7 @@ def methods_paragraph(
     everywhere=False,
     labelled_slices=0,
     inside_share=None,
+    left=(),
 ):
     """What was done, ready to be pasted; a str in which everything is a number that was used.
 
@@ -74,7 +77,7 @@ def methods_paragraph(
     inside_share: of their voxels, what lay inside a mask of what was worked on, which these shares are of; None without
     one.
     everywhere: whether the refiner replaced all voxels, not hidden ones alone; labelled_slices: how many it was given,
-    which stayed as they were.
+    which stayed as they were. left: names of LEFT, what of the repairs was not made.
     doubt: one of DOUBTS, or one of them and BESIDE, or NOTHING. threshold: above which the mean doubt of a token hides
     it, 0 … 1; ambiguous_threshold: the same of the mean probability of an "ambiguous" class, None where there is
     none. token: its side in voxels.
@@ -131,7 +134,9 @@ def methods_paragraph(
             )
         else:
             filled = f"They were filled in from {source} by {what}{learned}{agree}; {shares} and {changed}."
-            sentences.append(f"{filled} All other voxels were left as they were.")
+            names = " and ".join(LEFT[name] for name in left)
+            given_back = f" {names[0].upper()}{names[1:]} got their labels back." if left else ""
+            sentences.append(f"{filled}{given_back} All other voxels were left as they were.")
     else:
         sentences.append(f"{shares} unreliable by this rule; none was changed.")
     software = ", ".join(f"{library} {version}" for library, version in versions.items())

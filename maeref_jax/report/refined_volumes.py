@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maeref_jax.report import most_changed, what_changed
-from maeref_jax.report.methods_section import RULES, methods_paragraph
+from maeref_jax.report.methods_section import LEFT, RULES, methods_paragraph
 from maeref_jax.report.page import html_page
 from maeref_jax.results import maps, output
 from maeref_jax.results.files import write_text
@@ -210,6 +210,7 @@ def _methods(directory, done, classes, scheme, models, versions) -> str:
         refiner=refiner["method"] if refiner else "",
         parameters=models["parameters"],
         everywhere=done[0].summary.get("everywhere", False),
+        left=[name for name in LEFT if name in settings.get("leave", ())],
         labelled_slices=sum(len(entry.summary.get("labelled_slices", ())) for entry in done),
         inside_share=what_changed.inside_share(done),
         hidden_share=hidden / voxels,

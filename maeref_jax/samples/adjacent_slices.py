@@ -6,8 +6,9 @@ import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.samples import sampling
-from maeref_jax.samples.labelled_slices import for_each, numbers_of
+from maeref_jax.samples.labelled_slices import check_same_slices, for_each, numbers_of
 from maeref_jax.samples.training_volumes import TrainingVolume, masks_of, volumes_from_files
+from maeref_jax.volumes.dataset import given_of
 
 
 class Stack(NamedTuple):
@@ -43,6 +44,7 @@ def stacks(data, split, scheme, say):
             raise BadInput(f"{target} of shape {shapes[1]} is no target of {mask} of shape {shapes[0]}: give one of it")
         labelled = np.zeros(len(masks.labels), bool)
         if slices:
+            check_same_slices(given_of(data).open(target, "labels"))
             labelled[numbers_of(slices, len(labelled), target)] = True
         found.append(Stack(masks.labels, targets, labelled))
     return found

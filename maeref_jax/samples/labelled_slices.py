@@ -67,6 +67,16 @@ def numbers_of(slices, count, name, setting=SETTING):
     return sorted(numbers)
 
 
+def check_same_slices(volume, setting=SETTING):
+    """Raises BadInput for a Volume that is read with other slices than its file has: numbers are those of the file."""
+    file = volume.file
+    if file is not None and file.shape[0] != volume.shape[0]:
+        raise BadInput(
+            f"{setting} names slices of {volume.path}, which has {file.shape[0]}, but it is read at another size, "
+            f"with {volume.shape[0]}; let --at_voxel_size_nm leave z as it is: {file.voxel_size_nm[0]:g}"
+        )
+
+
 def labelled_in(labels):
     """The numbers of the slices of labels (z, y, x) that have a known label, ascending."""
     return np.flatnonzero((np.asarray(labels) >= 0).any((1, 2))).tolist()

@@ -10,7 +10,7 @@ import numpy as np
 from maeref_jax.errors import BadInput, tell
 from maeref_jax.phantoms.imaging import annotate
 from maeref_jax.phantoms.phantom import phantom
-from maeref_jax.samples.labelled_slices import only_labelled
+from maeref_jax.samples.labelled_slices import check_same_slices, only_labelled
 from maeref_jax.volumes import grey_values, inputs, threads, within
 from maeref_jax.volumes.clicks import is_clicks, is_scattered
 from maeref_jax.volumes.dataset import clicked_labels, given_of, mapped_labels, met
@@ -139,6 +139,8 @@ def volumes_from_files(split, data, scheme, with_image, say=tell):
         }
         given = met(given) if given_of(data).at_voxel_size_nm else given
         volume = given["images"] if clicked else given["labels"]  # whose grid it is
+        if split["labelled_slices"]:
+            check_same_slices(volume)
         inputs.check_same_grid(volume, *given.values())
         labels = (
             clicked_labels(path, volume, data, scheme, say) if clicked else mapped_labels(volume, data, scheme, say)
@@ -175,7 +177,10 @@ def stems(paths):
         numbers = re.findall(r"\d+", range_text(z_range))
         found.append("_".join([base.name.partition(".")[0], *numbers]))
     often = Counter(found)
-    return [f"{stem}_{i}" if often[stem] > 1 else stem for i, stem in enumerate(found)]
+    numbered = [f"{stem}_{i}" if often[stem] > 1 else stem for i, stem in enumerate(found)]
+    if len(set(numbered)) == len(numbered):
+        return numbered
+    return [f"{i}_{stem}" for i, stem in enumerate(found)]  # a, a and a_0
 
 
 def labels_of(image, split):

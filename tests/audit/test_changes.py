@@ -32,3 +32,10 @@ def test_by_hand():
 def test_no_change_at_all():
     same = np.zeros((2, 2, 2), np.uint8)
     assert table([changes(same, same, same)], NAMES)["changed"] == {}
+
+
+def test_a_class_that_is_called_unknown_is_not_what_nobody_knows():
+    initial, refined = np.array([[[1, 255, 255]]], np.uint8), np.array([[[0, 0, 0]]], np.uint8)
+    found = table([changes(initial, refined, np.zeros((1, 1, 3), np.uint8))], ("background", "unknown"))
+    assert found["changed"] == {"unknown": {"background": 1}, "unknown (255)": {"background": 2}}
+    assert found["classes_changed"]["unknown"]["voxels_initial"] == 1

@@ -132,6 +132,14 @@ def test_no_name_of_a_class_is_a_formula_in_the_table(tmp_path):
     assert all(float(row["volume_nm3"]) > 0 for row in rows), "numbers stay numbers"
 
 
+def test_a_class_called_volume_is_not_the_volume_of_the_object(tmp_path):
+    names = ("background", "volume", *SCHEME["names"][2:])
+    _, _, rows = measured(tmp_path, scheme=SCHEME | {"names": names})
+    _, _, plain = measured(tmp_path / "plain")
+    assert [row["volume_nm3"] for row in rows] == [row["volume_nm3"] for row in plain]
+    assert [row["class_volume_nm3"] for row in rows] == [row[f"{SCHEME['names'][1]}_nm3"] for row in plain]
+
+
 def test_a_run_writes_them_removes_them_and_refuses_files_of_others(tmp_path):
     asked = settings(objects=True, smallest_object_vx=2)
     summary = refining.refine_volume(image_job(tmp_path), segmenter(), refiner(), asked)

@@ -55,3 +55,14 @@ def test_what_is_read_together_changes_nothing(measured, monkeypatch):
         monkeypatch.setattr(shapes, name, value)
         again, same, _ = measured(name)
         assert again == found and same == trees
+
+
+def test_cristae_that_touch_at_a_corner_are_one(tmp_path):
+    labels = np.ones((3, 6, 6), np.uint8)
+    labels[1, 1, 1] = labels[1, 2, 2] = labels[2, 3, 3] = 2
+    given = array_volume(labels, "labels"), np.array([[(0, 0, 0), labels.shape]]), BLOCK, (30.0, 5.0, 4.0), 2
+    with progress.showing("shapes", 1, "object") as shown:
+        found = shapes.measure_shapes(
+            array_volume(np.ones_like(labels, np.uint32), "ids"), *given, tmp_path / "a", shown
+        )
+    assert found["cristae_count"] == [1]

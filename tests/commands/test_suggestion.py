@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import SHAPE, image_job, labels, refiner, segmenter, settings
-from stacks import IMAGE, result, use_models
+from fakes import SHAPE, image, image_job, labels, refiner, result, segmenter, settings
+from stacks import IMAGE, use_models
+from stacks import result as result_of
 
 from maeref_jax import report
 from maeref_jax.commands import suggestion
 from maeref_jax.errors import BadInput
+from maeref_jax.pipeline import refining
 from maeref_jax.volumes.volume import array_volume, write_tiff
 
 PNG = b"\x89PNG"
@@ -36,7 +38,7 @@ def test_none_is_an_answer_and_nothing_is_stored(refine, monkeypatch):
     """Labels that are the truth: whatever is filled in breaks something, or nothing."""
     code, out, _ = refine(*IMAGE, "--refiner", "none", "--output", "first")
     assert code == 0
-    write_tiff("truth.tif", result("first", "a", "initial"), None)
+    write_tiff("truth.tif", result("first", "initial"), None)
     Path("mae/threshold.json").write_text("kept")
     known = {"threshold": 0.7, "entropy_kind": "mean", "classes": 5, "members": 2, "chosen_on": "b.tif"}
     use_models(monkeypatch, refiner=refiner()._replace(workdir="mae", chosen=known))
@@ -72,6 +74,31 @@ def test_thresholds_are_tried_counted_and_stored(tmp_path):
     assert known["symmetries"] is False and json.loads(again.read_text())["symmetries"] is True
     assert "← recommended" in report.text_table(suggestion.table(found))
     assert suggestion.curve(found).startswith(PNG) and suggestion.pictures(found).startswith(PNG)
+
+
+def test_what_a_threshold_is_said_to_do_is_what_refining_does_with_it(tmp_path):
+    """Slices agree here: visible neighbours are as sure as their entropy says, in the trial too."""
+    truth = array_volume(labels(4), "truth")
+    asked = settings(agree_within_nm=40.0)
+    threshold, given = 0.5, (segmenter(), refiner())
+    job = image_job(tmp_path / "tried")
+    found = suggestion.suggest(job, *given, asked, truth, (threshold,), say=lambda text: None).tried[0]
+    run = asked._replace(threshold=threshold, tiff_export=False)
+    refining.refine_volume(job._replace(output=tmp_path / "run"), *given, run, lambda text: None)
+    initial, refined = (result(tmp_path / "run", role).astype(int) for role in ("initial", "refined"))
+    known = labels(4)
+    assert found.repaired == ((initial != known) & (refined == known)).sum() > 0
+    assert found.broken == ((initial == known) & (refined != known)).sum() > 0
+
+
+def test_a_volume_that_a_model_has_learned_from_is_said_to_be_no_place_to_choose_on(tmp_path):
+    path = str(tmp_path / "image.tif")
+    job = image_job(tmp_path, image=array_volume(image(), f"{path}[0:3]"))
+    learned = segmenter()._replace(facts={"images": [f"{path}[2:9]"], "volumes": []})
+    (said,) = suggestion.learned_from(job, (learned, None))
+    assert said.startswith("a belongs to the training data of runs/fake")
+    other = learned._replace(facts={"validation_images": [path], "images": [f"{path}[3:9]"]})
+    assert list(suggestion.learned_from(job, (other, refiner()))) == []
 
 
 def test_settings_of_what_else_is_made_are_no_matter(tmp_path):
@@ -159,7 +186,7 @@ def test_within_a_mask_only_what_is_inside_counts(tmp_path):
         for name, one in (("truth", truth), ("cut", np.where(mask > 0, truth, -1)))
     )
     assert found.tried == cut.tried and 0 < found.tried[0].caught <= 1
-    initial = result(tmp_path / "truth", "a", "initial")
+    initial = result_of(tmp_path / "truth", "a", "initial")
     assert not initial[mask == 0].any()
     for one, hidden in zip(found.tried, found.hidden, strict=True):
         assert not hidden[mask == 0].any() and one.hidden == pytest.approx(hidden.sum() / mask.sum())

@@ -203,6 +203,20 @@ def test_the_labelled_slices_of_a_config_are_those_of_its_own_stacks_and_may_be_
         assert data.train.labelled_slices == expected and data.validation.labelled_slices == ()
 
 
+def test_how_a_config_reads_its_own_files_says_nothing_of_others_unless_it_is_typed():
+    def data(config, *typed):
+        return command_line.load_config(config, overrides(config, *typed)).data
+
+    for config in ("spatial_continuity", "ensemble_epfl_hippocampus", "mae_mef_cristae"):
+        found = data(config, "--images", "a.nii", "--labels", "b.nii")
+        assert (found.axes, found.label_map, found.shell_class, found.shell_vx) == ("", (), -1, 0.0), config
+    assert data("spatial_continuity", "--images", "a.nii", "--axes", "XYZ").axes == "XYZ"
+    # What trains are its own files still: their axes, ids and slices stay.
+    kept = data("mae_mef_cristae", "--validation_labels", "c.tif")
+    assert kept.axes == "ZYX" and kept.label_map and kept.shell_class == 1
+    assert data("spatial_continuity", "--validation_images", "c.tif").train.labelled_slices == (0, "4:128:4")
+
+
 def test_flags_fit_every_config_or_are_refused_by_their_name():
     found = overrides("crf", "--ensemble", "runs/mine", "--validation_images", "a.tif", "--validation_labels", "b.tif")
     data = command_line.load_config("crf", found).data

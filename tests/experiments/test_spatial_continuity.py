@@ -133,6 +133,84 @@ def merged(tree, changed):
     return tree
 
 
+def files_of(folder, depth=12, left=None, known=1.0):
+    """Settings of two equal stacks of 64 x 64 in files, image.tif and, for validation, other.tif. left: masks are
+    beside them that leave as many columns; known: the share of the rows of every slice that is labelled.
+    """
+    made = phantom(0, (depth, 64, 64), (12.0, 6.0, 6.0))
+    labels = np.where(np.arange(64)[:, None] < 64 * known, made.labels, 255)
+    parts = {"image": made.image.astype(np.float32), "labels": labels.astype(np.uint8)}
+    if left is not None:
+        parts["mask"] = np.broadcast_to((np.arange(64) < left).astype(np.uint8), made.labels.shape)
+    split = {}
+    for stem in ("image", "other"):
+        named = {name: folder / (f"{stem}.tif" if name == "image" else f"{stem}_{name}.tif") for name in parts}
+        for name, part in parts.items():
+            tifffile.imwrite(named[name], part, photometric="minisblack")
+        files = {"images": (str(named["image"]),), "labels": (str(named["labels"]),)}
+        files["within"] = (str(named["mask"]),) if left is not None else ()
+        split[stem] = files | {"labelled_slices": ("0:12:4",) if depth == 12 else ()}
+    data = {"phantom": {"train": (), "validation": ()}, "axes": "ZYX"}
+    data |= {"train": split["image"], "validation": split["other"]}
+    return merged(settings(), {"data": data})
+
+
+def test_nothing_outside_of_a_mask_is_learned_and_its_slices_count_by_what_lies_inside(tmp_path):
+    given = files_of(tmp_path, left=32, known=0.75)
+    spatial_continuity.train({**given, "until": "targets"}, tmp_path / "run")
+    target = tifffile.imread(tmp_path / "run" / "targets" / "train_image.tif")
+    assert (target[..., 32:] == 255).all() and (target[..., :32] != 255).any()
+    predicted = tifffile.imread(tmp_path / "run" / "predictions" / "train" / "image_initial.tif")
+    assert (predicted[..., 32:] == 0).all()
+    (stack,) = spatial_continuity.stacks_of(given, "train")
+    assert (stack.truth >= 0).mean() < 0.5 and spatial_continuity.labelled_slices(stack) == [0, 4, 8]
+
+
+def test_slices_that_are_half_unknown_are_said_not_to_be_carried(tmp_path, capsys):
+    given = files_of(tmp_path, known=0.5)
+    (stack,) = spatial_continuity.stacks_of(given, "train")
+    spatial_continuity.check_stack(stack, "train", given)
+    said = capsys.readouterr().err
+    assert "half or more of 3 of its slices is unknown (0, 4, 8)" in said and "has no labelled slice" in said
+
+
+def test_a_shallow_stack_to_validate_on_is_warned_of_and_a_single_slice_refused(tmp_path, capsys):
+    given = files_of(tmp_path, depth=4)
+    (stack,) = spatial_continuity.stacks_of(given, "validation")
+    spatial_continuity.check_stack(stack, "validation", given)
+    assert "other has 4 slices, fewer than the 5 that the network sees" in capsys.readouterr().err
+    single = stack._replace(truth=stack.truth[:1], inside=stack.inside[:1])
+    with pytest.raises(BadInput, match="other has one slice"):
+        spatial_continuity.check_stack(single, "validation", given)
+
+
+def test_a_finished_stage_is_not_taken_for_one_of_other_labels_or_more_steps(tmp_path):
+    given = files_of(tmp_path)
+    given["until"] = "segmenter"
+    spatial_continuity.train(given, tmp_path / "run")
+    with pytest.raises(BadInput, match="is finished with 2 steps, and 4 are wanted now"):
+        spatial_continuity.train({**given, "steps": 4}, tmp_path / "run")
+    labels = tifffile.imread(tmp_path / "image_labels.tif")
+    tifffile.imwrite(tmp_path / "image_labels.tif", labels[:, ::-1], photometric="minisblack")
+    with pytest.raises(BadInput, match=r"the labels of image are others than those that .*segmenter has learned"):
+        spatial_continuity.train(given, tmp_path / "run")
+
+
+def test_a_threshold_that_is_set_is_not_chosen_anew(tmp_path):
+    given = merged(files_of(tmp_path), {"use": {"foreground_threshold": 0.7}, "until": "segmenter"})
+    spatial_continuity.train(given, tmp_path / "run")
+    assert not (tmp_path / "run" / "segmenter" / "foreground.json").exists()
+    model = methods.load_model(tmp_path / "run" / "segmenter", "segmenter")
+    assert model.settings["use"]["foreground_threshold"] == 0.7
+
+
+def test_a_bucket_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="on a local disk only"):
+        spatial_continuity.train(settings(), "gs://bucket/run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_stack_named_twice_with_other_slices_is_one_stack_that_knows_all_of_them(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("image", "labels"):

@@ -103,6 +103,13 @@ def test_radius_is_the_distance_to_the_nearest_voxel_outside():
     assert radii_nm(skeleton, mask, SIZE)[middle] == pytest.approx([10.0]), "the nearest face is that in y"
 
 
+def test_what_an_object_encloses_makes_it_no_thinner():
+    solid, hollow = tube(), tube()
+    hollow[3, 4, 20:40] = False
+    skeleton = skeleton_of(hollow)
+    np.testing.assert_array_equal(radii_nm(skeleton, hollow, SIZE), radii_nm(skeleton, solid, SIZE))
+
+
 def test_swc_is_a_forest_in_nm_with_parents_before_children():
     mask = np.zeros((3, 30, 60), bool)
     mask[:, 2:5, 2:40] = True

@@ -44,6 +44,13 @@ def test_every_number_is_in_it():
     assert "\n" not in said and "  " not in said
 
 
+def test_repairs_that_were_given_back_are_named():
+    said = methods_section.methods_paragraph(**GIVEN, left=["red", "flagged"])
+    assert "Repairs that were rated red and Hidden voxels" not in said
+    assert "Repairs rated red and hidden voxels of objects that the rules flag got their labels back." in said
+    assert "got their labels back" not in methods_section.methods_paragraph(**GIVEN)
+
+
 def test_what_is_not_there_is_not_said():
     painted = {"doubt": "painted", "segmented_by": "", "members": None, "voxel_size_nm": None, "volumes": 1}
     said = methods_section.methods_paragraph(**GIVEN | painted | {"refiner": "nearest", "parameters": None})

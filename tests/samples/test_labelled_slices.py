@@ -5,8 +5,10 @@ import pytest
 
 from maeref_jax.errors import BadInput
 from maeref_jax.samples import sampling
-from maeref_jax.samples.labelled_slices import labelled_in, only_labelled
+from maeref_jax.samples.labelled_slices import check_same_slices, labelled_in, only_labelled
 from maeref_jax.samples.training_volumes import TrainingVolume
+from maeref_jax.volumes.resolution import at_voxel_size
+from maeref_jax.volumes.volume import array_volume
 
 
 def stack(depth=23, name="stack.tif"):
@@ -70,3 +72,14 @@ def test_every_crop_holds_labels_though_one_slice_in_two_hundred_is_labelled(siz
             [[few]], 0, step, range(2), size, min_foreground, np.array([0, 1], np.float32), 0.3
         )
         assert (batch["labels"] >= 0).any(tuple(range(2, batch["labels"].ndim))).all()
+
+
+def test_numbers_of_slices_are_refused_where_a_file_is_read_with_other_slices():
+    volume = at_voxel_size(
+        array_volume(np.zeros((8, 12, 10), np.uint8), "a.tif", (20.0, 10.0, 10.0)), (10.0, 10.0, 10.0), "nearest"
+    )
+    with pytest.raises(
+        BadInput, match=r"names slices of a.tif, which has 8, but it is read .* with 16; .* as it is: 20"
+    ):
+        check_same_slices(volume)
+    check_same_slices(volume.file)

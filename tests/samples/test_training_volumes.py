@@ -9,6 +9,7 @@ from maeref_jax.samples.training_volumes import (
     labelled,
     labelled_text,
     missing_classes,
+    stems,
     volumes_from_files,
 )
 from maeref_jax.volumes.class_scheme import scheme_of_names
@@ -177,3 +178,9 @@ def test_how_much_is_labelled_is_counted_over_all_volumes(save):
     classes = {"background": 40, "mitochondria": 10, "nuclei": 0}
     assert found == {"voxels": 50, "of": 400, "share": 0.125, "classes": classes}
     assert labelled_text(found) == ("50 of 400 voxels are labelled (12.5 %): background 40, mitochondria 10, nuclei 0")
+
+
+def test_no_two_stems_are_alike():
+    assert stems(["x/a.tif", "y/b.ome.tif[2:4]"]) == ["a", "b_2_4"]
+    assert stems(["x/a.tif", "y/a.tif", "z/b.tif"]) == ["a_0", "a_1", "b"]
+    assert len(set(stems(["x/a.tif", "y/a.tif", "z/a_0.tif"]))) == 3

@@ -71,7 +71,7 @@ def test_early_stopping_ends_the_run_and_it_stays_ended(tmp_path):
     assert train(tmp_path / "run", 100, every=1, rate=3.0, stop_after=3)["steps"] == best + 3
 
 
-def test_a_plateau_lowers_the_rate_and_the_highest_may_be_the_best():
+def test_a_plateau_lowers_the_rate_and_the_highest_may_be_the_best(tmp_path):
     settings = settings_of(10, schedule="plateau", patience=2, decay=0.5)
     state = TrainState(np.int32(4), {}, {}, (), (), Progress(best=np.float32(1)))
     found = []
@@ -83,7 +83,7 @@ def test_a_plateau_lowers_the_rate_and_the_highest_may_be_the_best():
     assert loop.scored({"loss": 1.0, "dice": 0.8}, settings) == -0.8
     settings["checkpoint"]["best"] = "accuracy"
     with pytest.raises(BadInput, match="must be one of loss, or"):
-        loop.train(line(), build_optimizer(settings["optimizer"]), batches, [batches(1)], settings, "nowhere")
+        loop.train(line(), build_optimizer(settings["optimizer"]), batches, [batches(1)], settings, tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoint(tmp_path):
