@@ -76,13 +76,13 @@ def get_config(mode=""):
                     bool
                 ),  # continuity: says itself which voxels change; or at hidden tokens alone
             },
-            "token": 4,  # side of a token in voxels, for refiner "none" only: a refiner has its own
+            "token": placeholder(int),  # side of a token in voxels, for refiner "none" (4): a refiner has its own
             "block": (8, 512, 512),  # voxels in memory at a time; the unit of resuming; no influence on the result
             "batch": 16,  # windows per call of a network; on CPUs one, and 8 of a refiner with several lengths
             "seed": 0,
             # Several processes on one output, see docs/clusters.md; no influence on the result.
             "num_parts": 1,
-            "part_id": 0,  # this is part 0 … num_parts - 1
+            "part_id": placeholder(int),  # this is part 0 … num_parts - 1
             "wait_minutes": 60.0,  # for blocks that another part has to do first
             "workers": 0,  # processes that this one starts, by daisy; 0: it does everything itself
             "worker_command": "",  # put before the command of a worker: "srun -n 1 -c 8"; "": on this machine

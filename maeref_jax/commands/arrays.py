@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maeref_jax.commands.command_line import did_you_mean, is_packaged, load_config, set_value
+from maeref_jax.commands.judging import array_of, names_of
 from maeref_jax.commands.load_models import by_name, pipeline_settings
-from maeref_jax.errors import BadInput
-from maeref_jax.metrics import overlap
+from maeref_jax.errors import BadInput, tell
 from maeref_jax.pipeline import file_grid, methods, refining
 from maeref_jax.pipeline.jobs import Job, Model, Settings
 from maeref_jax.records import Refiner, Segmenter
 from maeref_jax.results.output import check_stem
 from maeref_jax.training.workdir import read_config
-from maeref_jax.volumes.class_scheme import scheme_of_names
+from maeref_jax.volumes.class_scheme import check_same_names, listed, scheme_of_names
 from maeref_jax.volumes.dataset import Given
 from maeref_jax.volumes.label_ids import IDENTITY
 from maeref_jax.volumes.volume import UNKNOWN_ON_DISK, Volume, array_volume, labels_from_disk
@@ -71,35 +71,29 @@ class Refinement(NamedTuple):
     summary: dict[str, Any]
 
 
-class Judgement(NamedTuple):
-    """How well labels agree with a truth; voxels whose truth is unknown count nowhere.
-
-    dice, iou: {class: float in [0, 1]}, NaN for a class that neither has; mean_dice: of the classes above 0;
-    voxels: how many were judged; repairs: {"wrong_to_right", "right_to_wrong", …: voxels} against the initial labels,
-    None without these
-    """
-
-    dice: dict[str, float]
-    iou: dict[str, float]
-    mean_dice: float
-    voxels: int
-    repairs: dict[str, int] | None
-
-
 def load_model(workdir: str | Path, classes: Sequence[str] = ()) -> Model:
     """The segmenter or refiner that `maeref train` made in `workdir`; or, by its name in place of one, a refiner that
     learns nothing, such as "continuity", for classes of these names, background first.
 
     Raises:
-        BadInput: no such workdir, nothing saved in it yet, or damaged files.
+        BadInput: no such workdir, nothing saved in it yet, damaged files, or a model of other classes.
     """
     if not isinstance(workdir, str | os.PathLike):
         raise BadInput(f"expected the path of a workdir, found {workdir!r}")
+    classes = names_of(classes)
     if is_packaged(str(workdir)):
         kind = "segmenter" if str(workdir).partition(":")[0] in methods.RULES else "refiner"
-        return by_name(str(workdir), scheme_of_names(classes) if classes else None, kind=kind)
-    kind = "segmenter" if read_config(workdir)["method"] in methods.SEGMENTERS else "refiner"
-    return methods.load_model(workdir, kind)
+        model = by_name(str(workdir), scheme_of_names(classes) if classes else None, kind=kind)
+        if not classes and kind == "refiner":
+            tell(f"{workdir}: without classes those are {listed(model.settings['classes'])}; name yours: classes=(…)")
+        return model
+    unknown = not Path(workdir).exists() and "://" not in str(workdir)
+    if unknown and (hint := did_you_mean(str(workdir), sorted(methods.UNLEARNED | methods.RULES))):
+        raise BadInput(f"there is no workdir {workdir}, and no refiner of that name{hint}")
+    config = read_config(workdir)
+    if classes:
+        check_same_names(classes, config["config"]["classes"], str(workdir))
+    return methods.load_model(workdir, "segmenter" if config["method"] in methods.SEGMENTERS else "refiner")
 
 
 def segment(
@@ -211,57 +205,11 @@ def refine(
     )
 
 
-def judge(
-    truth: np.ndarray,
-    labels: np.ndarray,
-    *,
-    classes: Sequence[str] = (),
-    region: np.ndarray | None = None,
-    initial: np.ndarray | None = None,
-) -> Judgement:
-    """How well labels agree with the truth, by the definitions of docs/metrics.md.
-
-    Args:
-        truth: integers of any shape, -1 or 255 unknown; where there are two classes at most, 0 and 255 alone are a
-            mask.
-        labels: integers of that shape; never unknown where the truth is known.
-        classes: their names; numbers without.
-        region: bool of that shape, such as `Refinement.hidden`: only there; None for everywhere.
-        initial: integers of that shape, the labels before they were refined: counts what was repaired and broken.
-
-    Raises:
-        BadInput: shapes that differ, labels that are no whole numbers, or beyond the classes.
-    """
-    maps = {"truth": truth, "labels": labels} | ({} if initial is None else {"initial": initial})
-    maps = {name: _whole_numbers(name, array) for name, array in maps.items()}
-    ids = {name: set(np.unique(array).tolist()) - {-1} for name, array in maps.items()}
-    count = len(classes) or 1 + max(set().union(*ids.values(), {0}) - {UNKNOWN_ON_DISK})
-    for name, found in ids.items():
-        if beyond := found - set(range(UNKNOWN_ON_DISK + 1)):
-            raise BadInput(f"{name} holds {min(beyond)}, expected classes from 0 to 254; ids of objects are no classes")
-    for name, found in ids.items():
-        if found == {0, UNKNOWN_ON_DISK}:
-            maps[name], count = _mask(name, maps[name], count), max(count, 2)
-    maps = {name: labels_from_disk(array) for name, array in maps.items()}
-    counted = overlap.confusion(maps["truth"], maps["labels"], count, region)
-    names = list(classes) or [str(i) for i in range(count)]
-    repairs = None
-    if initial is not None:
-        repairs = overlap.repairs(maps["truth"], maps["initial"], maps["labels"], region)
-    return Judgement(
-        dice=dict(zip(names, map(float, overlap.dice(counted)), strict=True)),
-        iou=dict(zip(names, map(float, overlap.iou(counted)), strict=True)),
-        mean_dice=overlap.macro_dice(counted, range(1, count)),
-        voxels=int(counted.sum()),
-        repairs=repairs,
-    )
-
-
 class _Given:
     """Arrays of a caller, all planes or all stacks, as stacks, and the way back."""
 
     def __init__(self, classes: bool = False, **arrays: np.ndarray | None) -> None:
-        self.arrays = {role: None if array is None else _array(role, array) for role, array in arrays.items()}
+        self.arrays = {role: None if array is None else array_of(role, array) for role, array in arrays.items()}
         self.lead = int(classes)
         dims = {array.ndim - self.lead for array in self.arrays.values() if array is not None}
         if len(dims) > 1 or dims - {2, 3}:
@@ -298,6 +246,8 @@ class _Given:
 
 def _folder(output: str | Path | None) -> AbstractContextManager:
     """The folder to work in: the caller's, or one that is gone afterwards."""
+    if output is not None and not isinstance(output, str | os.PathLike):
+        raise BadInput(f"output is {output!r}, expected the path of a folder")
     return nullcontext(output) if output is not None else tempfile.TemporaryDirectory(prefix="maeref_jax_")
 
 
@@ -306,6 +256,8 @@ def _run(
 ) -> tuple[dict[str, Any], Callable[[str], np.ndarray]]:
     """The summary of a refined job, and what reads its results by role. place: folder and stem."""
     folder, stem = place
+    if not isinstance(stem, str):
+        raise BadInput(f"stem is {stem!r}, expected a text: the results are called after it")
     _check_models((segmenter, Segmenter), (refiner, Refiner))
     check_stem(stem)
     summary = refining.refine_volume(Job(stem, Path(folder), **job), segmenter, refiner, settings)
@@ -341,29 +293,3 @@ def _settings(given: dict[str, Any], for_people: bool) -> Settings:
 def _is_mask(labels: np.ndarray) -> bool:
     """Whether 255, or -1 (255 in signed bytes), may mean foreground: there is nothing else but background."""
     return bool((labels != 0).any() and np.isin(labels, (-1, 0, UNKNOWN_ON_DISK)).all())
-
-
-def _whole_numbers(name: str, array: np.ndarray) -> np.ndarray:
-    array = _array(name, array)
-    if array.dtype.kind not in "bui":
-        raise BadInput(f"{name} holds {array.dtype}, expected labels of an integer type")
-    return array
-
-
-def _array(name: str, given: Any) -> np.ndarray:
-    """What is given as an array. Raises BadInput for what is none, and where it hides a mask of its own."""
-    if isinstance(given, np.ma.MaskedArray):
-        raise BadInput(f"{name} is a masked array, whose mask says nothing here; fill it: {name}.filled(VALUE)")
-    try:
-        return np.asarray(given)
-    except ValueError as error:
-        raise BadInput(f"{name} is no array: {error}") from error
-
-
-def _mask(name: str, array: np.ndarray, count: int) -> np.ndarray:
-    """Labels of 0 and 255 alone, in the classes 0 and 1 where there are no others. Raises BadInput where there are."""
-    if count > 2:
-        raise BadInput(
-            f"{name} holds 0 and 255 alone, but there are {count} classes: write the class for 255, or -1 for unknown"
-        )
-    return np.where(array == UNKNOWN_ON_DISK, 1, array)

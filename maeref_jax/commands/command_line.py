@@ -106,11 +106,13 @@ READING = {
 SIZES = ("voxel_size_nm", "at_voxel_size_nm")
 
 
-def add_reading_flags(flags: argparse.ArgumentParser) -> None:
-    """The flags that say how a user's files are read, for every command that is given some: see volumes/dataset.py."""
+def add_reading_flags(flags: argparse.ArgumentParser, refused: Sequence[str] = ()) -> None:
+    """The flags that say how a user's files are read, for every command that is given some: see volumes/dataset.py.
+    refused: those that the command has an answer to, and no use for: --help does not show them.
+    """
     for name, (value, what) in READING.items():
         kind = {"metavar": value} if value else {"action": "store_true", "default": None}
-        flags.add_argument(f"--{name}", help=what, **kind)
+        flags.add_argument(f"--{name}", help=argparse.SUPPRESS if name in refused else what, **kind)
 
 
 def reading_overrides(arguments: argparse.Namespace, group: str) -> list[str]:

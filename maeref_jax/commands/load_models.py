@@ -34,6 +34,7 @@ def load_models(config) -> tuple[Model | None, Model | None, Settings]:
 def pipeline_settings(config) -> Settings:
     """Those fields of configs/refine.py that the pipeline works by: every setting of it is one."""
     given = {name: config[name] for name in Settings._fields}
+    given["part_id"] = given["part_id"] or 0  # the commands ask for it (usage.py)
     return Settings(**given | {"trust_limits": trust.Limits(**config.trust_limits)})
 
 

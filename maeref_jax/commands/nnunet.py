@@ -21,15 +21,17 @@ from maeref_jax.volumes.volume import FILES, Volume, open_volume
 # Where a fold keeps the probabilities of the cases that it has not seen: versions 2 and 1.
 _VALIDATION = ("validation", "validation_raw")
 _SAVE = "predict again with --save_probabilities (nnU-Net 1: --save_npz), which keeps them"
+BACKGROUND = "background"  # as nnU-Net calls it
 _LEVELS = 4  # above a folder of predictions, in which its dataset.json is looked for
 
 
 def find(folders: Sequence[str], images: Sequence[str], channel: str | None, scheme: dict | None, label_map) -> tuple:
     """One Request per case of the folders; what is wrong with other cases, by their names; and the names of the
-    classes, () where nobody says them.
+    classes, background first, () where nobody says them.
 
-    images: folders with CASE_0000.*, may be none; channel: which of them, 0 if None; scheme: of the refiner, None
-    without one; label_map: which class each of nnU-Net's ids is, where the names do not say.
+    images: folders with CASE_0000.*, may be none; channel: which of them, 0 if None; scheme: of the refiner, or as
+    --classes names them, None where only dataset.json says; label_map: which class each of nnU-Net's ids is, where the
+    names do not say.
 
     Raises:
         BadInput: no such folder, no probabilities in it, or classes that are not the refiner's.
@@ -38,7 +40,13 @@ def find(folders: Sequence[str], images: Sequence[str], channel: str | None, sch
         raise BadInput(f"--channel {channel}: of --nnunet it is a number, 1 for CASE_0001")
     cases = _cases([place for folder in folders for place in _members(Path(folder))])
     names = _names([*(file.parent for files in cases.values() for file in files), *map(Path, images)])
-    classes = arrangement(names, scheme, label_map)
+    if scheme is None:
+        first = [name for name in names if name.strip().lower() == BACKGROUND]
+        names_here = (*first, *(name for name in names if name not in first))
+        named = {"names": names_here, "ambiguous": -1} if names else None
+    else:
+        names_here, named = tuple(scheme["names"]), scheme
+    classes = arrangement(names, named, label_map)
     most, requests, wrong = max(map(len, cases.values())), [], {}
     for case, files in sorted(cases.items()):
         paths = {"probabilities": tuple(map(str, files))}
@@ -56,21 +64,25 @@ def find(folders: Sequence[str], images: Sequence[str], channel: str | None, sch
             told = ", ".join(str(file.parent) for file in files)
             doubts.append(f"{case} has {len(files)} members, other cases have {most}: {told} alone")
         requests.append(Request(case, paths, classes=classes, doubts=tuple(doubts)))
-    return requests, wrong, names
+    return requests, wrong, names_here
 
 
 def arrangement(names: Sequence[str], scheme: dict | None, label_map: Sequence) -> tuple[tuple[int, ...], ...]:
     """Of each real class of the scheme, which ids of nnU-Net's `names` are it; () for as they are."""
     label_map = label_ids.label_map_of(label_map)
-    if scheme is None or label_map == label_ids.IDENTITY:
+    if label_map == label_ids.IDENTITY or (scheme is None and not label_map):
         return ()
+    if scheme is None:
+        raise BadInput(
+            "--label_map: nobody says what the classes are, there is no dataset.json; give --classes as well"
+        )
     wanted = [name for i, name in enumerate(scheme["names"]) if i != scheme["ambiguous"]]
     if label_map:
         pairs = dict(label_map) if label_map != label_ids.INSTANCES else {}
         if sorted(pairs) != list(range(len(names) or len(pairs))) or not set(pairs.values()) <= set(range(len(wanted))):
             raise BadInput(
                 f"--label_map {label_map}: of --nnunet every id must be given, {_listed(names) or '0, 1, …'}, and be "
-                f"one of the refiner's classes {listed(scheme)}"
+                f"one of the classes {listed(scheme)}"
             )
         return tuple(tuple(i for i, label in pairs.items() if label == wanted_id) for wanted_id in range(len(wanted)))
     if not names:
@@ -79,7 +91,7 @@ def arrangement(names: Sequence[str], scheme: dict | None, label_map: Sequence) 
     if sorted(ours) != sorted(theirs):
         example = ",".join(f"{i}:{min(i, len(wanted) - 1)}" for i in range(len(names)))
         raise BadInput(
-            f"dataset.json has the classes {_listed(names)}, but the refiner has {listed(scheme)}; say which is which "
+            f"dataset.json has the classes {_listed(names)}, but wanted are {listed(scheme)}; say which is which "
             f"with --label_map ID:CLASS for every one, e.g. --label_map {example}"
         )
     return () if ours == theirs else tuple((theirs.index(name),) for name in ours)

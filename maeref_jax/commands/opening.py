@@ -11,6 +11,7 @@ from maeref_jax.commands.requests import Request, fill_in, leading_path, read_ta
 from maeref_jax.commands.system_errors import explained
 from maeref_jax.errors import BadInput, CannotGoOn
 from maeref_jax.results.output import check_stem
+from maeref_jax.volumes.class_scheme import scheme_of_names
 from maeref_jax.volumes.dataset import Given, given_of, met
 from maeref_jax.volumes.formats.store import is_url
 from maeref_jax.volumes.volume import Volume
@@ -65,14 +66,14 @@ def find_requests(config) -> tuple[list[Request], dict[str, str]]:
 
 
 def _nnunet_requests(config) -> tuple[list[Request], dict[str, str]]:
-    """What --nnunet names. Without a trained refiner the classes are what dataset.json calls them."""
-    scheme = None
+    """What --nnunet names. Without a trained refiner and --classes the classes are what dataset.json calls them."""
+    scheme = scheme_of_names(config.classes) if config.classes else None
     if command_line.is_workdir(config.refiner):
         from maeref_jax.training.workdir import read_config
 
         scheme = read_config(config.refiner)["config"]["classes"]
     found, wrong, names = nnunet.find(config.nnunet, config.input, config.channel, scheme, config.label_map)
-    if scheme is None and not config.classes:
+    if scheme is None:
         config.classes = names
     return found, wrong
 

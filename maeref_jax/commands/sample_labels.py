@@ -65,7 +65,7 @@ def flags():
     add("--inside_vx", type=int, default=0, metavar="N", help="no voxel nearer to another class than N, in its slice")
     add("--classes", metavar="NAMES", help="names, background first; without it ids are taken as they are")
     add("--label_map", metavar="ID:CLASS,…", help="what ids in the label file mean: 0:0,255:1; or instances")
-    command_line.add_reading_flags(found)
+    command_line.add_reading_flags(found, refused=("at_voxel_size_nm",))
     return found
 
 

@@ -138,10 +138,10 @@ def check_usage(config) -> None:
         sources = [*given, *["ensemble"] * bool(config.ensemble)]
         requests.check_sources(sources, "--", works_everywhere(config))
     with_ids = config.labels or config.batch_table or config.suggest_threshold not in ("", "none")
-    if config.label_map and not (with_ids or (config.nnunet and config.refiner != "none")):
+    if config.label_map and not (with_ids or config.nnunet):
         raise BadInput(
-            "--label_map says what ids mean, of --labels, of a TRUTH, or of --nnunet for a refiner; there are "
-            "none of these here, leave it out"
+            "--label_map says what ids mean, of --labels, of a TRUTH, or of --nnunet; there are none of these here, "
+            "leave it out"
         )
     if config.workers < 0:
         raise BadInput(f"--workers must be the number of processes, 1 or more, or 0 for none; found {config.workers}")
@@ -156,6 +156,13 @@ def check_usage(config) -> None:
                 f"--suggest_threshold does not go with {', '.join(wrong).replace('batch_table', 'batch')}: it "
                 "wants one --input with --ensemble, or --probabilities of one, and a --refiner, in one process"
             )
+    if config.part_id is None:
+        if config.num_parts > 1 and not config.dry_run:
+            raise BadInput(
+                f"--num_parts {config.num_parts} without --part_id: say which of them this is, 0 to "
+                f"{config.num_parts - 1}; each part is started by a command of its own"
+            )
+        config.part_id = 0
     if config.ensemble_symmetries is not None and not config.ensemble:
         raise BadInput("--config.ensemble_symmetries says how --ensemble predicts, which is missing; leave it out")
     for name in command_line.SIZES:

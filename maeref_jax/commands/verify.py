@@ -30,26 +30,40 @@ def main(argv: list[str]) -> int:
     flags.add_argument("output", nargs="+", metavar="OUTPUT", help="a folder of results, STEM.json or STEM.ome.zarr")
     flags.add_argument("--repair", action="store_true", help="make room for what is damaged to be made again")
     arguments = command_line.parse_flags(flags, argv)
-    workdirs = [path for path in map(Path, arguments.output) if is_workdir(path)]
-    places = [place for path in map(Path, arguments.output) if path not in workdirs for place in places_in(path)]
+    given = [part for path in map(Path, arguments.output) for part in stages_of(path) or [path]]
+    workdirs = [path for path in given if is_workdir(path)]
+    places = [place for path in given if path not in workdirs for place in places_in(path)]
     found = [looked_at(place, arguments.repair) for place in places] + [tell_of_model(path) for path in workdirs]
     return 0 if all(found) else 1
 
 
 def is_workdir(path: Path) -> bool:
-    """Whether a folder is the workdir of a training that has saved once."""
-    return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
+    """Whether a folder is the workdir of a training that has saved once, whole or not."""
+    return (path / "checkpoints").is_dir() or ((path / "config.json").is_file() and (path / "summary.json").is_file())
+
+
+def stages_of(path: Path) -> list[Path]:
+    """The workdirs of the stages of a training in several of them; [] of anything else."""
+    if is_workdir(path) or not (path / "config.json").is_file():
+        return []
+    return [stage for stage in sorted(path.iterdir()) if is_workdir(stage)]
 
 
 def tell_of_model(workdir: Path) -> bool:
-    """Prints which checkpoints of a workdir are damaged. Whether all are whole."""
+    """Prints which checkpoints of a workdir are damaged, and what is missing of it. Whether it is whole."""
     from maeref_jax.training import checkpoint
+    from maeref_jax.training import workdir as folder
+    from maeref_jax.volumes.json_files import read_object
 
-    found, steps = checkpoint.verify(workdir), checkpoint.saved_steps(workdir)
-    damaged = any(one.damaged for one in found)
+    gone = [name for name in ("config.json", "checkpoints") if not (workdir / name).exists()]
+    summary = workdir / "summary.json"
+    lines = [f"{workdir / name} is missing; copy the workdir again" for name in gone]
+    lines += folder.lacking(workdir, read_object(summary)) if summary.is_file() else []
+    found, steps = ([], []) if "checkpoints" in gone else (checkpoint.verify(workdir), checkpoint.saved_steps(workdir))
+    damaged = any(one.damaged for one in found) or bool(lines)
     print(f"{workdir}: {verifying.DAMAGED if damaged else verifying.WHOLE}, {len(steps)} checkpoints")
-    for one in found:
-        print(f"{one.path} {one.text}")
+    for line in [*lines, *(f"{one.path} {one.text}" for one in found)]:
+        print(line)
     return not damaged
 
 

@@ -111,9 +111,12 @@ def after(summary: dict, scheme: dict, left: Sequence[str] = ()) -> list[str]:
     """What the sidecar's numbers of a finished volume give reason to warn of. left: what was left as it was."""
     found, stem, hidden = [], summary["stem"], summary["hidden_share"]
     if hidden > MOST_HIDDEN:
+        opinion = (
+            "the refiner's opinion, not the image's" if summary["made_by"]["refiner"] else "hardly the image's word"
+        )
         found.append(
-            f"{stem}: {hidden:.1%} of the voxels are hidden, more than a quarter: what is measured there is the "
-            "refiner's opinion, not the image's; hide less, or segment better, before you measure anything"
+            f"{stem}: {hidden:.1%} of the voxels are hidden, more than a quarter: what is measured there is {opinion}; "
+            "hide less, or segment better, before you measure anything"
         )
     if summary["undecided_share"] > 0.5:
         found.append(
@@ -169,6 +172,11 @@ def _of_models(run) -> list[str]:
         found.append(
             f"{run.job.stem} has {run.shape[0]} slices, fewer than the {seen} that {refiner.workdir} sees at a time: "
             "what it sees beyond them is made up"
+        )
+    if refiner and refiner.apply.everywhere and run.job.hidden is not None:
+        found.append(
+            f"{run.job.hidden.path} is no border for {refiner.workdir}, which may change any voxel; "
+            "--config.use.everywhere=false keeps to what is hidden"
         )
     found.append(_of_foreground(run))
     if judge and run.settings.gain >= 1:

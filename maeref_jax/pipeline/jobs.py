@@ -23,6 +23,7 @@ from maeref_jax.volumes.volume import Volume
 from maeref_jax.volumes.windows import round_up
 
 AGREE_WITHIN_NM = 40.0  # of slices, where nobody says; chosen on volumes for validation (docs/evaluation.md)
+TOKEN = 4  # side of a token in voxels, where no refiner has one
 THRESHOLDS = ("threshold", "ambiguous_threshold")
 
 
@@ -113,7 +114,7 @@ class Settings(NamedTuple):
 
     threshold: tokens whose mean entropy is above it are hidden, in [0, 1]; None: the refiner's, see `thresholds_of`
     ambiguous_threshold: so are tokens whose mean probability of "ambiguous" is above it; None likewise
-    token: side of a token in voxels, used only without a refiner, which has its own
+    token: side of a token in voxels; None: the refiner's, and TOKEN without one
     block: (z, y, x) voxels worked on at a time; y and x are rounded up to tokens
     batch: windows per call of a network; seed: of a refiner that draws
     overwrite: remove an earlier output first; tiff_export: write TIFF stacks beside the arrays
@@ -142,7 +143,7 @@ class Settings(NamedTuple):
 
     threshold: float | None = None
     ambiguous_threshold: float | None = None
-    token: int = 4
+    token: int | None = None
     block: tuple[int, int, int] = (8, 512, 512)
     batch: int = 16
     seed: int = 0
@@ -213,7 +214,12 @@ def meant_for(refiner: Model | None, own_labels: bool) -> Model | None:
 
 def settled(settings: Settings, refiner: Model | None) -> Settings:
     """The settings with everything decided that depends on the refiner. Raises BadInput for numbers out of range."""
-    token = refiner.apply.token if refiner else settings.token
+    usual = refiner.apply.token if refiner else TOKEN
+    token = usual if settings.token is None else settings.token
+    if refiner and token != usual:
+        raise BadInput(
+            f"token is {token}, but {refiner.workdir} fills in tokens of {usual} voxels a side; leave it out"
+        )
     if settings.batch < 1 or token < 1:
         raise BadInput(f"batch ({settings.batch}) and token ({token}) must be at least 1")
     chosen_kind = refiner.chosen["entropy_kind"] if refiner and refiner.chosen else "mean"

@@ -24,7 +24,7 @@ from maeref_jax.refiners import (
 )
 from maeref_jax.segmenters import ensemble, sparse_labels, texture
 from maeref_jax.training.checkpoint import Loaded, load_best
-from maeref_jax.training.workdir import check_config, read_config
+from maeref_jax.training.workdir import check_config, lacking, read_config
 from maeref_jax.uncertainty import foreground
 from maeref_jax.uncertainty.confidence import Calibration, is_calibration
 from maeref_jax.volumes.json_files import parse_object
@@ -88,8 +88,9 @@ def load_model(workdir: str | Path, kind: str) -> Model:
     calibration = Calibration(tuple(known["temperatures"])) if fits else None
     summary = _beside(workdir, "summary.json", _is_summary, "maeref train")
     verdict = summary.get("verdict") if summary else None
+    doubts = (*loaded.doubts, *lacking(workdir, summary or {}))
     found = (str(workdir), name, settings, loaded.params, loaded.state, apply, config["facts"])
-    return Model(*found, calibration, chosen, verdict, loaded.damaged, loaded.doubts)
+    return Model(*found, calibration, chosen, verdict, loaded.damaged, doubts)
 
 
 def tell_doubts(model: Model) -> None:

@@ -26,6 +26,7 @@ MAY_CHANGE += ("data.follow_links", "data.unpacked_gb", "data.piece_gb")
 # What a run leaves that was stopped before it had a config.json; and what people write beside it themselves.
 BEGUN, LOGS = ("ensemble", "clicks", "predictions", "compiled", "claims"), (".log", ".out", ".err")
 DIGEST = "facts_blake2b"
+BESIDE = ("calibration.json", "gain.json")  # what training chooses after the last step, and use reads
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -243,7 +244,27 @@ data: do not use it to count rare events, on pathology it has not seen, or to me
 reporting the hidden share.
 """,
     )
-    write_text(epath.Path(workdir) / "summary.json", json.dumps({**summary, "device": device}, indent=1))
+    there = [name for name in BESIDE if (epath.Path(workdir) / name).exists()]
+    content = {**summary, "device": device, "beside": there}
+    write_text(epath.Path(workdir) / "summary.json", json.dumps(content, indent=1))
+
+
+def lacking(workdir, summary):
+    """What a finished workdir had and has not any more, as where it was copied in part: sentences. summary: what its
+    summary.json holds.
+    """
+    workdir, found = epath.Path(workdir), []
+    for name in summary.get("beside", ()):  # earlier versions kept no list
+        if not (workdir / name).exists():
+            found.append(f"{workdir / name} is missing, which was chosen when it was trained; copy the workdir again")
+    steps = summary.get("member_steps") or [(summary.get("validation") or {}).get("step")]
+    best = max(step for step in steps) if all(isinstance(step, int) for step in steps) else None
+    if best is not None and (workdir / "checkpoints").is_dir() and not (workdir / "checkpoints" / str(best)).is_dir():
+        found.append(
+            f"{workdir / 'checkpoints' / str(best)} is missing, the best one as summary.json says, so another model is "
+            "used; copy the workdir again, unless it is being trained on"
+        )
+    return found
 
 
 def in_words(value):

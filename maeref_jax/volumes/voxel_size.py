@@ -5,6 +5,8 @@ from math import inf
 
 from maeref_jax.errors import BadInput
 
+SMALLEST_NM = 0.01
+
 
 def checked_size(found: str | Iterable[float], named: str) -> tuple[float, float, float]:
     """(z, y, x) in nm: three numbers, or the text of three with commas or semicolons between them.
@@ -17,6 +19,8 @@ def checked_size(found: str | Iterable[float], named: str) -> tuple[float, float
         size = ()
     if len(size) != 3 or not all(0 < length < inf for length in size):
         raise BadInput(f"{named} expects three positive numbers z,y,x, found {found}")
+    if min(size) < SMALLEST_NM:
+        raise BadInput(f"{named} expects lengths in nm, found {found}: smaller than an atom; are these metres, or µm?")
     return size
 
 

@@ -144,6 +144,17 @@ def test_a_judgement_by_hand():
         (lambda: maeref_jax.judge(labels(0).astype(int) * 65791, labels(0)), "ids of objects"),
         (lambda: maeref_jax.judge(labels(0).astype(int) - 65536, labels(0)), "holds -65536"),
         (lambda: maeref_jax.judge((labels(0) > 0) * 255, labels(0)), "write the class for 255"),
+        (lambda: maeref_jax.judge(labels(0) * 0 + 255, labels(0)), "truth holds no known class"),
+        (lambda: maeref_jax.judge(-(labels(0) > 0).astype(np.int8), labels(0)), "holds 0 and -1 alone"),
+        (lambda: maeref_jax.judge([0, 1], [0, 1], classes=("a", "a")), "a name stands there twice"),
+        (lambda: maeref_jax.judge([0, 1], [0, 1], classes="ab"), "expected several names"),
+        (lambda: maeref_jax.load_model("nearst"), "did you mean 'nearest'"),
+        (lambda: maeref_jax.segment(segmenter(), image(0), stem=3), "stem is 3, expected a text"),
+        (lambda: maeref_jax.segment(segmenter(), image(0), output=3), "output is 3, expected the path of a folder"),
+        (
+            lambda: maeref_jax.refine(refiner(), labels(0), hidden=labels(0), token=8),
+            "token is 8, but runs/fill fills in",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(call, message):
@@ -211,3 +222,32 @@ def test_arrays_come_back_in_their_own_voxels_from_another_size():
     assert plane.labels.shape == fine(image(0))[0].shape
     with pytest.raises(BadInput, match="image cannot be read at another voxel size, as its own is not known"):
         maeref_jax.segment(segmenter(), image(0), at_voxel_size_nm=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("truth", "found", "said"),
+    [
+        (
+            [1, 2, 2],
+            [0, 1, 1],
+            "truth holds [1, 2], labels [0, 1]: one of them has no 0; does it count classes from 1?",
+        ),
+        ([0, 5, 5], [0, 1, 1], "truth holds [0, 5], labels [0, 1], no class in common but 0"),
+        ([0, 1, 1], [0, 1, 0], ""),
+        ([0, 0, 0], [0, 1, 0], ""),
+        ([1, 1, 1], [0, 1, 0], ""),
+    ],
+)
+def test_ids_that_seem_to_mean_other_classes_are_warned_of(truth, found, said, capsys):
+    maeref_jax.judge(truth, found)
+    printed = capsys.readouterr().err
+    assert printed == "" if not said else printed.startswith("warning: ") and said in printed
+
+
+def test_a_model_is_of_its_own_classes_and_by_name_of_those_that_are_named(smoke, capsys):
+    with pytest.raises(BadInput, match="was trained for background,intermembrane,cristae,matrix"):
+        maeref_jax.load_model(smoke, classes=("background", "mitochondria"))
+    assert maeref_jax.load_model("nearest").settings["classes"]["names"][1] == "intermembrane"
+    assert "nearest: without classes those are 0 background, 1 intermembrane" in capsys.readouterr().err
+    named = maeref_jax.load_model("nearest", classes=("background", "mitochondria"))
+    assert named.settings["classes"]["names"] == ("background", "mitochondria") and not capsys.readouterr().err

@@ -172,3 +172,31 @@ def test_a_report_does_not_take_the_place_of_a_models_summary(run, smoke):
     done = run("evaluate.py", "--config", "configs/evaluate.py:smoke", "--workdir", smoke)
     assert done.returncode == 2 and "holds a model, whose summary.json would be replaced" in done.stderr
     assert (smoke / "summary.json").read_bytes() == before
+
+
+def test_what_a_copy_lacks_is_said_wherever_it_is_used(run, workdir):
+    assert methods.load_model(workdir, "refiner").doubts == ()
+    best = workdir / "checkpoints" / str(json.loads((workdir / "summary.json").read_text())["validation"]["step"])
+    (workdir / "calibration.json").unlink()
+    shutil.rmtree(best)
+    doubts = methods.load_model(workdir, "refiner").doubts
+    assert [text.split(" is missing")[0] for text in doubts] == [str(workdir / "calibration.json"), str(best)]
+    done = run("maeref", "verify", workdir)
+    assert done.returncode == 1 and all(text in done.stdout for text in doubts)
+
+
+def test_a_workdir_without_its_config_or_checkpoints_is_no_whole_one(run, workdir):
+    (workdir / "config.json").rename(workdir / "config.lost")
+    done = run("maeref", "verify", workdir)
+    assert done.returncode == 1 and f"{workdir / 'config.json'} is missing; copy the workdir again" in done.stdout
+    (workdir / "config.lost").rename(workdir / "config.json")
+    shutil.rmtree(workdir / "checkpoints")
+    done = run("maeref", "verify", workdir)
+    assert done.returncode == 1 and f"{workdir / 'checkpoints'} is missing" in done.stdout
+
+
+def test_the_stages_of_a_training_are_verified_each(run, workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "staged" / "refiner")
+    shutil.copy(workdir / "config.json", tmp_path / "staged")
+    done = run("maeref", "verify", tmp_path / "staged")
+    assert done.returncode == 0 and f"{tmp_path / 'staged' / 'refiner'}: whole" in done.stdout

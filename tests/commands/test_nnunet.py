@@ -212,6 +212,29 @@ def test_without_a_refiner_the_classes_are_those_of_the_dataset(refine, ours):
     assert sidecar("a")["classes"] == ["background", "rim", "folds", "lumen"]
 
 
+@pytest.mark.parametrize("named", [["--refiner", "nearest"], ["--refiner", "none"]])
+def test_names_decide_without_a_trained_refiner_too(refine, ours, named, monkeypatch):
+    monkeypatch.undo()  # the refiner is the one of that name
+    monkeypatch.chdir(ours)
+    found = predict_v2(ours / "pred", "a", 0)
+    dataset_json(ours / "pred", ("cristae", "background", "rim", "lumen"))
+    plain = ("--config", "refine:smoke", *named, "--threshold", "0.9", "--output", "out", "--nnunet", "pred")
+    code, _, err = refine(*plain)
+    assert code == 0, err
+    assert sidecar("a")["classes"] == ["background", "cristae", "rim", "lumen"]
+    np.testing.assert_array_equal(initial("a"), np.array([1, 0, 2, 3])[found.argmax(0)])
+    mine = (*plain, "--overwrite", "--classes", "background,lumen,rim,cristae")
+    code, _, err = refine(*mine)
+    assert code == 0, err
+    np.testing.assert_array_equal(initial("a"), np.array([3, 0, 2, 1])[found.argmax(0)])
+    code, _, err = refine(*plain, "--overwrite", "--classes", "background,inside")
+    assert code == 2 and "wanted are 0 background, 1 inside" in err and "--label_map ID:CLASS" in err
+    code, _, err = refine(*plain, "--overwrite", "--classes", "background,inside", "--label_map", "0:1,1:0,2:1,3:1")
+    assert code == 0, err
+    inside = 1 - found.astype(np.float32)[1]
+    np.testing.assert_array_equal(initial("a"), inside > found.astype(np.float32)[1])
+
+
 def test_without_dataset_json_the_order_is_taken_and_said(refine, ours):
     predict_v2(ours / "pred", "a", 0)
     code, _, err = refine(*ASKED, "pred")

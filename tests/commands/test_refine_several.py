@@ -83,6 +83,12 @@ def test_a_damaged_page_is_one_message_and_leaves_nothing_that_looks_finished(re
     assert Path("out/a_labels.json").exists() and not Path("out/b_labels.json").exists()
 
 
+def test_which_part_this_is_has_to_be_said(refine):
+    code, _, err = refine(*IMAGE, "--num_parts", "2")
+    assert code == 2 and "--num_parts 2 without --part_id: say which of them this is, 0 to 1" in err
+    assert not Path("out").exists()
+
+
 def test_parts_are_run_again_until_all_is_done(refine):
     command = [*IMAGE, "--num_parts", "2", "--config.block=1,16,16", "--config.wait_minutes=0", "--part_id"]
     code, _, err = refine(*command, "0")

@@ -17,3 +17,9 @@ def test_a_voxel_size_in_any_spelling(said):
 def test_anything_else_is_refused_by_the_name_of_the_flag(said):
     with pytest.raises(BadInput, match="--voxel_size_nm expects three positive numbers z,y,x, found"):
         checked_size(said, "--voxel_size_nm")
+
+
+def test_lengths_that_are_no_nanometres_are_refused():
+    with pytest.raises(BadInput, match="smaller than an atom; are these metres, or µm"):
+        checked_size((45e-9, 4.6e-9, 4.6e-9), "--voxel_size_nm")
+    assert checked_size((0.1, 0.1, 0.1), "--voxel_size_nm") == (0.1, 0.1, 0.1)
