@@ -141,7 +141,8 @@ def group_batch(volumes, members, seed, step, indices, window, symmetries, neigh
     the click first; labels int16 (b, k) are the clicks'.
 
     Neighbours are drawn from voxels without a label that are no more than `radius` voxels away: in the slice, and in
-    three dimensions for a window of three numbers; of any, where there are too few.
+    three dimensions for a window of three numbers; of any, where there are too few. They lie inside of the volume's
+    mask, if it has one; where nothing else near does, the click is its own neighbour.
     """
     offsets = _ball(radius, len(window))
     images = np.empty((len(indices), len(members), 1 + neighbours, *window), np.float32)
@@ -149,7 +150,7 @@ def group_batch(volumes, members, seed, step, indices, window, symmetries, neigh
     for member, one in enumerate(members):
         for place, (at, label, rng) in enumerate(_clicks(one, seed, step, indices, member)):
             volume, where = volumes[at[0]], at[1:]
-            near = _unlabelled(volume.labels, where, offsets, neighbours, rng)
+            near = _unlabelled(volume, where, offsets, neighbours, rng)
             for i, voxel in enumerate([where, *near]):
                 images[place, member, i] = _varied(volume.image, voxel, window, symmetries, rng)
             labels[place, member] = label
@@ -207,10 +208,14 @@ def _ball(radius, axes):
     return grid[(squares > 0) & (squares <= radius**2)]
 
 
-def _unlabelled(labels, place, offsets, count, rng):
+def _unlabelled(volume, place, offsets, count, rng):
     """[(z, y, x)] of so many voxels around a place."""
     near = np.asarray(place) + offsets
-    near = near[((near >= 0) & (near < labels.shape)).all(1)]
-    free = near[labels[tuple(near.T)] < 0]
+    near = near[((near >= 0) & (near < volume.labels.shape)).all(1)]
+    if volume.inside is not None:
+        # Outside nothing has a label, too, but that is left out: none of the classes need be right there.
+        near = near[volume.inside[tuple(near.T)]]
+        near = near if len(near) else np.array([place])
+    free = near[volume.labels[tuple(near.T)] < 0]
     near = free if len(free) >= count else near
     return near[rng.choice(len(near), count, replace=len(near) < count)].tolist()

@@ -27,13 +27,15 @@ class _Arrays(NamedTuple):
     image: np.ndarray | None
     labels: np.ndarray
     entropy: np.ndarray | None = None
+    inside: np.ndarray | None = None
 
 
 class TrainingVolume(_Arrays):
     """One volume in memory, all arrays (z, y, x).
 
     name: what a workdir remembers it by, of a file its path from the root; image: float32 or None; labels: int16, -1
-    unknown; entropy: float32 in [0, 1] or None, which makes every known label count.
+    unknown; entropy: float32 in [0, 1] or None, which makes every known label count; inside: bool, of the mask of what is
+    learned from, or None for all.
     """
 
     @functools.cached_property
@@ -147,9 +149,12 @@ def volumes_from_files(split, data, scheme, with_image, say=tell):
         )
         image = _read(given["images"]).astype(np.float32) if with_image else None
         entropy = _entropy(given["entropy"]) if "entropy" in given else None
+        inside = None
         if mask:
-            labels = within.only_inside(labels, given_of(data).open_mask(mask, volume), volume, say)
-        volumes.append(TrainingVolume(resolved(path), image, labels, entropy))
+            mask = given_of(data).open_mask(mask, volume)
+            inside = within.inside_of(mask, volume)
+            labels = within.left_inside(labels, inside, mask, volume, say)
+        volumes.append(TrainingVolume(resolved(path), image, labels, entropy, inside))
     return only_labelled(volumes, split["labelled_slices"])
 
 

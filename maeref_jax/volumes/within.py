@@ -68,7 +68,13 @@ def only_inside(labels: np.ndarray, mask: Volume, volume: Volume, say: Callable[
     Raises:
         BadInput: as `inside_of`; no known label inside.
     """
-    inside = inside_of(mask, volume)
+    return left_inside(labels, inside_of(mask, volume), mask, volume, say)
+
+
+def left_inside(
+    labels: np.ndarray, inside: np.ndarray, mask: Volume, volume: Volume, say: Callable[[str], None]
+) -> np.ndarray:
+    """`only_inside`, where it is known already what lies inside: bool (z, y, x)."""
     left = np.where(inside, labels, np.int16(-1))
     if (left < 0).all():
         raise BadInput(f"no voxel of {volume.path} inside of {mask.path} has a known label; is it the right mask?")

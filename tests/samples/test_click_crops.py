@@ -111,6 +111,23 @@ def test_neighbours_are_near_and_have_no_label(volumes, members, window):
     assert (offsets[..., 0] != 0).any() == (len(window) == 3)
 
 
+def test_neighbours_lie_inside_of_the_mask_also_where_there_are_few():
+    image, labels = np.arange(400, dtype=np.float32).reshape(1, 20, 20), np.full((1, 20, 20), -1, np.int16)
+    inside = np.zeros(labels.shape, bool)
+    labels[0, 9, 9], labels[0, 2, 2], inside[0, :, 9:], inside[0, 2, 2] = 0, 1, True, True
+    volumes = [TrainingVolume("masked", image, labels, inside=inside)]
+    clicks = [click_crops.clicks_of(volumes, 2)]
+    middles = [
+        click_crops.group_batch(volumes, clicks, 0, step, range(8), (4, 4), False, 9, 2.0, SHARED)["image"][..., 2, 2]
+        for step in range(4)
+    ]
+    groups = np.concatenate(middles).reshape(-1, 10).astype(int)
+    at_border = groups[groups[:, 0] == image[0, 9, 9]][:, 1:]
+    assert len(np.unique(at_border)) == 8, "of the twelve voxels that near eight lie inside"
+    assert inside.ravel()[at_border].all()
+    assert (groups[groups[:, 0] == image[0, 2, 2]] == image[0, 2, 2]).all(), "nothing else near lies inside"
+
+
 def test_where_all_is_labelled_neighbours_are_taken_all_the_same(volumes):
     full = [TrainingVolume("full", volumes[0].image, np.zeros(volumes[0].image.shape, np.int16))]
     own = [click_crops.clicks_of(full, 1)]

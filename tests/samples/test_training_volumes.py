@@ -125,6 +125,7 @@ def test_outside_of_a_mask_nothing_is_known_and_crops_lie_inside(save, masked):
     inside, everywhere = volumes_from_files(both, SIZED, 2, True, said.append)
     np.testing.assert_array_equal(inside.labels[:, :12, :12], everywhere.labels[:, :12, :12])
     assert (inside.labels[:, 12:] == -1).all() and (inside.labels[:, :, 12:] == -1).all()
+    assert inside.inside[:, :12, :12].all() and inside.inside.sum() == 2 * 144 and everywhere.inside is None
     assert set(np.unique(everywhere.labels)) == {0, 1} and said == [
         f"{mask}: 25.00% of {labels} lies inside; what is outside is left out, as unknown"
     ]
