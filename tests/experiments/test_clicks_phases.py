@@ -115,11 +115,13 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(overrides,
     assert not (tmp_path / "new").exists()
 
 
-def test_clicks_of_files_are_taken_as_they_are(tmp_path):
+def of_files(tmp_path, validation_labels=None):
+    """Settings of the first phase for files of 4 x 4 labelled voxels, or of other labels to judge by."""
     rng, files = np.random.default_rng(0), {}
     for split in ("train", "validation"):
         labels = np.full((2, 32, 32), 255, np.uint8)
         labels[1, 8:12, 8:12] = rng.integers(0, 4, (4, 4))
+        labels = validation_labels if split == "validation" and validation_labels is not None else labels
         tifffile.imwrite(tmp_path / f"{split}.tif", rng.integers(0, 255, labels.shape).astype(np.uint8))
         tifffile.imwrite(tmp_path / f"{split}_labels.tif", labels)
         files[split] = {"images": (str(tmp_path / f"{split}.tif"),), "labels": (str(tmp_path / f"{split}_labels.tif"),)}
@@ -128,6 +130,19 @@ def test_clicks_of_files_are_taken_as_they_are(tmp_path):
     given["data"]["axes"], given["data"]["label_map"] = "ZYX", ("identity",)
     for split, own in files.items():
         given["data"][split].update(own)
-    prepared = clicked.prepare({**given, "phases": ("clicks",)}, tmp_path / "new", range(4))
+    return {**given, "phases": ("clicks",)}
+
+
+def test_clicks_of_files_are_taken_as_they_are(tmp_path):
+    prepared = clicked.prepare(of_files(tmp_path), tmp_path / "new", range(4))
     assert prepared.facts["labelled"]["voxels"] == 16 and prepared.facts["labelled"]["of"] == 2048
     assert prepared.judged_on == "16 labelled voxels"
+
+
+def test_a_volume_that_is_labelled_as_a_whole_is_judged_by_some_of_its_voxels_and_says_so(tmp_path):
+    whole = (np.arange(2 * 64 * 64) % 16 == 0).astype(np.uint8).reshape(2, 64, 64)
+    prepared = clicked.prepare(of_files(tmp_path, whole), tmp_path / "new", range(4))
+    assert prepared.judged_on == "4,096 of 8,192 labelled voxels, drawn at random"
+    labels = np.concatenate([batch["labels"] for batch in prepared.validation])
+    assert len(labels) == 4096 and 180 < (labels == 1).sum() < 340, "a sixteenth, as in the volume"
+    assert prepared.facts["validation_labelled"]["voxels"] == 8192
