@@ -76,6 +76,22 @@ def test_what_is_there_is_not_trained_again(workdir, monkeypatch):
         sparse_labels.train(settings("--config.losses.margin=3.0"), workdir)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch=8", "batch: 4 there, 8 here"),
+        ("optimizer.rate=0.5", r"optimizer\.rate: 3e-05 there, 0\.5 here"),
+        ("init_from=elsewhere", "init_from: .*there, .*elsewhere.* here"),
+    ],
+)
+def test_settings_of_the_first_phase_alone_cannot_be_changed_either(workdir, monkeypatch, override, message):
+    trained = []
+    monkeypatch.setattr(trainer, "train", lambda given, place: trained.append(place))
+    with pytest.raises(BadInput, match=rf"clicks belongs to a run with other settings \({message}\)"):
+        sparse_labels.train(settings(f"--config.{override}"), workdir)
+    assert not trained
+
+
 def test_more_steps_are_taken_by_the_second_phase_and_refused_for_the_first(workdir, monkeypatch):
     trained = []
     monkeypatch.setattr(trainer, "train", lambda given, place: trained.append((place.name, given["steps"])))
@@ -107,12 +123,27 @@ def test_a_workdir_that_was_moved_goes_on(workdir, tmp_path, monkeypatch):
         (["--config.phases=pseudo_labels,"], "phases must be"),
         (["--config.member_share=1.5"], "member_share must be between 0 and 1"),
         (["--config.pseudo_labels.neighbours=0"], "pseudo_labels.neighbours must be at least 1"),
+        (["--config.optimizer.accumulate=2"], "optimizer.accumulate must be 1 where phases has pseudo_labels, found 2"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(overrides, message, tmp_path):
     with pytest.raises(BadInput, match=message):
         sparse_labels.train(settings(*overrides), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_micro_batches_are_taken_where_there_are_no_pseudo_labels(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(trainer, "train", lambda given, place: trained.append(given["optimizer"]["accumulate"]))
+    sparse_labels.train(settings("--config.optimizer.accumulate=2", "--config.phases=clicks,"), tmp_path / "new")
+    assert trained == [2]
+
+
+def test_a_workdir_in_a_bucket_is_refused_and_makes_no_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"^gs://bucket/run: .* on a local disk only$"):
+        sparse_labels.train(settings(), "gs://bucket/run")
+    assert not list(tmp_path.iterdir())
 
 
 def of_files(tmp_path, validation_labels=None):
