@@ -159,7 +159,7 @@ def volumes_from_files(split, data, scheme, with_image, say=tell):
         inside = None
         if mask:
             mask = given_of(data).open_mask(mask, volume)
-            inside = within.inside_of(mask, volume)
+            inside = within.inside_of(mask, volume, say)
             labels = within.left_inside(labels, inside, mask, volume, say)
         volumes.append(TrainingVolume(resolved(path), image, labels, entropy, inside))
     return only_labelled(volumes, split["labelled_slices"])

@@ -136,6 +136,16 @@ def test_outside_of_a_mask_nothing_is_known_and_crops_lie_inside(save, masked):
     assert len(inside.foreground) == 2 * 64 and inside.foreground[:, 1:].max() < 8
 
 
+def test_how_the_numbers_of_a_mask_are_read_is_told(save, masked):
+    labels, _ = masked
+    ids, said = np.zeros((2, 24, 24), np.uint8), []
+    ids[:, :12], ids[:, 12:14] = 1, 255
+    mask = save("ids.tif", ids)
+    (volume,) = volumes_from_files({**split((labels,)), "within": (mask,)}, SIZED, 2, False, said.append)
+    assert said[0] == f"{mask} holds 0, 1 and 255: 255 is taken as inside, as all but 0 is, and not as unknown"
+    assert said[1].startswith(f"{mask}: 58.33% of ") and volume.inside[:, :14].all() and not volume.inside[:, 14:].any()
+
+
 def test_masks_that_do_not_fit_are_refused_in_one_line(save, masked):
     labels, mask = masked
     for within, data, message in (
