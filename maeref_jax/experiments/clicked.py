@@ -20,17 +20,19 @@ def prepare(settings, workdir, indices):
     method, notes = methods.SEGMENTERS[settings["method"]].method(settings), experiment.Notes()
     names = settings["classes"]["names"]
     volumes = {split: _clicked(settings, split, notes) for split in ("train", "validation")}
-    window, found = crop_shape(settings), {}
-    for split, own in volumes.items():
+    window = crop_shape(settings)
+    for own in volumes.values():
         click_crops.check_fit(own, window)
-        found[split] = click_crops.clicks_of(own, len(names))
-    learned = found["train"]
+    learned = found = click_crops.clicks_of(volumes["train"], len(names))
     if (side := settings["hidden"]["side"]) > 1:
-        learned = click_crops.of_one_class(learned, volumes["train"], side, len(window))
-        if left := len(found["train"].classes) - len(learned.classes):
+        learned = click_crops.of_one_class(found, volumes["train"], side, len(window))
+        if left := len(found.classes) - len(learned.classes):
             notes(f"{left:,} labelled voxels are not learned from: their hidden middle, {side} wide, has other classes")
     click_crops.check_classes(learned, names, "training")
-    if not len(found["validation"].classes):
+    judged_clicks, judged_on = click_crops.judged_clicks(
+        volumes["validation"], settings["seed"] + experiment.VALIDATION_SEED
+    )
+    if not len(judged_clicks.classes):
         raise BadInput("no voxel of the validation volumes is labelled; label some, for networks to be chosen by")
     sharing = settings["members"], settings["member_share"], settings["seed"]
     members = click_crops.members_clicks(learned, *sharing)
@@ -50,9 +52,7 @@ def prepare(settings, workdir, indices):
         around = pseudo["neighbours"], pseudo["radius_vx"]
         return click_crops.group_batch(*given, *around, {**shared, "threshold": threshold})
 
-    judged = click_crops.judged_batches(
-        volumes["validation"], found["validation"], settings["judged_at_once"], window, shared
-    )
+    judged = click_crops.JudgedBatches(volumes["validation"], judged_clicks, settings["judged_at_once"], window, shared)
     labelled = {split: training_volumes.labelled(own, settings["classes"]) for split, own in volumes.items()}
     intensities, everything = sampling.intensity_range(volumes["train"]), [volumes["train"]] * settings["members"]
     facts = experiment.segmenter_facts(settings, *volumes.values(), everything, intensities, notes)
@@ -65,7 +65,6 @@ def prepare(settings, workdir, indices):
         method = method._replace(init=lambda key, batch: (best.params, best.state))
     description = f"{len(images)} volumes, {settings['members']} members of {len(members[0].classes):,} clicks each; "
     description += training_volumes.labelled_text(labelled["train"])
-    judged_on = f"{labelled['validation']['voxels']:,} labelled voxels"
     return experiment.Experiment(method, batches, judged, facts, description, judged_on)
 
 

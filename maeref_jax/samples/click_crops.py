@@ -2,12 +2,16 @@
 is a pure function of (seed, step); a sample also of its global index. No jax here.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from maeref_jax.errors import BadInput
 from maeref_jax.samples.training_volumes import places
+
+MOST_JUDGED = 4096  # voxels of volumes that are labelled as a whole that are judged at an evaluation
 
 
 class Clicks(NamedTuple):
@@ -141,7 +145,8 @@ def group_batch(volumes, members, seed, step, indices, window, symmetries, neigh
     the click first; labels int16 (b, k) are the clicks'.
 
     Neighbours are drawn from voxels without a label that are no more than `radius` voxels away: in the slice, and in
-    three dimensions for a window of three numbers; of any, where there are too few.
+    three dimensions for a window of three numbers; of any, where there are too few. They lie inside of the volume's
+    mask, if it has one; where nothing else near does, the click is its own neighbour.
     """
     offsets = _ball(radius, len(window))
     images = np.empty((len(indices), len(members), 1 + neighbours, *window), np.float32)
@@ -149,31 +154,71 @@ def group_batch(volumes, members, seed, step, indices, window, symmetries, neigh
     for member, one in enumerate(members):
         for place, (at, label, rng) in enumerate(_clicks(one, seed, step, indices, member)):
             volume, where = volumes[at[0]], at[1:]
-            near = _unlabelled(volume.labels, where, offsets, neighbours, rng)
+            near = _unlabelled(volume, where, offsets, neighbours, rng)
             for i, voxel in enumerate([where, *near]):
                 images[place, member, i] = _varied(volume.image, voxel, window, symmetries, rng)
             labels[place, member] = label
     return _batch(images, labels, indices, members, shared)
 
 
-def judged_batches(volumes, clicks, batch, window, shared):
-    """Batches of all clicks, in order, as they lie: image float32 (b, [z,] y, x), labels int16 (b,), index int32 (b,).
-    The last one is filled up with crops whose label is unknown.
+def judged_clicks(volumes, seed, most=MOST_JUDGED):
+    """The Clicks that TrainingVolumes are judged by, and what they are, for people: every known voxel, where clicks or
+    thin scribbles are all that is known; of all other volumes together `most`, drawn at random of more.
+
+    Every known voxel of these is as likely, whatever its class: precision and Dice are then about those of all of them,
+    which they would not be of classes drawn alike. None is drawn twice.
     """
-    # Spread over volumes and classes: a person is shown the first ones.
-    order = np.random.default_rng(0).permutation(len(clicks.classes))
-    found = []
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        images = [
-            crop_around(volumes[number].image, where, window) for number, *where in clicks.places[chosen].tolist()
-        ]
-        missing = batch - len(chosen)
-        labels = np.concatenate([clicks.classes[chosen], np.full(missing, -1, np.int16)])
-        images = np.stack([*images, *images[:1] * missing])
-        index = np.arange(start, start + batch, dtype=np.int32)
-        found.append({"image": images, "labels": labels, "index": index, "shared": shared})
-    return found
+    counts = [np.count_nonzero(volume.labels >= 0) for volume in volumes]
+    ends = np.cumsum([0 if volume.scattered else count for volume, count in zip(volumes, counts, strict=True)])
+    drawn = np.sort(np.random.default_rng(seed).choice(ends[-1], min(most, ends[-1]), replace=False))
+    found, kinds = [np.zeros((0, 4), np.int32)], [np.zeros(0, np.int16)]
+    for number, volume in enumerate(volumes):
+
+        def chosen(count, volume=volume, end=ends[number]):
+            own = drawn[(drawn >= end - count) & (drawn < end)] - (end - count)
+            return np.arange(count) if volume.scattered else own
+
+        where = places(volume.labels, lambda plane: plane >= 0, chosen)
+        found.append(np.concatenate([np.full((len(where), 1), number, np.int32), where], 1))
+        kinds.append(volume.labels[tuple(where.T)])
+    name = f"{sum(counts):,} labelled voxels"
+    if len(drawn) < ends[-1]:
+        name = f"{len(drawn):,} of {ends[-1]:,} labelled voxels, drawn at random"
+        scattered = sum(counts) - ends[-1]
+        name += f", and all {scattered:,} of volumes with clicks alone" if scattered else ""
+    return Clicks(np.concatenate(found), np.concatenate(kinds)), name
+
+
+@dataclass(frozen=True)
+class JudgedBatches(Sequence):
+    """Batches of so many Clicks of TrainingVolumes, as they lie, cut when they are asked for: image float32
+    (b, [z,] y, x), labels int16 (b,), index int32 (b,); shared, as given. The last one is filled up with crops whose
+    label is unknown.
+    """
+
+    volumes: list
+    clicks: Clicks
+    batch: int
+    window: tuple[int, ...]
+    shared: dict
+
+    def __len__(self):
+        return -(-len(self.clicks.classes) // self.batch)
+
+    def __getitem__(self, number):
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start = number * self.batch
+        # Spread over volumes and classes: a person is shown the first ones.
+        chosen = np.random.default_rng(0).permutation(len(self.clicks.classes))[start : start + self.batch]
+        places, missing = self.clicks.places[chosen].tolist(), self.batch - len(chosen)
+        images = [crop_around(self.volumes[at].image, where, self.window) for at, *where in places]
+        return {
+            "image": np.stack([*images, *images[:1] * missing]),
+            "labels": np.pad(self.clicks.classes[chosen], (0, missing), constant_values=-1),
+            "index": np.arange(start, start + self.batch, dtype=np.int32),
+            "shared": self.shared,
+        }
 
 
 def _batch(images, labels, indices, members, shared):
@@ -207,10 +252,14 @@ def _ball(radius, axes):
     return grid[(squares > 0) & (squares <= radius**2)]
 
 
-def _unlabelled(labels, place, offsets, count, rng):
+def _unlabelled(volume, place, offsets, count, rng):
     """[(z, y, x)] of so many voxels around a place."""
     near = np.asarray(place) + offsets
-    near = near[((near >= 0) & (near < labels.shape)).all(1)]
-    free = near[labels[tuple(near.T)] < 0]
+    near = near[((near >= 0) & (near < volume.labels.shape)).all(1)]
+    if volume.inside is not None:
+        # Outside nothing has a label, too, but that is left out: none of the classes need be right there.
+        near = near[volume.inside[tuple(near.T)]]
+        near = near if len(near) else np.array([place])
+    free = near[volume.labels[tuple(near.T)] < 0]
     near = free if len(free) >= count else near
     return near[rng.choice(len(near), count, replace=len(near) < count)].tolist()

@@ -27,13 +27,15 @@ class _Arrays(NamedTuple):
     image: np.ndarray | None
     labels: np.ndarray
     entropy: np.ndarray | None = None
+    inside: np.ndarray | None = None
 
 
 class TrainingVolume(_Arrays):
     """One volume in memory, all arrays (z, y, x).
 
     name: what a workdir remembers it by, of a file its path from the root; image: float32 or None; labels: int16, -1
-    unknown; entropy: float32 in [0, 1] or None, which makes every known label count.
+    unknown; entropy: float32 in [0, 1] or None, which makes every known label count; inside: bool, what the mask that
+    learning keeps to says, or None for all.
     """
 
     @functools.cached_property
@@ -84,19 +86,26 @@ def labelled_text(found):
     return f"{found['voxels']:,} of {found['of']:,} voxels are labelled ({100 * found['share']:.3g} %): {classes}"
 
 
-def places(labels, belongs):
-    """Where labels (z, y, x) belong, int32 (n, 3): all such voxels, or MOST_PLACES drawn at random of more, in order.
+def remembered(count):
+    """Which of so many voxels a volume remembers, their numbers in order: all, or MOST_PLACES drawn at random of more,
+    some perhaps twice.
+    """
+    if count <= MOST_PLACES:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).integers(count, size=MOST_PLACES))
 
-    belongs: labels (y, x) -> bool. A slice is looked at at a time.
+
+def places(labels, belongs, chosen=remembered):
+    """Where labels (z, y, x) belong, int32 (n, 3): of all such voxels, in order, those that are chosen.
+
+    belongs: labels (y, x) -> bool; chosen: how many belong -> the numbers of those that are wanted, ascending. A slice
+    is looked at at a time.
     """
     counts = np.array([np.count_nonzero(belongs(plane)) for plane in labels])
     ends = np.cumsum(counts)
-    total = int(ends[-1])
-    few = total <= MOST_PLACES
-    chosen = np.arange(total) if few else np.sort(np.random.default_rng(0).integers(total, size=MOST_PLACES))
-    found = [np.zeros((0, 3), np.int32)]
+    found, numbers = [np.zeros((0, 3), np.int32)], chosen(int(ends[-1]))
     for z in np.flatnonzero(counts):
-        ranks = chosen[(chosen >= ends[z] - counts[z]) & (chosen < ends[z])] - (ends[z] - counts[z])
+        ranks = numbers[(numbers >= ends[z] - counts[z]) & (numbers < ends[z])] - (ends[z] - counts[z])
         flat = np.flatnonzero(belongs(labels[z]))[ranks]
         found.append(np.stack([np.full_like(flat, z), *np.divmod(flat, labels.shape[2])], 1).astype(np.int32))
     return np.concatenate(found)
@@ -147,9 +156,12 @@ def volumes_from_files(split, data, scheme, with_image, say=tell):
         )
         image = _read(given["images"]).astype(np.float32) if with_image else None
         entropy = _entropy(given["entropy"]) if "entropy" in given else None
+        inside = None
         if mask:
-            labels = within.only_inside(labels, given_of(data).open_mask(mask, volume), volume, say)
-        volumes.append(TrainingVolume(resolved(path), image, labels, entropy))
+            mask = given_of(data).open_mask(mask, volume)
+            inside = within.inside_of(mask, volume, say)
+            labels = within.left_inside(labels, inside, mask, volume, say)
+        volumes.append(TrainingVolume(resolved(path), image, labels, entropy, inside))
     return only_labelled(volumes, split["labelled_slices"])
 
 

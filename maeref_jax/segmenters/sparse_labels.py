@@ -71,7 +71,7 @@ def segmenter(settings):
 
 def method(settings, admitted=above):
     """The Method that trains members. Batches: those of samples/click_crops.py, click_batch, in the phase of
-    pseudo-labels group_batch, with "threshold" among what is shared; to evaluate, judged_batches.
+    pseudo-labels group_batch, with "threshold" among what is shared; to evaluate, JudgedBatches.
 
     admitted: (confidence, threshold) -> which pseudo-labels are learned from. Raises BadInput for settings that no
     network can be made of.

@@ -23,11 +23,13 @@ Other FEATURES, difference of Gaussians and entropy of grey values, are there to
 alone: they find structure rather than tissue.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from maeref_jax.errors import BadInput
 from maeref_jax.records import Segmenter
 from maeref_jax.volumes.texture_filters import (
     FEATURES,
@@ -192,6 +194,7 @@ def segmenter(settings: Mapping) -> Segmenter:
     """The Segmenter of a config of configs/texture.py: classes resin and tissue, as many members of each vote as it has
     ballots.
     """
+    check(settings)
     ballots = settings["ballots"]
 
     def predict(found, image, box):
@@ -199,6 +202,27 @@ def segmenter(settings: Mapping) -> Segmenter:
         return np.stack([1 - tissue, tissue], -1)
 
     return Segmenter(predict, (64, 64), (64, 64), 2, statistics=lambda image: statistics(image, settings))
+
+
+def check(settings: Mapping) -> None:
+    """Raises BadInput for lengths, votes or ballots that no mask can be made with, and for members that are not as many
+    as the ballots.
+    """
+    for name, length in settings["lengths"].items():
+        if not 0 < length < math.inf:
+            raise BadInput(f"lengths.{name} must be a length above 0, in nm, found {length:g}")
+    votes, ballots = tuple(settings["votes"]), tuple(settings["ballots"])
+    if unknown := [name for name in votes if name not in FEATURES]:
+        raise BadInput(f"votes must be of {', '.join(FEATURES)}, found {', '.join(map(str, unknown))}")
+    if not votes or len(ballots) != len(votes):
+        raise BadInput(f"ballots must be a number for each of the votes {', '.join(votes)}, found {ballots}")
+    if any(not isinstance(number, int) or number < 0 for number in ballots) or not any(ballots):
+        raise BadInput(f"ballots must be whole numbers from 0 on, and not all 0, found {ballots}")
+    if settings["members"] != sum(ballots):
+        raise BadInput(
+            f"members must be as many as all ballots {ballots} together, found {settings['members']}: "
+            f"maeref train --config texture wants --config.members={sum(ballots)} as well"
+        )
 
 
 def _neighbours(levels, there, sizes) -> np.ndarray:

@@ -98,9 +98,9 @@ def understand(volume: Volume, scheme: dict, label_map: Sequence = (), flag: str
 
 
 def understand_mask(volume: Volume, names: tuple[str, str] = ("visible", "hidden")) -> Reading:
-    """What a painted mask means: class 1, the second of `names`, is what is not 0; ids 1 and 2 alone, of programs that
-    count from 1, are 0 and 1. Raises BadInput as `understand`, and for several ids without any 0, of which all would be
-    class 1.
+    """What a painted mask means: class 1, the second of `names`, is what is not 0, which is noted of a 255 beside other
+    such numbers; ids 1 and 2 alone, of programs that count from 1, are 0 and 1. Raises BadInput as `understand`, and
+    for several ids without any 0, of which all would be class 1.
     """
     found = _Ids(volume, {"names": names, "ambiguous": -1}, "")
     if found.ids == {1, 2}:
@@ -108,7 +108,10 @@ def understand_mask(volume: Volume, names: tuple[str, str] = ("visible", "hidden
     if -1 not in found.ids and (0 in found.ids or len(found.ids) == 1):
         nothing = "nothing" if 0 in found.ids else "everything"
         doubt = f"{volume.path} holds {found.said()} alone: {nothing} is {names[1]}"
-        return Reading(INSTANCES, doubts=(doubt,) if len(found.ids) == 1 else ())
+        note = f"{volume.path} holds {found.said()}: 255 is taken as {names[1]}, as all but 0 is, and not as unknown"
+        # Labels that people save have it for what nobody said.
+        beside = UNKNOWN_ON_DISK in found.ids and len(found.ids) > 2
+        return Reading(INSTANCES, (note,) * beside, (doubt,) if len(found.ids) == 1 else ())
     if found.ids == {-1, 0}:
         raise BadInput(
             f"{volume.path} ({volume.dtype}) holds {found.said()}, 255 stored as signed bytes, it seems; save the mask "

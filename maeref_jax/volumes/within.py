@@ -49,13 +49,17 @@ def on_grid(mask: Volume, shape: tuple[int, int, int], voxel_size_nm: tuple | No
         raise BadInput(f"{name}: {error}") from error
 
 
-def inside_of(mask: Volume, volume: Volume) -> np.ndarray:
-    """Bool (z, y, x) of the shape of a volume: which of its voxels lie inside, all at once.
+def inside_of(mask: Volume, volume: Volume, say: Callable[[str], None] | None = None) -> np.ndarray:
+    """Bool (z, y, x) of the shape of a volume: which of its voxels lie inside, all at once. say: hears how the mask's
+    ids are read, where a user may expect otherwise; None where that was told already.
 
     Raises:
         BadInput: a mask that cannot be read, as `understand` and `on_grid` say, and one with nothing inside.
     """
-    classes = label_ids.as_classes(mask, understand(mask))
+    reading = understand(mask)
+    for note in reading.notes if say else ():
+        say(note)
+    classes = label_ids.as_classes(mask, reading)
     found = on_grid(classes, volume.shape, volume.voxel_size_nm, volume.path).read(whole(volume.shape)) > 0
     if not found.any():
         raise BadInput(f"{mask.path} excludes every voxel of {volume.path}; is it the right mask?")
@@ -63,12 +67,19 @@ def inside_of(mask: Volume, volume: Volume) -> np.ndarray:
 
 
 def only_inside(labels: np.ndarray, mask: Volume, volume: Volume, say: Callable[[str], None]) -> np.ndarray:
-    """Labels int16 (z, y, x) of a volume, unknown, -1, outside of the mask. say: hears how much that leaves.
+    """Labels int16 (z, y, x) of a volume, unknown, -1, outside of the mask. say: hears how much that leaves, and
+    what `inside_of` says.
 
     Raises:
         BadInput: as `inside_of`; no known label inside.
     """
-    inside = inside_of(mask, volume)
+    return left_inside(labels, inside_of(mask, volume, say), mask, volume, say)
+
+
+def left_inside(
+    labels: np.ndarray, inside: np.ndarray, mask: Volume, volume: Volume, say: Callable[[str], None]
+) -> np.ndarray:
+    """`only_inside`, where it is known already what lies inside: bool (z, y, x)."""
     left = np.where(inside, labels, np.int16(-1))
     if (left < 0).all():
         raise BadInput(f"no voxel of {volume.path} inside of {mask.path} has a known label; is it the right mask?")

@@ -76,6 +76,22 @@ def test_what_is_there_is_not_trained_again(workdir, monkeypatch):
         sparse_labels.train(settings("--config.losses.margin=3.0"), workdir)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch=8", "batch: 4 there, 8 here"),
+        ("optimizer.rate=0.5", r"optimizer\.rate: 3e-05 there, 0\.5 here"),
+        ("init_from=elsewhere", "init_from: .*there, .*elsewhere.* here"),
+    ],
+)
+def test_settings_of_the_first_phase_alone_cannot_be_changed_either(workdir, monkeypatch, override, message):
+    trained = []
+    monkeypatch.setattr(trainer, "train", lambda given, place: trained.append(place))
+    with pytest.raises(BadInput, match=rf"clicks belongs to a run with other settings \({message}\)"):
+        sparse_labels.train(settings(f"--config.{override}"), workdir)
+    assert not trained
+
+
 def test_more_steps_are_taken_by_the_second_phase_and_refused_for_the_first(workdir, monkeypatch):
     trained = []
     monkeypatch.setattr(trainer, "train", lambda given, place: trained.append((place.name, given["steps"])))
@@ -107,6 +123,7 @@ def test_a_workdir_that_was_moved_goes_on(workdir, tmp_path, monkeypatch):
         (["--config.phases=pseudo_labels,"], "phases must be"),
         (["--config.member_share=1.5"], "member_share must be between 0 and 1"),
         (["--config.pseudo_labels.neighbours=0"], "pseudo_labels.neighbours must be at least 1"),
+        (["--config.optimizer.accumulate=2"], "optimizer.accumulate must be 1 where phases has pseudo_labels, found 2"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(overrides, message, tmp_path):
@@ -115,11 +132,27 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(overrides,
     assert not (tmp_path / "new").exists()
 
 
-def test_clicks_of_files_are_taken_as_they_are(tmp_path):
+def test_micro_batches_are_taken_where_there_are_no_pseudo_labels(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(trainer, "train", lambda given, place: trained.append(given["optimizer"]["accumulate"]))
+    sparse_labels.train(settings("--config.optimizer.accumulate=2", "--config.phases=clicks,"), tmp_path / "new")
+    assert trained == [2]
+
+
+def test_a_workdir_in_a_bucket_is_refused_and_makes_no_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"^gs://bucket/run: .* on a local disk only$"):
+        sparse_labels.train(settings(), "gs://bucket/run")
+    assert not list(tmp_path.iterdir())
+
+
+def of_files(tmp_path, validation_labels=None):
+    """Settings of the first phase for files of 4 x 4 labelled voxels, or of other labels to judge by."""
     rng, files = np.random.default_rng(0), {}
     for split in ("train", "validation"):
         labels = np.full((2, 32, 32), 255, np.uint8)
         labels[1, 8:12, 8:12] = rng.integers(0, 4, (4, 4))
+        labels = validation_labels if split == "validation" and validation_labels is not None else labels
         tifffile.imwrite(tmp_path / f"{split}.tif", rng.integers(0, 255, labels.shape).astype(np.uint8))
         tifffile.imwrite(tmp_path / f"{split}_labels.tif", labels)
         files[split] = {"images": (str(tmp_path / f"{split}.tif"),), "labels": (str(tmp_path / f"{split}_labels.tif"),)}
@@ -128,6 +161,19 @@ def test_clicks_of_files_are_taken_as_they_are(tmp_path):
     given["data"]["axes"], given["data"]["label_map"] = "ZYX", ("identity",)
     for split, own in files.items():
         given["data"][split].update(own)
-    prepared = clicked.prepare({**given, "phases": ("clicks",)}, tmp_path / "new", range(4))
+    return {**given, "phases": ("clicks",)}
+
+
+def test_clicks_of_files_are_taken_as_they_are(tmp_path):
+    prepared = clicked.prepare(of_files(tmp_path), tmp_path / "new", range(4))
     assert prepared.facts["labelled"]["voxels"] == 16 and prepared.facts["labelled"]["of"] == 2048
     assert prepared.judged_on == "16 labelled voxels"
+
+
+def test_a_volume_that_is_labelled_as_a_whole_is_judged_by_some_of_its_voxels_and_says_so(tmp_path):
+    whole = (np.arange(2 * 64 * 64) % 16 == 0).astype(np.uint8).reshape(2, 64, 64)
+    prepared = clicked.prepare(of_files(tmp_path, whole), tmp_path / "new", range(4))
+    assert prepared.judged_on == "4,096 of 8,192 labelled voxels, drawn at random"
+    labels = np.concatenate([batch["labels"] for batch in prepared.validation])
+    assert len(labels) == 4096 and 180 < (labels == 1).sum() < 340, "a sixteenth, as in the volume"
+    assert prepared.facts["validation_labelled"]["voxels"] == 8192

@@ -111,6 +111,23 @@ def test_neighbours_are_near_and_have_no_label(volumes, members, window):
     assert (offsets[..., 0] != 0).any() == (len(window) == 3)
 
 
+def test_neighbours_lie_inside_of_the_mask_also_where_there_are_few():
+    image, labels = np.arange(400, dtype=np.float32).reshape(1, 20, 20), np.full((1, 20, 20), -1, np.int16)
+    inside = np.zeros(labels.shape, bool)
+    labels[0, 9, 9], labels[0, 2, 2], inside[0, :, 9:], inside[0, 2, 2] = 0, 1, True, True
+    volumes = [TrainingVolume("masked", image, labels, inside=inside)]
+    clicks = [click_crops.clicks_of(volumes, 2)]
+    middles = [
+        click_crops.group_batch(volumes, clicks, 0, step, range(8), (4, 4), False, 9, 2.0, SHARED)["image"][..., 2, 2]
+        for step in range(4)
+    ]
+    groups = np.concatenate(middles).reshape(-1, 10).astype(int)
+    at_border = groups[groups[:, 0] == image[0, 9, 9]][:, 1:]
+    assert len(np.unique(at_border)) == 8, "of the twelve voxels that near eight lie inside"
+    assert inside.ravel()[at_border].all()
+    assert (groups[groups[:, 0] == image[0, 2, 2]] == image[0, 2, 2]).all(), "nothing else near lies inside"
+
+
 def test_where_all_is_labelled_neighbours_are_taken_all_the_same(volumes):
     full = [TrainingVolume("full", volumes[0].image, np.zeros(volumes[0].image.shape, np.int16))]
     own = [click_crops.clicks_of(full, 1)]
@@ -120,12 +137,37 @@ def test_where_all_is_labelled_neighbours_are_taken_all_the_same(volumes):
 
 def test_all_clicks_are_judged_once_and_the_last_batch_is_filled_up(volumes):
     everything = click_crops.clicks_of(volumes, 3)
-    batches = click_crops.judged_batches(volumes, everything, 10, (6, 6), SHARED)
+    found, name = click_crops.judged_clicks(volumes, 0, most=5)
+    batches = click_crops.JudgedBatches(volumes, found, 10, (6, 6), SHARED)
     labels = np.concatenate([batch["labels"] for batch in batches])
     assert labels.shape == (40,) and (labels < 0).sum() == 4 and len(batches) == 4
     middles = np.concatenate([batch["image"][:, 3, 3] for batch in batches])[labels >= 0]
     wanted = {volumes[n].image[z, y, x] for n, z, y, x in everything.places}
-    assert len(middles) == 36 and set(middles.tolist()) == wanted
+    assert len(middles) == 36 and set(middles.tolist()) == wanted and name == "36 labelled voxels"
+
+
+def test_of_what_is_labelled_as_a_whole_voxels_are_judged_as_often_as_they_are(volumes):
+    """One in 20 is of class 1; the second volume has half as much, and clicks are all judged beside it."""
+    rng, whole = np.random.default_rng(0), []
+    for number, size in enumerate((200, 100)):
+        labels = (rng.random((2, 100, size)) < 0.05).astype(np.int16)
+        labels[:, :20] = -1
+        image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
+        whole.append(TrainingVolume(f"whole {number}", image, labels))
+    found, name = click_crops.judged_clicks([whole[0], volumes[0], whole[1]], 3, most=2000)
+    assert name == "2,000 of 48,000 labelled voxels, drawn at random, and all 18 of volumes with clicks alone"
+    assert len(np.unique(found.places, axis=0)) == len(found.places) == 2018, "none is judged twice"
+    share = [(found.places[:, 0] == number).sum() for number in range(3)]
+    assert share[1] == 18 and 1250 < share[0] < 1417
+    for number, one in ((0, whole[0]), (1, volumes[0]), (2, whole[1])):
+        own = found.places[:, 0] == number
+        np.testing.assert_array_equal(one.labels[tuple(found.places[own, 1:].T)], found.classes[own])
+    assert 60 < (found.classes[found.places[:, 0] != 1] == 1).sum() < 140, "not half of them"
+    again, other = (click_crops.judged_clicks(whole, seed, most=2000)[0].places for seed in (3, 4))
+    assert set(map(tuple, again[again[:, 0] == 0])) == set(map(tuple, found.places[found.places[:, 0] == 0]))
+    assert (again != other).any()
+    everything, name = click_crops.judged_clicks(whole, 3, most=48_000)
+    assert len(everything.classes) == 48_000 and name == "48,000 labelled voxels"
 
 
 def test_what_cannot_be_learned_from_is_refused(volumes):

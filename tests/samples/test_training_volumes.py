@@ -125,6 +125,7 @@ def test_outside_of_a_mask_nothing_is_known_and_crops_lie_inside(save, masked):
     inside, everywhere = volumes_from_files(both, SIZED, 2, True, said.append)
     np.testing.assert_array_equal(inside.labels[:, :12, :12], everywhere.labels[:, :12, :12])
     assert (inside.labels[:, 12:] == -1).all() and (inside.labels[:, :, 12:] == -1).all()
+    assert inside.inside[:, :12, :12].all() and inside.inside.sum() == 2 * 144 and everywhere.inside is None
     assert set(np.unique(everywhere.labels)) == {0, 1} and said == [
         f"{mask}: 25.00% of {labels} lies inside; what is outside is left out, as unknown"
     ]
@@ -133,6 +134,16 @@ def test_outside_of_a_mask_nothing_is_known_and_crops_lie_inside(save, masked):
             found = crop(inside, np.random.default_rng(seed), (6, 6), foreground)
             assert (found["labels"] >= 0).any()
     assert len(inside.foreground) == 2 * 64 and inside.foreground[:, 1:].max() < 8
+
+
+def test_how_the_numbers_of_a_mask_are_read_is_told(save, masked):
+    labels, _ = masked
+    ids, said = np.zeros((2, 24, 24), np.uint8), []
+    ids[:, :12], ids[:, 12:14] = 1, 255
+    mask = save("ids.tif", ids)
+    (volume,) = volumes_from_files({**split((labels,)), "within": (mask,)}, SIZED, 2, False, said.append)
+    assert said[0] == f"{mask} holds 0, 1 and 255: 255 is taken as inside, as all but 0 is, and not as unknown"
+    assert said[1].startswith(f"{mask}: 58.33% of ") and volume.inside[:, :14].all() and not volume.inside[:, 14:].any()
 
 
 def test_masks_that_do_not_fit_are_refused_in_one_line(save, masked):

@@ -10,6 +10,7 @@ from resin import tissue_in_resin
 from scipy import ndimage
 
 from maeref_jax.commands.command_line import load_config
+from maeref_jax.errors import BadInput
 from maeref_jax.segmenters import texture
 from maeref_jax.volumes import texture_filters
 from maeref_jax.volumes.volume import array_volume
@@ -185,6 +186,35 @@ def test_lengths_are_in_nm_and_shrink_together_in_small_volumes():
     assert texture_filters.sizes_of(lengths, large, None) == texture_filters.sizes_of(lengths, large, size)
     told = texture.statistics(volume(tissue_in_resin((5, 96, 112), 0.3 * 96)[0], None), SETTINGS)["notes"]
     assert "how large a voxel is" in told[0] and "smaller than set" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["lengths.window_nm=0"], r"lengths\.window_nm must be a length above 0, in nm, found 0"),
+        (["lengths.texture_nm=-100"], r"lengths\.texture_nm must be a length above 0, in nm, found -100"),
+        (["lengths.edge_nm=nan"], r"lengths\.edge_nm must be a length above 0, in nm, found nan"),
+        (["votes=foo,coherence,edges"], "votes must be of deviation, .*entropy, found foo"),
+        (["votes="], "ballots must be a number for each of the votes"),
+        (["ballots=1,2"], r"each of the votes deviation, coherence, edges, found \(1, 2\)"),
+        (["ballots=0,0,0"], "whole numbers from 0 on, and not all 0"),
+        (["ballots=4,-1,3"], "whole numbers from 0 on, and not all 0"),
+        (["ballots=1,1,1"], r"as all ballots \(1, 1, 1\) together, found 10: .* --config\.members=3"),
+    ],
+)
+def test_settings_that_make_no_mask_are_refused(overrides, message):
+    config = load_config("texture", [f"--config.{one}" for one in overrides]).to_dict()
+    with pytest.raises(BadInput, match=message):
+        texture.segmenter(config)
+
+
+@pytest.mark.parametrize("ballots", [(1, 1, 1), (4, 0, 1)])
+def test_every_vote_has_as_many_members_as_ballots(ballots):
+    typed = f"--config.ballots={ballots}", f"--config.members={sum(ballots)}"
+    config, image = load_config("texture", typed).to_dict(), volume(tissue_in_resin((2, 40, 44), 12)[0])
+    apply = texture.segmenter(config)
+    found = apply.predict(apply.statistics(image), image, whole(image.shape))
+    assert found.shape == (sum(ballots), 2, 40, 44, 2)
 
 
 def test_otsu_is_the_threshold_that_explains_most_and_says_how_much():

@@ -241,6 +241,16 @@ def test_a_painted_mask_hides_what_is_not_0_or_2_where_ids_count_from_1(ids, hid
     assert bool(reading.notes) == (ids == [1, 2]) and bool(reading.doubts) == (len(ids) == 1)
 
 
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [([0, 1, 255], "0, 1 and 255"), ([0, 7, 255], "0, 7 and 255"), ([0, 255], ""), ([255], ""), ([0, 1], "")],
+)
+def test_of_a_painted_mask_it_is_said_that_255_beside_other_numbers_is_not_unknown(ids, said):
+    reading = label_ids.understand_mask(stored(ids), ("outside", "inside"))
+    wanted = (f"mask.tif holds {said}: 255 is taken as inside, as all but 0 is, and not as unknown",) if said else ()
+    assert reading.notes == wanted
+
+
 @pytest.mark.parametrize("ids", [[1, 3], [0, -1], [0, -3], [0, 0.5]])
 def test_a_painted_mask_that_could_mean_anything_is_refused(ids):
     with pytest.raises(BadInput):
