@@ -16,6 +16,8 @@ from maeref_jax.volumes.windows import blocks
 IDENTITY, INSTANCES = ("identity",), ("instances",)
 _SLAB = (8, 1024, 1024)
 _ALMOST = 1e-4  # what is nearer to a whole number was meant as one
+_MOST_PAINTED = 100  # ids of a mask that somebody painted
+_MUCH = 100  # times as many voxels of 255 as of all foreground: they are the foreground, and few voxels are odd
 _MOST_IDS = 2**16  # that are listed; of more it is known only that they are many
 
 
@@ -111,7 +113,11 @@ def understand_mask(volume: Volume, names: tuple[str, str] = ("visible", "hidden
         note = f"{volume.path} holds {found.said()}: 255 is taken as {names[1]}, as all but 0 is, and not as unknown"
         # Labels that people save have it for what nobody said.
         beside = UNKNOWN_ON_DISK in found.ids and len(found.ids) > 2
-        return Reading(INSTANCES, (note,) * beside, (doubt,) if len(found.ids) == 1 else ())
+        if len(found.ids) > _MOST_PAINTED:
+            doubt = f"{doubt.partition(' alone')[0]}: is it an image? All but 0 is {names[1]}, as in a mask"
+        return Reading(
+            INSTANCES, (note,) * beside, (doubt,) if len(found.ids) not in range(2, _MOST_PAINTED + 1) else ()
+        )
     if found.ids == {-1, 0}:
         raise BadInput(
             f"{volume.path} ({volume.dtype}) holds {found.said()}, 255 stored as signed bytes, it seems; save the mask "
@@ -146,13 +152,15 @@ def as_classes(volume: Volume, reading: Reading) -> Volume:
 
 class _Ids:
     """The ids of a label file, and what they can mean in a scheme. ids: a set, of which -1 is unknown; many: there are
-    more than could be listed."""
+    more than could be listed; of_255, between: how many voxels are 255, and from 1 to 254.
+    """
 
     def __init__(self, volume, scheme, flag):
         volume = volume.file or volume  # on another grid rare ids are lost
         self.path, self.dtype, self.flag = volume.path, volume.dtype, flag
         self.scheme, self.classes, self.real = scheme, len(scheme["names"]), real_classes(scheme)
-        self.ids, self.many = set(), False
+        self.ids, self.many, self.of_255, self.between = set(), False, 0, 0
+        self.voxels = int(np.prod(volume.shape))
         for box in blocks(volume.shape, _SLAB):
             labels = volume.read(box)
             if any((sample(box) != labels).any() for sample in volume.colours):
@@ -164,6 +172,8 @@ class _Ids:
             self._check_whole(found)
             self.many |= len(self.ids) + len(found) > _MOST_IDS
             self.ids.update(int(value) for value in found[:_MOST_IDS])
+            self.of_255 += np.count_nonzero(labels == UNKNOWN_ON_DISK) if UNKNOWN_ON_DISK in found else 0
+            self.between += np.count_nonzero((labels > 0) & (labels < UNKNOWN_ON_DISK))
 
     def as_instances(self):
         if self.real != 2:
@@ -228,7 +238,13 @@ class _Ids:
 
     def plainly(self):
         """Every id is a class, 255 unknown."""
-        return Reading(self.pairs(lambda label: -1 if label == UNKNOWN_ON_DISK else label), self.unknown())
+        doubts, most = (), self.voxels - self.of_255 - self.between
+        if self.of_255 > _MUCH * self.between > 0 and most > self.of_255:
+            doubts = (
+                f"{self.path}: 255 is taken as unknown, {self.of_255:,} voxels, and {self.between:,} are other "
+                f"foreground; where 255 is foreground: {self.every_id({UNKNOWN_ON_DISK}, self.plain_classes())}",
+            )
+        return Reading(self.pairs(lambda label: -1 if label == UNKNOWN_ON_DISK else label), self.unknown(), doubts)
 
     def counted_from_one(self):
         told = f"{self.path} holds {self.said()} and no 0: ids count from 1, so 1 is taken as class {self.named(0)}, "

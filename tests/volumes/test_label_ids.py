@@ -241,6 +241,30 @@ def test_a_painted_mask_hides_what_is_not_0_or_2_where_ids_count_from_1(ids, hid
     assert bool(reading.notes) == (ids == [1, 2]) and bool(reading.doubts) == (len(ids) == 1)
 
 
+def test_a_few_odd_voxels_do_not_make_255_unknown_without_a_doubt():
+    mask = np.zeros((3, 30, 40), np.uint8)
+    mask[:, 5:15, 5:15], mask[0, 0, 0] = 255, 1
+    for label_map in ((), label_ids.IDENTITY):
+        (doubt,) = label_ids.understand(array_volume(mask, "mask.tif"), BINARY, label_map).doubts
+        assert doubt.startswith("mask.tif: 255 is taken as unknown, 300 voxels, and 1 are other foreground; where 255")
+        assert "--label_map=1:1,255:CLASS" in doubt
+    few_labelled = np.full_like(mask, 255)
+    few_labelled[0, :2], few_labelled[0, 0, :2] = 0, 1
+    half_unknown = np.where(mask == 255, 1, mask)
+    half_unknown[:, 20:] = 255
+    for labels in (few_labelled, half_unknown):
+        assert label_ids.understand(array_volume(labels, "mask.tif"), BINARY).doubts == ()
+
+
+def test_a_mask_of_many_ids_may_be_an_image():
+    image = np.arange(3 * 30 * 40).reshape(3, 30, 40) % 200
+    (doubt,) = label_ids.understand_mask(array_volume(image.astype(np.uint8), "grey.tif")).doubts
+    assert doubt.startswith("grey.tif holds 0, 1, 2") and doubt.endswith(
+        "is it an image? All but 0 is hidden, as in a mask"
+    )
+    assert label_ids.understand_mask(array_volume((image % 7).astype(np.uint8), "mask.tif")).doubts == ()
+
+
 @pytest.mark.parametrize(
     ("ids", "said"),
     [([0, 1, 255], "0, 1 and 255"), ([0, 7, 255], "0, 7 and 255"), ([0, 255], ""), ([255], ""), ([0, 1], "")],
