@@ -3,9 +3,12 @@
 import importlib
 import json
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT
+
+from maeref_jax.commands.command_line import load_config
 
 NOT_HERE = ("jax.nn, cuDNN", "Pallas", "tokamax")  # forms of attention that want a GPU
 
@@ -94,3 +97,16 @@ def test_a_difference_from_the_cpu_is_seen(modules, tmp_path, monkeypatch):
             changed = {**one, kind: one[kind] * (1 + factor * much)}
             monkeypatch.setattr(networks, "answers", lambda *given, changed=changed: changed)
             assert {row[-1] for row in networks.parity(setup).tables[0].rows} == {said}
+
+
+def test_every_network_that_a_corrector_was_tried_with_says_something_of_every_pixel(modules):
+    networks = modules("corrector_networks").NETWORKS
+    settings = load_config("corrector:smoke").to_dict()
+    seen = jax.random.normal(jax.random.key(0), (2, 16, 24, 15))
+    for name, made in networks.items():
+        net = made(settings)
+        params = net.init(jax.random.key(1), seen)
+        assert net.apply(params, seen).shape == (2, 16, 24, 4), name
+        moved = seen.at[0, 5, 7].add(1.0)
+        differs = (net.apply(params, moved) != net.apply(params, seen)).any(-1)
+        assert differs[0].sum() > 9 and not differs[1].any(), f"{name}: neighbours see it, other crops do not"
