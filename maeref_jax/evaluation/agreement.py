@@ -114,13 +114,16 @@ def summary(judged, endpoint_classes):
     return _without_nan(numbers)
 
 
-def tables(judged, class_names, endpoint_classes):
+def tables(judged, class_names, endpoint_classes, slices=""):
     """A list of report.Table. judged: Judged of every volume; class_names: background first; endpoint_classes: ids
-    whose Dice is averaged to compare methods.
+    whose Dice is averaged to compare methods; slices: how far they agree, in words, of `runs.slices_in_words`.
     """
     found = total(judged)
     reshelled = {region: sum(one.reshelled[region] for one in judged) for region in judged[0].reshelled}
-    tables = [_dice_table(found, class_names, reshelled), comparison([one.scores for one in judged], endpoint_classes)]
+    tables = [
+        _dice_table(found, class_names, reshelled, slices),
+        comparison([one.scores for one in judged], endpoint_classes),
+    ]
     tables += [_published_table(judged, endpoint_classes)] if judged[0].published else []
     tables += [repair_table(found.repairs)] if found.repairs else []
     tables += [_control_table(judged, endpoint_classes)] if judged[0].controls else []
@@ -128,7 +131,7 @@ def tables(judged, class_names, endpoint_classes):
     return [table for table in tables if table]
 
 
-def _dice_table(found, class_names, reshelled):
+def _dice_table(found, class_names, reshelled, slices):
     dice = {
         region: {
             name: scores.dice_with_mean(counts)
@@ -145,7 +148,7 @@ def _dice_table(found, class_names, reshelled):
     if found.repairs:
         note += (
             " The nearest visible label learns nothing: each hidden voxel copies the closest voxel of its slice that "
-            "is not hidden, and its slices agree as those of every refiner do."
+            f"is not hidden{f'; {slices}' if slices else ''}."
         )
     if reshelled:
         note += " The last row forgets the shell of the refined map and derives it by distance, like that of the truth."

@@ -100,15 +100,17 @@ def verdict(found, primary=None):
     if not found.repairs:
         mean = scores.dice_with_mean(found.confusions["all"]["initial"])["mean"]
         return [f"The segmentation alone, no refiner: mean Dice of the foreground classes {mean:.3f} (1 is the truth)."]
+    elsewhere = _elsewhere(found)
     if not found.confusions["hidden"]["initial"].sum():
-        return ["No voxel with known truth was hidden: there was nothing to repair, and nothing was changed."]
-    outside = found.changed_outside["refined"]
+        return [f"No voxel with known truth was hidden: there was nothing to repair. {elsewhere}"]
+    share = scores.share_of_errors_hidden(found)
+    errors = "no error" if math.isnan(share) else f"{share:.0%} of all errors"
     return [
         *_primary(primary),
         _repaired(found),
-        f"{_beside_copies(found)} {scores.share_hidden(found):.1%} of the voxels were hidden; they hold "
-        f"{scores.share_of_errors_hidden(found):.0%} of all errors, the most that any refinement could repair.",
-        f"Outside the hidden tokens {outside or 'no'} voxel{'s' if outside > 1 else ''} changed.",
+        f"{_beside_copies(found)} {scores.share_hidden(found):.1%} of the voxels were hidden; they hold {errors}, the "
+        "most that any refinement of them could repair.",
+        elsewhere,
     ]
 
 
@@ -130,6 +132,19 @@ def _repaired(found):
     return (
         f"Where the segmentation was unreliable, the mean Dice score of the foreground classes {direction} from "
         f"{before:.3f} to {after:.3f} (1 is the truth). {counts}."
+    )
+
+
+def _elsewhere(found):
+    """What became of the rest, which only a refiner that works everywhere changes."""
+    outside = found.changed_outside["refined"]
+    if not outside:
+        return "Outside the hidden tokens no voxel changed."
+    dice = (scores.dice_with_mean(found.confusions["all"][name])["mean"] for name in ("initial", "refined"))
+    before, after = map(report.number, dice)
+    return (
+        f"Outside the hidden tokens {outside:,} voxel{'s' if outside > 1 else ''} changed; everywhere, the mean Dice "
+        f"of the foreground classes went from {before} to {after}."
     )
 
 

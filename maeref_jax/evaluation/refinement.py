@@ -53,7 +53,8 @@ def judge(settings, workdir):
         primary = endpoint.endpoint([one.scores for one in parts], settings["endpoint_classes"])
         lead = endpoint.verdict(agreement.total(parts), primary)
         seconds = {name: page.training_seconds(model.workdir) for name, model in models.items()}
-        printed = [*tables.tables(counted, classes["names"], settings), page.cost_table(models, seconds)]
+        slices = runs.slices_in_words(given, refiner, settings) if refiner else ""
+        printed = [*tables.tables(counted, classes["names"], settings, slices), page.cost_table(models, seconds)]
         seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
         write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, printed)) + "\n")
         summary = {**agreement.summary(parts, settings["endpoint_classes"]), "seconds": seconds}
