@@ -50,7 +50,7 @@ def shift_table(judged: dict[str, list], classes: tuple[int, ...]):
 
 def features(found: Found, meaning: Classes) -> dict:
     """{map: {feature: (sum, count)}} of one volume, whose voxel size is known, the truth with them."""
-    pixel_nm = found.case.voxel_size_nm[-1]
+    pixel_nm = found.case.voxel_size_nm[1:]
     maps = {**found.maps, "truth": found.case.truth}
     return {
         name: {
@@ -89,7 +89,7 @@ def condition_table(found: dict[str, list[dict]], priors: dict[str, str]):
 def _number(labels, pixel_nm, meaning):
     """(pieces of cristae in the planes, µm² of the inner part)."""
     cristae = labels == meaning.cristae
-    inner = np.count_nonzero(cristae | (labels == meaning.matrix)) * pixel_nm**2 / 1e6
+    inner = np.count_nonzero(cristae | (labels == meaning.matrix)) * np.prod(pixel_nm) / 1e6
     return float(sum(ndimage.label(plane, np.ones((3, 3)))[1] for plane in cristae)), inner
 
 

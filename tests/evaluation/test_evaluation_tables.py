@@ -319,6 +319,17 @@ def test_conditions_and_shifts_have_rows_of_their_own_and_leave_the_main_tables_
     assert crossed == f"{shares['refined'][0]} → {shares['initial'][1]}"
 
 
+def test_cristae_are_counted_in_square_micrometres_of_pixels_that_are_not_square():
+    truth = mitochondrion()
+    hidden = np.zeros(truth.shape, bool)
+    given = found(truth, truth, hidden)
+    given = given._replace(case=given.case._replace(voxel_size_nm=(10.0, 20.0, 5.0)))
+    number, area = groups.features(given, MITOCHONDRIA)["truth"]["cristae_per_um2"]
+    assert number == 2 * 4 and area == pytest.approx(4 * 14 * 14 * 20 * 5 / 1e6)
+    spaced = groups.features(given, MITOCHONDRIA)["truth"]["lamella_spacing_nm"]
+    assert spaced[0] / spaced[1] == pytest.approx(5 * 20), "one above the other"
+
+
 @pytest.mark.parametrize(
     ("priors", "expected"),
     [
