@@ -17,6 +17,15 @@ from maeref_jax.report.dice_tables import dice_table, name_of, repair_table
 RESHELLED = "sanity: refined, its shell derived again"
 
 
+class Told(NamedTuple):
+    """What notes say beside the numbers. slices: how far they agree, runs.slices_in_words; unit: what intervals are
+    about, independence.in_words.
+    """
+
+    slices: str = ""
+    unit: str = ""
+
+
 class Judged(NamedTuple):
     """Counts of one volume.
 
@@ -114,15 +123,15 @@ def summary(judged, endpoint_classes):
     return _without_nan(numbers)
 
 
-def tables(judged, class_names, endpoint_classes, slices=""):
+def tables(judged, class_names, endpoint_classes, told=Told()):
     """A list of report.Table. judged: Judged of every volume; class_names: background first; endpoint_classes: ids
-    whose Dice is averaged to compare methods; slices: how far they agree, in words, of `runs.slices_in_words`.
+    whose Dice is averaged to compare methods.
     """
     found = total(judged)
     reshelled = {region: sum(one.reshelled[region] for one in judged) for region in judged[0].reshelled}
     tables = [
-        _dice_table(found, class_names, reshelled, slices),
-        comparison([one.scores for one in judged], endpoint_classes),
+        _dice_table(found, class_names, reshelled, told.slices),
+        comparison([one.scores for one in judged], endpoint_classes, unit=told.unit),
     ]
     tables += [_published_table(judged, endpoint_classes)] if judged[0].published else []
     tables += [repair_table(found.repairs)] if found.repairs else []

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maeref_jax.errors import BadInput, tell
+from maeref_jax.evaluation import independence
 from maeref_jax.phantoms.artefacts import ARTEFACTS
 from maeref_jax.phantoms.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.phantoms.phantom import PhantomSettings, phantom
@@ -58,6 +59,7 @@ def check(settings):
             f"both phantoms (phantom.seeds {seeds}) and {', '.join(given)} are given; for files only, add "
             "--config.phantom.seeds="
         )
+    independence.check(settings)
     conditions = sorted({*files["conditions"]} - {""})
     if len(conditions) not in (0, 2):
         raise BadInput(f"files.conditions: expected two to compare, or none, found {', '.join(conditions)}")

@@ -48,12 +48,12 @@ def endpoint(found, classes, seed=0):
     return Endpoint(best, *reached, difference, statistics.sign_flip_p(np.array(each), seed))
 
 
-def comparison(found, classes, seed=0):
+def comparison(found, classes, seed=0, unit=""):
     """A report.Table: how far the refined map is ahead of each other one, inside hidden tokens (EVALUATION E1).
 
-    found: Scores of every volume; classes: ids whose Dice is averaged. Interval: bootstrap over volumes, paired. p:
-    sign flips of the volumes' differences. The best competitor stands alone: it is the primary endpoint; the other p
-    are Holm-corrected together. None where there is nothing to compare with.
+    found: Scores of every volume; classes: ids whose Dice is averaged; unit: of independence.in_words. Interval:
+    bootstrap over volumes, paired. p: sign flips of the volumes' differences. The best competitor stands alone: it is
+    the primary endpoint; the other p are Holm-corrected together. None where there is nothing to compare with.
     """
     names = [name for name in found[0].confusions["hidden"] if name != "refined"]
     if "refined" not in found[0].confusions["hidden"]:
@@ -88,14 +88,15 @@ def comparison(found, classes, seed=0):
         "2 / 2^n with n volumes; that of the best stands alone, the others are Holm-corrected. The best is the best on "
         "these very volumes; Dice is of all volumes together, p and 'ahead in' are of each by itself, but for those "
         "where it is undefined, a dash: where neither truth nor map has any of the classes."
+        f"{' ' * bool(unit)}{unit}"
     )
     strong = tuple(row[0] for row in rows if "(best of the others)" in row[0])
     return report.Table("The refined map against every other one", header, tuple(rows), strong, note)
 
 
-def verdict(found, primary=None):
+def verdict(found, primary=None, unit=""):
     """The result in a few plain sentences, good or bad; a list of str. found: Scores of all volumes; primary: their
-    Endpoint.
+    Endpoint; unit: of independence.in_words.
     """
     if not found.repairs:
         mean = scores.dice_with_mean(found.confusions["all"]["initial"])["mean"]
@@ -106,7 +107,7 @@ def verdict(found, primary=None):
     share = scores.share_of_errors_hidden(found)
     errors = "no error" if math.isnan(share) else f"{share:.0%} of all errors"
     return [
-        *_primary(primary),
+        *_primary(primary, unit),
         _repaired(found),
         f"{_beside_copies(found)} {scores.share_hidden(found):.1%} of the voxels were hidden; they hold {errors}, the "
         "most that any refinement of them could repair.",
@@ -167,7 +168,7 @@ def _beside_copies(found):
     )
 
 
-def _primary(primary):
+def _primary(primary, unit):
     """The primary endpoint as a sentence."""
     if primary is None:
         return [
@@ -185,4 +186,5 @@ def _primary(primary):
         f"Primary endpoint, Dice inside hidden tokens of the classes compared: the refiner reaches "
         f"{primary.refined:.3f}, the best other way, {name_of(primary.name)}, {primary.other:.3f}{untouched}: "
         f"{difference.estimate:+.3f}{between}, {number}. The refiner is {word} it."
+        f"{' ' * bool(unit)}{unit}"
     ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import cases, doubt, openings_log, runs
+from maeref_jax.evaluation import cases, doubt, independence, openings_log, runs
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.evaluation.page import described, versions
 from maeref_jax.metrics import calibration, places, statistics
@@ -53,7 +53,7 @@ def judge(settings, workdir):
     cases.check_held_out(settings, models.values())
     output, busy = workdir / "held_out", f"{workdir} is being evaluated already"
     claim.check_free(workdir / "claims", "evaluating", busy)
-    given = cases.cases(settings, scheme, output)
+    given, left_out = independence.without_shifts(cases.cases(settings, scheme, output))
     if any("image" not in case.inputs for case in given):
         raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
     for model in (refiner, *judges.values()):
@@ -70,7 +70,8 @@ def judge(settings, workdir):
             more = {f"error that {n} expects": expected(case, ensemble, m, output / n) for n, m in judges.items()}
             token = refiner.apply.token if refiner else jobs.Settings(**settings["refine"]).token
             counted[case.stem] = count(case, results, ensemble, token, more)
-        _write(counted, given, models, without_ambiguous(scheme), settings, workdir)
+        said = left_out, independence.in_words(settings)
+        _write(counted, given, models, without_ambiguous(scheme), settings, workdir, said)
 
 
 def load_judges(workdirs):
@@ -239,9 +240,10 @@ def _volumes(counted):
     return report.Table("Volume by volume", ("", "wrong", *names), tuple(rows), (), note)
 
 
-def _write(counted, given, models, classes, settings, workdir):
+def _write(counted, given, models, classes, settings, workdir, said):
     times = {name: times_as_many(counted, name) for name in next(iter(counted.values()))}
-    made, picture = tables(counted, times), curve(added(list(counted.values())))
+    first, *others = tables(counted, times)
+    made, picture = [independence.noted(first, *said), *others], curve(added(list(counted.values())))
     caption = (
         "Errors caught against hidden area, tokens ranked by their mean score. Dotted: the ceiling, the true errors "
         "first; dashed: chance."

@@ -5,7 +5,18 @@ import textwrap
 import time
 
 from maeref_jax import report
-from maeref_jax.evaluation import agreement, cases, degradation, endpoint, groups, openings_log, page, runs, tables
+from maeref_jax.evaluation import (
+    agreement,
+    cases,
+    degradation,
+    endpoint,
+    groups,
+    independence,
+    openings_log,
+    page,
+    runs,
+    tables,
+)
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.pipeline import jobs
 from maeref_jax.pipeline.blockwise import in_3d
@@ -51,10 +62,11 @@ def judge(settings, workdir):
                 judged.append((case, results, counted[-1].agreement))
         parts = [found for _, _, found in judged]
         primary = endpoint.endpoint([one.scores for one in parts], settings["endpoint_classes"])
-        lead = endpoint.verdict(agreement.total(parts), primary)
-        seconds = {name: page.training_seconds(model.workdir) for name, model in models.items()}
         slices = runs.slices_in_words(given, refiner, settings) if refiner else ""
-        printed = [*tables.tables(counted, classes["names"], settings, slices), page.cost_table(models, seconds)]
+        told = agreement.Told(slices, independence.in_words(settings))
+        lead = endpoint.verdict(agreement.total(parts), primary, told.unit)
+        seconds = {name: page.training_seconds(model.workdir) for name, model in models.items()}
+        printed = [*tables.tables(counted, classes["names"], settings, told), page.cost_table(models, seconds)]
         seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
         write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, printed)) + "\n")
         summary = {**agreement.summary(parts, settings["endpoint_classes"]), "seconds": seconds}

@@ -71,11 +71,11 @@ def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
     )
 
 
-def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict, slices: str = "") -> list:
-    """Every report.Table that the volumes and settings give. slices: as of agreement.tables."""
+def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict, told=agreement.Told()) -> list:
+    """Every report.Table that the volumes and settings give. told: agreement.Told."""
     main = [one for one in counted if not one.shift]
     endpoint = settings["endpoint_classes"]
-    made = agreement.tables([one.agreement for one in main], class_names, endpoint, slices)
+    made = agreement.tables([one.agreement for one in main], class_names, endpoint, told)
     if main[0].sureness is not None:
         made.append(sureness.table([one.sureness for one in main]))
     if main[0].ratings is not None:

@@ -2,7 +2,7 @@
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import cases, degradation, doubt, openings_log
+from maeref_jax.evaluation import cases, degradation, doubt, independence, openings_log
 from maeref_jax.evaluation.contestants import without_ambiguous
 from maeref_jax.evaluation.page import described, versions
 from maeref_jax.pipeline import jobs, methods
@@ -21,7 +21,8 @@ def judge(settings, workdir):
     cases.check_held_out(settings, [model])
     cases.check_held_out({**settings, "phantom": {**settings["phantom"], "seeds": fading["seeds"]}}, [model])
     scheme, found = jobs.scheme_of(model, None, settings["classes"]), None
-    given, classes = cases.cases(settings, scheme, workdir / "held_out"), without_ambiguous(scheme)
+    given, left_out = independence.without_shifts(cases.cases(settings, scheme, workdir / "held_out"))
+    classes = without_ambiguous(scheme)
     if any("image" not in case.inputs for case in given):
         raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
     make_workdir(workdir)
@@ -31,7 +32,8 @@ def judge(settings, workdir):
         print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
         one = doubt.count(model, case.inputs["image"], case.truth)
         found = one if found is None else doubt.add(found, one)
-    tables = doubt.tables(found, classes["names"])
+    first, *others = doubt.tables(found, classes["names"])
+    tables = [independence.noted(first, left_out), *others]
     if settings["phantom"]["seeds"]:
         phantoms = (tuple(settings["phantom"][name]) for name in ("shape", "voxel_size_nm"))
         windows = degradation.windows(fading["seeds"], *phantoms, in_3d(model.apply)[0], fading["mitochondria"])
