@@ -59,6 +59,11 @@ def judge(settings, workdir):
     cases.check_held_out(settings, models.values())
     scheme = jobs.scheme_of(next(iter(models.values())), None, settings["classes"])
     given = cases.cases(settings, scheme, workdir / "held_out")
+    if unsized := [case.stem for case in given if case.voxel_size_nm is None]:
+        raise BadInput(
+            f"{unsized[0]}: boundaries are compared within {TOLERANCE_NM:g} nm, but no file says how large a voxel is; "
+            "give --voxel_size_nm Z,Y,X"
+        )
     make_workdir(workdir)
     openings_log.write_log(workdir, [c.stem for c in given], {name: model.workdir for name, model in models.items()})
     counted, maps = {}, {}

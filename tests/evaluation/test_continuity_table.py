@@ -89,6 +89,13 @@ def test_a_folder_without_any_model_is_refused(judged, tmp_path):
         continuity.judge(judged, tmp_path / "table")
 
 
+def test_without_a_voxel_size_twenty_nanometres_are_no_twenty_voxels(judged, tmp_path):
+    judged["files"]["voxel_size_nm"] = ()
+    with pytest.raises(BadInput, match=r"one_truth: boundaries are compared within 20 nm, .* --voxel_size_nm Z,Y,X"):
+        continuity.judge(judged, tmp_path / "table")
+    assert not (tmp_path / "table").exists()
+
+
 def test_the_test_stack_is_judged_too_once_it_lies_beside_the_training_stack(tmp_path, monkeypatch):
     monkeypatch.setenv("MAEREF_DATA", str(tmp_path))
     files = load_config("evaluate:epfl_hippocampus").files
