@@ -20,6 +20,13 @@ TASKS = {
     "tissue": "tissue",
     "places": "places",
 }
+# Tasks with settings of their own: the group that holds them, and the mode that has it.
+MODES = {
+    "phantoms": ("real", "phantom"),
+    "continuity": ("continuity", "epfl_hippocampus"),
+    "sparse": ("sparse", "sparse"),
+    "tissue": ("tissue", "tissue"),
+}
 
 
 def main(argv):
@@ -38,6 +45,12 @@ def main(argv):
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     if settings["task"] not in TASKS:
         raise BadInput(f"task is {settings['task']}, expected one of {', '.join(TASKS)}")
+    group, mode = MODES.get(settings["task"], ("", ""))
+    if group and group not in settings:
+        raise BadInput(
+            f"the task '{settings['task']}' belongs to configs/evaluate.py:{mode}, whose group '{group}' "
+            f"{arguments.config} has not got; give --config evaluate:{mode}"
+        )
     if (arguments.workdir / "config.json").exists():
         raise BadInput(
             f"{arguments.workdir} holds a model, whose summary.json would be replaced; give a --workdir for the "

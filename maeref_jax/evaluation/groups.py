@@ -20,6 +20,8 @@ FEATURES = {
 
 def check_priors(priors, conditions, competitors) -> None:
     """BadInput unless priors, pairs (condition, name), are none, or a competitor for each of both conditions."""
+    if wrong := [pair for pair in priors if not isinstance(pair, tuple | list) or len(pair) != 2]:
+        raise BadInput(f"priors holds {wrong[0]!r}, expected pairs (condition, competitor), like (('a', 'mae_a'), …)")
     known = sorted({*conditions} - {""})  # volumes may have none
     if priors and (sorted(name for name, _ in priors) != known or len(priors) != 2):
         raise BadInput(f"priors names the conditions of files.conditions, {known}, two; found {priors}")
