@@ -9,6 +9,7 @@ from pathlib import Path
 
 from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
+from maeref_jax.evaluation import openings_log
 
 # Task: the file of evaluation/ whose `judge(settings, workdir)` does it.
 TASKS = {
@@ -56,5 +57,6 @@ def main(argv):
             f"{arguments.workdir} holds a model, whose summary.json would be replaced; give a --workdir for the "
             "report, and name the models: --config.ensemble=DIR --config.refiner=DIR"
         )
+    openings_log.check_free(arguments.workdir)
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
     importlib.import_module(f"maeref_jax.evaluation.{TASKS[settings['task']]}").judge(settings, arguments.workdir)

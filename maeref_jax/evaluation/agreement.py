@@ -3,7 +3,6 @@
 `judge` counts one volume, and only `tables` and `summary` take ratios, of the sums over volumes.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +101,7 @@ def total(judged):
 
 def summary(judged, endpoint_classes):
     """The numbers for programs: endpoint, dice_hidden, dice_low_signal, dice_all, repairs, validity. Undefined ones are
-    None.
+    NaN.
     """
     found, primary = total(judged), endpoint([one.scores for one in judged], endpoint_classes)
     numbers = {
@@ -120,7 +119,7 @@ def summary(judged, endpoint_classes):
             }
             for name, crops in found.validity.items()
         }
-    return _without_nan(numbers)
+    return numbers
 
 
 def tables(judged, class_names, endpoint_classes, told=Told()):
@@ -213,9 +212,3 @@ def _validity_table(found):
     return report.Table(
         "How plausible the masks look", ("per crop", *report.METRIC_NAMES), tuple(rows), ("refined",), note
     )
-
-
-def _without_nan(tree):
-    if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    return None if isinstance(tree, float) and math.isnan(tree) else tree

@@ -48,9 +48,17 @@ def write_page(workdir, judged, given, tables, lead, models, classes, settings):
             "Versions": versions(),
         },
     )
+    write_pictures(workdir, [six.png for _, six in shown])
     write_text(workdir / "report.html", page)
-    for number, (_, six) in enumerate(shown, 1):
-        (workdir / f"picture_{number}.png").write_bytes(six.png)
+
+
+def write_pictures(workdir, pictures):
+    """Writes PNG bytes as WORKDIR/picture_1.png and so on; those of an earlier run, which had more, do not stay."""
+    for earlier in workdir.glob("picture_*.png"):
+        if earlier.stem.removeprefix("picture_").isdecimal():
+            earlier.unlink()
+    for number, png in enumerate(pictures, 1):
+        (workdir / f"picture_{number}.png").write_bytes(png)
 
 
 def versions(libraries=("jax", "flax", "numpy", "scipy", "scikit-image")):

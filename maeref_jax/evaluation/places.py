@@ -5,14 +5,13 @@ The labels that are judged and the tokens that are hidden today are those of the
 Beside the entropies stands the error that correctors expect (`judges`), which the pipeline writes.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import cases, doubt, independence, openings_log, runs
+from maeref_jax.evaluation import cases, doubt, independence, openings_log, runs, summary
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.evaluation.page import described, versions
 from maeref_jax.metrics import calibration, places, statistics
@@ -20,7 +19,6 @@ from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.report.curves import Axis, curves_figure
 from maeref_jax.report.page import Picture, html_page
-from maeref_jax.results import claim
 from maeref_jax.training.workdir import flat, make_workdir, write_text
 from maeref_jax.uncertainty.entropy import KINDS, entropy_of_means
 from maeref_jax.volumes.volume import labels_from_disk
@@ -51,8 +49,7 @@ def judge(settings, workdir):
     models |= {f"judge {name}": model for name, model in judges.items()}
     scheme = jobs.scheme_of(ensemble, refiner, settings["classes"])
     cases.check_held_out(settings, models.values())
-    output, busy = workdir / "held_out", f"{workdir} is being evaluated already"
-    claim.check_free(workdir / "claims", "evaluating", busy)
+    output = workdir / "held_out"
     given, left_out = independence.without_shifts(cases.cases(settings, scheme, output))
     if any("image" not in case.inputs for case in given):
         raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
@@ -60,10 +57,8 @@ def judge(settings, workdir):
         runs.check(given, ensemble, model, {}, {}, settings, output)
     make_workdir(output)
     counted = {}
-    with claim.alone(workdir / "claims", "evaluating", busy):
-        openings_log.write_log(
-            workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()}
-        )
+    looked_at = {name: model.workdir for name, model in models.items()}
+    with openings_log.opened(workdir, [case.stem for case in given], looked_at):
         for case in given:
             print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
             results = runs.refine(case, ensemble, refiner, settings, output)
@@ -150,15 +145,15 @@ def times_as_many(counted, name, seed=0):
     return statistics.interval(clusters[..., used], ratio, seed, draws=DRAWS)
 
 
-def summary(counted, times):
-    """What places.json holds: of every score all that the tables and the picture show, None where undefined. counted,
+def numbers(counted, times):
+    """What places.json holds: of every score all that the tables and the picture show, NaN where undefined. counted,
     times: as for `tables`.
     """
     total = added(list(counted.values()))
     (area, errors), voxels = hidden_share(total), places.share_of(total[FIRST].everywhere)
 
     def plain(values):
-        return [None if np.isnan(value) else round(float(value), 5) for value in np.ravel(values)]
+        return [round(float(value), 5) for value in np.ravel(values)]
 
     parts = places.Places._fields[1:]
     return {
@@ -263,7 +258,7 @@ def _write(counted, given, models, classes, settings, workdir, said):
         },
     )
     write_text(workdir / "places.html", page)
-    write_text(workdir / "places.json", json.dumps(summary(counted, times), indent=1, allow_nan=False))
+    summary.write(workdir / "places.json", numbers(counted, times))
     (workdir / "places.png").write_bytes(picture)
     print("\n" + "\n\n".join(map(report.text_table, made)))
     print(f"\nThe same as a page, with the curves: {workdir / 'places.html'}")

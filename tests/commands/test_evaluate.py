@@ -116,7 +116,11 @@ def test_controls_published_forms_other_ensembles_and_shifts_have_their_tables(r
 def test_a_second_run_takes_the_place_of_the_first(root, tmp_path, models):
     evaluate(root, tmp_path)
     first = json.loads((tmp_path / "summary.json").read_text())
-    evaluate(root, tmp_path, "--config.refine.threshold=0.9")
+    mine = tmp_path / "picture_of_mine.png"
+    mine.touch()
+    assert (tmp_path / "picture_1.png").exists()
+    evaluate(root, tmp_path, "--config.refine.threshold=0.9", "--config.pictures=0")
+    assert [path.name for path in tmp_path.glob("*.png")] == [mine.name], "those of an earlier report are gone"
     second = json.loads((tmp_path / "summary.json").read_text())
     assert second["dice_hidden"] != first["dice_hidden"]
     assert second["dice_all"]["initial"] == first["dice_all"]["initial"]
