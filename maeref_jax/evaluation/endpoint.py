@@ -103,7 +103,8 @@ def verdict(found, primary=None, unit=""):
         return [f"The segmentation alone, no refiner: mean Dice of the foreground classes {mean:.3f} (1 is the truth)."]
     elsewhere = _elsewhere(found)
     if not found.confusions["hidden"]["initial"].sum():
-        return [f"No voxel with known truth was hidden: there was nothing to repair. {elsewhere}"]
+        nothing = "" if found.changed_outside["refined"] else ": there was nothing to repair"
+        return [f"No voxel with known truth was hidden{nothing}. {elsewhere}"]
     share = scores.share_of_errors_hidden(found)
     errors = "no error" if math.isnan(share) else f"{share:.0%} of all errors"
     return [

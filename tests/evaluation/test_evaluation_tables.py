@@ -136,6 +136,18 @@ def test_false_foreground_that_is_taken_away_is_a_repair_though_no_dice_says_so(
     assert "leaves 0 voxels wrong there; the refiner 16, MORE than that" in lead
 
 
+def test_where_nothing_was_hidden_it_is_told_what_changed_all_the_same():
+    truth = mitochondrion()
+    initial, nowhere = damaged(truth)[0], np.zeros(truth.shape, bool)
+    for refined, said in (
+        (initial, "was hidden: there was nothing to repair. Outside the hidden tokens no voxel changed."),
+        (truth, "was hidden. Outside the hidden tokens 80 voxels changed; everywhere, the mean Dice of the foreground"),
+    ):
+        total = agreement.total([agreement.judge(found(initial, refined, nowhere), 4, VALIDITY)])
+        (lead,) = endpoint.verdict(total, endpoint.endpoint([total], (2, 3)))
+        assert said in lead and lead.endswith(" to 1.000." if refined is truth else "changed.")
+
+
 def test_of_one_volume_a_dice_is_higher_or_lower_and_no_method_better():
     truth = mitochondrion()
     initial = truth.copy()
