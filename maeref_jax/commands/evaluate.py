@@ -9,6 +9,7 @@ from pathlib import Path
 
 from maeref_jax.commands import command_line
 from maeref_jax.errors import BadInput
+from maeref_jax.evaluation import openings_log
 
 # Task: the file of evaluation/ whose `judge(settings, workdir)` does it.
 TASKS = {
@@ -19,6 +20,13 @@ TASKS = {
     "sparse": "sparse",
     "tissue": "tissue",
     "places": "places",
+}
+# Tasks with settings of their own: the group that holds them, and the mode that has it.
+MODES = {
+    "phantoms": ("real", "phantom"),
+    "continuity": ("continuity", "epfl_hippocampus"),
+    "sparse": ("sparse", "sparse"),
+    "tissue": ("tissue", "tissue"),
 }
 
 
@@ -38,10 +46,17 @@ def main(argv):
     settings = command_line.load_config(arguments.config, overrides).to_dict()
     if settings["task"] not in TASKS:
         raise BadInput(f"task is {settings['task']}, expected one of {', '.join(TASKS)}")
+    group, mode = MODES.get(settings["task"], ("", ""))
+    if group and group not in settings:
+        raise BadInput(
+            f"the task '{settings['task']}' belongs to configs/evaluate.py:{mode}, whose group '{group}' "
+            f"{arguments.config} has not got; give --config evaluate:{mode}"
+        )
     if (arguments.workdir / "config.json").exists():
         raise BadInput(
             f"{arguments.workdir} holds a model, whose summary.json would be replaced; give a --workdir for the "
             "report, and name the models: --config.ensemble=DIR --config.refiner=DIR"
         )
+    openings_log.check_free(arguments.workdir)
     # Imported late: --help and mistakes in the command are answered without waiting for jax.
     importlib.import_module(f"maeref_jax.evaluation.{TASKS[settings['task']]}").judge(settings, arguments.workdir)

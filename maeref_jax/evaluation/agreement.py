@@ -3,7 +3,6 @@
 `judge` counts one volume, and only `tables` and `summary` take ratios, of the sums over volumes.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,15 @@ from maeref_jax.metrics import overlap, scores, validity
 from maeref_jax.report.dice_tables import dice_table, name_of, repair_table
 
 RESHELLED = "sanity: refined, its shell derived again"
+
+
+class Told(NamedTuple):
+    """What notes say beside the numbers. slices: how far they agree, runs.slices_in_words; unit: what intervals are
+    about, independence.in_words.
+    """
+
+    slices: str = ""
+    unit: str = ""
 
 
 class Judged(NamedTuple):
@@ -93,7 +101,7 @@ def total(judged):
 
 def summary(judged, endpoint_classes):
     """The numbers for programs: endpoint, dice_hidden, dice_low_signal, dice_all, repairs, validity. Undefined ones are
-    None.
+    NaN.
     """
     found, primary = total(judged), endpoint([one.scores for one in judged], endpoint_classes)
     numbers = {
@@ -111,16 +119,19 @@ def summary(judged, endpoint_classes):
             }
             for name, crops in found.validity.items()
         }
-    return _without_nan(numbers)
+    return numbers
 
 
-def tables(judged, class_names, endpoint_classes):
+def tables(judged, class_names, endpoint_classes, told=Told()):
     """A list of report.Table. judged: Judged of every volume; class_names: background first; endpoint_classes: ids
     whose Dice is averaged to compare methods.
     """
     found = total(judged)
     reshelled = {region: sum(one.reshelled[region] for one in judged) for region in judged[0].reshelled}
-    tables = [_dice_table(found, class_names, reshelled), comparison([one.scores for one in judged], endpoint_classes)]
+    tables = [
+        _dice_table(found, class_names, reshelled, told.slices),
+        comparison([one.scores for one in judged], endpoint_classes, unit=told.unit),
+    ]
     tables += [_published_table(judged, endpoint_classes)] if judged[0].published else []
     tables += [repair_table(found.repairs)] if found.repairs else []
     tables += [_control_table(judged, endpoint_classes)] if judged[0].controls else []
@@ -128,7 +139,7 @@ def tables(judged, class_names, endpoint_classes):
     return [table for table in tables if table]
 
 
-def _dice_table(found, class_names, reshelled):
+def _dice_table(found, class_names, reshelled, slices):
     dice = {
         region: {
             name: scores.dice_with_mean(counts)
@@ -145,7 +156,7 @@ def _dice_table(found, class_names, reshelled):
     if found.repairs:
         note += (
             " The nearest visible label learns nothing: each hidden voxel copies the closest voxel of its slice that "
-            "is not hidden, and its slices agree as those of every refiner do."
+            f"is not hidden{f'; {slices}' if slices else ''}."
         )
     if reshelled:
         note += " The last row forgets the shell of the refined map and derives it by distance, like that of the truth."
@@ -201,9 +212,3 @@ def _validity_table(found):
     return report.Table(
         "How plausible the masks look", ("per crop", *report.METRIC_NAMES), tuple(rows), ("refined",), note
     )
-
-
-def _without_nan(tree):
-    if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    return None if isinstance(tree, float) and math.isnan(tree) else tree

@@ -1,11 +1,13 @@
 """The volumes to judge on: phantoms by seed, or files, with their truth; and whether any model has seen them."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from maeref_jax.errors import BadInput, tell
+from maeref_jax.evaluation import independence
 from maeref_jax.phantoms.artefacts import ARTEFACTS
 from maeref_jax.phantoms.low_signal import LowSignalSettings, lower_signal
 from maeref_jax.phantoms.phantom import PhantomSettings, phantom
@@ -58,11 +60,13 @@ def check(settings):
             f"both phantoms (phantom.seeds {seeds}) and {', '.join(given)} are given; for files only, add "
             "--config.phantom.seeds="
         )
+    check_phantoms(settings["phantom"])
+    independence.check(settings)
     conditions = sorted({*files["conditions"]} - {""})
     if len(conditions) not in (0, 2):
         raise BadInput(f"files.conditions: expected two to compare, or none, found {', '.join(conditions)}")
     beside = [f"files.{role}" for role in ROLES if files[role]]
-    if files["damage"] < 0 or (files["damage"] and beside):
+    if not 0 <= files["damage"] < math.inf or (files["damage"] and beside):
         raise BadInput(
             f"files.damage is {files['damage']:g} beside {', '.join(beside) or 'nothing'}; expected 0 for none, or a "
             "number of regions per million voxels and only files.truths: labels and what is hidden are made of these"
@@ -75,6 +79,18 @@ def check(settings):
     unknown = [shift for shift in settings["phantom"]["shifts"] if shift not in (*ARTEFACTS, *SHAPES)]
     if unknown:
         raise BadInput(f"phantom.shifts: no '{unknown[0]}'; expected some of {', '.join((*ARTEFACTS, *SHAPES))}")
+
+
+def check_phantoms(phantom):
+    """Raises BadInput for phantoms that cannot be made. phantom: a group of settings, seeds, shape, voxel_size_nm."""
+    seeds = phantom["seeds"]
+    if any(not isinstance(seed, int) or seed < 0 for seed in seeds):
+        raise BadInput(f"phantom.seeds is {seeds}, expected whole numbers of 0 or more")
+    shape, size = phantom["shape"], phantom["voxel_size_nm"]
+    if len(shape) != 3 or min(shape) < 1:
+        raise BadInput(f"phantom.shape is {tuple(shape)}, expected three numbers of voxels (z, y, x), 1 or more")
+    if len(size) != 3 or not all(0 < side < math.inf for side in size):
+        raise BadInput(f"phantom.voxel_size_nm is {tuple(size)}, expected three lengths (z, y, x) above 0")
 
 
 def with_classes(settings, names):

@@ -15,7 +15,7 @@ import numpy as np
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import cases, openings_log
+from maeref_jax.evaluation import cases, openings_log, summary
 from maeref_jax.evaluation.contestants import without_ambiguous
 from maeref_jax.evaluation.page import described, training_seconds, versions
 from maeref_jax.masking import continuity
@@ -59,39 +59,46 @@ def judge(settings, workdir):
     cases.check_held_out(settings, models.values())
     scheme = jobs.scheme_of(next(iter(models.values())), None, settings["classes"])
     given = cases.cases(settings, scheme, workdir / "held_out")
+    if unsized := [case.stem for case in given if case.voxel_size_nm is None]:
+        raise BadInput(
+            f"{unsized[0]}: boundaries are compared within {TOLERANCE_NM:g} nm, but no file says how large a voxel is; "
+            "give --voxel_size_nm Z,Y,X"
+        )
     make_workdir(workdir)
-    openings_log.write_log(workdir, [c.stem for c in given], {name: model.workdir for name, model in models.items()})
-    counted, maps = {}, {}
-    for case in given:
-        for number, found in columns.items():
-            print(f"{case.stem}, shape {case.truth.shape}, {number} labelled slices", flush=True)
-            maps[case.stem, number] = predictions(case, found, workdir / "held_out" / number, settings)
-            for row, labels in maps[case.stem, number].items():
-                counted[case.stem, number, row] = count(case.truth, labels, case.voxel_size_nm, asked["smallest_vx"])
-    tables = [table for case in given for table in _tables(case.stem, counted, columns, settings, models)]
-    pictures = [_picture(case, maps, asked) for case in given]
-    write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, tables)) + "\n")
-    summary = {f"{stem}, {number}, {row}": _numbers(one) for (stem, number, row), one in counted.items()}
-    summary["seconds"] = round(time.monotonic() - began, 1)
-    write_text(workdir / "summary.json", json.dumps(summary, indent=1))
-    for case, picture in zip(given, pictures, strict=True):
-        (workdir / f"{case.stem}.png").write_bytes(picture.png)
-    page = html_page(
-        title="Few labelled slices, judged by the truth",
-        lead=[],
-        pictures=pictures,
-        tables=tables,
-        classes=without_ambiguous(scheme),
-        facts={
-            "Held-out volumes": {case.stem: described(case) for case in given},
-            "Models": {name: model.workdir for name, model in models.items()},
-            "Evaluation settings": flat(settings),
-            "Versions": versions(),
-        },
-    )
-    write_text(workdir / "report.html", page)
-    print("\n" + "\n\n".join(map(report.text_table, tables)))
-    print(f"\nPictures and tables: {workdir / 'report.html'}")
+    with openings_log.opened(workdir, [c.stem for c in given], {name: one.workdir for name, one in models.items()}):
+        counted, maps = {}, {}
+        for case in given:
+            for number, found in columns.items():
+                print(f"{case.stem}, shape {case.truth.shape}, {number} labelled slices", flush=True)
+                maps[case.stem, number] = predictions(case, found, workdir / "held_out" / number, settings)
+                for row, labels in maps[case.stem, number].items():
+                    counted[case.stem, number, row] = count(
+                        case.truth, labels, case.voxel_size_nm, asked["smallest_vx"]
+                    )
+        tables = [table for case in given for table in _tables(case.stem, counted, columns, settings, models)]
+        pictures = [_picture(case, maps, asked) for case in given]
+        write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, tables)) + "\n")
+        numbers = {f"{stem}, {number}, {row}": _numbers(one) for (stem, number, row), one in counted.items()}
+        numbers["seconds"] = round(time.monotonic() - began, 1)
+        summary.write(workdir / "summary.json", numbers)
+        for case, picture in zip(given, pictures, strict=True):
+            (workdir / f"{case.stem}.png").write_bytes(picture.png)
+        page = html_page(
+            title="Few labelled slices, judged by the truth",
+            lead=[],
+            pictures=pictures,
+            tables=tables,
+            classes=without_ambiguous(scheme),
+            facts={
+                "Held-out volumes": {case.stem: described(case) for case in given},
+                "Models": {name: model.workdir for name, model in models.items()},
+                "Evaluation settings": flat(settings),
+                "Versions": versions(),
+            },
+        )
+        write_text(workdir / "report.html", page)
+        print("\n" + "\n\n".join(map(report.text_table, tables)))
+        print(f"\nPictures and tables: {workdir / 'report.html'}")
 
 
 def models_of(folder, number):

@@ -55,6 +55,8 @@ def check(fading, shape, size):
         raise BadInput(
             f"fading is {fading}, expected seeds of phantoms and the number of mitochondria to fade, 1 or more"
         )
+    if any(not isinstance(seed, int) or seed < 0 for seed in fading["seeds"]):
+        raise BadInput(f"fading.seeds is {fading['seeds']}, expected whole numbers of 0 or more")
     if any(side > length for side, length in zip(size, shape, strict=True)):
         raise BadInput(f"the ensemble's window {size} is larger than the phantoms, phantom.shape {tuple(shape)}")
 

@@ -138,28 +138,35 @@ def _detection(counted, class_names):
     rows = []
     for name, words in WORDS.items():
         cells = [report.number(calibration.auroc(counted.doubts[name, c])) for c in (None, *range(len(class_names)))]
-        rows.append((words, *cells, *_risks(counted.doubts[name, None])))
+        rows.append((words, *cells, *map(_cent, risks(counted.doubts[name, None]))))
     singles = [doubts for (name, _), doubts in counted.doubts.items() if name.startswith("member")]
-    scores = [calibration.auroc(doubts) for doubts in singles]
-    risks = np.mean([[float(cell.rstrip(" %")) for cell in _risks(doubts)] for doubts in singles], axis=0)
+    scores, wrong = [calibration.auroc(doubts) for doubts in singles], np.mean([*map(risks, singles)], axis=0)
     empty = ("",) * len(class_names)
-    rows.append(("a member's own (mean of members)", report.number(float(np.mean(scores))), *empty, *map(_cent, risks)))
+    rows.append(("a member's own (mean of members)", report.number(float(np.mean(scores))), *empty, *map(_cent, wrong)))
     header = ("AUROC for error", "all", *class_names, *(f"wrong of the surest {share:.0%}" for share in RISK_AT))
     note = (
         "AUROC: the chance that a wrong voxel has more entropy than a right one, .5 for no idea; per class over voxels "
         "that are, or are called, of that class. Wrong of the surest: the share of errors if only so many of the "
-        "voxels are kept, the least doubtful first."
+        "voxels are kept, the least doubtful first, of equally doubtful ones any."
     )
     return report.Table("Does entropy know of errors?", header, tuple(rows), (), note)
 
 
-def _risks(doubts):
-    coverage, risk = calibration.risk_coverage(doubts)
-    return [_cent(100 * risk[min(np.searchsorted(coverage, share), len(risk) - 1)]) for share in RISK_AT]
+def risks(doubts):
+    """The share of wrong ones among the surest RISK_AT of the voxels, float64, NaN without voxels. Of equally doubtful
+    ones each is as likely to be kept, so that errors grow evenly within a level. doubts: calibration.DoubtCounts.
+    """
+    voxels = doubts.right + doubts.wrong
+    there = voxels > 0
+    if not there.any():
+        return np.full(len(RISK_AT), np.nan)
+    kept, wrong = (np.concatenate([[0], part[there].cumsum()]) for part in (voxels, doubts.wrong))
+    wanted = np.array(RISK_AT) * kept[-1]
+    return np.interp(wanted, kept, wrong) / wanted
 
 
-def _cent(value):
-    return f"{value:.2f} %"
+def _cent(share):
+    return "-" if np.isnan(share) else f"{100 * share:.2f} %"
 
 
 def _calibration(counted):

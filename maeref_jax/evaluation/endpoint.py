@@ -11,19 +11,22 @@ from maeref_jax.report.dice_tables import name_of
 
 
 class Endpoint(NamedTuple):
-    """The primary endpoint (EVALUATION E1): name: of the best other map; refined, other: mean Dice of both; difference:
-    Interval of refined minus other, bootstrap over volumes, paired; p: of sign flips of the volumes' differences.
+    """The primary endpoint (EVALUATION E1): name: of the best other repair; refined, other, initial: mean Dice of both,
+    and of the map that nobody repaired; difference: Interval of refined minus other, bootstrap over volumes, paired; p:
+    of sign flips of the volumes' differences.
     """
 
     name: str
     refined: float
     other: float
+    initial: float
     difference: statistics.Interval
     p: float
 
 
 def endpoint(found, classes, seed=0):
-    """The Endpoint of Scores of every volume; None without a refiner, or where nothing was hidden. classes: ids whose
+    """The Endpoint of Scores of every volume; None without a refiner, or where the truth has none of the classes in
+    hidden tokens: there a Dice is 0 for whoever invents some, and undefined for whoever is right. classes: ids whose
     Dice is averaged. The best other map is the best on these very volumes, which favours it.
     """
     maps = found[0].confusions["hidden"]
@@ -35,21 +38,22 @@ def endpoint(found, classes, seed=0):
 
     counts = {name: np.stack([one.confusions["hidden"][name] for one in found]) for name in maps}
     dice = {name: statistic(each.sum(0)) for name, each in counts.items()}
-    known = [name for name in dice if name not in ("initial", "refined") and not math.isnan(dice[name])]
-    if not known or math.isnan(dice["refined"]):
+    others = [name for name in dice if name not in ("initial", "refined")]
+    if not others or not counts["refined"].sum(0)[list(classes)].any():
         return None
-    best, refined = max(known, key=dice.get), counts["refined"]
+    best, refined = max(others, key=dice.get), counts["refined"]
     difference = statistics.difference_interval(refined, counts[best], statistic, seed)
     each = [statistic(a) - statistic(b) for a, b in zip(refined, counts[best], strict=True)]
-    return Endpoint(best, dice["refined"], dice[best], difference, statistics.sign_flip_p(np.array(each), seed))
+    reached = dice["refined"], dice[best], dice["initial"]
+    return Endpoint(best, *reached, difference, statistics.sign_flip_p(np.array(each), seed))
 
 
-def comparison(found, classes, seed=0):
+def comparison(found, classes, seed=0, unit=""):
     """A report.Table: how far the refined map is ahead of each other one, inside hidden tokens (EVALUATION E1).
 
-    found: Scores of every volume; classes: ids whose Dice is averaged. Interval: bootstrap over volumes, paired. p:
-    sign flips of the volumes' differences. The best competitor stands alone: it is the primary endpoint; the other p
-    are Holm-corrected together. None where there is nothing to compare with.
+    found: Scores of every volume; classes: ids whose Dice is averaged; unit: of independence.in_words. Interval:
+    bootstrap over volumes, paired. p: sign flips of the volumes' differences. The best competitor stands alone: it is
+    the primary endpoint; the other p are Holm-corrected together. None where there is nothing to compare with.
     """
     names = [name for name in found[0].confusions["hidden"] if name != "refined"]
     if "refined" not in found[0].confusions["hidden"]:
@@ -70,10 +74,11 @@ def comparison(found, classes, seed=0):
     corrected = dict(zip(others, statistics.holm(np.array([chances[name] for name in others])), strict=True))
     for name in names:
         difference = statistics.difference_interval(refined, counts[name], statistic, seed)
-        between = f"[{difference.low:+.3f}, {difference.high:+.3f}]" if difference.clusters > 1 else "-"
+        between = "-" if math.isnan(difference.low) else f"[{difference.low:+.3f}, {difference.high:+.3f}]"
+        estimate = "-" if math.isnan(difference.estimate) else f"{difference.estimate:+.3f}"
         ahead = sum(statistic(a) > statistic(b) for a, b in zip(refined, counts[name], strict=True))
         p = report.number(float(chances[name] if name == best else corrected[name]))
-        cells = (report.number(dice[name]), f"{difference.estimate:+.3f}", between, f"{ahead} of {len(found)}", p)
+        cells = (report.number(dice[name]), estimate, between, f"{ahead} of {len(found)}", p)
         rows.append((f"{name_of(name)}{' (best of the others)' if name == best else ''}", *cells))
     header = ("inside hidden tokens", "its Dice", "refined minus it", "95 % interval", "ahead in", "p")
     note = (
@@ -81,59 +86,106 @@ def comparison(found, classes, seed=0):
         f"({report.number(statistic(refined.sum(0)))}) against the best of the others. Interval: paired bootstrap over "
         f"{len(found)} volumes, too narrow for fewer than ten. p: sign flips of the volumes' differences, not below "
         "2 / 2^n with n volumes; that of the best stands alone, the others are Holm-corrected. The best is the best on "
-        "these very volumes; Dice is of all volumes together, p and 'ahead in' are of each by itself."
+        "these very volumes; Dice is of all volumes together, p and 'ahead in' are of each by itself, but for those "
+        "where it is undefined, a dash: where neither truth nor map has any of the classes."
+        f"{' ' * bool(unit)}{unit}"
     )
     strong = tuple(row[0] for row in rows if "(best of the others)" in row[0])
     return report.Table("The refined map against every other one", header, tuple(rows), strong, note)
 
 
-def verdict(found, primary=None):
+def verdict(found, primary=None, unit=""):
     """The result in a few plain sentences, good or bad; a list of str. found: Scores of all volumes; primary: their
-    Endpoint.
+    Endpoint; unit: of independence.in_words.
     """
     if not found.repairs:
         mean = scores.dice_with_mean(found.confusions["all"]["initial"])["mean"]
         return [f"The segmentation alone, no refiner: mean Dice of the foreground classes {mean:.3f} (1 is the truth)."]
-    dice = {
-        name: scores.dice_with_mean(found.confusions["hidden"][name])["mean"]
-        for name in ("initial", "nearest", "refined")
-    }
-    if math.isnan(dice["initial"]):
-        return ["No voxel with known truth was hidden: there was nothing to repair, and nothing was changed."]
-    repairs = found.repairs["refined"]
-    direction = "rose" if dice["refined"] > dice["initial"] else "did not rise: it went"
-    better, worse = repairs["wrong_to_right"], repairs["right_to_wrong"]
-    first = (
-        f"Where the segmentation was unreliable, the mean Dice score of the foreground classes {direction} from "
-        f"{dice['initial']:.3f} to {dice['refined']:.3f} (1 is the truth). {better:,} wrong voxels became right and "
-        f"{worse:,} right ones became wrong."
-    )
-    compared = "the refiner is better than that" if dice["refined"] > dice["nearest"] else "the refiner is NOT better"
-    second = (
-        f"Copying the nearest visible label, which learns nothing, reaches {dice['nearest']:.3f}: {compared}. "
-        f"{scores.share_hidden(found):.1%} of the voxels were hidden; they hold "
-        f"{scores.share_of_errors_hidden(found):.0%} of all errors, the most that any refinement could repair."
-    )
-    outside = found.changed_outside["refined"]
+    elsewhere = _elsewhere(found)
+    if not found.confusions["hidden"]["initial"].sum():
+        nothing = "" if found.changed_outside["refined"] else ": there was nothing to repair"
+        return [f"No voxel with known truth was hidden{nothing}. {elsewhere}"]
+    share = scores.share_of_errors_hidden(found)
+    errors = "no error" if math.isnan(share) else f"{share:.0%} of all errors"
     return [
-        *_primary(primary),
-        first,
-        second,
-        f"Outside the hidden tokens {outside or 'no'} voxel{'s' if outside > 1 else ''} changed.",
+        *_primary(primary, unit),
+        _repaired(found),
+        f"{_beside_copies(found)} {scores.share_hidden(found):.1%} of the voxels were hidden; they hold {errors}, the "
+        "most that any refinement of them could repair.",
+        elsewhere,
     ]
 
 
-def _primary(primary):
-    """The primary endpoint as a sentence, if there is one."""
+def _repaired(found):
+    """What became of the hidden tokens: by their Dice, or by counts where the truth has no foreground there."""
+    initial, refined = (found.confusions["hidden"][name] for name in ("initial", "refined"))
+    repairs = found.repairs["refined"]
+    better, worse = repairs["wrong_to_right"], repairs["right_to_wrong"]
+    counts = f"{better:,} wrong voxels became right and {worse:,} right ones became wrong"
+    if not initial[1:].any():
+        left = "The refined map has some there" if refined[:, 1:].any() else "The refined map has none left there"
+        net = "repaired more than it broke" if better > worse else "did NOT repair more than it broke"
+        return (
+            f"In hidden tokens the truth has no foreground, so no Dice score says how good a repair is there. {left}. "
+            f"{counts}: the refiner {net}."
+        )
+    before, after = (scores.dice_with_mean(counts)["mean"] for counts in (initial, refined))
+    direction = "rose" if after > before else "did not rise: it went"
+    return (
+        f"Where the segmentation was unreliable, the mean Dice score of the foreground classes {direction} from "
+        f"{before:.3f} to {after:.3f} (1 is the truth). {counts}."
+    )
+
+
+def _elsewhere(found):
+    """What became of the rest, which only a refiner that works everywhere changes."""
+    outside = found.changed_outside["refined"]
+    if not outside:
+        return "Outside the hidden tokens no voxel changed."
+    dice = (scores.dice_with_mean(found.confusions["all"][name])["mean"] for name in ("initial", "refined"))
+    before, after = map(report.number, dice)
+    return (
+        f"Outside the hidden tokens {outside:,} voxel{'s' if outside > 1 else ''} changed; everywhere, the mean Dice "
+        f"of the foreground classes went from {before} to {after}."
+    )
+
+
+def _beside_copies(found):
+    """The refined map beside what learns nothing. Of one volume, and without an interval, a number is no more than
+    higher or lower.
+    """
+    copied, refined = (found.confusions["hidden"][name] for name in ("nearest", "refined"))
+    if not copied[1:].any():
+        wrong, left = overlap.errors(copied), overlap.errors(refined)
+        word = "fewer than that" if left < wrong else "as many" if left == wrong else "MORE than that"
+        return (
+            f"Copying the nearest visible label, which learns nothing, leaves {wrong:,} voxels wrong there; the "
+            f"refiner {left:,}, {word}."
+        )
+    dice, own = (scores.dice_with_mean(counts)["mean"] for counts in (copied, refined))
+    word = "higher" if own > dice else "lower" if own < dice else "as high"
+    return (
+        f"Copying the nearest visible label, which learns nothing, reaches {dice:.3f}; that of the refiner is {word}."
+    )
+
+
+def _primary(primary, unit):
+    """The primary endpoint as a sentence."""
     if primary is None:
-        return []
+        return [
+            "There is no primary endpoint: in hidden tokens the truth has none of the classes that it compares, so its "
+            "Dice is undefined."
+        ]
     difference = primary.difference
-    between = f", 95 % interval [{difference.low:+.3f}, {difference.high:+.3f}]" if difference.clusters > 1 else ""
-    decided = difference.clusters > 1 and (difference.low > 0 or difference.high < 0)
+    between = "" if math.isnan(difference.low) else f", 95 % interval [{difference.low:+.3f}, {difference.high:+.3f}]"
+    decided = difference.low > 0 or difference.high < 0  # neither is true of NaN, which one volume has
     word = "not told apart from" if not decided else "better than" if difference.estimate > 0 else "WORSE than"
     number = f"{difference.clusters} volume{'s' if difference.clusters > 1 else ''}"
+    higher = primary.initial > primary.other
+    untouched = f" (the initial map, which nobody repaired, {primary.initial:.3f})" if higher else ""
     return [
         f"Primary endpoint, Dice inside hidden tokens of the classes compared: the refiner reaches "
-        f"{primary.refined:.3f}, the best other way, {name_of(primary.name)}, {primary.other:.3f}: "
+        f"{primary.refined:.3f}, the best other way, {name_of(primary.name)}, {primary.other:.3f}{untouched}: "
         f"{difference.estimate:+.3f}{between}, {number}. The refiner is {word} it."
+        f"{' ' * bool(unit)}{unit}"
     ]

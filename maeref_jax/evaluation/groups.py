@@ -20,6 +20,8 @@ FEATURES = {
 
 def check_priors(priors, conditions, competitors) -> None:
     """BadInput unless priors, pairs (condition, name), are none, or a competitor for each of both conditions."""
+    if wrong := [pair for pair in priors if not isinstance(pair, tuple | list) or len(pair) != 2]:
+        raise BadInput(f"priors holds {wrong[0]!r}, expected pairs (condition, competitor), like (('a', 'mae_a'), …)")
     known = sorted({*conditions} - {""})  # volumes may have none
     if priors and (sorted(name for name, _ in priors) != known or len(priors) != 2):
         raise BadInput(f"priors names the conditions of files.conditions, {known}, two; found {priors}")
@@ -50,7 +52,7 @@ def shift_table(judged: dict[str, list], classes: tuple[int, ...]):
 
 def features(found: Found, meaning: Classes) -> dict:
     """{map: {feature: (sum, count)}} of one volume, whose voxel size is known, the truth with them."""
-    pixel_nm = found.case.voxel_size_nm[-1]
+    pixel_nm = found.case.voxel_size_nm[1:]
     maps = {**found.maps, "truth": found.case.truth}
     return {
         name: {
@@ -89,7 +91,7 @@ def condition_table(found: dict[str, list[dict]], priors: dict[str, str]):
 def _number(labels, pixel_nm, meaning):
     """(pieces of cristae in the planes, µm² of the inner part)."""
     cristae = labels == meaning.cristae
-    inner = np.count_nonzero(cristae | (labels == meaning.matrix)) * pixel_nm**2 / 1e6
+    inner = np.count_nonzero(cristae | (labels == meaning.matrix)) * np.prod(pixel_nm) / 1e6
     return float(sum(ndimage.label(plane, np.ones((3, 3)))[1] for plane in cristae)), inner
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import maeref_jax
 from maeref_jax import report
-from maeref_jax.evaluation import agreement, pictures
-from maeref_jax.metrics import scores
+from maeref_jax.evaluation import pictures
 from maeref_jax.pipeline import jobs
-from maeref_jax.report.methods_section import methods_paragraph
+from maeref_jax.report.methods_section import DOUBTS, methods_paragraph
+from maeref_jax.report.most_changed import doubt_of
 from maeref_jax.report.page import html_page
 from maeref_jax.results.output import sidecars
 from maeref_jax.training.workdir import flat, write_text
@@ -24,7 +24,8 @@ def write_page(workdir, judged, given, tables, lead, models, classes, settings):
     """
     ensemble, refiner = models.get("ensemble"), models.get("refiner")
     chosen = pictures.choose_slices(judged, settings["pictures"]) if refiner else []
-    shown = [pictures.before_and_after(judged, choice, classes) for choice in chosen]
+    everywhere = bool(refiner and refiner.apply.everywhere)
+    shown = [pictures.before_and_after(judged, choice, classes, everywhere) for choice in chosen]
     used = {
         f"{name.capitalize()}: {model.name}": {"workdir": model.workdir, **flat(model.settings)}
         for name, model in models.items()
@@ -38,7 +39,7 @@ def write_page(workdir, judged, given, tables, lead, models, classes, settings):
         pictures=[one for pair in shown for one in pair],
         tables=tables,
         figures=_figures(judged, chosen, classes, settings, ensemble),
-        methods=_methods(judged, ensemble, refiner, classes, settings),
+        methods=_methods(judged, said, ensemble, refiner, classes, settings),
         classes=classes,
         facts={
             "Held-out volumes": {case.stem: described(case) for case in given},
@@ -47,9 +48,17 @@ def write_page(workdir, judged, given, tables, lead, models, classes, settings):
             "Versions": versions(),
         },
     )
+    write_pictures(workdir, [six.png for _, six in shown])
     write_text(workdir / "report.html", page)
-    for number, (_, six) in enumerate(shown, 1):
-        (workdir / f"picture_{number}.png").write_bytes(six.png)
+
+
+def write_pictures(workdir, pictures):
+    """Writes PNG bytes as WORKDIR/picture_1.png and so on; those of an earlier run, which had more, do not stay."""
+    for earlier in workdir.glob("picture_*.png"):
+        if earlier.stem.removeprefix("picture_").isdecimal():
+            earlier.unlink()
+    for number, png in enumerate(pictures, 1):
+        (workdir / f"picture_{number}.png").write_bytes(png)
 
 
 def versions(libraries=("jax", "flax", "numpy", "scipy", "scikit-image")):
@@ -106,33 +115,35 @@ def _figures(judged, chosen, classes, settings, ensemble):
     return pictures.paper_figures(judged, chosen, classes, settings["validity"]["classes"], ensemble, fading)
 
 
-def _methods(judged, ensemble, refiner, classes, settings):
-    """The paragraph for a methods section."""
-    total = agreement.total([found for _, _, found in judged])
-    known = int(total.confusions["all"]["initial"].sum())
-    changed = None
-    if refiner:
-        counts = total.repairs["refined"]
-        changed = (counts["wrong_to_right"] + counts["right_to_wrong"] + counts["wrong_to_other_wrong"]) / max(known, 1)
-    model = refiner or ensemble
-    asked = jobs.settled(jobs.Settings(**settings["refine"]), refiner)
-    judged_by = refiner and refiner.judge
-    may_be_ambiguous = ensemble and ensemble.settings["classes"]["ambiguous"] >= 0
-    agreeing = (jobs.agreeing_slices(asked, refiner, case.voxel_size_nm, len(case.truth)) for case, _, _ in judged)
-    return methods_paragraph(
-        volumes=len(judged),
-        voxel_size_nm=tuple(model.settings["voxel_size_nm"]),
-        segmented_by="an ensemble of U-Nets" if ensemble else "a segmentation given beforehand",
+def _methods(judged, said, ensemble, refiner, classes, settings):
+    """The paragraph for a methods section. said: {stem: sidecar}: they know how every volume was refined."""
+    done = [said[case.stem] for case, _, _ in judged]
+    first, voxels = done[0], sum(one["voxels"] for one in done)
+    asked, by_error = first["made_by"]["settings"], "error" in first["hidden_tokens"]
+    sizes = {case.voxel_size_nm for case, _, _ in judged}
+    own = {tuple(one.get("file_grid", {}).get("voxel_size_nm", ())) for one in done}
+    may_be_ambiguous = ensemble and ensemble.settings["classes"]["ambiguous"] >= 0 and not by_error
+    damaged = settings["files"]["damage"] > 0
+    given = "the true labels, of which regions were taken away" if damaged else "a segmentation given beforehand"
+    paragraph = methods_paragraph(
+        volumes=len(done),
+        voxel_size_nm=sizes.pop() if len(sizes) == 1 else None,
+        file_voxel_size_nm=own.pop() if len(own) == 1 else None,
+        segmented_by="an ensemble of U-Nets" if ensemble else given,
         members=ensemble.settings.get("members") if ensemble else None,
         classes=classes["names"],
-        doubt="error" if judged_by else asked.entropy_kind if ensemble else "given",
-        threshold=asked.gain if judged_by else asked.threshold,
-        ambiguous_threshold=asked.ambiguous_threshold if may_be_ambiguous and not judged_by else None,
-        token=model.apply.token if refiner else 4,
+        doubt="error" if by_error else doubt_of(first),
+        threshold=asked["gain"] if by_error else asked["threshold"],
+        ambiguous_threshold=asked["ambiguous_threshold"] if may_be_ambiguous else None,
+        token=asked["token"],
         refiner=refiner.name if refiner else "",
         parameters=jobs.parameters(refiner) if refiner else None,
-        hidden_share=scores.share_hidden(total),
-        changed_share=changed,
-        agreeing_slices=max(agreeing),
+        everywhere=first.get("everywhere", False),
+        hidden_share=sum(one["voxels"] * one["hidden_share"] for one in done) / voxels,
+        changed_share=sum(one["changed_voxels"] for one in done) / voxels if refiner else None,
+        caution=first.get("caution", 1.0),
+        agreeing_slices=max(one.get("agreeing_slices", 0) for one in done),
         versions=versions(("jax", "flax", "numpy")),
     )
+    # Nobody has painted that mask.
+    return paragraph.replace(DOUBTS["painted"], "the mask of these regions") if damaged else paragraph

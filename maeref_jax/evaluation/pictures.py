@@ -53,15 +53,20 @@ def cut(judged, choice):
     return case, Slice(*(None if array is None else array[window] for array in whole))
 
 
-def before_and_after(judged, choice, classes):
-    """(Slider, Picture) of one chosen slice: labels over the image, and six panels."""
+def before_and_after(judged, choice, classes, everywhere=False):
+    """(Slider, Picture) of one chosen slice: labels over the image, and six panels. everywhere: whether that is where
+    the refiner works.
+    """
     _, z, why = choice
     case, shown = cut(judged, choice)
     repaired = int(((shown.initial != shown.truth) & (shown.refined == shown.truth)).sum())
     broken = int(((shown.initial == shown.truth) & (shown.refined != shown.truth)).sum())
+    outlines = "tokens whose labels were hidden and filled in from their surroundings; all else is untouched."
+    if everywhere:
+        outlines = "tokens called unreliable; the refiner works everywhere, there and elsewhere."
     caption = (
         f"{case.stem}, slice {z} ({why}). {repaired:,} voxels repaired, {broken:,} made wrong in this view. Pink "
-        "outlines: tokens whose labels were hidden and filled in from their surroundings; all else is untouched."
+        f"outlines: {outlines}"
     )
     six = Picture(panels(shown, classes["names"], classes["colours"], case.voxel_size_nm), caption)
     return Slider(*overlays(shown, classes["colours"]), f"{case.stem}, slice {z}."), six

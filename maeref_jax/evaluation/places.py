@@ -5,14 +5,13 @@ The labels that are judged and the tokens that are hidden today are those of the
 Beside the entropies stands the error that correctors expect (`judges`), which the pipeline writes.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import cases, doubt, openings_log, runs
+from maeref_jax.evaluation import cases, doubt, independence, openings_log, runs, summary
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.evaluation.page import described, versions
 from maeref_jax.metrics import calibration, places, statistics
@@ -20,7 +19,6 @@ from maeref_jax.pipeline import jobs, methods, refining
 from maeref_jax.pipeline.shown import seen_by
 from maeref_jax.report.curves import Axis, curves_figure
 from maeref_jax.report.page import Picture, html_page
-from maeref_jax.results import claim
 from maeref_jax.training.workdir import flat, make_workdir, write_text
 from maeref_jax.uncertainty.entropy import KINDS, entropy_of_means
 from maeref_jax.volumes.volume import labels_from_disk
@@ -51,26 +49,24 @@ def judge(settings, workdir):
     models |= {f"judge {name}": model for name, model in judges.items()}
     scheme = jobs.scheme_of(ensemble, refiner, settings["classes"])
     cases.check_held_out(settings, models.values())
-    output, busy = workdir / "held_out", f"{workdir} is being evaluated already"
-    claim.check_free(workdir / "claims", "evaluating", busy)
-    given = cases.cases(settings, scheme, output)
+    output = workdir / "held_out"
+    given, left_out = independence.without_shifts(cases.cases(settings, scheme, output))
     if any("image" not in case.inputs for case in given):
         raise BadInput("the ensemble needs images to judge: give files.images beside files.truths")
     for model in (refiner, *judges.values()):
         runs.check(given, ensemble, model, {}, {}, settings, output)
     make_workdir(output)
     counted = {}
-    with claim.alone(workdir / "claims", "evaluating", busy):
-        openings_log.write_log(
-            workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()}
-        )
+    looked_at = {name: model.workdir for name, model in models.items()}
+    with openings_log.opened(workdir, [case.stem for case in given], looked_at):
         for case in given:
             print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
             results = runs.refine(case, ensemble, refiner, settings, output)
             more = {f"error that {n} expects": expected(case, ensemble, m, output / n) for n, m in judges.items()}
             token = refiner.apply.token if refiner else jobs.Settings(**settings["refine"]).token
             counted[case.stem] = count(case, results, ensemble, token, more)
-        _write(counted, given, models, without_ambiguous(scheme), settings, workdir)
+        said = left_out, independence.in_words(settings)
+        _write(counted, given, models, without_ambiguous(scheme), settings, workdir, said)
 
 
 def load_judges(workdirs):
@@ -149,15 +145,15 @@ def times_as_many(counted, name, seed=0):
     return statistics.interval(clusters[..., used], ratio, seed, draws=DRAWS)
 
 
-def summary(counted, times):
-    """What places.json holds: of every score all that the tables and the picture show, None where undefined. counted,
+def numbers(counted, times):
+    """What places.json holds: of every score all that the tables and the picture show, NaN where undefined. counted,
     times: as for `tables`.
     """
     total = added(list(counted.values()))
     (area, errors), voxels = hidden_share(total), places.share_of(total[FIRST].everywhere)
 
     def plain(values):
-        return [None if np.isnan(value) else round(float(value), 5) for value in np.ravel(values)]
+        return [round(float(value), 5) for value in np.ravel(values)]
 
     parts = places.Places._fields[1:]
     return {
@@ -239,9 +235,10 @@ def _volumes(counted):
     return report.Table("Volume by volume", ("", "wrong", *names), tuple(rows), (), note)
 
 
-def _write(counted, given, models, classes, settings, workdir):
+def _write(counted, given, models, classes, settings, workdir, said):
     times = {name: times_as_many(counted, name) for name in next(iter(counted.values()))}
-    made, picture = tables(counted, times), curve(added(list(counted.values())))
+    first, *others = tables(counted, times)
+    made, picture = [independence.noted(first, *said), *others], curve(added(list(counted.values())))
     caption = (
         "Errors caught against hidden area, tokens ranked by their mean score. Dotted: the ceiling, the true errors "
         "first; dashed: chance."
@@ -261,7 +258,7 @@ def _write(counted, given, models, classes, settings, workdir):
         },
     )
     write_text(workdir / "places.html", page)
-    write_text(workdir / "places.json", json.dumps(summary(counted, times), indent=1, allow_nan=False))
+    summary.write(workdir / "places.json", numbers(counted, times))
     (workdir / "places.png").write_bytes(picture)
     print("\n" + "\n\n".join(map(report.text_table, made)))
     print(f"\nThe same as a page, with the curves: {workdir / 'places.html'}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
+from maeref_jax.evaluation.cases import check_phantoms
 from maeref_jax.metrics import morphometry, validity
 from maeref_jax.phantoms.phantom import VOXEL_SIZE_NM, phantom
 from maeref_jax.training.workdir import make_workdir, write_text
@@ -20,8 +21,9 @@ from maeref_jax.volumes.volume import open_volume
 
 def judge(settings, workdir):
     """The tables, printed and in WORKDIR/phantoms.txt: a check of the generator, no evidence."""
-    if "real" not in settings:
-        raise BadInput("the task 'phantoms' belongs to configs/evaluate.py:phantom, which names the real labels beside")
+    check_phantoms(settings["phantom"])
+    if not settings["phantom"]["seeds"]:
+        raise BadInput("phantom.seeds is empty; the task 'phantoms' needs seeds of phantoms to look at")
     found = tables(settings)
     make_workdir(workdir)
     text = "\n\n".join(map(report.text_table, found))

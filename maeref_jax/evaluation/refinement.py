@@ -1,15 +1,25 @@
 """Every held-out volume refined in every way and counted against the truth: tables, report, one opening of the log."""
 
-import json
 import textwrap
 import time
 
 from maeref_jax import report
-from maeref_jax.evaluation import agreement, cases, degradation, endpoint, groups, openings_log, page, runs, tables
+from maeref_jax.evaluation import (
+    agreement,
+    cases,
+    degradation,
+    endpoint,
+    groups,
+    independence,
+    openings_log,
+    page,
+    runs,
+    summary,
+    tables,
+)
 from maeref_jax.evaluation.contestants import load_models, without_ambiguous
 from maeref_jax.pipeline import jobs
 from maeref_jax.pipeline.blockwise import in_3d
-from maeref_jax.results import claim
 from maeref_jax.training.workdir import make_workdir, write_text
 
 
@@ -30,15 +40,12 @@ def judge(settings, workdir):
     cases.check_held_out(settings, models.values())
     if page.fades(settings, ensemble) and refiner and settings["pictures"]:
         degradation.check(settings["fading"], settings["phantom"]["shape"], in_3d(ensemble.apply)[0])
-    output, busy = workdir / "held_out", f"{workdir} is being evaluated already"
-    claim.check_free(workdir / "claims", "evaluating", busy)
+    output = workdir / "held_out"
     judged, counted, refining, given = [], [], 0.0, cases.cases(settings, scheme, output)
     runs.check(given, ensemble, refiner, competitors, others, settings, output)
     make_workdir(output)
-    with claim.alone(workdir / "claims", "evaluating", busy):
-        openings_log.write_log(
-            workdir, [case.stem for case in given], {name: model.workdir for name, model in models.items()}
-        )
+    looked_at = {name: model.workdir for name, model in models.items()}
+    with openings_log.opened(workdir, [case.stem for case in given], looked_at):
         filling = {"refined": refiner, **competitors} if refiner else {}
         for case in given:
             print(f"refining {case.stem}, shape {case.truth.shape}", flush=True)
@@ -51,13 +58,15 @@ def judge(settings, workdir):
                 judged.append((case, results, counted[-1].agreement))
         parts = [found for _, _, found in judged]
         primary = endpoint.endpoint([one.scores for one in parts], settings["endpoint_classes"])
-        lead = endpoint.verdict(agreement.total(parts), primary)
+        slices = runs.slices_in_words(given, refiner, settings) if refiner else ""
+        told = agreement.Told(slices, independence.in_words(settings))
+        lead = endpoint.verdict(agreement.total(parts), primary, told.unit)
         seconds = {name: page.training_seconds(model.workdir) for name, model in models.items()}
-        printed = [*tables.tables(counted, classes["names"], settings), page.cost_table(models, seconds)]
+        printed = [*tables.tables(counted, classes["names"], settings, told), page.cost_table(models, seconds)]
         seconds |= {"refine": round(refining, 1), "evaluate": round(time.monotonic() - began, 1)}
         write_text(workdir / "tables.txt", "\n\n".join(map(report.text_table, printed)) + "\n")
-        summary = {**agreement.summary(parts, settings["endpoint_classes"]), "seconds": seconds}
-        write_text(workdir / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
+        numbers = {**agreement.summary(parts, settings["endpoint_classes"]), "seconds": seconds}
+        summary.write(workdir / "summary.json", numbers)
         page.write_page(workdir, judged, given, printed, lead, models, classes, settings)
         words = (textwrap.fill(paragraph, 100) for paragraph in lead)
         print("\n" + "\n\n".join([*map(report.text_table, printed), *words]))

@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
     maps: {name: int16}; "initial" first, then, with a refiner, "nearest", "refined" and the competitors.
     hidden: bool; entropy: uint8, 255 is 1; confidence: uint8, 255 is 1, and rating, uint8 of trust.RATINGS from 1: both
-        None without a refiner.
+        None without a refiner; one that works everywhere is not rated.
     published: {name: int16} of competitors that redo the whole volume, as their authors did.
     controls: {name of CONTROLS: (hidden, refined)}: the same refiner let loose on other tokens.
     reshelled: int16, "refined" with its shell derived again, as that of the truth was; None where it was not.
@@ -70,9 +70,9 @@ def check_tokens(refiner, competitors):
 def refine(case, ensemble, refiner, settings, output):
     """Runs the pipeline on a Case, only segments it where `refiner` is None. Returns {role: Volume} of the results."""
     job = jobs.Job(stem=case.stem, output=output, **case.inputs)
-    rated = refiner is not None
+    rated = refiner is not None and not refiner.apply.everywhere
     refining.refine_volume(job, ensemble, refiner, _asked(settings, trust=rated))
-    roles = ("initial", "entropy", "hidden", *(("refined", "confidence", "trust") if rated else ()))
+    roles = ("initial", "entropy", "hidden", *(("refined", "confidence") if refiner else ()), *(("trust",) * rated))
     return {role: refining.open_result(output, case.stem, role) for role in roles}
 
 
@@ -101,13 +101,16 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
             maps[name] = _run(jobs.Job(case.stem, output / name, **case.inputs), ensemble, same, asked)
         else:
             maps[name] = _filled(case, initial, entropy, hidden, model, settings, output / name)
+        # One that works everywhere is compared in the very same tokens; whole it stands among those as published.
+        maps[name] = np.where(hidden, maps[name], initial)
         if settings["as_published"] and redoes_everything(model) and not case.shift:
             folder = output / f"{name}_as_published"
             published[name + PUBLISHED] = _redone(case, initial, entropy, ensemble, model, settings, folder)
     for name, model in others.items():
         own = _run(jobs.Job(case.stem, output / name, case.inputs["image"]), model, None, _as_given(settings))
         maps[name] = np.where(hidden, own, initial)
-    if settings["controls"] and refiner and not refiner.apply.sees_probabilities and not case.shift:
+    can_be_let_loose = refiner and not refiner.apply.sees_probabilities and not refiner.apply.everywhere
+    if settings["controls"] and can_be_let_loose and not case.shift:
         token, foreground = refiner.apply.token, initial > 0
         wanted = {
             "random": control_masks.random_tokens(hidden, token, settings["seed"], foreground),
@@ -126,17 +129,36 @@ def gather(case, results, ensemble, refiner, competitors, others, settings, outp
 
 def _usual_rounds(case, settings):
     """How many slices the labels agree with of a refiner for which nobody has found out what is best."""
-    length, size = settings["refine"]["agree_within_nm"], case.voxel_size_nm
-    length = jobs.AGREE_WITHIN_NM if length is None else length
-    return slices_within(length, size[0]) if size and len(case.truth) > 1 else 0
+    size = case.voxel_size_nm
+    return slices_within(_usual_length(settings), size[0]) if size and len(case.truth) > 1 else 0
+
+
+def _usual_length(settings):
+    length = settings["refine"]["agree_within_nm"]
+    return jobs.AGREE_WITHIN_NM if length is None else length
+
+
+def slices_in_words(given, refiner, settings):
+    """How far the slices of the nearest visible label and of the refined map agree, for the note of a table."""
+
+    def words(length):
+        return f"agree within {length:g} nm" if length else "do not agree with each other"
+
+    asked = jobs.settled(jobs.Settings(**settings["refine"]), refiner)
+    own = any(jobs.agreeing_slices(asked, refiner, case.voxel_size_nm, len(case.truth)) for case in given)
+    usual = any(_usual_rounds(case, settings) for case in given)
+    return (
+        f"its slices {words(usual and _usual_length(settings))}, those of the refined map "
+        f"{words(own and asked.agree_within_nm)}"
+    )
 
 
 def redoes_everything(model):
-    """Whether a refiner is meant for whole crops: it sees hidden labels, or the probabilities under them. One that
-    learns nothing has been published by nobody.
+    """Whether a refiner is meant for whole crops: it works everywhere; or it sees hidden labels, or the probabilities
+    under them, and learns. Of those that learn nothing and work at hidden tokens, nobody has published any.
     """
     whole_crops = model.apply.sees_hidden or "probabilities" in model.apply.needs
-    return whole_crops and model.name not in methods.UNLEARNED
+    return model.apply.everywhere or (whole_crops and model.name not in methods.UNLEARNED)
 
 
 def _as_given(settings):

@@ -5,7 +5,6 @@ A segmenter is called by its place in the folder: SHARE/DRAW/METHOD as benchmark
 there is.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import cases, doubt, openings_log
+from maeref_jax.evaluation import cases, doubt, independence, openings_log, summary
 from maeref_jax.evaluation.contestants import without_ambiguous
 from maeref_jax.metrics import calibration, overlap
 from maeref_jax.pipeline import jobs, methods
@@ -39,19 +38,19 @@ def judge(settings, workdir):
     for name, model in models.items():
         if (own := without_ambiguous(model.settings["classes"])["names"]) != names:
             raise BadInput(f"{name} has the classes {', '.join(own)}, others {', '.join(names)}; judge them apart")
-    given = cases.cases(settings, scheme, workdir / "held_out")
+    given, left_out = independence.without_shifts(cases.cases(settings, scheme, workdir / "held_out"))
     if any("image" not in case.inputs for case in given):
         raise BadInput("segmenters need images to be judged on: give files.images beside files.truths")
     make_workdir(workdir)
-    openings_log.write_log(workdir, [case.stem for case in given], {name: m.workdir for name, m in models.items()})
-    found = {}
-    for name, model in models.items():
-        print(f"counting {name}", flush=True)
-        found[name] = numbers(sum_of(count(model, case.inputs["image"], case.truth) for case in given), names)
-    table = table_of(found, names)
-    write_text(workdir / "tables.txt", report.text_table(table) + "\n")
-    write_text(workdir / "summary.json", json.dumps(found, indent=1))
-    print("\n" + report.text_table(table))
+    with openings_log.opened(workdir, [case.stem for case in given], {name: m.workdir for name, m in models.items()}):
+        found = {}
+        for name, model in models.items():
+            print(f"counting {name}", flush=True)
+            found[name] = numbers(sum_of(count(model, case.inputs["image"], case.truth) for case in given), names)
+        table = independence.noted(table_of(found, names), left_out)
+        write_text(workdir / "tables.txt", report.text_table(table) + "\n")
+        summary.write(workdir / "summary.json", found)
+        print("\n" + report.text_table(table))
 
 
 def models_in(folder):

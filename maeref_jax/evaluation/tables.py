@@ -21,7 +21,8 @@ from maeref_jax.samples.training_volumes import TrainingVolume
 
 class Counted(NamedTuple):
     """Of one volume. agreement: Judged; the rest are what `count` of the module of that name gives, None where it has
-    nothing to say (no refiner, a shift, classes that are not those of mitochondria, no condition or voxel size).
+    nothing to say (no refiner, or one that works everywhere, a shift, classes that are not those of mitochondria, no
+    condition or voxel size).
     """
 
     shift: str
@@ -64,19 +65,20 @@ def count(found: Found, models: dict, classes: int, settings: dict) -> Counted:
         along_z.count(found, inner),
         measurements.count(found, meaning) if meaning else None,
         sureness.count(found),
-        ratings.count(found),
+        None if found.rating is None else ratings.count(found),
         table_1,
         groups.features(found, meaning) if meaning and case.condition and case.voxel_size_nm else None,
     )
 
 
-def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict) -> list:
-    """Every report.Table that the volumes and settings give."""
+def tables(counted: list[Counted], class_names: tuple[str, ...], settings: dict, told=agreement.Told()) -> list:
+    """Every report.Table that the volumes and settings give. told: agreement.Told."""
     main = [one for one in counted if not one.shift]
     endpoint = settings["endpoint_classes"]
-    made = agreement.tables([one.agreement for one in main], class_names, endpoint)
+    made = agreement.tables([one.agreement for one in main], class_names, endpoint, told)
     if main[0].sureness is not None:
         made.append(sureness.table([one.sureness for one in main]))
+    if main[0].ratings is not None:
         made.append(ratings.table([one.ratings for one in main]))
     if main[0].reconstruction is not None:
         made.append(reconstruction.table([one.reconstruction for one in main]))

@@ -5,7 +5,6 @@ Sizes, threshold and growth of every method are chosen on validation blocks. The
 remembers.
 """
 
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +13,8 @@ import numpy as np
 
 from maeref_jax import report
 from maeref_jax.errors import BadInput
-from maeref_jax.evaluation import openings_log, tissue_blocks, tissue_masks, tissue_methods
-from maeref_jax.evaluation.page import training_seconds, versions
+from maeref_jax.evaluation import openings_log, summary, tissue_blocks, tissue_masks, tissue_methods
+from maeref_jax.evaluation.page import training_seconds, versions, write_pictures
 from maeref_jax.pipeline import methods
 from maeref_jax.report.canvas import Key, Panel, compose, enlarged, grey_image, outlined, scale_for
 from maeref_jax.report.page import Picture, html_page
@@ -47,12 +46,12 @@ def judge(settings, workdir):
             chosen[row]["as it comes"] = tissue_masks.as_it_comes(scored[only], only, rules, size)
     make_workdir(workdir)
     stems = [f"{one} ({name})" for name, group in asked["test"].items() for one in tissue_blocks.names(group)]
-    openings_log.write_log(workdir, stems, {row: model.workdir for row, model in models.items()})
-    order = [name for _, groups in asked["tables"] for name in groups]
-    found = {name: _of_group(name, asked["test"][name], asked, rows, chosen) for name in order}
-    tables = _tables(asked, rows, chosen, found, settings["seed"])
-    pictures = [picture for one in found.values() for picture in one["pictures"]]
-    _write(workdir, tables, pictures, found, chosen, settings, models, time.monotonic() - began)
+    with openings_log.opened(workdir, stems, {row: model.workdir for row, model in models.items()}):
+        order = [name for _, groups in asked["tables"] for name in groups]
+        found = {name: _of_group(name, asked["test"][name], asked, rows, chosen) for name in order}
+        tables = _tables(asked, rows, chosen, found, settings["seed"])
+        pictures = [picture for one in found.values() for picture in one["pictures"]]
+        _write(workdir, tables, pictures, found, chosen, settings, models, time.monotonic() - began)
 
 
 def methods_of(asked):
@@ -190,20 +189,19 @@ def _truth(counted):
 def _write(workdir, tables, pictures, found, chosen, settings, models, seconds):
     text = "\n\n".join(map(report.text_table, tables))
     write_text(workdir / "tables.txt", text + "\n")
-    summary = {
-        f"{name}, {row}, {kind}": {"voxels": one.tolist(), "dice": _number(tissue_masks.dice(one))}
+    numbers = {
+        f"{name}, {row}, {kind}": {"voxels": one.tolist(), "dice": round(tissue_masks.dice(one), 5)}
         for name, group in found.items()
         for (row, kind), one in group["counts"].items()
     }
-    summary["chosen"] = {
+    numbers["chosen"] = {
         f"{row}, {kind}": {name: value for name, value in one._asdict().items() if name != "counted"}
         for row, choices in chosen.items()
         for kind, one in choices.items()
     }
-    summary["seconds"] = round(seconds, 1)
-    write_text(workdir / "summary.json", json.dumps(summary, indent=1))
-    for number, one in enumerate(pictures, 1):
-        (workdir / f"picture_{number}.png").write_bytes(one.png)
+    numbers["seconds"] = round(seconds, 1)
+    summary.write(workdir / "summary.json", numbers)
+    write_pictures(workdir, [one.png for one in pictures])
     page = html_page(
         title="Masks of tissue, judged by the truth",
         lead=[],
@@ -220,7 +218,3 @@ def _write(workdir, tables, pictures, found, chosen, settings, models, seconds):
     write_text(workdir / "report.html", page)
     print("\n" + text)
     print(f"\nPictures and tables: {workdir / 'report.html'}")
-
-
-def _number(value):
-    return None if np.isnan(value) else round(value, 5)

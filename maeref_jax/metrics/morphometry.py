@@ -1,7 +1,7 @@
 """What biologists measure on cristae, in nanometres; none of it was used to tune the phantom.
 
 Everything is measured in the planes (z) of a label volume, as (sum, count) per feature, so that volumes add up:
-`add` them, then `means`. Pixels must be square in the plane.
+`add` them, then `means`. Pixels need not be square in the plane; skeletons are thinned pixel by pixel all the same.
 """
 
 import numpy as np
@@ -19,8 +19,9 @@ CORRELATION_LAGS_NM = (20, 50, 80, 120)
 FARTHEST_NEIGHBOUR_NM = 250.0
 
 
-def morphometry(labels: np.ndarray, pixel_nm: float, classes: Classes = MITOCHONDRIA) -> Sums:
-    """{feature: (sum, count)} of labels (z, y, x), integers, -1 unknown; `pixel_nm` is the pixel's side in the plane.
+def morphometry(labels: np.ndarray, pixel_nm: float | tuple[float, float], classes: Classes = MITOCHONDRIA) -> Sums:
+    """{feature: (sum, count)} of labels (z, y, x), integers, -1 unknown; `pixel_nm`: the sides of a pixel in the plane,
+    (y, x), or one for both.
 
     lamella_thickness_nm: twice the distance to the edge, over the skeleton pixels of cristae (drawn at double size)
     lamella_spacing_nm: from skeleton pixels of one crista to the nearest skeleton pixel of another one
@@ -30,8 +31,9 @@ def morphometry(labels: np.ndarray, pixel_nm: float, classes: Classes = MITOCHON
         cristae
     """
     features: Sums = {}
+    sides = np.broadcast_to(np.asarray(pixel_nm, float), 2)
     for plane in labels:
-        features = add(features, _plane(plane, pixel_nm, classes))
+        features = add(features, _plane(plane, sides, classes))
     return features
 
 
@@ -48,35 +50,35 @@ def means(features: Sums) -> dict[str, float]:
     return {name: total / count if count else float("nan") for name, (total, count) in features.items()}
 
 
-def _plane(plane, pixel_nm, classes):
+def _plane(plane, sides, classes):
     cristae = plane == classes.cristae
     inner = cristae | (plane == classes.matrix)
     intermembrane = np.count_nonzero(plane == classes.intermembrane)
     inside = np.count_nonzero(inner)
     lines = skeletonize(cristae)
     return {
-        "lamella_thickness_nm": _thickness(cristae, pixel_nm),
-        "lamella_spacing_nm": _spacing(cristae, lines, pixel_nm),
+        "lamella_thickness_nm": _thickness(cristae, sides),
+        "lamella_spacing_nm": _spacing(cristae, lines, sides),
         "cristae_share": (float(np.count_nonzero(cristae)), float(inside)),
         "intermembrane_share": (float(intermembrane), float(intermembrane + inside)),
-        **_correlation(cristae, inner, pixel_nm),
+        **_correlation(cristae, inner, sides),
     }
 
 
-def _thickness(cristae, pixel_nm):
+def _thickness(cristae, sides):
     # At double size every width is even and the measure exact. Cut lamellae go on behind the image's border, which is
     # therefore no edge.
     doubled = np.pad(cristae, 1, mode="edge").repeat(2, 0).repeat(2, 1)
     if doubled.all():
         return 0.0, 0.0
-    depth = ndimage.distance_transform_edt(doubled)[2:-2, 2:-2]
+    depth = ndimage.distance_transform_edt(doubled, sides)[2:-2, 2:-2]
     lines = skeletonize(doubled)[2:-2, 2:-2]
-    return float(depth[lines].sum()) * pixel_nm, float(np.count_nonzero(lines))
+    return float(depth[lines].sum()), float(np.count_nonzero(lines))
 
 
-def _spacing(cristae, lines, pixel_nm):
+def _spacing(cristae, lines, sides):
     objects, count = ndimage.label(cristae, np.ones((3, 3), int))
-    points = np.argwhere(lines)
+    points = np.argwhere(lines) * sides
     if count < 2 or len(points) < 2:
         return 0.0, 0.0
     owners = objects[lines]
@@ -85,34 +87,36 @@ def _spacing(cristae, lines, pixel_nm):
         own, others = points[owners == owner], points[owners != owner]
         if not len(own) or not len(others):
             continue
-        distance, _ = cKDTree(others).query(own, distance_upper_bound=FARTHEST_NEIGHBOUR_NM / pixel_nm)
+        distance, _ = cKDTree(others).query(own, distance_upper_bound=FARTHEST_NEIGHBOUR_NM)
         near = np.isfinite(distance)
-        total += float(distance[near].sum()) * pixel_nm
+        total += float(distance[near].sum())
         number += float(np.count_nonzero(near))
     return total, number
 
 
-def _correlation(cristae, inner, pixel_nm):
-    """Averaged over all directions: pairs are counted at once by correlating the masks with themselves."""
+def _correlation(cristae, inner, sides):
+    """Averaged over all directions: pairs are counted at once by correlating the masks with themselves. A pair is `lag`
+    apart to half of a pixel's longer side.
+    """
     names = [f"cristae_correlation_{lag}nm" for lag in CORRELATION_LAGS_NM]
     if not inner.any():
         return dict.fromkeys(names, (0.0, 0.0))
-    reach = int(np.ceil(max(CORRELATION_LAGS_NM) / pixel_nm)) + 1
+    reach = [int(np.ceil(max(CORRELATION_LAGS_NM) / side)) + 1 for side in sides]
     box = ndimage.find_objects(inner.astype(np.int8))[0]
     both = _self_correlation(cristae[box], reach)
     possible = _self_correlation(inner[box], reach)
-    offsets = np.arange(-reach, reach + 1)
-    ring = np.hypot(offsets[:, None], offsets) * pixel_nm
+    down, along = (np.arange(-far, far + 1) * side for far, side in zip(reach, sides, strict=True))
+    ring = np.hypot(down[:, None], along)
     result = {}
     for name, lag in zip(names, CORRELATION_LAGS_NM, strict=True):
-        at = np.abs(ring - lag) <= pixel_nm / 2
+        at = np.abs(ring - lag) <= max(sides) / 2
         result[name] = (float(both[at].sum()), float(possible[at].sum()))
     return result
 
 
 def _self_correlation(mask, reach):
-    """Number of pixel pairs for each offset up to `reach`, (2 reach + 1, 2 reach + 1)."""
-    mask = np.pad(mask.astype(np.float32), reach)
+    """Number of pixel pairs for each offset up to `reach` (y, x), (2 reach + 1, 2 reach + 1)."""
+    mask = np.pad(mask.astype(np.float32), [(far, far) for far in reach])
     full = fftconvolve(mask, mask[::-1, ::-1], mode="same")
     centre = [size // 2 for size in mask.shape]
-    return np.round(full[tuple(slice(at - reach, at + reach + 1) for at in centre)])
+    return np.round(full[tuple(slice(at - far, at + far + 1) for at, far in zip(centre, reach, strict=True))])

@@ -116,7 +116,11 @@ def test_controls_published_forms_other_ensembles_and_shifts_have_their_tables(r
 def test_a_second_run_takes_the_place_of_the_first(root, tmp_path, models):
     evaluate(root, tmp_path)
     first = json.loads((tmp_path / "summary.json").read_text())
-    evaluate(root, tmp_path, "--config.refine.threshold=0.9")
+    mine = tmp_path / "picture_of_mine.png"
+    mine.touch()
+    assert (tmp_path / "picture_1.png").exists()
+    evaluate(root, tmp_path, "--config.refine.threshold=0.9", "--config.pictures=0")
+    assert [path.name for path in tmp_path.glob("*.png")] == [mine.name], "those of an earlier report are gone"
     second = json.loads((tmp_path / "summary.json").read_text())
     assert second["dice_hidden"] != first["dice_hidden"]
     assert second["dice_all"]["initial"] == first["dice_all"]["initial"]
@@ -202,7 +206,19 @@ def test_a_missing_workdir_is_one_line_and_exit_code_2(root, tmp_path):
     ("overrides", "message"),
     [
         (["--config.task=uncertain"], "task is uncertain, expected one of refinement, uncertainty, phantoms"),
-        (["--config.task=phantoms"], "belongs to configs/evaluate.py:phantom"),
+        (["--config.task=phantoms"], "belongs to configs/evaluate.py:phantom, whose group 'real'"),
+        (["--config.task=sparse"], "'sparse' belongs to configs/evaluate.py:sparse, .* give --config evaluate:sparse"),
+        (["--config.task=continuity"], "'continuity' belongs to configs/evaluate.py:epfl_hippocampus"),
+        (["--config.task=tissue"], "'tissue' belongs to configs/evaluate.py:tissue"),
+        (["--config.phantom.shape=8,96"], r"phantom.shape is \(8, 96\), expected three numbers of voxels"),
+        (["--config.phantom.shape=8,0,96"], r"phantom.shape is \(8, 0, 96\)"),
+        (["--config.phantom.voxel_size_nm=8,0,6"], r"phantom.voxel_size_nm is .*expected three lengths"),
+        (["--config.phantom.seeds=-5"], r"phantom.seeds is \(-5,\), expected whole numbers of 0 or more"),
+        (["--config.fading.seeds=-5"], r"fading.seeds is \(-5,\), expected whole numbers of 0 or more"),
+        (["--config.priors=('a',)"], r"priors holds 'a', expected pairs \(condition, competitor\)"),
+        (["--config.priors=(('a','b','c'),)"], r"priors holds \('a', 'b', 'c'\)"),
+        (["--config.phantom.seeds=", "--config.files.damage=nan"], "files.damage is nan beside nothing; expected 0"),
+        (["--config.phantom.seeds=", "--config.files.damage=inf"], "files.damage is inf beside nothing; expected 0"),
         (["--config.endpoint_classes=0,1"], "expected some foreground classes of 0 background, 1 intermembrane"),
         (["--classes", "background,mitochondria"], "but R was trained for background,intermembrane,cristae,matrix,amb"),
         (["--config.validity.classes=0,1,2,7"], "expected the ids of background, intermembrane space, cristae and"),

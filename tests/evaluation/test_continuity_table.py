@@ -81,12 +81,32 @@ def test_the_table_has_a_cell_for_what_is_there_and_says_how_it_came_about(judge
     assert summary[rows[0]]["iou"] == pytest.approx(100 * iou, abs=1e-2) and counted.sum() == np.prod(fakes.SHAPE)
     assert (tmp_path / "table" / "one_truth.png").read_bytes()[:4] == b"\x89PNG"
     assert len((tmp_path / "table" / "openings.log").read_text().splitlines()) == 1
+    assert (tmp_path / "table" / "claims" / "evaluating_1").exists(), "one evaluation at a time"
+
+
+def test_a_dice_that_is_undefined_is_null(judged, tmp_path, monkeypatch):
+    made = continuity.cases.cases
+
+    def unknown(settings, scheme, output):
+        return [case._replace(truth=np.full_like(case.truth, -1)) for case in made(settings, scheme, output)]
+
+    monkeypatch.setattr(continuity.cases, "cases", unknown)
+    continuity.judge(judged, tmp_path / "table")
+    text = (tmp_path / "table" / "summary.json").read_text()
+    assert "NaN" not in text and json.loads(text)["one_truth, 8, U-Net"]["dice"] is None
 
 
 def test_a_folder_without_any_model_is_refused(judged, tmp_path):
     judged["continuity"]["folder"] = str(tmp_path / "nothing")
     with pytest.raises(BadInput, match="no workdir of any of 8, 16, 32, 64, 128 labelled slices in"):
         continuity.judge(judged, tmp_path / "table")
+
+
+def test_without_a_voxel_size_twenty_nanometres_are_no_twenty_voxels(judged, tmp_path):
+    judged["files"]["voxel_size_nm"] = ()
+    with pytest.raises(BadInput, match=r"one_truth: boundaries are compared within 20 nm, .* --voxel_size_nm Z,Y,X"):
+        continuity.judge(judged, tmp_path / "table")
+    assert not (tmp_path / "table").exists()
 
 
 def test_the_test_stack_is_judged_too_once_it_lies_beside_the_training_stack(tmp_path, monkeypatch):

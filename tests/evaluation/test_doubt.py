@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from maeref_jax.evaluation import doubt
+from maeref_jax.metrics import calibration
 from maeref_jax.pipeline import jobs
 from maeref_jax.pipeline.blockwise import segment_block
 from maeref_jax.records import Segmenter
@@ -39,6 +40,17 @@ def test_members_mean_and_vote_are_judged_over_the_real_classes():
         == known.sum()
         == found.doubts["votes", None].right.sum() + (found.doubts["votes", None].wrong.sum())
     )
+
+
+def test_of_equally_doubtful_voxels_so_many_are_kept_as_were_asked_for():
+    right, wrong = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    right[10], right[200], wrong[200] = 75, 15, 10  # a level of 25 voxels, of which only some belong to the surest 80
+    found = doubt.risks(calibration.DoubtCounts(right, wrong))
+    np.testing.assert_allclose(found, [2 / 80, 6 / 90, 8 / 95])
+    same = np.where(np.arange(256) == 7, 90, 0), np.where(np.arange(256) == 7, 10, 0)
+    np.testing.assert_allclose(doubt.risks(calibration.DoubtCounts(*same)), 0.1)  # no idea: everywhere the same
+    assert np.isnan(doubt.risks(calibration.DoubtCounts(right * 0, wrong * 0))).all()
+    assert doubt.tables(counted(*drawn()), ("background", "thing"))[1].rows[0][-1].endswith(" %")
 
 
 def test_slabs_add_up_to_the_volume():

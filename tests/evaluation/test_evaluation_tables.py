@@ -107,6 +107,74 @@ def test_the_verdict_leads_with_the_primary_endpoint_good_or_bad():
         assert primary.name == "nearest" and primary.difference.clusters == 3
 
 
+def told(initial, refined, truth=None, volumes=1):
+    """The verdict, one text, on volumes of which all tokens of one corner are hidden."""
+    hidden = np.zeros(initial.shape, bool)
+    hidden[:, 4:8, 4:20] = True
+    judged = [agreement.judge(found(initial, refined, hidden, str(i), truth), 4, VALIDITY) for i in range(volumes)]
+    primary = endpoint.endpoint([one.scores for one in judged], (2, 3))
+    table = endpoint.comparison([one.scores for one in judged], (2, 3))
+    assert "nan" not in " ".join(map(" ".join, table.rows))
+    return " ".join(endpoint.verdict(agreement.total(judged), primary)), primary
+
+
+def test_false_foreground_that_is_taken_away_is_a_repair_though_no_dice_says_so():
+    truth = np.zeros((4, 24, 24), np.int16)
+    invented = truth.copy()
+    invented[:, 5, 5:9] = 2
+    lead, primary = told(invented, truth, truth)
+    assert primary is None and "no primary endpoint: in hidden tokens the truth has none of the classes" in lead
+    assert "none left there. 16 wrong voxels became right and 0 right ones became wrong: the refiner repaired" in lead
+    assert "leaves 16 voxels wrong there; the refiner 0, fewer than that" in lead
+    assert "nan" not in lead and "did not rise" not in lead
+    most = truth.copy()
+    most[0, 5, 5] = 2
+    lead, primary = told(invented, most, truth)
+    assert primary is None and "has some there. 15 wrong voxels became right" in lead, "a Dice of 0 before and after"
+    lead, _ = told(truth, invented, truth)
+    assert "0 wrong voxels became right and 16 right ones became wrong: the refiner did NOT repair more" in lead
+    assert "leaves 0 voxels wrong there; the refiner 16, MORE than that" in lead
+
+
+def test_where_nothing_was_hidden_it_is_told_what_changed_all_the_same():
+    truth = mitochondrion()
+    initial, nowhere = damaged(truth)[0], np.zeros(truth.shape, bool)
+    for refined, said in (
+        (initial, "was hidden: there was nothing to repair. Outside the hidden tokens no voxel changed."),
+        (truth, "was hidden. Outside the hidden tokens 80 voxels changed; everywhere, the mean Dice of the foreground"),
+    ):
+        total = agreement.total([agreement.judge(found(initial, refined, nowhere), 4, VALIDITY)])
+        (lead,) = endpoint.verdict(total, endpoint.endpoint([total], (2, 3)))
+        assert said in lead and lead.endswith(" to 1.000." if refined is truth else "changed.")
+
+
+def test_of_one_volume_a_dice_is_higher_or_lower_and_no_method_better():
+    truth = mitochondrion()
+    initial = truth.copy()
+    initial[:, 5, 5:19] = 1
+    worse = initial.copy()
+    worse[:, 6, 5:19] = 1
+    for refined, word in ((truth, "higher"), (worse, "lower"), (initial, "as high")):
+        lead, primary = told(initial, refined)
+        assert f"is {word}." in lead and "better" not in lead and "not told apart from it" in lead
+        assert primary.difference.clusters == 1
+
+
+def test_the_initial_map_is_named_where_it_is_ahead_of_every_other_repair():
+    truth = mitochondrion()
+    initial, hidden = damaged(truth)
+    one = found(initial, truth, hidden)
+    one.maps["nearest"] = np.where(hidden, np.int16(0), initial)
+    score = agreement.judge(one, 4, VALIDITY).scores
+    primary = endpoint.endpoint([score], (2, 3))
+    assert primary.initial > primary.other
+    lead = endpoint.verdict(score, primary)[0]
+    assert f"{primary.other:.3f} (the initial map, which nobody repaired, {primary.initial:.3f}): " in lead
+    one.maps["nearest"] = truth
+    score = agreement.judge(one, 4, VALIDITY).scores
+    assert "nobody repaired" not in endpoint.verdict(score, endpoint.endpoint([score], (2, 3)))[0]
+
+
 def test_where_the_truth_is_unknown_no_map_is_looked_at():
     truth = mitochondrion()
     hidden = damaged(truth)[1]
@@ -261,6 +329,17 @@ def test_conditions_and_shifts_have_rows_of_their_own_and_leave_the_main_tables_
     assert shares["truth"][0] == shares["truth"][1] != shares["initial"][0]
     crossed = cells(conditions, "each by the other's prior")["cristae share"]
     assert crossed == f"{shares['refined'][0]} → {shares['initial'][1]}"
+
+
+def test_cristae_are_counted_in_square_micrometres_of_pixels_that_are_not_square():
+    truth = mitochondrion()
+    hidden = np.zeros(truth.shape, bool)
+    given = found(truth, truth, hidden)
+    given = given._replace(case=given.case._replace(voxel_size_nm=(10.0, 20.0, 5.0)))
+    number, area = groups.features(given, MITOCHONDRIA)["truth"]["cristae_per_um2"]
+    assert number == 2 * 4 and area == pytest.approx(4 * 14 * 14 * 20 * 5 / 1e6)
+    spaced = groups.features(given, MITOCHONDRIA)["truth"]["lamella_spacing_nm"]
+    assert spaced[0] / spaced[1] == pytest.approx(5 * 20), "one above the other"
 
 
 @pytest.mark.parametrize(

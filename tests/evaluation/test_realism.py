@@ -1,9 +1,11 @@
 """The side-by-side table: phantoms, real labels where there are some, the paper's row."""
 
 import numpy as np
+import pytest
 import tifffile
 
 from maeref_jax.commands import evaluate
+from maeref_jax.errors import BadInput
 from maeref_jax.evaluation import realism
 
 CROPS = {"size": 16, "min_foreground": 0.1, "slice_step": 1}
@@ -34,6 +36,13 @@ def test_real_labels_stand_beside_the_phantoms(root, tmp_path, capsys):
     assert "mef_cristae, 5 nm, 1 volumes" in printed
     assert "mef_cristae, 10 nm, 1 volumes" in printed
     assert "not found" not in printed
+
+
+def test_without_seeds_or_with_impossible_ones_there_is_nothing_to_look_at(root, tmp_path):
+    for seeds, said in (("", "phantom.seeds is empty"), ("-5", r"phantom.seeds is \(-5,\), expected whole numbers")):
+        with pytest.raises(BadInput, match=said):
+            run(root, tmp_path / "out", f"--config.phantom.seeds={seeds}")
+    assert not (tmp_path / "out").exists()
 
 
 def test_beyond_the_faces_of_a_small_volume_nothing_is_known():

@@ -43,9 +43,10 @@ def test_every_segmenter_of_the_folder_is_judged_and_nothing_else(root, tmp_path
     typed.append("--config.phantom.shape=4,32,32")
     with pytest.raises(BadInput, match=r"no segmenter's workdir in .*nowhere"):
         main([*typed, f"--config.sparse.folder={tmp_path / 'nowhere'}"])
-    main([*typed, f"--config.sparse.folder={tmp_path}"])
+    main([*typed, f"--config.sparse.folder={tmp_path}", "--config.phantom.shifts=blur"])
     found = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert list(found) == ["few", "few/clicks"] and 0.3 < found["few"]["mean_dice"] < 1
+    assert (tmp_path / "out" / "claims" / "evaluating_1").exists(), "one evaluation at a time"
     assert found["few"]["auroc"] > 0.5 and (tmp_path / "out" / "openings.log").exists()
     table = (tmp_path / "out" / "tables.txt").read_text()
-    assert "few/clicks" in table and "AUROC" in table
+    assert "few/clicks" in table and "AUROC" in table and "with a shift (blur) are" in table

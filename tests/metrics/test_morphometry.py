@@ -29,6 +29,18 @@ def test_lengths_are_in_nanometres_and_shares_are_not():
     assert coarse["cristae_share"] == fine["cristae_share"]
 
 
+def test_pixels_need_not_be_square():
+    """The same stripes, in each direction, in pixels twice as long as they are wide, or as wide as they are long."""
+    fine = stripes(8, 12)
+    wanted = means(morphometry(fine, 5.0))
+    for labels, sides in ((fine[:, ::2], (10.0, 5.0)), (fine[:, :, ::2], (5.0, 10.0))):
+        for turned, size in ((labels, sides), (labels.swapaxes(1, 2), sides[::-1])):
+            found = means(morphometry(turned, size))
+            assert found["lamella_thickness_nm"] == pytest.approx(wanted["lamella_thickness_nm"], rel=0.1)
+            assert found["lamella_spacing_nm"] == pytest.approx(wanted["lamella_spacing_nm"], rel=0.05)
+            assert found["cristae_correlation_80nm"] == pytest.approx(wanted["cristae_correlation_80nm"], rel=0.05)
+
+
 def test_shares_are_pixel_counts():
     labels = np.zeros((1, 10, 10), int)
     labels[0, :4] = 1
