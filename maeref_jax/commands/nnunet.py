@@ -109,7 +109,7 @@ def understood(volume: Volume, classes: tuple[tuple[int, ...], ...]) -> Volume:
 
     def read(box):
         found = volume.read(box)
-        return np.stack([found[list(ids)].sum(0) for ids in classes])
+        return np.minimum(np.stack([found[list(ids)].sum(0) for ids in classes]), 1)  # halves round, and sums exceed 1
 
     return replace(volume, classes=len(classes), _read=read, view=f"{volume.view}, classes {classes}")
 

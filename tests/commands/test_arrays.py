@@ -248,6 +248,6 @@ def test_a_model_is_of_its_own_classes_and_by_name_of_those_that_are_named(smoke
     with pytest.raises(BadInput, match="was trained for background,intermembrane,cristae,matrix"):
         maeref_jax.load_model(smoke, classes=("background", "mitochondria"))
     assert maeref_jax.load_model("nearest").settings["classes"]["names"][1] == "intermembrane"
-    assert "nearest: without classes those are 0 background, 1 intermembrane" in capsys.readouterr().err
+    assert "nearest: without classes those are 0 background, 1 intermembrane" in capsys.readouterr().out
     named = maeref_jax.load_model("nearest", classes=("background", "mitochondria"))
-    assert named.settings["classes"]["names"] == ("background", "mitochondria") and not capsys.readouterr().err
+    assert named.settings["classes"]["names"] == ("background", "mitochondria") and not capsys.readouterr().out
