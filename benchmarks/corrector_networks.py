@@ -1,7 +1,7 @@
-"""A corrector with another network in place of its U-Net: which one learns most in the same steps, and in what time?
+"""A corrector with another network in place of its U-Net: which one learns most in the same time?
 
     python benchmarks/corrector_networks.py automaton --config configs/corrector.py:rendered \\
-        --workdir runs/networks/automaton --config.steps=2000
+        --workdir runs/networks/automaton --config.steps=600 --config.evaluate_every=150
 
     unet         the network of refiners/corrector.py
     automaton    a neural cellular automaton: one small rule, repeated; every pixel sees its neighbours' state
