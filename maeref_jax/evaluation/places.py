@@ -63,7 +63,7 @@ def judge(settings, workdir):
             print(f"counting {case.stem}, shape {case.truth.shape}", flush=True)
             results = runs.refine(case, ensemble, refiner, settings, output)
             more = {f"error that {n} expects": expected(case, ensemble, m, output / n) for n, m in judges.items()}
-            token = refiner.apply.token if refiner else jobs.Settings(**settings["refine"]).token
+            token = jobs.settled(jobs.Settings(**settings["refine"]), refiner).token
             counted[case.stem] = count(case, results, ensemble, token, more)
         said = left_out, independence.in_words(settings)
         _write(counted, given, models, without_ambiguous(scheme), settings, workdir, said)

@@ -107,13 +107,13 @@ def told(asked: dict) -> str:
     )
 
 
-def after(summary: dict, scheme: dict, left: Sequence[str] = ()) -> list[str]:
-    """What the sidecar's numbers of a finished volume give reason to warn of. left: what was left as it was."""
+def after(summary: dict, scheme: dict, left: Sequence[str] = (), refined: bool = True) -> list[str]:
+    """What the sidecar's numbers of a finished volume give reason to warn of. left: what was left as it was; refined:
+    whether there was a refiner.
+    """
     found, stem, hidden = [], summary["stem"], summary["hidden_share"]
     if hidden > MOST_HIDDEN:
-        opinion = (
-            "the refiner's opinion, not the image's" if summary["made_by"]["refiner"] else "hardly the image's word"
-        )
+        opinion = "the refiner's opinion, not the image's" if refined else "hardly the image's word"
         found.append(
             f"{stem}: {hidden:.1%} of the voxels are hidden, more than a quarter: what is measured there is {opinion}; "
             "hide less, or segment better, before you measure anything"

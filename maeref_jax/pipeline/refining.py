@@ -310,7 +310,7 @@ def _finish(run, say) -> dict:
     summary = _summary(run)
     summary |= table(changes, run.scheme["names"]) if changes else {}
     summary |= {"repairs": trust.counts(blobs)} if blobs else {}
-    later = doubts.after(summary, run.scheme, settings.leave)
+    later = doubts.after(summary, run.scheme, settings.leave, run.refiner is not None)
     if settings.strict:
         doubts.stop(place.stem, later, "its blocks are done, but no result was written")
     for text in later:

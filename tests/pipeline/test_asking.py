@@ -135,7 +135,8 @@ def told(**changes):
     counts = {"background": (9000, 9500), "cristae": (1000, 600)}
     known = {"stem": "a", "hidden_share": 0.1, "undecided_share": 0.1, "counts": counts} | changes
     classes = {n: {"voxels_initial": a, "voxels_refined": b} for n, (a, b) in known.pop("counts").items()}
-    return doubts.after(known | {"classes_changed": classes}, SCHEME, known.pop("left", ()))
+    more = {name: known.pop(name) for name in ("left", "refined") if name in known}
+    return doubts.after(known | {"classes_changed": classes}, SCHEME, **more)
 
 
 RED = {"green": {"voxels": 40}, "amber": {"voxels": 5}, "red": {"voxels": 55}}
@@ -145,6 +146,8 @@ RED = {"green": {"voxels": 40}, "amber": {"voxels": 5}, "red": {"voxels": 55}}
     ("changes", "message"),
     [
         ({"hidden_share": 0.26}, "26.0% of the voxels are hidden, more than a quarter"),
+        ({"hidden_share": 0.26}, "what is measured there is the refiner's opinion"),
+        ({"hidden_share": 0.26, "refined": False}, "what is measured there is hardly the image's word"),
         ({"undecided_share": 0.51}, "entropy is high nearly everywhere"),
         ({"counts": {"cristae": (1000, 499)}}, "cristae lost 50% of its voxels (1,000 before, 499 after)"),
         ({"counts": {"cristae": (1000, 1501)}}, "cristae gained 50% of its voxels"),
