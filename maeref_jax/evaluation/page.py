@@ -8,7 +8,7 @@ import maeref_jax
 from maeref_jax import report
 from maeref_jax.evaluation import pictures
 from maeref_jax.pipeline import jobs
-from maeref_jax.report.methods_section import DOUBTS, methods_paragraph
+from maeref_jax.report.methods_section import methods_paragraph
 from maeref_jax.report.most_changed import doubt_of
 from maeref_jax.report.page import html_page
 from maeref_jax.results.output import sidecars
@@ -125,14 +125,15 @@ def _methods(judged, said, ensemble, refiner, classes, settings):
     may_be_ambiguous = ensemble and ensemble.settings["classes"]["ambiguous"] >= 0 and not by_error
     damaged = settings["files"]["damage"] > 0
     given = "the true labels, of which regions were taken away" if damaged else "a segmentation given beforehand"
-    paragraph = methods_paragraph(
+    doubt = "damage" if damaged else doubt_of(first)  # nobody has painted that mask
+    return methods_paragraph(
         volumes=len(done),
         voxel_size_nm=sizes.pop() if len(sizes) == 1 else None,
         file_voxel_size_nm=own.pop() if len(own) == 1 else None,
         segmented_by="an ensemble of U-Nets" if ensemble else given,
         members=ensemble.settings.get("members") if ensemble else None,
         classes=classes["names"],
-        doubt="error" if by_error else doubt_of(first),
+        doubt="error" if by_error else doubt,
         threshold=asked["gain"] if by_error else asked["threshold"],
         ambiguous_threshold=asked["ambiguous_threshold"] if may_be_ambiguous else None,
         token=asked["token"],
@@ -145,5 +146,3 @@ def _methods(judged, said, ensemble, refiner, classes, settings):
         agreeing_slices=max(one.get("agreeing_slices", 0) for one in done),
         versions=versions(("jax", "flax", "numpy")),
     )
-    # Nobody has painted that mask.
-    return paragraph.replace(DOUBTS["painted"], "the mask of these regions") if damaged else paragraph

@@ -37,12 +37,14 @@ DOUBTS = {
     "mutual_information": "the mutual information of label and member (over the logarithm of the number of classes)",
     "given": "the entropy that came with the segmentation",
     "painted": "a mask painted by hand",
+    "damage": "the mask of these regions",
     "error": "the gain that a network expects which has learned from the segmentation's mistakes: the probability of "
     "the likeliest class minus that of the label",
 }
 
 # What of the repairs was given its labels back (jobs.Settings.leave).
 LEFT = {"red": "repairs rated red", "flagged": "hidden voxels of objects that the rules flag"}
+MASKS = ("painted", "damage")  # of DOUBTS, what is no measure
 NOTHING = "nothing"  # no doubt was given: a refiner that works everywhere needs none
 BESIDE = " and painted"  # behind one of these: a painted mask beside it
 
@@ -106,7 +108,7 @@ def methods_paragraph(
         )
     verb = f"{'hidden' if refiner else 'called unreliable'} (as by Sauer et al., CVPR Workshops 2024)"
     verb, sign = ("hidden", "") if doubt == "error" else (verb, "τ = ")
-    if doubt == "painted":
+    if doubt in MASKS:
         sentences.append(f"Square tokens of {token} × {token} voxels that {DOUBTS[doubt]} touches were {verb}.")
     elif doubt != NOTHING:
         ambiguous = ambiguous_threshold is not None

@@ -258,7 +258,7 @@ def lacking(workdir, summary):
         if not (workdir / name).exists():
             found.append(f"{workdir / name} is missing, which was chosen when it was trained; copy the workdir again")
     steps = summary.get("member_steps") or [(summary.get("validation") or {}).get("step")]
-    best = max(step for step in steps) if all(isinstance(step, int) for step in steps) else None
+    best = max(steps) if all(isinstance(step, int) for step in steps) else None
     if best is not None and (workdir / "checkpoints").is_dir() and not (workdir / "checkpoints" / str(best)).is_dir():
         found.append(
             f"{workdir / 'checkpoints' / str(best)} is missing, the best one as summary.json says, so another model is "

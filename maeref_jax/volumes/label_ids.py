@@ -108,16 +108,15 @@ def understand_mask(volume: Volume, names: tuple[str, str] = ("visible", "hidden
     if found.ids == {1, 2}:
         return found.counted_from_one()
     if -1 not in found.ids and (0 in found.ids or len(found.ids) == 1):
-        nothing = "nothing" if 0 in found.ids else "everything"
-        doubt = f"{volume.path} holds {found.said()} alone: {nothing} is {names[1]}"
-        note = f"{volume.path} holds {found.said()}: 255 is taken as {names[1]}, as all but 0 is, and not as unknown"
-        # Labels that people save have it for what nobody said.
-        beside = UNKNOWN_ON_DISK in found.ids and len(found.ids) > 2
-        if len(found.ids) > _MOST_PAINTED:
-            doubt = f"{doubt.partition(' alone')[0]}: is it an image? All but 0 is {names[1]}, as in a mask"
-        return Reading(
-            INSTANCES, (note,) * beside, (doubt,) if len(found.ids) not in range(2, _MOST_PAINTED + 1) else ()
-        )
+        told, notes, doubts = f"{volume.path} holds {found.said()}", (), ()
+        if len(found.ids) == 1:
+            doubts = (f"{told} alone: {'nothing' if 0 in found.ids else 'everything'} is {names[1]}",)
+        elif len(found.ids) > _MOST_PAINTED:
+            doubts = (f"{told}: is it an image? All but 0 is {names[1]}, as in a mask",)
+        # Labels that people save have 255 for what nobody said.
+        if UNKNOWN_ON_DISK in found.ids and len(found.ids) > 2:
+            notes = (f"{told}: 255 is taken as {names[1]}, as all but 0 is, and not as unknown",)
+        return Reading(INSTANCES, notes, doubts)
     if found.ids == {-1, 0}:
         raise BadInput(
             f"{volume.path} ({volume.dtype}) holds {found.said()}, 255 stored as signed bytes, it seems; save the mask "
